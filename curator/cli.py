@@ -1,0 +1,153 @@
+"""The command line: flags to settings, errors to one line, signals to exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import os
+import signal
+import sys
+from typing import Annotated, Any
+
+from curator.evidence import CuratorError
+
+USAGE = "usage: label-curator clean [FLAGS]    (--help lists the flags)"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, 1, 2, 130 (Ctrl-C) or 143 (SIGTERM)."""
+    argv = sys.argv[1:] if argv is None else argv
+    signal.signal(signal.SIGTERM, _terminate)
+    _die_with_launcher()
+    try:
+        if not argv or argv[0] not in COMMANDS:
+            print(USAGE, file=sys.stderr)
+            return 0 if argv and argv[0] in ("-h", "--help") else 2
+        return COMMANDS[argv[0]](argv[1:])
+    except CuratorError as e:
+        print(f"error: {' '.join(str(e).split())}", file=sys.stderr)
+        return e.exit_code
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def console() -> None:
+    """Entry point of the console script."""
+    sys.exit(main())
+
+
+def clean(argv: list[str]) -> int:
+    """Find wrong labels and write the columns."""
+    given = parse(argv)
+    from curator.curate import execute
+    from curator.settings import resolve
+
+    done = execute(resolve(given), noise_given="label_noise" in given)
+    if done is not None:
+        summary(done.output, done.facts)
+    return 0
+
+
+COMMANDS = {"clean": clean}
+
+
+def summary(output, facts: dict[str, Any]) -> None:
+    """What was found, where it is and what to do next."""
+    flagged = facts["n"] - facts["selected"]
+    print(f"\n{flagged:,} of {facts['n']:,} labels ({flagged / facts['n']:.1%}) are held to be wrong; {facts['changed']:,} get another label")
+    if "noisy_f1" in facts.get("metrics", {}):
+        m = facts["metrics"]
+        print("against the truth: precision {noisy_precision:.3f}, recall {noisy_recall:.3f}, F1 {noisy_f1:.3f} for wrong labels; "
+              "label accuracy {label_accuracy_before:.3f} before, {label_accuracy_after:.3f} after".format(**m))  # fmt: skip
+    print(f"result: {output}/    findings: {output}/report/report.md    rows to look at: {output}/issues.csv")
+    print(f"next:   python app.py {output}")
+
+
+def parse(argv: list[str]) -> dict[str, Any]:
+    """The flags that were given, typed, by their names with underscores; hyperparameters as "method.NAME".
+
+    Raises:
+        CuratorError: for what tyro refuses, as one line.
+        SystemExit: 0, after printing the help.
+    """
+    import tyro
+
+    from curator.methods import DEFAULT_METHOD, METHODS
+    from curator.settings import Settings, resolve
+
+    wants_help = any(a in ("-h", "--help") for a in argv)
+    words = [a for a in argv if a not in ("-h", "--help")]
+    peek = {name: _value_of(words, name) for name in ("dataset", "method", "recipe", "label-noise", "net")}
+    named = {k: v for k, v in peek.items() if v is not None}
+    try:
+        shown = resolve(dict(named))
+    except CuratorError:
+        if not wants_help:
+            raise
+        shown = resolve({})
+    flags = Annotated[Settings, tyro.conf.arg(name="")]
+    hyper = Annotated[METHODS.get(shown.settings.method, METHODS[DEFAULT_METHOD]), tyro.conf.arg(name="method")]
+    defaults = {"flags": shown.settings, "hyper": shown.method}
+    both = dataclasses.make_dataclass("clean", [("flags", flags), ("hyper", hyper)])
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            parsed = tyro.cli(
+                both, args=[*words, *(["--help"] if wants_help else [])], default=both(**defaults), prog="label-curator clean"
+            )
+    except SystemExit as e:
+        if not e.code:
+            print(out.getvalue() or err.getvalue(), end="")
+            raise
+        raise CuratorError(_one_line(err.getvalue() or out.getvalue())) from e
+    given = {}
+    for word in words:
+        name = word[2:].split("=")[0].replace("-", "_") if word.startswith("--") else ""
+        head, _, last = name.rpartition(".")
+        name = f"{head}.{last.removeprefix('no_')}" if head else last.removeprefix("no_")
+        if name.startswith("method."):
+            given[name] = getattr(parsed.hyper, name.removeprefix("method."))
+        elif name and hasattr(parsed.flags, name):
+            given[name] = getattr(parsed.flags, name)
+    return given
+
+
+def _value_of(words: list[str], flag: str) -> str | None:
+    """The last value of a flag, before the flags are parsed."""
+    value = None
+    for word, following in itertools.zip_longest(words, words[1:]):
+        name, eq, rest = word.partition("=")
+        if name.replace("_", "-") == f"--{flag}":
+            value = rest if eq else following
+    return value
+
+
+def _one_line(box: str) -> str:
+    """tyro's box of an error as one line: its words up to the rule, and the flag it thinks was meant."""
+    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
+    lines = [line for line in lines if line]
+    lines = lines[1:] if len(lines) > 1 else lines  # the first is the box's title
+    text = []
+    for line in lines:
+        if line.startswith(("For full helptext", "Argument helptext")):
+            break
+        text.append(line)
+    return " ".join([*text, "(--help lists the flags)"])
+
+
+def _terminate(signum: int, frame: object) -> None:
+    print("terminated: the same command continues from the last checkpoint", file=sys.stderr)
+    raise SystemExit(128 + signum)
+
+
+def _die_with_launcher() -> None:
+    """A worker of accelerate launch or torchrun dies with its launcher, which Linux does not see to by itself."""
+    if sys.platform != "linux" or not ("LOCAL_RANK" in os.environ or "ACCELERATE_MIXED_PRECISION" in os.environ):
+        return
+    import ctypes
+
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

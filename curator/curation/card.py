@@ -1,0 +1,81 @@
+"""README.md of the output: a dataset card with where the rows come from and how their labels were judged."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from curator.curation.report import md, pairs, percent
+from curator.sources.table import Table
+
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
+
+
+def dataset_card(table: Table, facts: dict[str, Any], columns, splits: list[str], prefix: str) -> str:
+    """The card's text; its YAML names the data files, so that load_dataset reads nothing else of the folder."""
+    from huggingface_hub import DatasetCardData
+
+    source = table.source.get("id")
+    data = DatasetCardData(
+        license=table.source.get("license"),
+        annotations_creators=["machine-generated"],
+        source_datasets=[str(source)] if source and "/" in source else None,
+        task_categories=["image-classification"],
+        task_ids=["multi-class-image-classification"],
+        size_categories=[next((name for size, name in SIZES if facts["n"] < size), "n>10M")],
+        tags=["label-errors", "noisy-labels", "label-curator"],
+        pretty_name=f"{facts['dataset']}, curated",
+        configs=[{"config_name": "default", "data_files": [{"split": s, "path": f"data/{s}-*"} for s in splits]}],
+    )
+    noise = facts["settings"].get("label_noise")
+    rows = [
+        ("source", f"{source or facts['dataset']}" + (f", revision {table.source['revision']}" if table.source.get("revision") else "")),
+        ("license", table.source.get("license") or "not known: see the source"),
+        ("split", f"{facts['split']}, {facts['n']:,} rows"),
+        ("label noise", f"{noise} (see true_label)" if noise else None),
+        ("method", f"{facts['method']}, recipe {facts['recipe'] or 'none (defaults)'}, seed {facts['seed']}"),
+        ("labels held to be wrong", f"{facts['n'] - facts['selected']:,} ({percent(facts['estimated_noise_rate'])})"),
+        ("labels changed", f"{facts['changed']:,}"),
+        ("verified rows", f"{facts['trusted']['count']:,}"),
+    ]
+    k = len(table.classes)
+    k_names = {
+        "clean_score": "float32 in [0, 1]; 1 = the given label is surely right",
+        "selected": "bool; the given label is kept as clean",
+        "corrected_label": "the given label where selected, else the method's suggestion",
+        "teacher_soft_label": f"{k} float32; the nets' softmax, unsharpened",
+        "row": "int64; 0-based position in the source split",
+    }
+    lines = [
+        "---", data.to_yaml().strip(), "---", "",
+        f"# {md(facts['dataset'])}, curated", "",
+        f"`{table.label_column}` holds the labels as they were given; these columns say what became of them:", "",
+        "| column | meaning |", "|---|---|", *(f"| `{prefix}{name}` | {meaning} |" for name, meaning in k_names.items()), "",
+        "## Provenance", "",
+        "| | |", "|---|---|", *(f"| {name} | {md(str(value), 200)} |" for name, value in rows if value is not None), "",
+        "## Most frequent changes", "",
+        "| given | suggested | rows |", "|---|---|---|",
+        *(f"| {md(table.classes[a])} | {md(table.classes[b])} | {n} |" for a, b, n in pairs(columns, table.labels, k)), "",
+        "## Use", "",
+        "```python", "from datasets import load_dataset", f'data = load_dataset("PATH_OR_ID", split="{facts["split"]}")',
+        f'clean = data.filter(lambda selected: selected, input_columns="{prefix}selected")', "```", "",
+        f"Made with label-curator {facts['versions']['label-curator']}; to make it again:", "",
+        "```", f"label-curator clean {reproduce(facts)}", "```", "",
+        "`curation.json` holds every setting, `report/report.md` the findings with pictures, `issues.csv` the rows to look at.", "",
+    ]  # fmt: skip
+    return "\n".join(lines)
+
+
+def reproduce(facts: dict[str, Any]) -> str:
+    """Flags that give this result again, as one shell line."""
+    words = [f"--dataset {shlex.quote(facts['dataset'])}", f"--method {shlex.quote(facts['method'])}"]
+    for name, value in facts["settings"].items():
+        if value is None or name in ("dataset", "method", "output", "overwrite", "resume", "keep_checkpoints", "track", "dry_run", "recipe", "epochs"):
+            continue
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            head, _, last = flag.rpartition(".")
+            words.append(f"--{flag}" if value else f"--{head}{'.' if head else ''}no-{last}")
+        elif value != "":
+            words.append(f"--{flag} {shlex.quote(str(value))}")
+    return " ".join(words).replace("\n", " ")

@@ -1,0 +1,79 @@
+"""Evidence becomes the columns of the output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, List, Value
+
+from curator.evidence import Evidence
+from curator.sources.table import COLUMNS, with_columns
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of one split, for n rows and k classes; `present` marks the rows that have them (others are null)."""
+
+    clean_score: np.ndarray  # (n,) float32 in [0, 1]
+    selected: np.ndarray  # (n,) bool
+    corrected: np.ndarray  # (n,) int64
+    soft: np.ndarray  # (n, k) float32
+    rows: np.ndarray  # (n,) int64
+    present: np.ndarray  # (n,) bool
+
+
+def columns_of(found: Evidence, given: np.ndarray, trusted: np.ndarray, rows: np.ndarray) -> Columns:
+    """Columns of the curated split. A trusted row's label is verified: the given one is right if it equals that."""
+    selected, corrected = found.selected.numpy(), found.corrected.numpy()
+    right = corrected == given
+    return Columns(
+        clean_score=np.where(trusted, right, found.clean_score.numpy()).astype(np.float32),
+        selected=np.where(trusted, right, selected),
+        corrected=np.where(trusted | ~selected, corrected, given),
+        soft=found.probs.numpy(),
+        rows=rows,
+        present=np.ones(len(rows), bool),
+    )
+
+
+def columns_of_other(probs: np.ndarray, labels: np.ndarray) -> Columns:
+    """Columns of another split by the default rules, from the nets' soft labels (n, k); null where labels are -1."""
+    present = labels >= 0
+    guess = probs.argmax(1)
+    score = np.where(present, probs[np.arange(len(probs)), np.maximum(labels, 0)], 0)
+    return Columns(score.astype(np.float32), guess == labels, guess, probs, np.arange(len(probs)), present)
+
+
+def no_columns(n: int, k: int) -> Columns:
+    """Columns of a split that was not scored: all null but `row`."""
+    zeros = np.zeros(n, np.float32)
+    return Columns(zeros, zeros > 0, zeros.astype(np.int64), np.zeros((n, k), np.float32), np.arange(n), zeros > 0)
+
+
+def flag_worst(columns: Columns, given: np.ndarray, trusted: np.ndarray, count: int) -> Columns:
+    """The same with exactly the `count` least clean rows not selected, trusted rows left out (a review budget)."""
+    candidates = np.flatnonzero(~trusted)
+    worst = candidates[np.argsort(columns.clean_score[candidates], kind="stable")[:count]]
+    selected = np.where(trusted, columns.selected, True)
+    selected[worst] = False
+    corrected = np.where(trusted, columns.corrected, np.where(selected, given, columns.soft.argmax(1)))
+    return replace(columns, selected=selected, corrected=corrected)
+
+
+def add_columns(dataset: Dataset, columns: Columns, classes: tuple[str, ...], prefix: str = "") -> Dataset:
+    """The dataset with the columns at its end, as DESIGN's types; no value that is there is rewritten."""
+    null = ~columns.present
+    k = len(classes)
+    soft = pa.FixedSizeListArray.from_arrays(
+        pa.array(columns.soft.reshape(-1)), k, mask=pa.array(null) if null.any() else None
+    )
+    values = (
+        (pa.array(columns.clean_score, mask=null), Value("float32")),
+        (pa.array(columns.selected, mask=null), Value("bool")),
+        (pa.array(columns.corrected, mask=null), ClassLabel(names=list(classes))),
+        (soft, List(Value("float32"), length=k)),
+        (pa.array(columns.rows), Value("int64")),
+    )
+    return with_columns(dataset, {prefix + name: value for name, value in zip(COLUMNS, values, strict=True)})

@@ -1,0 +1,40 @@
+"""How well flags and corrections agree with the truth, where it is known."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from curator.curation.columns import Columns
+
+
+def precision_recall_f1(predicted: np.ndarray, actual: np.ndarray) -> tuple[float, float, float]:
+    """Of two bool arrays (n,); 0 where a ratio has no rows to count."""
+    hit = float((predicted & actual).sum())
+    precision = hit / predicted.sum() if predicted.any() else 0.0
+    recall = hit / actual.sum() if actual.any() else 0.0
+    return precision, recall, 2 * hit / (predicted.sum() + actual.sum()) if hit else 0.0
+
+
+def metrics(columns: Columns, given: np.ndarray, truth: np.ndarray, trusted: np.ndarray) -> dict[str, float | None]:
+    """The figures of curation.json over the rows that are not trusted (label_accuracy_after_all: over all).
+
+    clean_*: selected against given == truth; noisy_*: not selected against given != truth; auroc: clean_score as a
+    detector of right labels; average_precision: 1 - clean_score as a detector of wrong ones (both None where all labels
+    are right, or all wrong).
+    """
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    keep = ~trusted
+    after_all = float((columns.corrected == truth).mean())
+    selected, corrected, score = columns.selected[keep], columns.corrected[keep], columns.clean_score[keep]
+    right = given[keep] == truth[keep]
+    both = right.any() and not right.all()
+    clean, noisy = precision_recall_f1(selected, right), precision_recall_f1(~selected, ~right)
+    out: dict[str, float | None] = {f"clean_{n}": v for n, v in zip(("precision", "recall", "f1"), clean, strict=True)}
+    out |= {f"noisy_{n}": v for n, v in zip(("precision", "recall", "f1"), noisy, strict=True)}
+    out["auroc"] = float(roc_auc_score(right, score)) if both else None
+    out["average_precision"] = float(average_precision_score(~right, 1 - score)) if both else None
+    out["label_accuracy_before"] = float(right.mean()) if len(right) else None
+    out["label_accuracy_after"] = float((corrected == truth[keep]).mean()) if len(right) else None
+    out["label_accuracy_after_all"] = after_all
+    return out

@@ -1,0 +1,164 @@
+"""The output folder: a dataset that `load_dataset` reads, put in place only when all of it is on the disk."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from datasets import Dataset
+from datasets.table import embed_table_storage, table_cast
+
+from curator.curation.columns import Columns
+from curator.engine.checkpoint import sync_folder
+from curator.evidence import CuratorError
+
+SHARD_BYTES = 500 * 2**20
+FINISHED = "curation.json"  # written last
+STAGING = ".staging"
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Hold the output folder, creating it if need be; a folder that stays empty is removed again.
+
+    Raises:
+        CuratorError: when another run holds it, or the system has no file locks.
+    """
+    try:
+        import fcntl
+    except ImportError as e:
+        raise CuratorError("Curator needs Linux or macOS (no file locks here); on Windows use WSL") from e
+    missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "a")  # noqa: SIM115
+    except OSError as e:
+        raise CuratorError(f"--output {folder}: it cannot be written ({e.strerror}); choose another folder") from e
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            raise CuratorError(f"--output {folder}: another run is writing there; wait for it or choose another folder") from e
+        yield
+        missing = []
+    finally:
+        file.close()
+        if missing and [p.name for p in folder.iterdir()] == [".lock"]:
+            (folder / ".lock").unlink()
+            for path in missing:
+                path.rmdir()
+
+
+def write_parquet(dataset: Dataset, folder: Path, split: str) -> int:
+    """Write a split as data/<split>-0000i-of-0000n.parquet with its image bytes embedded; returns the bytes written."""
+    files = max(1, -(-_bytes(dataset) // SHARD_BYTES))
+    per_file = max(1, -(-len(dataset) // files))
+    files = max(1, -(-len(dataset) // per_file))
+    schema = dataset.features.arrow_schema
+    arrow = dataset.with_format("arrow")
+    total = 0
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    for i in range(files):
+        path = folder / "data" / f"{split}-{i:05d}-of-{files:05d}.parquet"
+        with open(path, "wb") as file:
+            with pq.ParquetWriter(file, schema) as writer:
+                for start in range(i * per_file, min((i + 1) * per_file, len(dataset)), 1000):
+                    part = arrow[start : min(start + 1000, (i + 1) * per_file, len(dataset))]
+                    writer.write_table(embed_table_storage(table_cast(part, schema)))
+            file.flush()
+            os.fsync(file.fileno())
+        total += path.stat().st_size
+    return total
+
+
+def _bytes(dataset: Dataset) -> int:
+    """Bytes of the rows, images in files outside included."""
+    share = len(dataset) / max(1, len(dataset.data))  # after select() the table still holds all rows
+    size = int(dataset.data.nbytes * share)
+    if len(dataset) and size < 1000 * len(dataset):  # perhaps only paths: look at one table with its bytes
+        part = dataset.with_format("arrow")[: min(100, len(dataset))]
+        embedded = embed_table_storage(table_cast(part, dataset.features.arrow_schema))
+        size = max(size, embedded.nbytes * len(dataset) // len(part))
+    return size
+
+
+def require_space(dataset: Dataset, folder: Path) -> None:
+    """Refuse to start a run whose result cannot fit the disk."""
+    there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    need, free = _bytes(dataset), shutil.disk_usage(there).free
+    if need > free:
+        raise no_space(folder, f"the result needs about {need / 2**20:,.0f} MiB, {free / 2**20:,.0f} MiB are free")
+
+
+def no_space(folder: Path, detail: str = "the disk is full") -> CuratorError:
+    """The one line for a full disk."""
+    return CuratorError(
+        f"no space left for --output {folder}: {detail}; free some or choose another folder, then run the same command again"
+    )
+
+
+def write_issues(path: Path, dataset: Dataset, image_column: str, columns: Columns, given: np.ndarray, classes: tuple[str, ...]) -> None:
+    """issues.csv: row, file, given, suggested and score of every row that is not selected, worst first."""
+    from curator.sources.images import encoded
+
+    wrong = np.flatnonzero(~columns.selected)
+    wrong = wrong[np.argsort(columns.clean_score[wrong], kind="stable")]
+    files: dict[int, str] = {}
+    if len(wrong):
+        paths = [os.path.basename(item["path"] or "") if item else "" for _, item in encoded(dataset.select(wrong), image_column)]
+        files = dict(zip(wrong.tolist(), paths, strict=True))
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["row", "file", "given", "suggested", "score"])
+        for i in wrong.tolist():
+            names = _cell(files[i]), _cell(classes[given[i]]), _cell(classes[columns.corrected[i]])
+            writer.writerow([columns.rows[i], *names, f"{columns.clean_score[i]:.6f}"])
+
+
+def _cell(text: str) -> str:
+    """Text that a spreadsheet does not take for a formula."""
+    return "'" + text if text[:1] in ("=", "+", "@", "\t", "\r") or (text[:1] == "-" and len(text) > 1) else text
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Path]:
+    """A folder to write results to; on leaving the block they replace the old ones, the FINISHED file last.
+
+    A run killed in between still has its checkpoint, from which the same command writes them again.
+    """
+    staging = folder / STAGING
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir()
+    try:
+        yield staging
+        for path in staging.rglob("*"):
+            with open(path, "rb") if path.is_file() else _nothing() as file:
+                if file:
+                    os.fsync(file.fileno())
+        (folder / FINISHED).unlink(missing_ok=True)
+        for path in sorted(staging.iterdir(), key=lambda p: p.name == FINISHED):
+            target = folder / path.name
+            if target.is_dir():
+                shutil.rmtree(target)
+            os.replace(path, target)
+        sync_folder(folder)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield None
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Indented JSON."""
+    path.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")

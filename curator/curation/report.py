@@ -1,0 +1,208 @@
+"""report/: what was found, as text and pictures."""
+
+from __future__ import annotations
+
+import html
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset
+
+from curator.curation.columns import Columns
+
+CONTACT = 64  # images on the contact sheet
+MANY_CLASSES = 30  # above, matrices and bars go without class names
+
+
+def write_report(
+    folder: Path,
+    facts: dict[str, Any],  # what curation.json holds
+    columns: Columns,
+    given: np.ndarray,
+    truth: np.ndarray | None,
+    classes: tuple[str, ...],
+    history: list[dict[str, float]],
+    dataset: Dataset,
+    image_column: str,
+) -> None:
+    """Write report.md and its plots to folder/report."""
+    out = folder / "report"
+    out.mkdir(parents=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # class names in any script
+        plots = [
+            ("clean_score.png", "How sure: the clean score of all rows", _scores(out, columns, given, truth)),
+            ("matrix.png", "Given against corrected labels", _matrix(out, columns, given, classes)),
+            ("per_class.png", "Share of rows not selected, per given class", _per_class(out, columns, given, truth, classes)),
+            ("contact_sheet.png", "The least clean rows: given → suggested", _contact(out, columns, given, classes, dataset, image_column)),
+        ]
+        if truth is not None:
+            plots.insert(1, ("reliability.png", "Is the clean score a probability?", _reliability(out, columns, given, truth)))
+        if history:
+            plots.append(("training.png", "Training", _training(out, history)))
+    (out / "report.md").write_text(_text(facts, columns, given, classes, [p for p in plots if p[2]]), encoding="utf-8")
+
+
+def md(text: str, length: int = 60) -> str:
+    """A stranger's text inside Markdown: one line, nothing of it acts."""
+    text = " ".join(text.split())
+    text = text if len(text) <= length else text[: length - 1] + "…"
+    return "".join("\\" + c if c in "\\`*_{}[]()#+!|~$" else c for c in html.escape(text))
+
+
+def percent(share: float) -> str:
+    """0.1234 -> 12.3 %."""
+    return f"{100 * share:.1f} %"
+
+
+def pairs(columns: Columns, given: np.ndarray, k: int, most: int = 10) -> list[tuple[int, int, int]]:
+    """The most frequent (given, suggested, rows) among the changed labels."""
+    changed = columns.corrected != given
+    codes, counts = np.unique(given[changed] * k + columns.corrected[changed], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:most]
+    return [(int(codes[i] // k), int(codes[i] % k), int(counts[i])) for i in order]
+
+
+def _text(facts: dict[str, Any], columns: Columns, given: np.ndarray, classes: tuple[str, ...], plots: list) -> str:
+    lines = [
+        f"# {md(facts['dataset'])}, cleaned by {md(facts['method'])}",
+        "",
+        f"{facts['n']:,} rows of {facts['classes']} classes; {facts['n'] - facts['selected']:,} labels "
+        f"({percent(facts['estimated_noise_rate'])}) are held to be wrong, {facts['changed']:,} of them get another one.",
+        "",
+    ]
+    if facts.get("metrics"):
+        lines += ["## Against the truth", "", "| figure | value |", "|---|---|"]
+        lines += [f"| {name} | {value:.4f} |" for name, value in facts["metrics"].items() if value is not None]
+        lines.append("")
+    lines += ["## Most frequent changes", "", "| given | suggested | rows |", "|---|---|---|"]
+    lines += [f"| {md(classes[a])} | {md(classes[b])} | {n} |" for a, b, n in pairs(columns, given, len(classes))]
+    lines.append("")
+    for name, title, _ in plots:
+        lines += [f"## {title}", "", f"![{title}]({name})", ""]
+    lines += ["## How it was made", "", "| setting | value |", "|---|---|"]
+    lines += [f"| {md(k)} | {md(str(v), 200)} |" for k, v in facts["settings"].items() if v is not None]
+    lines += [f"| {k} | {md(str(facts[k]), 200)} |" for k in ("recipe", "device", "threads", "seconds", "images_per_second", "mfu")]
+    return "\n".join([*lines, ""])
+
+
+def _figure(width: float = 7, height: float = 4):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure, path: Path) -> bool:
+    figure.savefig(path, dpi=110)
+    return True
+
+
+def _label(name: str, length: int = 14) -> str:
+    """A class name for a plot: short, and no mathematics in it."""
+    name = " ".join(name.split())
+    return (name if len(name) <= length else name[: length - 1] + "…").replace("$", r"\$")
+
+
+def _scores(out: Path, columns: Columns, given: np.ndarray, truth: np.ndarray | None) -> bool:
+    figure, axes = _figure()
+    bins = np.linspace(0, 1, 41)
+    if truth is None:
+        axes.hist([columns.clean_score[columns.selected], columns.clean_score[~columns.selected]], bins, stacked=True,
+                  color=["tab:blue", "tab:orange"], label=["selected", "not selected"])  # fmt: skip
+    else:
+        right = given == truth
+        axes.hist([columns.clean_score[right], columns.clean_score[~right]], bins, stacked=True,
+                  color=["tab:blue", "tab:red"], label=["label is right", "label is wrong"])  # fmt: skip
+    axes.set(xlabel="clean score", ylabel="rows", yscale="log")
+    axes.legend()
+    return _save(figure, out / "clean_score.png")
+
+
+def _reliability(out: Path, columns: Columns, given: np.ndarray, truth: np.ndarray) -> bool:
+    figure, axes = _figure(5, 4.5)
+    bins = np.minimum((columns.clean_score * 10).astype(int), 9)
+    count = np.bincount(bins, minlength=10)
+    mean = np.bincount(bins, columns.clean_score, 10) / np.maximum(count, 1)
+    right = np.bincount(bins, given == truth, 10) / np.maximum(count, 1)
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="a probability")
+    axes.plot(mean[count > 0], right[count > 0], marker="o", label="this run")
+    for i in np.flatnonzero(count):
+        axes.annotate(f"{count[i]:,}", (mean[i], right[i]), textcoords="offset points", xytext=(5, -10), fontsize=7)
+    axes.set(xlabel="clean score (mean of the bin)", ylabel="share of right labels", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend()
+    return _save(figure, out / "reliability.png")
+
+
+def _matrix(out: Path, columns: Columns, given: np.ndarray, classes: tuple[str, ...]) -> bool:
+    k = len(classes)
+    counts = np.bincount(given * k + columns.corrected, minlength=k * k).reshape(k, k)
+    side = min(9, 3.5 + 0.35 * k)
+    figure, axes = _figure(side + 1, side)
+    shown = axes.imshow(np.log1p(counts), cmap="Blues")
+    axes.set(xlabel="corrected", ylabel="given")
+    if k <= MANY_CLASSES:
+        names = [_label(c) for c in classes]
+        axes.set_xticks(range(k), names, rotation=90)
+        axes.set_yticks(range(k), names)
+        for i in range(k):
+            for j in range(k):
+                if counts[i, j]:
+                    dark = counts[i, j] > counts.max() ** 0.6
+                    axes.text(j, i, counts[i, j], ha="center", va="center", fontsize=6, color="white" if dark else "black")
+    else:
+        figure.colorbar(shown, label="log(1 + rows)")
+    return _save(figure, out / "matrix.png")
+
+
+def _per_class(out: Path, columns: Columns, given: np.ndarray, truth: np.ndarray | None, classes: tuple[str, ...]) -> bool:
+    k = len(classes)
+    rows = np.maximum(np.bincount(given, minlength=k), 1)
+    figure, axes = _figure(min(14, 3 + 0.45 * k), 4)
+    x = np.arange(k)
+    axes.bar(x - 0.2 * (truth is not None), np.bincount(given, ~columns.selected, k) / rows, 0.4, label="not selected")
+    if truth is not None:
+        axes.bar(x + 0.2, np.bincount(given, given != truth, k) / rows, 0.4, color="tab:red", label="wrong")
+    axes.set(ylabel="share of the class", ylim=(0, 1))
+    if k <= MANY_CLASSES:
+        axes.set_xticks(x, [_label(c) for c in classes], rotation=90)
+    else:
+        axes.set_xlabel("class")
+    axes.legend()
+    return _save(figure, out / "per_class.png")
+
+
+def _training(out: Path, history: list[dict[str, float]]) -> bool:
+    figure, axes = _figure()
+    x = np.arange(1, len(history) + 1)
+    axes.plot(x, [h["loss"] for h in history], color="grey", label="training loss")
+    axes.set(xlabel="yield of the method", ylabel="loss", ylim=(0, None))
+    right = axes.twinx()
+    for name, title in (("selected", "selected"), ("noisy_f1", "noisy F1"), ("label_accuracy_after", "label accuracy after")):
+        if name in history[-1]:
+            right.plot(x, [h[name] for h in history], label=title)
+    right.set(ylabel="share", ylim=(0, 1))
+    lines = [*axes.get_lines(), *right.get_lines()]
+    axes.legend(lines, [str(line.get_label()) for line in lines], loc="lower right", fontsize=8)
+    return _save(figure, out / "training.png")
+
+
+def _contact(out: Path, columns: Columns, given: np.ndarray, classes: tuple[str, ...], dataset: Dataset, image_column: str) -> bool:
+    from matplotlib.figure import Figure
+
+    wrong = np.flatnonzero(~columns.selected)
+    worst = wrong[np.argsort(columns.clean_score[wrong], kind="stable")][:CONTACT]
+    if not len(worst):
+        return False
+    height = -(-len(worst) // 8)
+    figure = Figure(figsize=(12, 1.75 * height), layout="constrained")
+    grid = figure.subplots(height, 8, squeeze=False).reshape(-1)
+    for axes in grid:
+        axes.axis("off")
+    for axes, i, image in zip(grid, worst, dataset.select(worst)[image_column], strict=False):
+        axes.imshow(np.asarray(image.convert("RGB")), interpolation="nearest")
+        title = f"{_label(classes[given[i]])} → {_label(classes[columns.corrected[i]])}\nrow {columns.rows[i]}, {columns.clean_score[i]:.3f}"
+        axes.set_title(title, fontsize=7)
+    return _save(figure, out / "contact_sheet.png")

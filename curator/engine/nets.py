@@ -1,0 +1,164 @@
+"""Nets trained from scratch, each with a primary head and, where a method asks for them, an auxiliary and a projector head."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from curator.evidence import CuratorError
+
+
+class Output(NamedTuple):
+    """What a net gives for a batch of b rows."""
+
+    logits: Tensor  # (b, k), the primary head
+    features: Tensor  # (b, width), what the heads read
+    auxiliary: Tensor | None = None  # (b, k), where the net was built with an auxiliary head
+    projected: Tensor | None = None  # (b, d), where the net was built with a projector
+
+
+class Net(nn.Module):
+    """A body that gives one feature vector a row, and the heads on it."""
+
+    def __init__(self, body: nn.Module, width: int, classes: int, auxiliary: bool, projector: tuple[int, ...]):
+        super().__init__()
+        self.body = body
+        self.head = nn.Linear(width, classes)
+        self.auxiliary = nn.Linear(width, classes) if auxiliary else None
+        self.projector = _mlp(width, projector) if projector else None
+
+    def forward(self, x: Tensor) -> Output:
+        """Logits and features of x: float (b, c, h, w), or (b, d) where the body is an MLP."""
+        features = self.body(x).float()
+        # Heads stay in float32 under autocast: bf16 has steps of .004 near 1, too coarse for thresholds like .99.
+        with torch.autocast(x.device.type, enabled=False):
+            return Output(
+                self.head(features),
+                features,
+                self.auxiliary(features) if self.auxiliary is not None else None,
+                self.projector(features) if self.projector is not None else None,
+            )
+
+
+def _mlp(width: int, sizes: tuple[int, ...]) -> nn.Sequential:
+    """Linear layers of the given output sizes with a ReLU between two of them."""
+    layers: list[nn.Module] = []
+    for i, size in enumerate(sizes):
+        layers += [nn.ReLU(inplace=True)] * (i > 0) + [nn.Linear(width, size)]
+        width = size
+    return nn.Sequential(*layers)
+
+
+class Block(nn.Module):
+    """A residual block of two 3x3 convolutions: post-activation (He et al. 2016a) or pre-activation (He et al. 2016b)."""
+
+    def __init__(self, c_in: int, c_out: int, stride: int, preact: bool = False):
+        super().__init__()
+        self.preact = preact
+        self.bn1 = nn.BatchNorm2d(c_in if preact else c_out)
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
+        self.shortcut: nn.Module | None = None
+        if stride != 1 or c_in != c_out:
+            conv = nn.Conv2d(c_in, c_out, 1, stride, bias=False)
+            self.shortcut = conv if preact else nn.Sequential(conv, nn.BatchNorm2d(c_out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output, (b, c_out, h / stride, w / stride)."""
+        if self.preact:
+            h = F.relu(self.bn1(x))
+            skip = x if self.shortcut is None else self.shortcut(h)
+            return self.conv2(F.relu(self.bn2(self.conv1(h)))) + skip
+        skip = x if self.shortcut is None else self.shortcut(x)
+        h = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(h)) + skip)
+
+
+def _pooled(*layers: nn.Module) -> nn.Sequential:
+    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+def _stages(widths: tuple[int, ...], c_in: int, depth: int, preact: bool) -> list[nn.Module]:
+    blocks: list[nn.Module] = []
+    for i, width in enumerate(widths):
+        for j in range(depth):
+            blocks.append(Block(c_in, width, 2 if i > 0 and j == 0 else 1, preact))
+            c_in = width
+    return blocks
+
+
+def _resnet18(channels: int) -> tuple[nn.Module, int]:
+    stem = [nn.Conv2d(channels, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+    body = _pooled(*stem, *_stages((64, 128, 256, 512), 64, 2, preact=False))
+    for m in body.modules():
+        if isinstance(m, nn.Conv2d):
+            nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
+    return body, 512
+
+
+def _preact18(channels: int) -> tuple[nn.Module, int]:
+    stem = [nn.Conv2d(channels, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+    return _pooled(*stem, *_stages((64, 128, 256, 512), 64, 2, preact=True)), 512
+
+
+def _small(channels: int, side: int) -> tuple[nn.Module, int]:
+    # Halving 32 px in the stem costs no accuracy on CIFAR-10 at this size and doubles the speed; 8 px cannot spare it.
+    stem = [nn.Conv2d(channels, 32, 3, 2 if side >= 24 else 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True)]
+    return _pooled(*stem, *_stages((32, 64, 96), 32, 1, preact=False)), 96
+
+
+def _torchvision(name: str, channels: int) -> tuple[nn.Module, int]:
+    import torchvision
+
+    if channels != 3:
+        raise CuratorError(f"--net {name}: expected images of 3 channels, found {channels}")
+    net = getattr(torchvision.models, name)(weights=None)
+    if name == "resnet50":
+        net.fc = nn.Identity()
+        return net, 2048
+    # ImageNet's VGG ends in 7 x 7 pools and two layers of 4,096; on small images one pooled vector of 512 takes their place.
+    return _pooled(net.features), 512
+
+
+NETS = {
+    "small": "0.2 M parameters, for CPUs",
+    "resnet18": "ResNet-18 for 32 px, post-activation",
+    "preact18": "ResNet-18 for 32 px, pre-activation",
+    "resnet50": "torchvision's ResNet-50",
+    "vgg19_bn": "torchvision's VGG-19 with batch normalisation, pooled to 512 features",
+    "mlp": "two hidden layers of 512 units, for features",
+}
+
+
+def build_net(
+    name: str,  # of NETS
+    shape: tuple[int, ...],  # of one row: (c, h, w), or (d,)
+    classes: int,
+    *,
+    auxiliary: bool = False,  # a second linear head (ProMix's pseudo head)
+    projector: tuple[int, ...] = (),  # sizes of the projector's layers; none: no projector
+) -> Net:
+    """A freshly initialised net for rows of the shape.
+
+    Raises:
+        CuratorError: for an unknown name, or a net of images for features and the other way round.
+    """
+    if name not in NETS:
+        raise CuratorError(f"--net: expected one of {', '.join(NETS)}; found {name!r}")
+    if (name == "mlp") != (len(shape) == 1):
+        kind = "features" if len(shape) == 1 else "images"
+        raise CuratorError(f"--net {name} does not read {kind}: use {'mlp' if kind == 'features' else 'small or resnet18'}")
+    if name == "mlp":
+        body: nn.Module = nn.Sequential(_mlp(shape[0], (512, 512)), nn.BatchNorm1d(512), nn.ReLU(inplace=True))
+        width = 512
+    elif name in ("resnet50", "vgg19_bn"):
+        body, width = _torchvision(name, shape[0])
+    elif name in ("resnet18", "preact18"):
+        body, width = {"resnet18": _resnet18, "preact18": _preact18}[name](shape[0])
+    else:
+        body, width = _small(shape[0], min(shape[1:]))
+    return Net(body, width, classes, auxiliary, projector)

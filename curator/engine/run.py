@@ -1,0 +1,367 @@
+"""The Run: device, precision, threads, batches, prediction, checkpoints and throughput of one training run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from curator.engine.checkpoint import Checkpoints
+from curator.engine.nets import Net, build_net
+from curator.engine.views import normalise
+from curator.evidence import CuratorError, NoisyDataset, RunFailed, Source
+
+T = TypeVar("T")
+Precision = Literal["no", "bf16"]
+
+# Dense bf16 peak of a card, FLOP/s (datasheets), for MFU.
+PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
+
+
+class Run:
+    """One training run: what a method needs of the machine, and what its caller needs of the method.
+
+    Randomness comes from generators seeded by (seed, purpose, epoch, rank), so there is no random state to save.
+    """
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        net: str = "small",
+        mixed_precision: Precision | None = None,  # None: bf16 where the hardware has it
+        compile: bool = False,
+        checkpoints: Path | None = None,  # folder; None: none are written
+        threads: int | None = None,  # of this process; None: cores / processes
+        track: str | None = None,  # a tracker of Accelerate: tensorboard, wandb, trackio
+        track_dir: Path | None = None,
+    ):
+        from accelerate import Accelerator
+
+        # Autocast is ours (see autocast), so that two runs of one process may differ in precision.
+        try:
+            self.accelerator = Accelerator(mixed_precision="no", log_with=track, project_dir=track_dir)
+        except (ImportError, ValueError) as e:
+            raise CuratorError(f"--track {track}: {e}; pip install 'label-curator[track]'") from e
+        self.device: torch.device = self.accelerator.device
+        self.rank: int = self.accelerator.process_index
+        self.world: int = self.accelerator.num_processes
+        self.seed = seed
+        self.net = net
+        self.precision: Precision = mixed_precision or best_precision(self.device)
+        self.compile = compile
+        self.registered: dict[str, Any] = {}
+        self.progress: dict[str, int] = {}
+        self.stopping = False  # set by the caller: no stage hands out another epoch
+        self._saved: dict[str, Any] = {}
+        self._stages: set[str] = set()
+        self._checkpoints = Checkpoints(checkpoints) if checkpoints else None
+        restored = self._checkpoints.load() if self._checkpoints else None
+        if restored:
+            self.progress, self._saved, threads = restored["progress"], restored["registered"], restored["threads"]
+        # accelerate launch sets OMP_NUM_THREADS=1 on a CPU. One and two threads add in another order and give other
+        # weights, so a resumed run takes the threads of its checkpoint.
+        self.threads = threads or max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        torch.set_num_threads(self.threads)
+        self._seconds, self._trained, self._row = 0.0, 0, ()
+        self._open_epoch()
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes files and prints."""
+        return self.rank == 0
+
+    # Randomness
+
+    def derived_seed(self, purpose: str, epoch: int = 0, *, rank: int | None = None) -> int:
+        """A 63-bit seed of (seed, purpose, epoch, rank); the same on every machine."""
+        key = f"{self.seed}/{purpose}/{epoch}/{self.rank if rank is None else rank}"
+        return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8).digest(), "big") >> 1
+
+    def generator(self, purpose: str, epoch: int = 0, *, shared: bool = False) -> torch.Generator:
+        """A generator on the device with its own stream per process; shared: on the CPU, equal in all processes."""
+        device = "cpu" if shared else self.device
+        return torch.Generator(device).manual_seed(self.derived_seed(purpose, epoch, rank=0 if shared else None))
+
+    @contextmanager
+    def seeded(self, purpose: str, epoch: int = 0) -> Iterator[None]:
+        """Seed torch's global generators inside the block, for what takes no generator (initialisation, dropout)."""
+        with self._own_randomness():
+            torch.manual_seed(self.derived_seed(purpose, epoch, rank=0))
+            yield
+
+    def beta(self, alpha: float, size: int, purpose: str, epoch: int) -> Tensor:
+        """Draws (size,) float32 of Beta(alpha, alpha) on the device, equal in all processes."""
+        draws = np.random.default_rng(self.derived_seed(purpose, epoch, rank=0)).beta(alpha, alpha, size)
+        return torch.from_numpy(draws).float().to(self.device)
+
+    def _own_randomness(self) -> AbstractContextManager:
+        return torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else [])
+
+    # Epochs, state and checkpoints
+
+    def epochs(self, n: int, stage: str = "train") -> Iterator[int]:
+        """Epochs of a stage, from the restored one; a finished stage gives none. Yield evidence at the end of an epoch's body."""
+        if stage in self._stages:
+            raise ValueError(f"stage {stage!r} was used before: stage names are unique")
+        self._stages.add(stage)
+        for epoch in range(self.progress.get(stage, 0), n):
+            if self.stopping:
+                return
+            self.progress[stage] = epoch + 1
+            with self._own_randomness():
+                torch.manual_seed(self.derived_seed(f"global/{stage}", epoch))
+                yield epoch
+
+    def register(self, name: str, value: T) -> T:
+        """Put the object under the checkpoint's care and give it back with its saved state, if there is one.
+
+        Args:
+            name: unique. The nets under the name "nets" are the ensemble that scores the other splits.
+            value: a module (it is moved to the device), anything with state_dict and load_state_dict, or a tensor
+                that is updated in place.
+        """
+        if name in self.registered:
+            raise ValueError(f"{name!r} is registered already")
+        if isinstance(value, nn.Module):
+            value = value.to(self.device, memory_format=torch.channels_last)
+        self.registered[name] = value
+        if name in self._saved:
+            saved = self._saved.pop(name)
+            if isinstance(value, Tensor):
+                value.copy_(saved)
+            else:
+                value.load_state_dict(saved)
+        return value
+
+    def checkpoint(self) -> None:
+        """Write everything registered, atomically; the previous checkpoint stays until the new one is on disk."""
+        if self._checkpoints and self.main:
+            state = {k: v if isinstance(v, Tensor) else v.state_dict() for k, v in self.registered.items()}
+            self._checkpoints.save({"progress": self.progress, "registered": state, "threads": self.threads})
+        self.accelerator.wait_for_everyone()
+
+    # Training
+
+    def build_net(self, name: str, data: NoisyDataset, **heads) -> Net:
+        """The run's net for the dataset, initialised from a stream of its own; heads as in engine.nets.build_net."""
+        self._row = data.inputs.shape
+        with self.seeded(f"init/{name}"):
+            return build_net(self.net, data.inputs.shape, len(data.classes), **heads)
+
+    def autocast(self) -> AbstractContextManager:
+        """The forward pass's precision."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def prepare(self, net: nn.Module) -> nn.Module:
+        """The registered net as it is called in training: gradients averaged over processes, compiled if asked for."""
+        prepared = self.accelerator.prepare_model(net)
+        return torch.compile(prepared) if self.compile else prepared
+
+    def normaliser(self, inputs: Source):
+        """A function that normalises batches by the mean and deviation of the rows."""
+        mean, std = (m.to(self.device) for m in inputs.moments())
+        return lambda x: normalise(x, mean, std)
+
+    def batches(self, rows: Tensor, size: int, epoch: int, purpose: str = "shuffle", *, drop_last: bool = False) -> list[Tensor]:
+        """This process's part of an epoch's shuffled batches: lists of rows, every row exactly once over all processes.
+
+        All batches of an epoch are of nearly equal size (at most `size`), so that none is too small for BatchNorm;
+        drop_last: all are of exactly `size`, and the rest is left out, as published loops do.
+        """
+        order = rows[torch.randperm(len(rows), generator=self.generator(purpose, epoch, shared=True))]
+        if drop_last and len(order) >= size:
+            order = order[: len(order) // size * size]
+        parts = order.tensor_split(-(-len(order) // size))
+        return [part[self.rank :: self.world].to(self.device) for part in parts]
+
+    def step(self, loss: Tensor, optimizer: torch.optim.Optimizer, rows: int) -> None:
+        """Backward and one optimizer step. The loss stays on the device until the end of the epoch."""
+        self.accelerator.backward(loss)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        self._losses.append(loss.detach())
+        self._images += rows
+
+    def _open_epoch(self) -> None:
+        self._losses: list[Tensor] = []
+        self._images = 0
+        self._started = time.perf_counter()
+
+    def close_epoch(self) -> dict[str, float]:
+        """Mean loss, images and seconds since the last call; the caller calls it at every yield.
+
+        Raises:
+            RunFailed: at a loss that is not finite, with the epoch, the step and the checkpoint that stands.
+        """
+        losses = torch.stack(self._losses).float().cpu() if self._losses else torch.zeros(0)
+        bad = (~torch.isfinite(losses)).nonzero()
+        if len(bad):
+            stage, epoch = list(self.progress.items())[-1]
+            last = self._checkpoints.latest() if self._checkpoints else None
+            raise RunFailed(
+                f"the loss became {losses[bad[0]].item()} in epoch {epoch - 1} of stage {stage}, step {int(bad[0])}; "
+                f"last good checkpoint: {last or 'none'}. Lower --method.lr, or try --mixed-precision no"
+            )
+        seconds = time.perf_counter() - self._started
+        images = self._images * self.world
+        self._seconds, self._trained = self._seconds + seconds, self._trained + images
+        stats = {"images": images, "seconds": seconds, "images_per_second": images / seconds}
+        if len(losses):
+            stats["loss"] = losses.mean().item()
+        self._open_epoch()
+        return stats
+
+    def measure_speed(self, data: NoisyDataset, batch: int, seconds: float = 1.0) -> float:
+        """Images per second of all processes in training the run's net, measured on a throw-away copy."""
+        net = self.build_net("speed", data).to(self.device, memory_format=torch.channels_last)
+        optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, fused=True)
+        rows = torch.arange(min(batch, len(data)))
+        labels, normaliser = data.labels[rows].to(self.device), self.normaliser(data.inputs)
+        steps, started = 0, time.perf_counter()
+        while steps < 3 or time.perf_counter() - started < seconds and steps < 50:
+            if steps == 1:  # the first step also warms up
+                started = time.perf_counter()
+            x = normaliser(data.inputs.batch(rows))
+            with self.autocast():
+                logits = net(x).logits
+            nn.functional.cross_entropy(logits, labels).backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            steps += 1
+        return (steps - 1) * len(rows) * self.world / (time.perf_counter() - started)
+
+    # Prediction
+
+    @torch.no_grad()
+    def predict(
+        self,
+        nets: nn.Module | Sequence[nn.Module],  # registered, not prepared
+        inputs: Source,
+        rows: Tensor | None = None,  # (m,) int64; all by default
+        *,
+        normaliser=None,
+        batch: int = 1024,
+    ) -> Tensor:  # (m, k) float32 on the CPU, in the order of rows
+        """Mean logits of the nets in evaluation mode, without augmentation; rows are shared among the processes."""
+        nets = [nets] if isinstance(nets, nn.Module) and not isinstance(nets, nn.ModuleList) else list(nets)
+        rows = torch.arange(len(inputs)) if rows is None else rows
+        normaliser = normaliser or self.normaliser(inputs)
+        modes = [net.training for net in nets]
+        for net in nets:
+            self._share_buffers(net)
+            net.eval()
+        mine = torch.arange(len(rows))[self.rank :: self.world]
+        out: Tensor | None = None
+        for part in mine.split(batch):
+            with self.autocast():
+                x = normaliser(inputs.batch(rows[part]))
+                logits = torch.stack([net(x).logits for net in nets]).mean(0)
+            out = torch.zeros(len(rows), logits.shape[1], device=self.device) if out is None else out
+            out[part.to(self.device)] = logits.float()
+        for net, mode in zip(nets, modes, strict=True):
+            net.train(mode)
+        if out is None:
+            out = torch.zeros(len(rows), nets[0].head.out_features, device=self.device)
+        return (self.accelerator.reduce(out, "sum") if self.world > 1 else out).cpu()
+
+    # What the caller reports
+
+    def start_tracking(self, config: dict[str, Any]) -> None:
+        """Open the trackers, if any."""
+        if self.accelerator.log_with:
+            plain = {k: v if isinstance(v, int | float | str | bool) else str(v) for k, v in config.items()}
+            self.accelerator.init_trackers("label-curator", plain)
+
+    def track(self, values: dict[str, float], step: int) -> None:
+        """Log the values to the trackers, if any."""
+        if self.accelerator.log_with:
+            self.accelerator.log(values, step=step)
+
+    def close(self) -> None:
+        """Finish the trackers."""
+        if self.accelerator.log_with:
+            self.accelerator.end_training()
+
+    def memory(self) -> int:
+        """Peak bytes this process has held: of the GPU where it trains on one, else of the machine."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device)
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+    def device_name(self) -> str:
+        """The card's or processor's name."""
+        if self.device.type == "cuda":
+            return torch.cuda.get_device_name(self.device)
+        return f"{self.device.type} ({platform.processor() or platform.machine()}, {cores()} cores)"
+
+    def mfu(self) -> float | None:
+        """Model FLOPs utilisation of the run so far: training passes over the card's dense bf16 peak; None off a known GPU."""
+        peak = peak_flops(self.device)
+        nets = self.registered.get("nets")
+        if peak is None or nets is None or not self._seconds:
+            return None
+        return 3 * forward_flops(nets[0], self._row) * self._trained / self._seconds / (peak * self.world)
+
+    def _share_buffers(self, net: nn.Module) -> None:
+        """Give all processes rank 0's BatchNorm statistics, so that all score alike and a checkpoint holds everything."""
+        if self.world > 1:
+            from accelerate.utils import broadcast
+
+            for buffer in net.buffers():
+                buffer.copy_(broadcast(buffer))
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def training_device() -> torch.device:
+    """The device a Run of this process trains on."""
+    from accelerate import PartialState
+
+    return PartialState().device
+
+
+def best_precision(device: torch.device) -> Precision:
+    """bf16 where the hardware computes in it: recent GPUs, and CPUs with AMX or AVX512-BF16."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
+    if device.type == "cpu":
+        fast = (getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("amx_tile", "avx512_bf16"))
+        return "bf16" if any(fast) else "no"
+    return "no"
+
+
+def forward_flops(net: nn.Module, shape: tuple[int, ...]) -> float:
+    """FLOPs of one row's forward pass (a multiplication and an addition are two); a training pass is three times that."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    device = next(net.parameters()).device
+    training = net.training
+    net.eval()
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        net(torch.zeros(1, *shape, device=device))
+    net.train(training)
+    return float(counter.get_total_flops())
+
+
+def peak_flops(device: torch.device) -> float | None:
+    """The card's dense bf16 peak in FLOP/s; None for a CPU or a card that is not in the table."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    return next((peak for card, peak in PEAKS.items() if card in name), None)

@@ -1,0 +1,66 @@
+"""Sources: rows of one dataset as batches on the run's device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from curator.evidence import CuratorError
+
+
+class Resident:
+    """Images held as one uint8 tensor (n, c, h, w) on the training device."""
+
+    kind = "images"
+
+    def __init__(self, images: Tensor, device: torch.device | str = "cpu"):
+        if images.dtype != torch.uint8 or images.ndim != 4:
+            raise CuratorError(f"images: expected uint8 (n, c, h, w), found {images.dtype} {tuple(images.shape)}")
+        self.images = images.to(device)
+        self.shape = tuple(images.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batch(self, rows: Tensor) -> Tensor:
+        """The rows (b,) int64 as uint8 (b, c, h, w)."""
+        return self.images[rows.to(self.images.device)]
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Per-channel mean and standard deviation (c,) of the pixels in [0, 1]; exact (integer sums), so equal on every device."""
+        total = torch.zeros(2, self.shape[0], dtype=torch.int64)
+        for part in self.images.split(4096):
+            x = part.long()
+            total += torch.stack([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3))]).cpu()
+        count = self.images[:, 0].numel()
+        mean, square = total.double() / count / torch.tensor([[255.0], [255.0**2]], dtype=torch.float64)
+        std = (square - mean**2).clamp_min(0).sqrt()
+        return mean.float(), torch.where(std > 1e-6, std, 1.0).float()
+
+
+class Features:
+    """Frozen features held as one float32 tensor (n, d) on the training device."""
+
+    kind = "features"
+
+    def __init__(self, features: Tensor, device: torch.device | str = "cpu"):
+        if not features.is_floating_point() or features.ndim != 2:
+            raise CuratorError(f"features: expected floats of shape (n, d), found {features.dtype} {tuple(features.shape)}")
+        if not torch.isfinite(features).all():
+            bad = int((~torch.isfinite(features).all(1)).nonzero()[0])
+            raise CuratorError(f"features: expected finite numbers, found NaN or infinity in row {bad}")
+        self.features = features.float().to(device)
+        self.shape = (features.shape[1],)
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def batch(self, rows: Tensor) -> Tensor:
+        """The rows (b,) int64 as float32 (b, d)."""
+        return self.features[rows.to(self.features.device)]
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Per-feature mean and standard deviation (d,)."""
+        x = self.features.double()
+        std = x.std(0, correction=0)
+        return x.mean(0).float().cpu(), torch.where(std > 1e-6, std, 1.0).float().cpu()

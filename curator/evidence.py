@@ -1,0 +1,133 @@
+"""What flows through Curator: a noisy dataset in, evidence about its labels out, and the one error users see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class CuratorError(ValueError):
+    """Something the user can put right; its one line says what was expected, what came and what to do."""
+
+    exit_code = 2
+
+
+class RunFailed(CuratorError):
+    """A run that could not go on (a NaN loss, a full disk): the input was fine, so the exit code is 1."""
+
+    exit_code = 1
+
+
+class Source(Protocol):
+    """Rows a method can read, wherever they lie."""
+
+    kind: str  # "images" | "features"
+    shape: tuple[int, ...]  # of one row: (c, h, w), or (d,)
+
+    def __len__(self) -> int:
+        """Number of rows."""
+
+    def batch(self, rows: Tensor) -> Tensor:
+        """The rows (b,) int64 as uint8 (b, c, h, w) or float32 (b, d), on the run's device."""
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation over all rows, per channel (c,) in [0, 1] or per feature (d,); float32, on the CPU."""
+
+
+@dataclass(frozen=True)
+class NoisyDataset:
+    """Rows with labels of which some are wrong. The truth is not a field: no method can reach it.
+
+    Attributes:
+        inputs: the rows themselves.
+        labels: (n,) int64 in [0, k) on the CPU; a trusted row holds its verified label.
+        classes: the k class names.
+        trusted: (n,) bool, rows whose label was verified.
+        rows: (n,) int64, 0-based positions in the source split.
+    """
+
+    inputs: Source
+    labels: Tensor
+    classes: tuple[str, ...]
+    trusted: Tensor
+    rows: Tensor
+
+    def __post_init__(self):
+        n, k = len(self.inputs), len(self.classes)
+        for name, dtype in (("labels", torch.int64), ("trusted", torch.bool), ("rows", torch.int64)):
+            value = getattr(self, name)
+            if value.shape != (n,) or value.dtype != dtype or value.device.type != "cpu":
+                raise CuratorError(
+                    f"NoisyDataset.{name}: expected {dtype} of shape ({n},) on the CPU, "
+                    f"found {value.dtype} of shape {tuple(value.shape)} on {value.device}"
+                )
+        if n == 0 or k < 2:
+            raise CuratorError(f"expected at least one row and two classes, found {n} rows and {k} classes")
+        if self.labels.min() < 0 or self.labels.max() >= k:
+            raise CuratorError(f"labels: expected 0 to {k - 1}, found {int(self.labels.min())} to {int(self.labels.max())}")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a method says about each of n rows; all on the CPU.
+
+    Attributes:
+        probs: (n, k) float32, the ensemble's soft label; rows sum to 1.
+        clean_score: (n,) float32 in [0, 1], 1 = the given label is surely right.
+        selected: (n,) bool, the method keeps the given label as clean.
+        corrected: (n,) int64 in [0, k), the given label where selected, else the method's suggestion.
+    """
+
+    probs: Tensor
+    clean_score: Tensor
+    selected: Tensor
+    corrected: Tensor
+
+    def check(self, data: NoisyDataset) -> Evidence:
+        """Return self if shapes, types and values fit the dataset.
+
+        Raises:
+            RunFailed: naming the first field that does not fit.
+        """
+        n, k = len(data), len(data.classes)
+        wanted = {
+            "probs": ((n, k), torch.float32),
+            "clean_score": ((n,), torch.float32),
+            "selected": ((n,), torch.bool),
+            "corrected": ((n,), torch.int64),
+        }
+        for name, (shape, dtype) in wanted.items():
+            value = getattr(self, name)
+            if tuple(value.shape) != shape or value.dtype != dtype:
+                raise RunFailed(f"Evidence.{name}: expected {dtype} {shape}, found {value.dtype} {tuple(value.shape)}")
+        if not torch.isfinite(self.probs).all() or not torch.allclose(self.probs.sum(1), torch.ones(n), atol=1e-3):
+            raise RunFailed("Evidence.probs: expected finite rows that sum to 1")
+        if not ((self.clean_score >= 0) & (self.clean_score <= 1)).all():
+            raise RunFailed("Evidence.clean_score: expected values in [0, 1]")
+        if self.corrected.min() < 0 or self.corrected.max() >= k:
+            raise RunFailed(f"Evidence.corrected: expected 0 to {k - 1}")
+        return self
+
+
+def evidence(
+    probs: Tensor,  # (n, k), rows sum to 1
+    data: NoisyDataset,
+    *,
+    selected: Tensor | None = None,  # (n,) bool; by default argmax == given label
+    clean_score: Tensor | None = None,  # (n,); by default probs[given label]
+) -> Evidence:
+    """Make Evidence from predictions: the default rules of every method, and trusted rows kept as they are."""
+    probs = probs.float().cpu()
+    guess = probs.argmax(1)
+    given = probs.gather(1, data.labels[:, None]).squeeze(1)
+    selected = guess == data.labels if selected is None else selected.cpu()
+    clean_score = given if clean_score is None else clean_score.float().cpu()
+    selected = selected | data.trusted
+    clean_score = torch.where(data.trusted, 1.0, clean_score).clamp(0, 1)
+    return Evidence(probs, clean_score, selected, torch.where(selected, data.labels, guess)).check(data)

@@ -1,0 +1,103 @@
+"""Confident learning (Northcutt et al. 2021, arXiv 1911.00068): out-of-sample probabilities, pruned by cleanlab.
+
+Every row is scored by a net that did not train on it (stratified folds of plain cross-entropy). cleanlab's
+`find_label_issues` then estimates the joint of given and true labels and prunes as many rows of every off-diagonal cell
+as it holds; the clean score is its label quality score. Rows that are trusted train every net.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from curator.engine.run import Run
+from curator.evidence import CuratorError, Evidence, NoisyDataset, evidence
+from curator.methods.ce import CrossEntropy
+
+Filter = Literal["prune_by_noise_rate", "prune_by_class", "both", "confident_learning", "predicted_neq_given"]
+Quality = Literal["self_confidence", "normalized_margin", "confidence_weighted_entropy"]
+
+
+@dataclass
+class Confident(CrossEntropy):
+    """Cross-validated probabilities, then cleanlab's rule."""
+
+    folds: int = 5
+    """Stratified folds (>= 2); each fold's rows are scored by the net trained on the others."""
+    filter_by: Filter = "prune_by_noise_rate"
+    """cleanlab's rule for which rows are wrong."""
+    quality: Quality = "self_confidence"
+    """cleanlab's label quality score, which becomes the clean score."""
+    pred_probs: Path | None = None
+    """Your own out-of-sample probabilities (n, k) as .npy, one row per row of the split: no training."""
+
+    @property
+    def total_epochs(self) -> float:
+        """Passes over all rows: every fold trains on the rows of the others."""
+        return 0 if self.pred_probs else self.epochs * (self.folds - 1)
+
+    def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
+        """Train the folds' nets in turns, an epoch each, so that a run cut short has all of them equally trained."""
+        if self.pred_probs:
+            yield self.clean(read_probs(self.pred_probs, data), data)
+            return
+        fold = stratified_folds(data.labels, self.folds, run.generator("folds", shared=True))
+        nets = run.register("nets", nn.ModuleList(run.build_net(f"net{f}", data) for f in range(self.folds)))
+        fits = [self.trainer(nets[f], data, run, str(f)) for f in range(self.folds)]
+        # Until a fold was scored, its rows hold equal logits for all classes.
+        logits = run.register("logits", torch.zeros(len(data), len(data.classes)))
+        normaliser = run.normaliser(data.inputs)
+        for turn in run.epochs(self.epochs * self.folds):
+            epoch, f = divmod(turn, self.folds)
+            fits[f](epoch, ((fold != f) | data.trusted).nonzero().squeeze(1))
+            held_out = (fold == f).nonzero().squeeze(1)
+            logits[held_out] = run.predict(nets[f], data.inputs, held_out, normaliser=normaliser)
+            yield evidence(logits.softmax(1), data)
+        yield self.clean(logits.softmax(1), data)
+
+    def clean(self, probs: Tensor, data: NoisyDataset) -> Evidence:
+        """cleanlab's verdict on out-of-sample probabilities (n, k)."""
+        from cleanlab.filter import find_label_issues
+        from cleanlab.rank import get_label_quality_scores
+
+        labels, p = data.labels.numpy(), probs.double().numpy()
+        issues = find_label_issues(labels, p, filter_by=self.filter_by, n_jobs=1)
+        quality = get_label_quality_scores(labels, p, method=self.quality)
+        return evidence(probs, data, selected=torch.from_numpy(~issues), clean_score=torch.from_numpy(quality))
+
+
+def stratified_folds(labels: Tensor, folds: int, generator: torch.Generator) -> Tensor:
+    """Fold (n,) of every row: shuffled and dealt out class after class, so that sizes differ by at most one row a class."""
+    shuffled = torch.randperm(len(labels), generator=generator)
+    by_class = shuffled[labels[shuffled].argsort(stable=True)]
+    fold = torch.empty_like(labels)
+    fold[by_class] = torch.arange(len(labels)) % folds
+    return fold
+
+
+def read_probs(path: Path, data: NoisyDataset) -> Tensor:
+    """Probabilities (n, k) float32 of the dataset's rows from an .npy file with one row for each row of the split.
+
+    Raises:
+        CuratorError: when the file, its shape or its values do not fit.
+    """
+    try:
+        probs = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as e:
+        raise CuratorError(f"--pred-probs {path}: expected an .npy file of numbers; {e}") from e
+    k = len(data.classes)
+    if probs.ndim == 2 and len(probs) != len(data) and len(probs) > int(data.rows.max()):
+        probs = probs[data.rows.numpy()]
+    if probs.shape != (len(data), k) or probs.dtype.kind != "f":
+        raise CuratorError(
+            f"--pred-probs {path}: expected floats of shape ({len(data)}, {k}), found {probs.dtype} {probs.shape}"
+        )
+    if not np.isfinite(probs).all() or probs.min() < 0 or abs(probs.sum(1) - 1).max() > 1e-3:
+        raise CuratorError(f"--pred-probs {path}: expected rows of probabilities that sum to 1; is a softmax missing?")
+    return torch.from_numpy(probs).float()

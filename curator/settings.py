@@ -1,0 +1,346 @@
+"""The flags, and how a run's settings follow from the method's defaults, a recipe and the flags that were given."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from curator.evidence import CuratorError
+from curator.methods import DEFAULT_METHOD, METHODS, Method
+from curator.methods.ce import Epochs
+from curator.sources.defaults import DEFAULT_NOISE
+
+METHOD = "method."
+
+
+@dataclass
+class Settings:
+    """The flags of clean.py; curate() takes them with underscores."""
+
+    dataset: str = "digits"
+    """A named dataset (digits, cifar10, cifar100, cifar10n, cifar100n), a Hub id (owner/name) or a local folder."""
+    data_dir: Path | None = None
+    """Folder with a named dataset's files, instead of downloading them."""
+    method: str = DEFAULT_METHOD
+    """How wrong labels are found: confident, ce or mixup."""
+    recipe: str | None = None
+    """A YAML file or a name in recipes/, with :VARIANT to pick one. Default: the one of the dataset and method, if any."""
+    label_noise: str | None = None
+    """CIFAR-10N: worst, aggre, rand1, rand2, rand3. Any dataset: inject sym:R, sym-other:R, asym:R or idn:R, R in [0, 1]."""
+    imbalance: float | None = None
+    """Make a long tail first: the largest class has this many times the rows of the smallest (>= 1)."""
+    image_column: str | None = None
+    """Column of images; guessed when there is one candidate."""
+    label_column: str | None = None
+    """Column of given labels; guessed when there is one candidate."""
+    reference_column: str | None = None
+    """Column of true labels, if known: only the report sees it. Default: true_label, where there is one."""
+    split: str | None = None
+    """Split to curate; by default the only one, or train."""
+    config_name: str | None = None
+    """Configuration of the dataset."""
+    revision: str | None = None
+    """Revision of the dataset on the Hub: a branch, tag or commit."""
+    limit_rows: int | None = None
+    """Curate a sample of this many rows, stratified by class; the output holds only these."""
+    image_size: int | None = None
+    """Decode images to squares of this many pixels a side. Default: their own size up to 64 px, else 64 (large nets: 224)."""
+    net: str | None = None
+    """small, resnet18, preact18, resnet50 or vgg19_bn. Default: small without an accelerator, else resnet18."""
+    epochs: int | None = None
+    """Scale every setting that counts epochs by this over the recipe's epochs."""
+    early_stop: int | None = None
+    """Stop when fewer than 0.1 % of the corrected labels changed over this many yields of the method."""
+    max_minutes: float | None = None
+    """Stop training after this many minutes and write what there is."""
+    flag_worst: int | None = None
+    """Mark exactly this many least clean rows as not selected, instead of the method's own rule."""
+    pred_probs: Path | None = None
+    """For confident: your own out-of-sample probabilities (n, classes) as .npy; nothing is trained."""
+    seed: int = 123
+    """Seed of everything that is drawn; 123 gives the published noisy labels of CIFAR."""
+    mixed_precision: Literal["no", "bf16"] | None = None
+    """Precision of the forward pass. Default: bf16 where the hardware has it."""
+    compile: bool = False
+    """Compile the net with torch.compile."""
+    memory_budget: float | None = None
+    """GiB the decoded images may take. Default: half of the free memory of the device."""
+    output: Path | None = None
+    """Output folder. Default: runs/DATASET-METHOD, plus -NOISE when --label-noise is given."""
+    overwrite: bool = False
+    """Replace the results of a finished run in the output folder; review.sqlite is never touched."""
+    resume: bool = True
+    """Continue an interrupted run of the output folder when its settings are the same."""
+    keep_checkpoints: bool = False
+    """Keep the last checkpoint when done."""
+    overwrite_columns: bool = False
+    """Replace columns of the source that have the names Curator writes."""
+    column_prefix: str = ""
+    """Put this before the names of the columns Curator writes."""
+    track: Literal["tensorboard", "wandb", "trackio"] | None = None
+    """Log every epoch to a tracker."""
+    dry_run: bool = False
+    """Print columns, class counts, recipe, schedule, ETA and memory, and stop."""
+
+
+# Settings that do not change the result: an interrupted run may be continued with others.
+NOT_IDENTITY = {
+    "output", "overwrite", "resume", "max_minutes", "keep_checkpoints", "track", "dry_run", "data_dir", "recipe", "epochs",
+    "memory_budget",
+}  # fmt: skip
+
+
+@dataclass
+class Resolved:
+    """Settings with nothing left to guess, the method with its hyperparameters, and where they come from."""
+
+    settings: Settings
+    method: Method
+    recipe: str | None
+    scaled: dict[str, tuple[int, int]]  # epochs fields that --epochs changed: before, after
+
+    def describe(self) -> dict[str, Any]:
+        """All settings and hyperparameters by flag name, as JSON values."""
+        flat = {**dataclasses.asdict(self.settings), **{METHOD + k: v for k, v in dataclasses.asdict(self.method).items()}}
+        return {k: str(v) if isinstance(v, Path) else v for k, v in flat.items()}
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the result."""
+        return {k: v for k, v in self.describe().items() if k not in NOT_IDENTITY}
+
+
+def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
+    """Settings from what was given: flag names with underscores, hyperparameters as "method.NAME".
+
+    Precedence: the method's defaults, the recipe, its variant of the noise, its small variant, what was given.
+
+    Raises:
+        CuratorError: for an unknown name or value, naming the nearest known one.
+    """
+    given = {k.replace("-", "_"): v for k, v in given.items()}
+    recipe, label, variants = None, None, ()
+    if given.get("recipe") is not None:
+        recipe, label, variants = _named_recipe(str(given["recipe"]))
+    dataset = str(given.get("dataset") or (recipe or {}).get("dataset") or Settings.dataset)
+    name = _method_name(method) if method is not None else str(given.get("method") or (recipe or {}).get("method") or DEFAULT_METHOD)
+    if method is None and name not in METHODS:
+        raise CuratorError(f"--method: expected one of {', '.join(METHODS)}{_nearest(name, METHODS)}; found {name!r}")
+    if recipe is None:
+        path = recipes_folder() / f"{folder_name(dataset)}-{name}.yaml"
+        if path.exists():
+            recipe, label, variants = _named_recipe(str(path))
+    values: dict[str, Any] = {}
+    if recipe is not None:
+        noise = given.get("label_noise") or recipe.get("label_noise") or DEFAULT_NOISE.get(dataset)
+        wanted = variants or [noise_name(str(noise)) if noise else "", *(["small"] if not has_accelerator() else [])]
+        chosen = [v for v in wanted if v in recipe.get("variants", {})]
+        for part in ({k: v for k, v in recipe.items() if k != "variants"}, *(recipe["variants"][v] for v in chosen)):
+            values |= part
+        label = ":".join([str(label), "+".join(chosen)]) if chosen else label
+        if str(values.get("method", name)) != name or method is not None:  # another method inherits nothing
+            values = {k: v for k, v in values.items() if not k.startswith(METHOD)}
+    values |= {"dataset": dataset, "method": name}
+    return _build(values, given, name, method, label)
+
+
+def _build(values: dict[str, Any], given: dict[str, Any], name: str, method: Method | None, label: str | None) -> Resolved:
+    flags, hyper = _typed({**values, **given}, type(method) if method is not None else METHODS[name])
+    settings = Settings(**flags)
+    settings.dataset, settings.method = values["dataset"], name
+    if settings.net is None:
+        settings.net = "resnet18" if has_accelerator() else "small"
+    if settings.pred_probs is not None:
+        if "pred_probs" not in _hints(METHODS.get(name, type(method))):
+            raise CuratorError(f"--pred-probs is for --method confident; found --method {name}")
+        hyper["pred_probs"] = settings.pred_probs
+    if method is not None:
+        if hyper:
+            raise CuratorError(f"method: {METHOD}{next(iter(hyper))} was given beside a method object; set it on the object")
+        made = dataclasses.replace(typing.cast(Any, method))
+    else:
+        cls = METHODS[name]
+        large = {} if settings.net in ("small", "mlp") else getattr(cls, "large_net", {})
+        made = cls(**{**large, **hyper})
+    scaled = {}
+    if settings.epochs is not None:
+        if f"{METHOD}epochs" in given:
+            raise CuratorError("--epochs scales all settings that count epochs, --method.epochs sets that one; give only one")
+        if settings.epochs < 1:
+            raise CuratorError(f"--epochs: expected at least 1, found {settings.epochs}")
+        ratio = settings.epochs / made.epochs
+        for field, hint in _hints(type(made)).items():
+            if hint == Epochs and f"{METHOD}{field}" not in given:
+                before = getattr(made, field)
+                setattr(made, field, max(1, round(before * ratio)) if before else 0)
+                scaled[field] = (before, getattr(made, field))
+    _check_ranges(settings, made)
+    return Resolved(settings, made, label, scaled)
+
+
+def _check_ranges(settings: Settings, method: Method) -> None:
+    """One line for values that no run can use."""
+    at_least = {"limit_rows": 1, "image_size": 4, "early_stop": 1, "flag_worst": 0, "imbalance": 1, "max_minutes": 0, "memory_budget": 0}
+    for name, low in at_least.items():
+        value = getattr(settings, name)
+        if value is not None and not value >= low:
+            raise CuratorError(f"--{name.replace('_', '-')}: expected at least {low}, found {value}")
+    for name, low in {"epochs": 1, "batch_size": 2, "folds": 2, "lr": 0, "momentum": 0, "weight_decay": 0, "alpha": 0}.items():
+        value = getattr(method, name, low)
+        if not value >= low:
+            raise CuratorError(f"--{METHOD}{name.replace('_', '-')}: expected at least {low}, found {value}")
+
+
+def _method_name(method: Method) -> str:
+    return next((k for k, v in METHODS.items() if v is type(method)), type(method).__name__.lower())
+
+
+def _hints(cls: type) -> dict[str, Any]:
+    """Types of a dataclass's fields."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    return {f.name: hints[f.name] for f in dataclasses.fields(typing.cast(Any, cls))}
+
+
+def _typed(values: dict[str, Any], cls: type) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split values into flags and hyperparameters of the method, each of its field's type."""
+    flags, hyper = {}, {}
+    known = {**_hints(Settings), **{METHOD + k: v for k, v in _hints(cls).items()}}
+    for key, value in values.items():
+        if key not in known:
+            raise CuratorError(f"unknown setting {key.replace('_', '-')!r}{_nearest(key, known)}")
+        typed = coerce(value, known[key], f"--{key.replace('_', '-')}")
+        if key.startswith(METHOD):
+            hyper[key.removeprefix(METHOD)] = typed
+        else:
+            flags[key] = typed
+    return flags, hyper
+
+
+def _nearest(key: str, known: typing.Iterable[str]) -> str:
+    near = difflib.get_close_matches(key, list(known), 1, 0.5)
+    return f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
+
+
+def coerce(value: Any, hint: Any, flag: str) -> Any:
+    """The value as the type: numbers may be written as text (YAML reads 1e-3 as text), nothing else is bent.
+
+    Raises:
+        CuratorError: naming the flag, the type and the value.
+    """
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return coerce(value, args[0], flag)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return coerce(value, next(a for a in args if a is not type(None)), flag)
+    if origin is Literal:
+        value = "no" if value is False and "no" in args else value  # YAML reads no as false
+        if value not in args:
+            raise CuratorError(f"{flag}: expected one of {', '.join(map(str, args))}; found {value!r}")
+        return value
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is str and isinstance(value, str):
+        return value
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value).expanduser()
+    if hint in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            number = float(value)
+            if hint is float and number == number or hint is int and number.is_integer():
+                return hint(number) if not isinstance(value, int) else hint(value)
+        except (ValueError, OverflowError):
+            pass
+    raise CuratorError(f"{flag}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
+
+
+def has_accelerator() -> bool:
+    """Whether torch sees a GPU or another accelerator."""
+    import torch
+
+    return torch.accelerator.is_available()
+
+
+def recipes_folder() -> Path:
+    """recipes/ of the repository, or the copy inside an installed package."""
+    here = Path(__file__).parent
+    inside = here / "recipes"
+    return inside if inside.is_dir() else here.parent / "recipes"
+
+
+def _named_recipe(text: str) -> tuple[dict[str, Any], str, list[str]]:
+    """A recipe's values, its name, and the variants that were picked."""
+    path, picked = Path(text), []
+    if not path.exists():
+        name, _, variant = text.rpartition(":") if ":" in text else (text, "", "")
+        path = Path(name) if Path(name).exists() else recipes_folder() / f"{name.removesuffix('.yaml')}.yaml"
+        picked = variant.split("+") if variant else []
+    if not path.is_file():
+        names = sorted(p.stem for p in recipes_folder().glob("*.yaml"))
+        raise CuratorError(f"--recipe: no file {text!r} and no such recipe{_nearest(text, names)}; the recipes are {', '.join(names)}")
+    recipe = read_recipe(path)
+    for variant in picked:
+        if variant not in recipe.get("variants", {}):
+            raise CuratorError(f"--recipe: {path.stem} has no variant {variant!r}; it has {', '.join(recipe.get('variants', {}))}")
+    return recipe, path.stem, picked
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """A recipe file: a flat mapping of flag names, and `variants`, each of the same form; every key and value checked.
+
+    Raises:
+        CuratorError: naming the file and what is wrong in it.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, OSError, UnicodeDecodeError) as e:
+        raise CuratorError(f"recipe {path}: it is not readable YAML ({' '.join(str(e).split())[:150]})") from e
+    if not isinstance(content, dict) or not isinstance(content.get("variants", {}), dict):
+        raise CuratorError(f"recipe {path}: expected a mapping of flag names to values, and of variant names under 'variants'")
+    parts = {"": {k: v for k, v in content.items() if k != "variants"}, **content.get("variants", {})}
+    name = str(parts[""].get("method", DEFAULT_METHOD))
+    if name not in METHODS:
+        raise CuratorError(f"recipe {path}: method: expected one of {', '.join(METHODS)}, found {name!r}")
+    clean = {}
+    for variant, part in parts.items():
+        if not isinstance(part, dict):
+            raise CuratorError(f"recipe {path}: variant {variant!r}: expected a mapping, found {part!r}")
+        part = {str(k).replace("-", "_"): v for k, v in part.items()}
+        try:
+            _typed(part, METHODS[name])
+        except CuratorError as e:
+            raise CuratorError(f"recipe {path}{f', variant {variant!r}' if variant else ''}: {e}") from e
+        clean[variant] = part
+    return {**clean.pop(""), "variants": clean}
+
+
+def noise_name(noise: str) -> str:
+    """sym:0.5 -> sym50, worst -> worst: the noise in names of folders and variants."""
+    kind, colon, rate = noise.partition(":")
+    try:
+        return f"{kind}{100 * float(rate):g}" if colon else noise
+    except ValueError:
+        return noise
+
+
+def folder_name(dataset: str) -> str:
+    """owner/name -> owner--name; a local path -> its last part."""
+    path = Path(dataset)
+    if path.exists() or dataset.startswith((".", "/", "~")):
+        return path.resolve().name
+    return dataset.replace("/", "--")
+
+
+def output_folder(settings: Settings, noise_given: bool) -> Path:
+    """--output, or runs/DATASET-METHOD[-NOISE]."""
+    if settings.output is not None:
+        return settings.output
+    suffix = f"-{noise_name(str(settings.label_noise))}" if noise_given and settings.label_noise else ""
+    return Path("runs") / f"{folder_name(settings.dataset)}-{settings.method}{suffix}"

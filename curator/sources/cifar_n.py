@@ -1,0 +1,125 @@
+"""CIFAR-10N and CIFAR-100N: human labels (Wei et al. 2022), read without running code and aligned by their own truth."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+
+from curator.engine.checkpoint import atomic
+from curator.evidence import CuratorError
+
+# label-noise setting -> key in the file
+LABEL_SETS = {
+    "cifar10n": {
+        "worst": "worse_label",
+        "aggre": "aggre_label",
+        "rand1": "random_label1",
+        "rand2": "random_label2",
+        "rand3": "random_label3",
+    },
+    "cifar100n": {"noisy": "noisy_label"},
+}
+FILES = {
+    "cifar10n": ("CIFAR-10_human.pt", "96644db5574813cae939af5f7f2a0aec"),
+    "cifar100n": ("CIFAR-100_human.pt", "a67b45c1d7992051865b5c755bd68bb1"),
+}
+URL = "https://raw.githubusercontent.com/UCSC-REAL/cifar-10-100n/main/data/{}"
+BLOCKS = 5  # CIFAR's five training batches
+
+
+def find_file(name: str, data_dir: Path | None) -> Path:
+    """The label file of cifar10n or cifar100n: anywhere below data_dir, or downloaded once.
+
+    Raises:
+        CuratorError: when it is not below data_dir or cannot be downloaded.
+    """
+    file, md5 = FILES[name]
+    if data_dir is not None:
+        found = sorted(data_dir.rglob(file))
+        if not found:
+            raise CuratorError(f"--data-dir {data_dir}: expected the label file {file} in it or below, found none")
+        return found[0]
+    path = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "label-curator" / file
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        url = URL.format(file)
+        try:
+            with urllib.request.urlopen(url, timeout=60) as response:
+                content = response.read()
+        except OSError as e:
+            raise CuratorError(f"could not download {url} ({e}); download it yourself and name its folder with --data-dir") from e
+        if hashlib.md5(content).hexdigest() != md5:
+            raise CuratorError(f"{url} is not the file that was published (md5 {md5}); get it elsewhere and use --data-dir")
+        with atomic(path) as temporary:
+            temporary.write_bytes(content)
+    return path
+
+
+def read_labels(path: Path) -> dict[str, np.ndarray]:
+    """The file's arrays by name. It is a pickle: only numpy arrays are let through, nothing in it is run.
+
+    Raises:
+        CuratorError: when it holds anything else.
+    """
+    import codecs
+
+    import torch
+
+    allowed = [
+        (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+        np.ndarray,
+        np.dtype,
+        np.dtypes.Int64DType,
+        codecs.encode,
+    ]
+    try:
+        with torch.serialization.safe_globals(allowed):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:
+        reason = next((line for line in str(e).splitlines() if "Unsupported" in line or "GLOBAL" in line), type(e).__name__)
+        raise CuratorError(f"{path}: expected a CIFAR-N label file of numpy arrays; it was not opened ({reason.strip()[:120]})") from e
+    if not isinstance(content, dict) or "clean_label" not in content:
+        raise CuratorError(f"{path}: expected a CIFAR-N label file with an array 'clean_label'; found {_describe(content)}")
+    return {str(k): np.asarray(v) for k, v in content.items() if isinstance(v, np.ndarray) and v.ndim == 1}
+
+
+def _describe(content: object) -> str:
+    return f"the keys {', '.join(map(str, content))[:120]}" if isinstance(content, dict) else type(content).__name__
+
+
+def align(content: dict[str, np.ndarray], key: str, truth: np.ndarray, classes: int, path: Path) -> np.ndarray:
+    """The labels (n,) int64 under `key`, in the dataset's row order.
+
+    The file is in the order of CIFAR's five batches, a copy of the dataset may hold these in another order: the file's
+    clean labels must equal the dataset's row by row under one order of the batches.
+
+    Raises:
+        CuratorError: when the arrays do not fit, or no order of the batches does.
+    """
+    clean, noisy = content["clean_label"], content.get(key)
+    if noisy is None:
+        raise CuratorError(f"{path}: expected an array {key!r}, found {', '.join(content)}")
+    for name, array in (("clean_label", clean), (key, noisy)):
+        if array.shape != truth.shape or array.dtype.kind != "i" or array.min() < 0 or array.max() >= classes:
+            raise CuratorError(
+                f"{path}: expected {name!r} to hold {len(truth)} integers from 0 to {classes - 1}, "
+                f"found {array.dtype} of shape {array.shape}" + (f" from {array.min()} to {array.max()}" if array.size else "")
+            )
+    if np.array_equal(clean, truth):
+        return noisy.astype(np.int64)
+    if len(truth) % BLOCKS == 0:
+        blocks = np.arange(len(truth)).reshape(BLOCKS, -1)
+        for order in itertools.permutations(range(BLOCKS)):
+            index = blocks[list(order)].reshape(-1)
+            if np.array_equal(clean[index], truth):
+                return noisy[index].astype(np.int64)
+    wrong = int((clean != truth).sum())
+    raise CuratorError(
+        f"{path}: its clean_label differs from the dataset's labels in {wrong} rows and under every order of the five batches; "
+        "use a copy of CIFAR in the order of its original files"
+    )

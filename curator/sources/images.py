@@ -1,0 +1,135 @@
+"""Encoded images of a dataset become one resident tensor."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from datasets import Dataset, Image
+
+from curator.engine.run import cores
+from curator.evidence import CuratorError
+
+# Images of one common size up to this many pixels a side are taken as they are; others become squares of SIDE.
+OWN_SIZE = 64
+SIDE = {"small": 64, "resnet18": 64, "preact18": 64, "resnet50": 224, "vgg19_bn": 224}
+
+
+@dataclass
+class Decoded:
+    """Images (n, 3, h, w) uint8, and a hash of their encoded bytes."""
+
+    images: torch.Tensor
+    digest: str
+
+
+def encoded(dataset: Dataset, column: str) -> Iterator[tuple[int, dict]]:
+    """Position and {bytes, path} of every image, undecoded."""
+    raw = dataset.select_columns(column).cast_column(column, Image(decode=False)).with_format("arrow")
+    position = 0
+    for batch in raw.iter(1000):
+        for item in batch[column].to_pylist():
+            yield position, item
+            position += 1
+
+
+def decode_images(
+    dataset: Dataset,
+    column: str,
+    rows: np.ndarray,  # (n,) positions in the source, for error messages
+    size: tuple[int, int] | None,  # (h, w); None: the images' own
+    budget: float,  # bytes the tensor may take
+) -> Decoded:
+    """Decode a column into memory, as RGB.
+
+    Raises:
+        CuratorError: naming the row, when an image is missing or broken; or the flags, when all do not fit the budget.
+    """
+    n = len(dataset)
+    out: np.ndarray | None = None
+    digest = hashlib.blake2b(digest_size=16)
+
+    def decode(entry: tuple[int, dict]) -> tuple[int, np.ndarray]:
+        return entry[0], _to_array(*entry, rows, column, size)
+
+    def hashed() -> Iterator[tuple[int, dict]]:
+        for position, item in encoded(dataset, column):
+            digest.update(((item or {}).get("bytes") or repr(item).encode()))
+            yield position, item
+
+    with ThreadPoolExecutor(cores()) as pool:
+        for chunk in _chunks(hashed(), 2048):
+            for position, image in pool.map(decode, chunk):
+                if out is None:
+                    need = n * image.size
+                    if need > budget:
+                        raise CuratorError(
+                            f"{n:,} images of {image.shape[1]} x {image.shape[0]} px need {need / 2**30:.2f} GiB, more than "
+                            f"--memory-budget {budget / 2**30:.2f}; use --limit-rows or a smaller --image-size"
+                        )
+                    out = np.empty((n, *image.shape), np.uint8)
+                if image.shape != out.shape[1:]:
+                    raise CuratorError(f"column {column!r}: the images differ in size (row {rows[position]}); give --image-size")
+                out[position] = image
+    if out is None:
+        raise CuratorError(f"column {column!r}: expected images, found no rows")
+    return Decoded(torch.from_numpy(out).permute(0, 3, 1, 2), digest.hexdigest())
+
+
+def _chunks(items: Iterator, size: int) -> Iterator[list]:
+    chunk = []
+    for item in items:
+        chunk.append(item)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def _open(position: int, item: dict | None, rows: np.ndarray, column: str):
+    from PIL import Image as Pil
+
+    if not item or (item.get("bytes") is None and not item.get("path")):
+        raise CuratorError(f"column {column!r}: expected an image in every row, found none in row {rows[position]}")
+    try:
+        return Pil.open(io.BytesIO(item["bytes"]) if item.get("bytes") is not None else item["path"])
+    except Exception as e:
+        raise _broken(position, rows, column, e) from e
+
+
+def _broken(position: int, rows: np.ndarray, column: str, error: Exception) -> CuratorError:
+    reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+    return CuratorError(f"column {column!r}: the image in row {rows[position]} cannot be decoded ({reason}); replace or remove it")
+
+
+def _to_array(position: int, item: dict | None, rows: np.ndarray, column: str, size: tuple[int, int] | None) -> np.ndarray:
+    """One image as (h, w, 3) uint8: turned as its EXIF says, RGB, its shorter side scaled to the size and the centre cut."""
+    from PIL import ImageOps
+
+    image = _open(position, item, rows, column)
+    try:
+        image = ImageOps.exif_transpose(image).convert("RGB")
+        if size and image.size != (size[1], size[0]):
+            image = ImageOps.fit(image, (size[1], size[0]))
+        return np.asarray(image)
+    except Exception as e:
+        raise _broken(position, rows, column, e) from e
+
+
+def choose_size(dataset: Dataset, column: str, rows: np.ndarray, wanted: int | None, net: str) -> tuple[int, int] | None:
+    """(h, w) to decode to: the wanted square; None for the images' own where they share one of at most OWN_SIZE."""
+    if wanted:
+        return wanted, wanted
+    sizes = set()
+    for position, item in encoded(dataset, column):
+        with _open(position, item, rows, column) as image:
+            sizes.add(image.size)
+        if len(sizes) > 1 or max(image.size) > OWN_SIZE:
+            return SIDE[net], SIDE[net]
+    return None

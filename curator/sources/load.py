@@ -1,0 +1,233 @@
+"""From the name of a dataset, or a Dataset, to a Table."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import re
+from pathlib import Path
+
+import datasets
+import numpy as np
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+
+from curator.evidence import CuratorError
+from curator.sources import cifar_n, noise
+from curator.sources.defaults import DEFAULT_NOISE
+from curator.sources.images import decode_images
+from curator.sources.table import (
+    COLUMNS,
+    TRUE_LABEL,
+    Table,
+    class_names,
+    guess_image_column,
+    guess_label_column,
+    label_codes,
+    require_labels,
+)
+
+# name -> Hub id, folder under --data-dir, label column (None: guessed)
+NAMED: dict[str, tuple[str | None, str, str | None]] = {
+    "digits": (None, "", None),
+    "cifar10": ("uoft-cs/cifar10", "cifar10", None),
+    "cifar10n": ("uoft-cs/cifar10", "cifar10", None),
+    "cifar100": ("uoft-cs/cifar100", "cifar100", "fine_label"),
+    "cifar100n": ("uoft-cs/cifar100", "cifar100", "fine_label"),
+}
+
+
+def load_table(
+    dataset: str | Dataset | DatasetDict,
+    *,
+    data_dir: Path | None = None,
+    config_name: str | None = None,
+    revision: str | None = None,
+    split: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    reference_column: str | None = None,
+    label_noise: str | None = None,
+    imbalance: float | None = None,
+    limit_rows: int | None = None,
+    seed: int = 0,
+    overwrite_columns: bool = False,
+    column_prefix: str = "",
+    budget: float = float("inf"),
+) -> Table:
+    """Load a dataset, guess its columns, check its labels; then the long tail, the noise and the sample, if asked for.
+
+    Raises:
+        CuratorError: in the user's terms, for whatever does not fit.
+    """
+    name = dataset if isinstance(dataset, str) else "dataset"
+    splits, source = _open(dataset, data_dir, config_name, revision)
+    named = NAMED.get(name)
+    chosen = _choose_split(splits, split)
+    main = _free_columns(splits[chosen], overwrite_columns, column_prefix)
+    features = main.features
+    image_column = guess_image_column(features, image_column)
+    if reference_column is None and TRUE_LABEL in features:
+        reference_column = TRUE_LABEL
+    if label_column is None and named and named[2] in features:
+        label_column = named[2]
+    label_column = guess_label_column(features, label_column, reference_column)
+    classes = class_names(main, label_column)
+    if len(classes) < 2:
+        raise CuratorError(f"column {label_column!r}: expected labels of two classes or more, found {list(classes)}")
+    rows = np.arange(len(main))
+    labels = require_labels(main, label_column, classes, rows)
+    truth = None
+    if reference_column is not None:
+        if reference_column not in features:
+            raise CuratorError(f"--reference-column: no column {reference_column!r}; the columns are {', '.join(features)}")
+        truth = require_labels(main, reference_column, classes, rows)
+    others = {
+        k: _free_columns(v, overwrite_columns, "") for k, v in splits.items() if k != chosen and v.features == splits[chosen].features
+    }
+    table = Table(
+        name if isinstance(dataset, str) and not _is_path(name) else Path(name).name or "dataset",
+        chosen, main, others, image_column, label_column, classes, labels, rows, reference_column, truth, source,
+    )  # fmt: skip
+    _make_noisy(table, name, data_dir, label_noise or DEFAULT_NOISE.get(name), imbalance, seed, budget)
+    if limit_rows is not None:
+        if not 1 <= limit_rows:
+            raise CuratorError(f"--limit-rows: expected at least 1, found {limit_rows}")
+        if limit_rows < len(table.labels):
+            table.take(noise.stratified_sample(table.labels, limit_rows, seed))
+    return table
+
+
+def _make_noisy(
+    table: Table, name: str, data_dir: Path | None, label_noise: str | None, imbalance: float | None, seed: int, budget: float
+) -> None:
+    injected = noise.parse_noise(label_noise) if label_noise else None
+    human = cifar_n.LABEL_SETS.get(name, {})
+    if label_noise and not injected and label_noise not in human:
+        known = [*human, *(f"{kind}:RATE" for kind in noise.KINDS)]
+        raise CuratorError(f"--label-noise: expected one of {', '.join(known)} for {name}; found {label_noise!r}")
+    given: np.ndarray | None = None
+    if label_noise in human:
+        file = cifar_n.find_file(name, data_dir)
+        given = cifar_n.align(cifar_n.read_labels(file), human[label_noise], table.labels, len(table.classes), file)
+        table.relabel(given)
+    if imbalance is not None:
+        if imbalance < 1:
+            raise CuratorError(f"--imbalance: expected a factor of at least 1 between the largest and smallest class; found {imbalance}")
+        by = table.labels if table.truth is None else table.truth
+        table.take(noise.long_tail(by, len(table.classes), imbalance, seed))
+    if injected:
+        kind, rate = injected
+        images = None
+        if kind == "idn":
+            images = decode_images(table.dataset, table.image_column, table.rows, None, budget).images.numpy()
+        table.relabel(noise.inject(table.labels, table.classes, kind, rate, seed, images))
+
+
+def _free_columns(dataset: Dataset, overwrite: bool, prefix: str) -> Dataset:
+    """The dataset without columns of the names that Curator writes.
+
+    Raises:
+        CuratorError: when there are some and the user did not say what to do.
+    """
+    taken = [prefix + c for c in COLUMNS if prefix + c in dataset.column_names]
+    if taken and not overwrite:
+        raise CuratorError(
+            f"the dataset has columns that Curator writes ({', '.join(taken)}): "
+            "add --overwrite-columns to replace them, or --column-prefix NAME_ to write beside them"
+        )
+    return dataset.remove_columns(taken)
+
+
+def _is_path(name: str) -> bool:
+    return Path(name).exists() or name.startswith((".", "/", "~"))
+
+
+def _choose_split(splits: DatasetDict, wanted: str | None) -> str:
+    if wanted is not None:
+        if wanted not in splits:
+            raise CuratorError(f"--split: no split {wanted!r}; the splits are {', '.join(splits)}")
+        return wanted
+    if len(splits) == 1 or "train" in splits:
+        return "train" if "train" in splits else next(iter(splits))
+    raise CuratorError(f"expected one split or a split 'train', found {', '.join(splits)}; choose one with --split")
+
+
+def _open(
+    dataset: str | Dataset | DatasetDict, data_dir: Path | None, config_name: str | None, revision: str | None
+) -> tuple[DatasetDict, dict[str, str | None]]:
+    """All splits, and where they come from."""
+    if isinstance(dataset, Dataset):
+        return DatasetDict({str(dataset.split or "train"): dataset}), {"id": None, "license": dataset.info.license or None}
+    if isinstance(dataset, DatasetDict):
+        return dataset, {"id": None}
+    if not isinstance(dataset, str):
+        raise CuratorError(f"dataset: expected a name, a folder, a Dataset or a DatasetDict; found {type(dataset).__name__}")
+    if data_dir is not None and not data_dir.is_dir():
+        raise CuratorError(f"--data-dir: no folder {data_dir}")
+    if dataset == "digits":
+        return _digits(), {"id": "scikit-learn digits", "license": "cc-by-4.0"}
+    if dataset in NAMED:
+        hub, folder, _ = NAMED[dataset]
+        if data_dir is None:
+            dataset = str(hub)
+        else:
+            local = data_dir / folder if (data_dir / folder).is_dir() else data_dir
+            return _read(str(local), None, None, f"--data-dir {data_dir}"), {"id": hub}
+    elif _is_path(dataset):
+        path = Path(dataset).expanduser()
+        if not path.exists():
+            raise CuratorError(f"--dataset: no folder {dataset}")
+        return _read(str(path), config_name, None, f"--dataset {dataset}"), {"id": None}
+    elif not re.fullmatch(r"[\w.-]+/[\w.-]+", dataset):
+        near = difflib.get_close_matches(dataset, NAMED, 1)
+        raise CuratorError(
+            f"--dataset: {dataset!r} is not a named dataset ({', '.join(NAMED)}), a folder or a Hub id (owner/name)"
+            + (f"; did you mean {near[0]!r}?" if near else "")
+        )
+    splits = _read(dataset, config_name, revision, f"--dataset {dataset}")
+    info = next(iter(splits.values())).info
+    return splits, {"id": dataset, "revision": revision, "config": config_name, "license": info.license or None}
+
+
+def _read(path: str, config_name: str | None, revision: str | None, flag: str) -> DatasetDict:
+    """load_dataset, with its many errors as one line."""
+    local = Path(path)
+    try:
+        if local.is_file():
+            kind = {".parquet": "parquet", ".arrow": "arrow"}.get(local.suffix)
+            if kind is None:
+                raise CuratorError(f"{flag}: expected a folder or a .parquet file, found {local.name}")
+            loaded = datasets.load_dataset(kind, data_files=path)
+        elif (local / "dataset_dict.json").exists() or (local / "state.json").exists():
+            loaded = datasets.load_from_disk(path)
+        else:
+            loaded = datasets.load_dataset(path, config_name, revision=revision)
+    except CuratorError:
+        raise
+    except Exception as e:
+        text = " ".join(str(e).split()) or type(e).__name__
+        hint = "" if local.exists() else "; check the name and the network, and log in (hf auth login) if it is private"
+        raise CuratorError(f"{flag}: it could not be loaded ({type(e).__name__}: {text[:300]}){hint}") from e
+    if isinstance(loaded, Dataset):
+        loaded = DatasetDict({str(loaded.split or "train"): loaded})
+    return loaded
+
+
+def _digits() -> DatasetDict:
+    """scikit-learn's 1,797 handwritten digits of 8 x 8 px as PNG images."""
+    from PIL import Image as Pil
+    from sklearn.datasets import load_digits
+
+    raw = load_digits()
+    images = []
+    for pixels in raw.images:
+        file = io.BytesIO()
+        Pil.fromarray((pixels * 255 / 16).round().astype(np.uint8)).save(file, "PNG")
+        images.append({"bytes": file.getvalue(), "path": None})
+    features = Features({"image": Image(), "label": ClassLabel(names=[str(i) for i in range(10)])})
+    return DatasetDict({"train": Dataset.from_dict({"image": images, "label": raw.target.tolist()}, features=features)})
+
+
+def other_labels(table: Table, split: str) -> np.ndarray:
+    """Class numbers of another split's labels; -1 where there is none."""
+    return label_codes(table.others[split], table.label_column, table.classes)

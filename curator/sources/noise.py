@@ -1,0 +1,116 @@
+"""Injected label noise, long tails and samples, for experiments; everything is drawn from the seed."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+
+from curator.evidence import CuratorError
+
+CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+# truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog; the others stay (Patrini et al. 2017).
+CIFAR10_ASYM = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
+KINDS = ("sym", "sym-other", "asym", "idn")
+
+
+def parse_noise(text: str) -> tuple[str, float] | None:
+    """("sym", 0.5) of "sym:0.5"; None where the text is not of that form.
+
+    Raises:
+        CuratorError: for an unknown kind or a rate outside [0, 1].
+    """
+    kind, colon, rate = text.partition(":")
+    if not colon:
+        return None
+    try:
+        value = float(rate)
+    except ValueError:
+        value = -1.0
+    if kind not in KINDS or not 0 <= value <= 1:
+        raise CuratorError(f"--label-noise: expected one of {', '.join(KINDS)} with a rate in [0, 1], like sym:0.5; found {text!r}")
+    return kind, value
+
+
+def inject(
+    labels: np.ndarray,  # (n,) int64, the truth
+    classes: tuple[str, ...],
+    kind: str,  # of KINDS
+    rate: float,  # in [0, 1]
+    seed: int,
+    images: np.ndarray | None = None,  # (n, c, h, w) uint8, for idn
+) -> np.ndarray:  # (n,) int64
+    """Labels with noise of the kind.
+
+    sym, asym: the procedure of the released DivideMix and ProMix code. A shuffled share of `rate` of the rows is noisy;
+    sym redraws their labels over all classes (so a share of 1/k stays right), asym maps them by a fixed table (CIFAR-10's,
+    elsewhere the next class). sym-other redraws over the other classes.
+    """
+    if kind == "idn":
+        if images is None:
+            raise ValueError("idn needs the images")
+        return _instance_dependent(labels, len(classes), rate, seed, images)
+    n, k = len(labels), len(classes)
+    rng = random.Random(seed)  # Python's own: the published label vectors come from this stream
+    order = list(range(n))
+    rng.shuffle(order)
+    noisy = np.zeros(n, bool)
+    noisy[order[: int(rate * n)]] = True
+    given = labels.copy()
+    if kind == "asym":
+        table = np.array([CIFAR10_ASYM.get(c, c) if classes == CIFAR10 else (c + 1) % k for c in range(k)])
+        given[noisy] = table[labels[noisy]]
+        return given
+    for i in np.flatnonzero(noisy):
+        if kind == "sym":
+            given[i] = rng.randint(0, k - 1)
+        else:
+            given[i] = (labels[i] + rng.randint(1, k - 1)) % k
+    return given
+
+
+def _instance_dependent(labels: np.ndarray, k: int, rate: float, seed: int, images: np.ndarray) -> np.ndarray:
+    """Part-dependent noise of Xia et al. 2020 (arXiv 2006.07836, algorithm 2).
+
+    Row i flips with probability q_i ~ N(rate, 0.1^2) truncated to [0, 1], to a class that depends on its image: q times
+    the softmax of x W_y over the other classes, with W_y ~ N(0, 1) of shape (d, k) for each class y.
+    """
+    from scipy.stats import truncnorm
+
+    rng = np.random.default_rng(seed)
+    n = len(labels)
+    q = truncnorm.rvs(-rate / 0.1, (1 - rate) / 0.1, loc=rate, scale=0.1, size=n, random_state=rng)
+    mean = images.mean((0, 2, 3), dtype=np.float64)[:, None, None].astype(np.float32)
+    std = np.maximum(images.std((0, 2, 3), dtype=np.float64), 1e-6)[:, None, None].astype(np.float32)
+    uniform = rng.random(n)
+    given = labels.copy()
+    for y in range(k):
+        rows = np.flatnonzero(labels == y)
+        x = ((images[rows] - mean) / std).reshape(len(rows), int(np.prod(images.shape[1:])))
+        z = (x @ rng.standard_normal((x.shape[1], k), dtype=np.float32)).astype(np.float64)
+        z[:, y] = -np.inf
+        p = np.exp(z - z.max(1, keepdims=True))
+        p *= q[rows, None] / p.sum(1, keepdims=True)
+        p[:, y] = 1 - q[rows]
+        given[rows] = (p.cumsum(1) < uniform[rows, None]).sum(1).clip(max=k - 1)
+    return given
+
+
+def long_tail(labels: np.ndarray, k: int, factor: float, seed: int) -> np.ndarray:
+    """Positions (sorted) of a long-tailed subset: class i keeps the share factor^(-i / (k - 1)) of its rows, at least one."""
+    rng = np.random.default_rng(seed)
+    kept = []
+    for c in range(k):
+        rows = np.flatnonzero(labels == c)
+        count = min(len(rows), max(1, int(len(rows) * factor ** (-c / (k - 1)))))
+        kept.append(rng.choice(rows, count, replace=False))
+    return np.sort(np.concatenate(kept))
+
+
+def stratified_sample(labels: np.ndarray, n: int, seed: int) -> np.ndarray:
+    """Positions (sorted) of n rows in which every class has its share, to within one row."""
+    rng = np.random.default_rng(seed)
+    order = rng.permutation(len(labels))
+    order = order[np.argsort(labels[order], kind="stable")]
+    # Every len / n-th row of the rows sorted by class: each class gets its share, rounded up or down.
+    return np.sort(order[(np.arange(n) * len(labels)) // n])

@@ -1,0 +1,175 @@
+"""The table: one split with its columns guessed, its labels as class numbers, and what goes with it to the output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, Features, Image, Value, concatenate_datasets
+
+from curator.evidence import CuratorError
+
+# The columns Curator writes: never taken for input.
+COLUMNS = ("clean_score", "selected", "corrected_label", "teacher_soft_label", "row")
+TRUE_LABEL = "true_label"
+
+
+@dataclass
+class Table:
+    """A split ready to be curated.
+
+    Attributes:
+        name: for the output folder and the card.
+        split: name of the split.
+        dataset: its rows, in source order, with every original column; the label column holds the given labels.
+        others: the other splits, with the same features.
+        classes: the k class names; labels (n,) int64 in [0, k) and truth, where it is known, index them.
+        rows: (n,) int64, 0-based positions in the source split.
+        digest: hash of what was read, for resuming and for curation.json.
+    """
+
+    name: str
+    split: str
+    dataset: Dataset
+    others: dict[str, Dataset]
+    image_column: str
+    label_column: str
+    classes: tuple[str, ...]
+    labels: np.ndarray
+    rows: np.ndarray
+    reference_column: str | None = None
+    truth: np.ndarray | None = None
+    source: dict[str, str | None] = field(default_factory=dict)  # id, revision, config, license: for the card
+    digest: str = ""
+
+    def take(self, index: np.ndarray) -> None:
+        """Keep the rows at the positions (sorted), in source order."""
+        self.dataset = self.dataset.select(index)
+        self.labels, self.rows = self.labels[index], self.rows[index]
+        self.truth = None if self.truth is None else self.truth[index]
+
+    def relabel(self, labels: np.ndarray) -> None:
+        """Give the rows other labels (class numbers); what they were becomes the truth and the column `true_label`."""
+        if TRUE_LABEL in self.dataset.column_names:
+            raise CuratorError(
+                f"--label-noise: the dataset has a column {TRUE_LABEL!r} already, so its labels are noisy as they are; "
+                "leave the flag out"
+            )
+        self.truth, self.labels = self.labels, labels
+        self.reference_column = TRUE_LABEL
+        feature = ClassLabel(names=list(self.classes))
+        true_label = pa.array(self.truth, pa.int64())
+        self.dataset = with_columns(
+            replace_column(self.dataset, self.label_column, self.encode(labels)), {TRUE_LABEL: (true_label, feature)}
+        )
+        for split, other in self.others.items():
+            codes = label_codes(other, self.label_column, self.classes)
+            self.others[split] = with_columns(other, {TRUE_LABEL: (pa.array(codes, mask=codes < 0), feature)})
+
+    def encode(self, labels: np.ndarray) -> pa.Array:
+        """Class numbers as values of the label column's own type."""
+        feature = self.dataset.features[self.label_column]
+        if isinstance(feature, ClassLabel):
+            return pa.array(labels, pa.int64())
+        values = [self.classes[i] for i in labels]
+        return pa.array(values if is_string(feature) else [int(v) for v in values]).cast(feature.pa_type)
+
+
+def is_string(feature) -> bool:
+    """Whether a column holds strings."""
+    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
+
+
+def is_integer(feature) -> bool:
+    """Whether a column holds integers."""
+    return isinstance(feature, Value) and feature.dtype.startswith(("int", "uint"))
+
+
+def with_columns(dataset: Dataset, columns: dict[str, tuple[pa.Array, object]]) -> Dataset:
+    """The dataset with columns {name: (values, feature)} at its end; nothing that is there is rewritten."""
+    table = pa.table({name: values for name, (values, _) in columns.items()})
+    features = Features({name: feature for name, (_, feature) in columns.items()})
+    return concatenate_datasets([dataset, Dataset(table.cast(features.arrow_schema))], axis=1)
+
+
+def replace_column(dataset: Dataset, column: str, values: pa.Array) -> Dataset:
+    """The dataset with other values in a column, in its old place and of its old type."""
+    names, feature = dataset.column_names, dataset.features[column]
+    return with_columns(dataset.remove_columns(column), {column: (values, feature)}).select_columns(names)
+
+
+def column_array(dataset: Dataset, column: str) -> pa.ChunkedArray:
+    """A column's Arrow values in row order (the indices of select and shuffle respected)."""
+    return dataset.select_columns(column).with_format("arrow")[:][column]
+
+
+def guess_image_column(features: Features, wanted: str | None) -> str:
+    """The wanted column, or the only image column.
+
+    Raises:
+        CuratorError: when it is not there, or none or several could be meant.
+    """
+    candidates = [name for name, feature in features.items() if isinstance(feature, Image)]
+    return _pick("--image-column", wanted, candidates, list(features), "an image column (type Image)")
+
+
+def guess_label_column(features: Features, wanted: str | None, reference: str | None) -> str:
+    """The wanted column, or the only one of class labels, or else the only one of integers or strings."""
+    skip = {*COLUMNS, TRUE_LABEL, reference}
+    kinds = {name: feature for name, feature in features.items() if name not in skip}
+    candidates = [name for name, feature in kinds.items() if isinstance(feature, ClassLabel)]
+    candidates = candidates or [name for name, feature in kinds.items() if is_string(feature) or is_integer(feature)]
+    return _pick("--label-column", wanted, candidates, list(features), "a label column (class labels, integers or strings)")
+
+
+def _pick(flag: str, wanted: str | None, candidates: list[str], columns: list[str], what: str) -> str:
+    if wanted is not None:
+        if wanted not in columns:
+            raise CuratorError(f"{flag}: no column {wanted!r}; the columns are {', '.join(columns)}")
+        return wanted
+    if not candidates:
+        raise CuratorError(f"expected {what}, found none among {', '.join(columns)}; name it with {flag}")
+    if len(candidates) > 1:
+        raise CuratorError(f"expected one column to be {what}, found {', '.join(candidates)}; choose one with {flag}")
+    return candidates[0]
+
+
+def class_names(dataset: Dataset, column: str) -> tuple[str, ...]:
+    """Names of the classes: those of the label column; of strings, the sorted values; of integers, "0" to "max"."""
+    feature = dataset.features[column]
+    if isinstance(feature, ClassLabel):
+        return tuple(feature.names)
+    if is_string(feature):
+        return tuple(sorted(v for v in column_array(dataset, column).unique().to_pylist() if v is not None))
+    if is_integer(feature):
+        values = column_array(dataset, column).drop_null().to_numpy()
+        return tuple(str(i) for i in range(int(values.max(initial=-1)) + 1))
+    raise CuratorError(f"--label-column {column}: expected class labels, integers or strings, found {feature}")
+
+
+def label_codes(dataset: Dataset, column: str, classes: tuple[str, ...]) -> np.ndarray:
+    """Class numbers (n,) int64 of a label column; -1 where the label is missing or not one of the classes."""
+    values = column_array(dataset, column)
+    if is_string(dataset.features[column]):
+        codes = pa.compute.index_in(values, value_set=pa.array(classes))
+        return codes.fill_null(-1).to_numpy().astype(np.int64)
+    codes = values.cast(pa.int64()).fill_null(-1).to_numpy()
+    return np.where((codes >= 0) & (codes < len(classes)), codes, -1)
+
+
+def require_labels(dataset: Dataset, column: str, classes: tuple[str, ...], rows: np.ndarray) -> np.ndarray:
+    """Class numbers of a column in which every row must have one.
+
+    Raises:
+        CuratorError: naming the first row without a valid label.
+    """
+    codes = label_codes(dataset, column, classes)
+    bad = np.flatnonzero(codes < 0)
+    if len(bad):
+        value = column_array(dataset, column)[int(bad[0])].as_py()
+        raise CuratorError(
+            f"column {column!r}: expected one of {len(classes)} classes in every row, found {value!r} in row {rows[bad[0]]} "
+            f"({len(bad)} such rows); correct or remove them"
+        )
+    return codes
