@@ -9,11 +9,12 @@ import itertools
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 from curator.evidence import CuratorError
 
-USAGE = "usage: label-curator clean [FLAGS]    (--help lists the flags)"
+USAGE = "usage: label-curator clean | review [FLAGS]    (--help lists the flags)"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -51,7 +52,27 @@ def clean(argv: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"clean": clean}
+def review(argv: list[str]) -> int:
+    """Serve the page of a finished run."""
+    import tyro
+
+    @dataclasses.dataclass
+    class Review:
+        """Look at the rows of a finished run that are held to be wrong."""
+
+        run: tyro.conf.Positional[Path]
+        """Output folder of the run."""
+        port: int = 7860
+        """Port on 127.0.0.1."""
+
+    flags = _tyro(Review, argv, "label-curator review")
+    from curator.review.page import launch
+
+    launch(flags.run, flags.port)
+    return 0
+
+
+COMMANDS = {"clean": clean, "review": review}
 
 
 def summary(output, facts: dict[str, Any]) -> None:
@@ -92,17 +113,7 @@ def parse(argv: list[str]) -> dict[str, Any]:
     hyper = Annotated[METHODS.get(shown.settings.method, METHODS[DEFAULT_METHOD]), tyro.conf.arg(name="method")]
     defaults = {"flags": shown.settings, "hyper": shown.method}
     both = dataclasses.make_dataclass("clean", [("flags", flags), ("hyper", hyper)])
-    out, err = io.StringIO(), io.StringIO()
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            parsed = tyro.cli(
-                both, args=[*words, *(["--help"] if wants_help else [])], default=both(**defaults), prog="label-curator clean"
-            )
-    except SystemExit as e:
-        if not e.code:
-            print(out.getvalue() or err.getvalue(), end="")
-            raise
-        raise CuratorError(_one_line(err.getvalue() or out.getvalue())) from e
+    parsed = _tyro(both, [*words, *(["--help"] if wants_help else [])], "label-curator clean", default=both(**defaults))
     given = {}
     for word in words:
         name = word[2:].split("=")[0].replace("-", "_") if word.startswith("--") else ""
@@ -113,6 +124,21 @@ def parse(argv: list[str]) -> dict[str, Any]:
         elif name and hasattr(parsed.flags, name):
             given[name] = getattr(parsed.flags, name)
     return given
+
+
+def _tyro(cls: type, words: list[str], prog: str, **options) -> Any:
+    """tyro.cli, with its box of an error as one line."""
+    import tyro
+
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            return tyro.cli(cls, args=words, prog=prog, **options)
+    except SystemExit as e:
+        if not e.code:
+            print(out.getvalue() or err.getvalue(), end="")
+            raise
+        raise CuratorError(_one_line(err.getvalue() or out.getvalue())) from e
 
 
 def _value_of(words: list[str], flag: str) -> str | None:

@@ -417,6 +417,8 @@ def _facts(
         "recipe": resolved.recipe,
         "dataset": resolved.settings.dataset,
         "split": table.split,
+        "image_column": table.image_column,
+        "label_column": table.label_column,
         "n": len(data),
         "classes": len(table.classes),
         "settings": resolved.describe(),

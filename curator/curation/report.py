@@ -109,13 +109,14 @@ def _label(name: str, length: int = 14) -> str:
 def _scores(out: Path, columns: Columns, given: np.ndarray, truth: np.ndarray | None) -> bool:
     figure, axes = _figure()
     bins = np.linspace(0, 1, 41)
+    parts: dict[str, np.ndarray]
     if truth is None:
-        axes.hist([columns.clean_score[columns.selected], columns.clean_score[~columns.selected]], bins, stacked=True,
-                  color=["tab:blue", "tab:orange"], label=["selected", "not selected"])  # fmt: skip
+        parts = {"selected": columns.selected, "not selected": ~columns.selected}
     else:
         right = given == truth
-        axes.hist([columns.clean_score[right], columns.clean_score[~right]], bins, stacked=True,
-                  color=["tab:blue", "tab:red"], label=["label is right", "label is wrong"])  # fmt: skip
+        parts = {"label is right": right, "label is wrong": ~right}
+    for (name, rows), colour in zip(parts.items(), ("tab:blue", "tab:red"), strict=True):
+        axes.hist(columns.clean_score[rows], bins, color=colour, alpha=0.55, label=name)
     axes.set(xlabel="clean score", ylabel="rows", yscale="log")
     axes.legend()
     return _save(figure, out / "clean_score.png")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, Features, Image, Value, concatenate_datasets
+from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from curator.evidence import CuratorError
 
@@ -90,7 +93,20 @@ def with_columns(dataset: Dataset, columns: dict[str, tuple[pa.Array, object]]) 
     """The dataset with columns {name: (values, feature)} at its end; nothing that is there is rewritten."""
     table = pa.table({name: values for name, (values, _) in columns.items()})
     features = Features({name: feature for name, (_, feature) in columns.items()})
-    return concatenate_datasets([dataset, Dataset(table.cast(features.arrow_schema))], axis=1)
+    with quiet():
+        return concatenate_datasets([dataset, Dataset(table.cast(features.arrow_schema))], axis=1)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No progress bars of datasets inside the block."""
+    shown = not are_progress_bars_disabled()
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            enable_progress_bars()
 
 
 def replace_column(dataset: Dataset, column: str, values: pa.Array) -> Dataset:

@@ -1,0 +1,33 @@
+# Every target makes .venv when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: demo test test-slow lint bench app
+
+demo: $(READY)  ## find the wrong labels of the embedded digits
+	$(BIN)/python curator/clean.py --overwrite
+
+test: $(READY)  ## everything that takes seconds
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)  ## what takes minutes
+	$(BIN)/python -m pytest -m slow
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(READY)  ## fill bench/RESULTS.md, cell by cell
+	$(BIN)/python bench/baselines.py
+
+app: $(READY)  ## look at the demo's findings
+	test -e runs/digits-confident/curation.json || $(MAKE) demo
+	$(BIN)/python app.py runs/digits-confident
+
+$(READY): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[test,dev]'
+	touch $(READY)

@@ -1,0 +1,8 @@
+"""Look at what a run found: python app.py runs/digits-confident (see --help)."""
+
+import sys
+
+from curator.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(["review", *sys.argv[1:]]))

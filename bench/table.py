@@ -1,0 +1,57 @@
+"""Tables in bench/RESULTS.md that grow by one row per finished cell, so that a long bench resumes where it stopped."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+from curator.engine.checkpoint import write_text
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+class Table:
+    """One table under a heading; a cell's name is the first column of its row."""
+
+    def __init__(self, heading: str, columns: list[str], path: Path = RESULTS):
+        self.heading, self.columns, self.path = heading, columns, path
+
+    def __contains__(self, cell: str) -> bool:
+        return any(line.startswith(f"| {cell} |") for line in self._section())
+
+    def append(self, cell: str, values: list[str]) -> None:
+        """Add a row, making the file and the section where they are missing."""
+        lines = self.path.read_text().splitlines() if self.path.exists() else ["# Results", ""]
+        row = "| " + " | ".join([cell, *values]) + " |"
+        if f"## {self.heading}" not in lines:
+            head = ["| " + " | ".join(["cell", *self.columns]) + " |", "|" + "---|" * (len(self.columns) + 1)]
+            lines += [f"## {self.heading}", "", *head, row, ""]
+        else:
+            at = lines.index(f"## {self.heading}") + 1
+            while at < len(lines) and not lines[at].startswith("|"):
+                at += 1
+            while at < len(lines) and lines[at].startswith("|"):
+                at += 1
+            lines.insert(at, row)
+        write_text(self.path, "\n".join(lines).rstrip() + "\n")
+
+    def _section(self) -> list[str]:
+        if not self.path.exists():
+            return []
+        _, _, rest = self.path.read_text().partition(f"## {self.heading}\n")
+        return rest.partition("\n## ")[0].splitlines()
+
+
+def today() -> str:
+    """The date of a measurement."""
+    return datetime.date.today().isoformat()
+
+
+def processor() -> str:
+    """The processor's name, its cores and its bf16 instructions, as Linux tells them."""
+    import os
+
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "CPU")
+    bf16 = " ".join(flag for flag in ("amx_bf16", "avx512_bf16") if flag in info)
+    return f"{name}, {len(os.sched_getaffinity(0))} cores{f', {bf16}' if bf16 else ''}"

@@ -1,0 +1,99 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from datasets import ClassLabel, Dataset, Features, Image
+
+from curator.engine.run import Run
+from curator.engine.source import Features as FeatureRows
+from curator.engine.source import Resident
+from curator.evidence import NoisyDataset
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of measuring data; tests that need it skip visibly without it."""
+    folder = os.environ.get("CURATOR_DATA")
+    if not folder or not (Path(folder) / "cifar10").is_dir():
+        pytest.skip("CURATOR_DATA does not name the measuring data")
+    return Path(folder).resolve()
+
+
+@pytest.fixture(autouse=True)
+def _private_caches(tmp_path_factory, monkeypatch):
+    """No network and nothing written outside the test's folders."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+
+
+def planted_images(n: int, k: int, seed: int = 0, size: int = 12) -> tuple[np.ndarray, np.ndarray]:
+    """Images (n, size, size, 3) uint8 of k easily told classes, and their true classes (n,)."""
+    rng = np.random.default_rng(seed)
+    truth = np.arange(n) % k
+    patterns = rng.integers(0, 256, (k, size, size, 3))
+    images = 0.7 * patterns[truth] + 0.3 * rng.integers(0, 256, (n, size, size, 3))
+    return images.astype(np.uint8), truth
+
+
+def with_errors(truth: np.ndarray, k: int, share: float, seed: int = 1) -> np.ndarray:
+    """Labels of which a share is moved to another class."""
+    rng = np.random.default_rng(seed)
+    wrong = rng.choice(len(truth), int(share * len(truth)), replace=False)
+    labels = truth.copy()
+    labels[wrong] = (labels[wrong] + rng.integers(1, k, len(wrong))) % k
+    return labels
+
+
+def noisy(n: int, k: int, labels: np.ndarray | None = None, *, kind: str = "images", share: float = 0.2, trusted=None, seed: int = 0):
+    """A planted NoisyDataset, and the truth beside it."""
+    images, truth = planted_images(n, k, seed)
+    labels = with_errors(truth, k, share, seed) if labels is None else labels
+    if kind == "images":
+        inputs = Resident(torch.from_numpy(images).permute(0, 3, 1, 2))
+    else:
+        rng = np.random.default_rng(seed)
+        centres = rng.normal(0, 1, (k, 16))
+        inputs = FeatureRows(torch.from_numpy(centres[truth] + 0.4 * rng.normal(0, 1, (n, 16))))
+    mask = torch.zeros(n, dtype=torch.bool) if trusted is None else torch.from_numpy(trusted)
+    classes = tuple(f"class {i}" for i in range(k))
+    return NoisyDataset(inputs, torch.from_numpy(labels.astype(np.int64)), classes, mask, torch.arange(n)), truth
+
+
+def hf_dataset(n: int = 60, k: int = 3, share: float = 0.2, size: int = 12) -> Dataset:
+    """A small image dataset with wrong labels and its truth."""
+    from PIL import Image as Pil
+
+    images, truth = planted_images(n, k, size=size)
+    names = [f"class {i}" for i in range(k)]
+    features = Features({"image": Image(), "label": ClassLabel(names=names), "true_label": ClassLabel(names=names)})
+    rows = {"image": [Pil.fromarray(i) for i in images], "label": with_errors(truth, k, share).tolist(), "true_label": truth.tolist()}
+    return Dataset.from_dict(rows, features=features)
+
+
+@pytest.fixture
+def make_run():
+    """Runs on the CPU with one thread, so that tests are quick and alike everywhere."""
+    before = torch.get_num_threads()
+
+    def make(**settings) -> Run:
+        return Run(**{"seed": 7, "mixed_precision": "no", "threads": 1, **settings})
+
+    yield make
+    torch.set_num_threads(before)
+
+
+def image_folder(folder: Path, n: int = 30, k: int = 3, size: int = 12) -> Path:
+    """An imagefolder train/NAME/i.png and test/NAME/i.png."""
+    from PIL import Image as Pil
+
+    for split, seed, count in (("train", 0, n), ("test", 5, max(k, n // 3))):
+        images, truth = planted_images(count, k, seed=0 if split == "train" else seed, size=size)
+        for i, (pixels, c) in enumerate(zip(images, truth, strict=True)):
+            path = folder / split / f"kind{c}" / f"{i:04d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Pil.fromarray(pixels).save(path)
+    return folder

@@ -1,0 +1,38 @@
+import pytest
+import torch
+
+from curator.engine.source import Features, Resident
+from curator.evidence import CuratorError
+
+
+def test_resident():
+    images = torch.randint(0, 256, (5000, 3, 4, 6), dtype=torch.uint8)
+    source = Resident(images)
+    assert len(source) == 5000 and source.shape == (3, 4, 6) and source.kind == "images"
+    assert torch.equal(source.batch(torch.tensor([7, 2])), images[[7, 2]])
+    mean, std = source.moments()
+    x = images.double() / 255
+    torch.testing.assert_close(mean.double(), x.mean((0, 2, 3)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(std.double(), x.std((0, 2, 3), correction=0), atol=1e-6, rtol=0)
+
+
+def test_constant_channels_do_not_divide_by_zero():
+    _, std = Resident(torch.full((3, 3, 4, 4), 9, dtype=torch.uint8)).moments()
+    assert std.tolist() == [1, 1, 1]
+    _, std = Features(torch.ones(4, 2)).moments()
+    assert std.tolist() == [1, 1]
+
+
+def test_features():
+    rows = torch.randn(20, 5, dtype=torch.float16)
+    source = Features(rows)
+    assert source.batch(torch.tensor([3])).dtype == torch.float32 and source.shape == (5,)
+
+
+def test_refusals():
+    with pytest.raises(CuratorError, match="expected uint8"):
+        Resident(torch.zeros(2, 3, 4, 4))
+    with pytest.raises(CuratorError, match="shape"):
+        Features(torch.zeros(4))
+    with pytest.raises(CuratorError, match="NaN or infinity in row 1"):
+        Features(torch.tensor([[1.0], [float("nan")]]))

@@ -1,0 +1,129 @@
+"""What every method of METHODS keeps to."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from curator.methods import METHODS
+from curator.settings import _hints
+from tests.conftest import noisy
+
+QUICK = {"epochs": 6, "batch_size": 32}
+
+
+def build(name, **changes):
+    return METHODS[name](**{**QUICK, "flip": False, **changes})
+
+
+def result(name, data, run, **changes):
+    for found in build(name, **changes)(data, run):  # noqa: B007 (the last one is the result)
+        run.close_epoch()
+        run.checkpoint()
+    return found.check(data)
+
+
+@pytest.fixture(params=sorted(METHODS))
+def name(request):
+    return request.param
+
+
+@pytest.mark.parametrize("kind, net", [("images", "small"), ("features", "mlp")])
+def test_finds_planted_errors(name, kind, net, make_run):
+    data, truth = noisy(400, 3, kind=kind)
+    found = result(name, data, make_run(net=net), lr=0.05)
+    wrong = data.labels.numpy() != truth
+    flagged = ~found.selected.numpy()
+    f1 = 2 * (wrong & flagged).sum() / (wrong.sum() + flagged.sum())
+    assert f1 > 0.85, f1
+    assert (found.corrected.numpy() == truth).mean() > 0.93
+    assert found.clean_score[wrong].mean() < found.clean_score[~wrong].mean() - 0.3
+
+
+def test_same_seed_same_result(name, make_run):
+    data, _ = noisy(60, 3)
+    a, b, c = (result(name, data, make_run(seed=s), epochs=2) for s in (1, 1, 2))
+    assert torch.equal(a.probs, b.probs) and torch.equal(a.selected, b.selected)
+    assert not torch.equal(a.probs, c.probs)
+
+
+def test_stop_and_resume_equals_straight_through(name, make_run, tmp_path):
+    data, _ = noisy(60, 3)
+    straight = result(name, data, make_run(), epochs=3)
+    for stop in (1, 2, 7):
+        run = make_run(checkpoints=tmp_path / str(stop))
+        for i, _ in enumerate(build(name, epochs=3)(data, run), 1):
+            run.close_epoch()
+            run.checkpoint()
+            if i == stop:
+                break
+        resumed = result(name, data, make_run(checkpoints=tmp_path / str(stop)), epochs=3)
+        for field in dataclasses.fields(resumed):
+            assert torch.equal(getattr(resumed, field.name), getattr(straight, field.name)), (stop, field.name)
+
+
+HARD = {
+    "all clean": lambda: noisy(60, 3, share=0),
+    "all one class": lambda: noisy(60, 3, np.zeros(60, np.int64)),
+    "a class with one row": lambda: noisy(60, 3, np.r_[np.arange(59) % 2, 2]),
+    "k = 2": lambda: noisy(60, 2),
+    "k = 200": lambda: noisy(220, 200),
+    "classes without rows": lambda: noisy(220, 200, np.arange(220) % 7),
+    "n smaller than a batch": lambda: noisy(20, 3),
+    "fully selected": lambda: noisy(60, 3, share=0, trusted=np.ones(60, bool)),
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:cleanlab")
+@pytest.mark.parametrize("case", sorted(HARD))
+def test_hard_inputs(name, case, make_run):
+    data, _ = HARD[case]()
+    found = result(name, data, make_run(), epochs=2)  # check(): shapes, finite, in range
+    assert torch.equal(found.corrected[found.selected], data.labels[found.selected])
+
+
+def test_trusted_labels_are_kept(name, make_run):
+    trusted = np.arange(90) % 3 == 0
+    data, _ = noisy(90, 3, share=0.4, trusted=trusted)
+    found = result(name, data, make_run(), epochs=3)
+    assert torch.equal(found.corrected[data.trusted], data.labels[data.trusted])
+    assert found.selected[data.trusted].all() and (found.clean_score[data.trusted] == 1).all()
+
+
+def test_every_yield_is_evidence_and_stopping_ends_it(name, make_run):
+    data, _ = noisy(60, 3)
+    run, yields = make_run(), 0
+    for found in build(name, epochs=50)(data, run):
+        found.check(data)
+        run.close_epoch()
+        yields += 1
+        run.stopping = yields >= 3
+    assert yields <= 5
+
+
+def test_nets_are_registered_for_the_other_splits(name, make_run):
+    data, _ = noisy(60, 3)
+    run = make_run()
+    result(name, data, run, epochs=1)
+    assert run.predict(run.registered["nets"], data.inputs).shape == (60, 3)
+
+
+def test_every_hyperparameter_is_documented(name):
+    from tyro._docstrings import get_field_docstring
+
+    cls = METHODS[name]
+    for field in _hints(cls):
+        text = get_field_docstring(cls, field, ())
+        assert text and text[0].isupper() and text.rstrip().endswith("."), field
+    assert cls.__doc__ and cls.total_epochs
+
+
+def test_epochs_are_typed(name):
+    from curator.methods.ce import Epochs
+
+    assert _hints(METHODS[name])["epochs"] == Epochs
+
+
+def test_large_nets_train_longer(name):
+    assert METHODS[name]().epochs == 60 and METHODS[name].large_net == {"epochs": 120}

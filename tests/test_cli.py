@@ -1,0 +1,330 @@
+"""The command in-process: exit codes, the one line on stderr, and nothing half-written."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+import curator
+from curator.cli import main
+from curator.evidence import CuratorError
+from tests.conftest import ROOT, hf_dataset, image_folder
+
+QUICK = ["--epochs", "1", "--net", "small", "--method", "ce"]
+
+
+def run(capsys, *argv) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main(["clean", *map(str, argv)])
+    return code, *capsys.readouterr()
+
+
+def refused(capsys, *argv, output=None) -> str:
+    """Exit code 2, one line, no output folder; returns the line."""
+    code, _, err = run(capsys, *argv)
+    lines = [line for line in err.splitlines() if line.startswith("error:")]
+    assert code == 2 and len(lines) == 1 and err.splitlines()[-1] == lines[0], err
+    if output is not None:
+        assert not output.exists()
+    return lines[0]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished run on an imagefolder whose source is gone."""
+    base = tmp_path_factory.mktemp("finished")
+    image_folder(base / "pets")
+    shutil.copytree(base / "pets", base / "kept")
+    code = main(["clean", "--dataset", str(base / "pets"), "--label-noise", "sym:0.3", "--output", str(base / "out"), *QUICK])
+    assert code == 0
+    (base / "pets").rename(base / "moved")
+    return base
+
+
+@pytest.mark.parametrize("argv, words", [
+    (["--dataset", "digitz"], "'digitz' is not a named dataset"),
+    (["--dataset", "./nowhere"], "no folder ./nowhere"),
+    (["--data-dir", "/nowhere", "--dataset", "cifar10n"], "--data-dir: no folder /nowhere"),
+    (["--methd", "ce"], "--methd"),
+    (["--method", "cee"], "--method: expected one of"),
+    (["--method.lr", "fast"], "--method.lr: could not convert string to float: 'fast'"),
+    (["--recipe", "nothing"], "no such recipe"),
+    (["--label-noise", "sym:2"], "--label-noise: expected one of"),
+    (["--label-noise", "worst"], "expected one of sym:RATE"),
+    (["--epochs", "2", "--method.epochs", "3"], "give only one"),
+    (["--limit-rows", "0"], "--limit-rows: expected at least 1"),
+    (["--net", "resnet99"], "--net: expected one of small"),
+    (["--net", "mlp"], "does not read images"),
+    (["--split", "test"], "no split 'test'"),
+    (["--memory-budget", "0.0000001"], "--memory-budget"),
+    (["--pred-probs", "nothing.npy"], "expected an .npy file"),
+])  # fmt: skip
+def test_wrong_input(capsys, tmp_path, argv, words):
+    assert words in refused(capsys, *argv, "--output", tmp_path / "deep" / "out", output=tmp_path / "deep")
+
+
+def test_wrong_columns_and_labels(capsys, tmp_path):
+    from datasets import ClassLabel, Dataset, Features
+
+    ds = hf_dataset(30).remove_columns("true_label")
+    cases = {
+        "noimage": ds.select_columns("label"),
+        "two": ds.add_column("kind", ds["label"][:], feature=ClassLabel(num_classes=3)),
+        "none": Dataset.from_dict({"image": ds["image"][:], "label": [None, *ds["label"][1:]]}, features=ds.features),
+        "minus": Dataset.from_dict({"image": ds["image"][:], "label": [-1, *ds["label"][1:]]}, features=ds.features),
+        "corrupt": Dataset.from_dict({"image": [{"bytes": b"x", "path": None}] * 3, "label": [0, 1, 2]}, features=Features(ds.features)),
+    }
+    words = {
+        "noimage": "expected an image column", "two": "found label, kind; choose one with --label-column", "none": "found None in row 0",
+        "minus": "found -1 in row 0", "corrupt": "the image in row 0 cannot be decoded",
+    }  # fmt: skip
+    for name, dataset in cases.items():
+        (tmp_path / name).mkdir()
+        dataset.to_parquet(tmp_path / name / "train.parquet")
+        assert words[name] in refused(capsys, "--dataset", tmp_path / name, "--output", tmp_path / "out", output=tmp_path / "out"), name
+
+
+def test_hostile_and_wrong_label_files(capsys, tmp_path, data_dir):
+    class Hostile:
+        def __reduce__(self):
+            return open, (str(tmp_path / "ran"), "w")
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "cifar10").symlink_to(data_dir / "cifar10")
+    path = tmp_path / "data" / "CIFAR-10_human.pt"
+    argv = ["--dataset", "cifar10n", "--data-dir", tmp_path / "data", "--output", tmp_path / "out"]
+    torch.save({"clean_label": np.zeros(50000, np.int64), "worse_label": Hostile()}, path)
+    (tmp_path / "ran").unlink(missing_ok=True)
+    assert "it was not opened" in refused(capsys, *argv, output=tmp_path / "out")
+    assert not (tmp_path / "ran").exists()
+    torch.save({"clean_label": np.zeros(50000, np.int64), "worse_label": np.zeros(50000, np.int64)}, path, pickle_protocol=2)
+    assert "differs from the dataset's labels in 45000 rows" in refused(capsys, *argv, output=tmp_path / "out")
+
+
+def test_a_finished_run_is_not_overwritten(capsys, finished):
+    out = finished / "out"
+    before = (out / "curation.json").read_bytes()
+    (out / "review.sqlite").write_bytes(b"decisions")
+    argv = ["--dataset", finished / "kept", "--label-noise", "sym:0.3", "--output", out, *QUICK]
+    assert "it holds a finished run; add --overwrite" in refused(capsys, *argv)
+    assert (out / "curation.json").read_bytes() == before
+    assert run(capsys, *argv, "--overwrite")[0] == 0
+    assert (out / "review.sqlite").read_bytes() == b"decisions"
+    assert (out / "curation.json").read_bytes() != before and not (out / "checkpoints").exists()
+
+
+def test_a_strangers_folder_is_left_alone(capsys, tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    assert "it holds README.md that no run of Curator wrote" in refused(capsys, "--output", tmp_path, *QUICK)
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+def test_output_that_cannot_be_written(capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "it cannot be written" in refused(capsys, "--output", tmp_path / "file" / "out", *QUICK)
+
+
+def test_locked(capsys, tmp_path):
+    from curator.curation.output import lock
+
+    with lock(tmp_path / "out"):
+        assert "another run is writing there" in refused(capsys, "--output", tmp_path / "out", *QUICK)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(shutil.which("mount") is None, reason="no mount")
+def test_no_space_left(capsys, tmp_path):
+    """On a real full file system: too small for the result, then full in the middle of the run."""
+    for size, words in (("64k", "the result needs about"), ("1500k", "the disk is full")):
+        disk = tmp_path / size
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], capture_output=True).returncode:
+            pytest.skip("mounting is not allowed here")
+        try:
+            code, _, err = run(capsys, "--output", disk / "out", *QUICK)
+            assert code == 2 and f"no space left for --output {disk / 'out'}: {words}" in err.splitlines()[-1], err
+            assert not (disk / "out" / "curation.json").exists() and not (disk / "out" / "data").exists()
+        finally:
+            subprocess.run(["umount", disk], check=True)
+
+
+def test_the_output_is_a_dataset(finished, monkeypatch):
+    """With every original column, type and name, rows in source order, images embedded: its source was moved away."""
+    import datasets
+
+    source = datasets.load_dataset(str(finished / "kept"))
+    out = datasets.load_dataset(str(finished / "out"))
+    assert set(out) == {"train", "test"} and out["train"].features == out["test"].features
+    names = ["image", "label", "true_label", "clean_score", "selected", "corrected_label", "teacher_soft_label", "row"]
+    assert out["train"].column_names == names
+    assert {n: out["train"].features[n] for n in ("image", "label")} == dict(source["train"].features)
+    assert out["train"].features["teacher_soft_label"] == datasets.List(datasets.Value("float32"), length=3)
+    for split in ("train", "test"):
+        raw = out[split].cast_column("image", datasets.Image(decode=False))["image"]
+        kept = source[split].cast_column("image", datasets.Image(decode=False))["image"]
+        assert [r["bytes"] for r in raw] == [open(k["path"], "rb").read() for k in kept]
+        assert all("/" not in r["path"] for r in raw)
+        assert out[split]["row"][:] == list(range(len(out[split])))
+    train = out["train"].to_dict()
+    assert train["true_label"] == source["train"]["label"][:]
+    assert (np.array(train["label"]) != train["true_label"]).sum() > 3
+    soft = np.array(train["teacher_soft_label"])
+    np.testing.assert_allclose(soft.sum(1), 1, atol=1e-5)
+    np.testing.assert_allclose(soft[np.arange(30), train["label"]], train["clean_score"], atol=1e-6)
+    for given, selected, corrected, p in zip(train["label"], train["selected"], train["corrected_label"], soft, strict=True):
+        assert selected == (p.argmax() == given) and corrected == (given if selected else p.argmax())
+
+
+def test_the_other_files(finished):
+    facts = json.loads((finished / "out" / "curation.json").read_text())
+    wanted = {"method", "recipe", "dataset", "split", "image_column", "label_column", "n", "classes", "settings", "seed", "trusted", "estimated_noise_rate", "selected",
+              "changed", "seconds", "epochs", "images_per_second", "mfu", "device", "threads", "versions", "source_fingerprint", "metrics"}  # fmt: skip
+    assert set(facts) == wanted
+    assert set(facts["metrics"]) == {"clean_precision", "clean_recall", "clean_f1", "noisy_precision", "noisy_recall", "noisy_f1", "auroc",
+        "average_precision", "label_accuracy_before", "label_accuracy_after", "label_accuracy_after_all", "test_accuracy"}  # fmt: skip
+    assert facts["trusted"]["count"] == 0 and facts["n"] == 30 and facts["classes"] == 3
+    with open(finished / "out" / "issues.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == facts["n"] - facts["selected"]
+    scores = [float(r["score"]) for r in rows]
+    assert scores == sorted(scores) and all(r["file"].endswith(".png") for r in rows)
+    report = (finished / "out" / "report" / "report.md").read_text()
+    for name in ("clean_score", "reliability", "matrix", "per_class", "training", "contact_sheet"):
+        assert f"({name}.png)" in report and (finished / "out" / "report" / f"{name}.png").stat().st_size > 4000
+
+
+def test_card(finished):
+    from huggingface_hub import DatasetCard
+
+    card = DatasetCard.load(finished / "out" / "README.md")
+    assert card.data.task_categories == ["image-classification"] and card.data.size_categories == ["n<1K"]
+    assert [f["split"] for f in card.data.configs[0]["data_files"]] == ["train", "test"]
+    assert "license" not in card.data.to_dict() and "not known" in card.text
+    assert "label-curator clean --dataset" in card.text
+
+
+def test_the_card_tells_how_to_make_it_again(finished, capsys, tmp_path):
+    import shlex
+
+    card = (finished / "out" / "README.md").read_text()
+    (line,) = [line for line in card.splitlines() if line.startswith("label-curator clean")]
+    words = shlex.split(line)[2:]
+    words[words.index("--dataset") + 1] = str(finished / "kept")
+    assert run(capsys, *words, "--output", tmp_path / "again")[0] == 0
+    a, b = ((base / "data" / "train-00000-of-00001.parquet").read_bytes() for base in (finished / "out", tmp_path / "again"))
+    assert a == b
+
+
+def test_dry_run_writes_nothing(capsys, tmp_path):
+    code, _, err = run(capsys, "--dry-run", "--output", tmp_path / "out", "--epochs", "3")
+    assert code == 0 and not (tmp_path / "out").exists()
+    for words in ("label column 'label'", "'5' 200", "recipe    digits-confident", "method.epochs 30 -> 3", "GiB of images", "passes over the rows, about"):
+        assert words in err
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(["clean", "--method", "confident", "--help"])
+    out = capsys.readouterr().out
+    assert stop.value.code == 0 and "--label-noise" in out and "--method.folds" in out and "--method.flip, --method.no-flip" in out
+    with pytest.raises(SystemExit):
+        main(["clean", "--method", "ce", "--help"])
+    assert "--method.folds" not in capsys.readouterr().out
+
+
+def test_help_is_quick():
+    """Heavy packages are imported where they are used. Best of three: the machine may be busy."""
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "curator/clean.py", "--help"], check=True, cwd=ROOT, capture_output=True)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 4, times
+
+
+def test_no_command(capsys):
+    assert main([]) == 2 and main(["--help"]) == 0 and main(["clan"]) == 2
+    assert "label-curator clean | review" in capsys.readouterr().err
+
+
+def test_curate_from_python(tmp_path):
+    ds = hf_dataset(60, share=0.2)
+    out = curator.curate(ds, method="ce", epochs=2, output=tmp_path / "a", **{"method.flip": False})
+    assert len(out) == 60 and out.column_names[-5:] == ["clean_score", "selected", "corrected_label", "teacher_soft_label", "row"]
+    import datasets
+
+    written = datasets.load_dataset(str(tmp_path / "a"), split="train")
+    assert written.features == out.features and written["clean_score"][:] == out["clean_score"][:]
+    with pytest.raises(CuratorError, match="unknown setting 'epoch'; did you mean 'epochs'"):
+        curator.curate(ds, epoch=2)
+    with pytest.raises(ValueError, match="expected a name, a folder"):
+        curator.curate(3, output=tmp_path / "b")
+
+
+def test_flag_worst_and_early_stop_and_time_limit(tmp_path):
+    ds = hf_dataset(60, share=0.2)
+    out = curator.curate(ds, method="ce", epochs=2, output=tmp_path / "a", flag_worst=7)
+    assert sum(not s for s in out["selected"]) == 7
+    curator.curate(ds, method="ce", epochs=60, early_stop=3, output=tmp_path / "b")
+    assert 4 <= json.loads((tmp_path / "b" / "curation.json").read_text())["epochs"] < 60
+    curator.curate(ds, method="ce", epochs=60, max_minutes=0, output=tmp_path / "c")
+    assert json.loads((tmp_path / "c" / "curation.json").read_text())["epochs"] == 1
+
+
+def test_pred_probs_train_nothing(tmp_path):
+    ds = hf_dataset(60, share=0.2)
+    probs = np.full((60, 3), 0.05)
+    probs[np.arange(60), ds["true_label"][:]] = 0.9
+    np.save(tmp_path / "p.npy", probs)
+    out = curator.curate(ds, pred_probs=tmp_path / "p.npy", output=tmp_path / "out")
+    assert out["corrected_label"][:] == ds["true_label"][:]
+    out = curator.curate(ds, pred_probs=tmp_path / "p.npy", output=tmp_path / "some", limit_rows=30)
+    assert [ds["true_label"][r] for r in out["row"]] == out["corrected_label"][:]
+
+
+def test_other_settings_do_not_continue_a_run(tmp_path, capsys, monkeypatch):
+    """An interrupted run goes on with its own settings only; the first that differs is named."""
+    from curator.engine.run import Run
+
+    argv = ["--output", tmp_path / "out", "--method", "ce", "--epochs", "3", "--limit-rows", "100"]
+    checkpoint = Run.checkpoint
+
+    def interrupt(self):
+        checkpoint(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "checkpoint", interrupt)
+    assert run(capsys, *argv)[0] == 130
+    monkeypatch.setattr(Run, "checkpoint", checkpoint)
+    assert "interrupted run with --seed 123, now it is 7" in refused(capsys, *argv, "--seed", 7)
+    assert "--method.lr 0.1, now it is 0.2" in refused(capsys, *argv, "--method.lr", 0.2)
+    assert "--limit-rows 100, now it is 101" in refused(capsys, *argv[:-1], 101)
+    code, _, err = run(capsys, *argv)
+    assert code == 0 and "continuing from train epoch 1" in err
+    assert run(capsys, *argv, "--no-resume", "--overwrite", "--seed", 7, "--keep-checkpoints")[0] == 0
+    assert (tmp_path / "out" / "checkpoints" / "latest").exists()
+    assert "finished run" in refused(capsys, *argv)
+    code, _, err = run(capsys, *argv, "--overwrite")
+    assert code == 0 and "continuing" not in err
+
+
+def test_class_names_of_strangers(tmp_path, capsys):
+    """Markdown, HTML, formulas, mathematics and long names in class names: text everywhere, acting nowhere."""
+    names = ["<img src=x onerror=alert(1)>", "=cmd|' /C calc'!A0", "$\\frac{a}{b}$ | pipe `tick`", "ünïcödé 猫 \u202eright", "x" * 10_000]
+    from datasets import ClassLabel
+
+    ds = hf_dataset(60, 5, share=0.5).remove_columns("true_label").cast_column("label", ClassLabel(names=names))
+    curator.curate(ds, method="ce", epochs=1, output=tmp_path / "out")
+    for file in ("README.md", "report/report.md"):
+        text = (tmp_path / "out" / file).read_text()
+        assert "<img" not in text and len(text) < 20_000
+    assert "'=cmd" in (tmp_path / "out" / "issues.csv").read_text()
+    import datasets
+
+    assert datasets.load_dataset(str(tmp_path / "out"), split="train").features["corrected_label"].names == names
