@@ -107,7 +107,7 @@ def _process() -> tuple[int, int]:
 
 def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: Path, say: Say) -> Done | None:
     from curator.curation.output import require_space
-    from curator.engine.run import Run, training_device
+    from curator.engine.run import Run, training_device, wait_for_everyone
     from curator.engine.source import Resident
     from curator.sources.images import choose_size, decode_images
     from curator.sources.load import load_table
@@ -135,6 +135,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
             shutil.rmtree(checkpoints, ignore_errors=True)
         else:
             _same_settings(checkpoints, identity, output)
+    wait_for_everyone()  # or another process would read the checkpoint that this one removes
     run = Run(
         seed=s.seed,
         net=str(s.net),
@@ -144,19 +145,22 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         track=s.track,
         track_dir=output / "tracker" if s.track else None,
     )
-    if not s.dry_run and lead and fresh:
-        checkpoints.mkdir()
-        (checkpoints / "settings.json").write_text(json.dumps(identity, indent=2))
-    labels = torch_labels(table)
-    data = NoisyDataset(Resident(decoded.images, run.device), *labels)
+    data = NoisyDataset(Resident(decoded.images, run.device), *torch_labels(table))
     _describe(table, resolved, run, data, output, say)
     if s.dry_run:
         return None
+    if lead and fresh:
+        checkpoints.mkdir()
+        (checkpoints / "settings.json").write_text(json.dumps(identity, indent=2))
     if not fresh and run.progress:
         say(f"continuing from {', '.join(f'{stage} epoch {epoch}' for stage, epoch in run.progress.items())}")
     try:
         found, history = _train(resolved, table, data, run, say)
         done = _write(resolved, table, data, run, found, history, output, decoded.images.shape[2:], budget)
+    except CuratorError:
+        if lead and not (checkpoints / "latest").exists():
+            shutil.rmtree(checkpoints)  # nothing to continue from
+        raise
     finally:
         run.close()
     if lead:
@@ -304,7 +308,7 @@ def _train(resolved: Resolved, table: Table, data: NoisyDataset, run: Run, say: 
                 if (recent[0] >= 0).all() and (recent[0] != found.corrected).float().mean() < 0.001:
                     run.stopping = True
                 recent.copy_(torch.cat([recent[1:], found.corrected[None]]))
-            if s.max_minutes is not None and time.monotonic() - started > 60 * s.max_minutes:
+            if s.max_minutes is not None and run.agree(time.monotonic() - started > 60 * s.max_minutes):
                 run.stopping = True
             run.checkpoint()
     if found is None:

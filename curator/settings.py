@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
+from curator.engine.nets import NETS
 from curator.evidence import CuratorError
 from curator.methods import DEFAULT_METHOD, METHODS, Method
 from curator.methods.ce import Epochs
@@ -156,6 +157,8 @@ def _build(values: dict[str, Any], given: dict[str, Any], name: str, method: Met
     settings.dataset, settings.method = values["dataset"], name
     if settings.net is None:
         settings.net = "resnet18" if has_accelerator() else "small"
+    if settings.net not in NETS:
+        raise CuratorError(f"--net: expected one of {', '.join(NETS)}{_nearest(settings.net, NETS)}; found {settings.net!r}")
     if settings.pred_probs is not None:
         if "pred_probs" not in _hints(METHODS.get(name, type(method))):
             raise CuratorError(f"--pred-probs is for --method confident; found --method {name}")

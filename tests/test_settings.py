@@ -49,7 +49,7 @@ def test_precedence(tmp_path):
     assert r.recipe == "mine:sym50+small"
     assert resolve({"recipe": path + ":sym50"}).method.lr == 0.4
     assert resolve({"recipe": path, "method.lr": 0.1, "seed": 6}).method.lr == 0.1
-    with pytest.raises(CuratorError, match="no variant 'sym20'; it has sym50, small"):
+    with pytest.raises(CuratorError, match="no variant 'sym20'; it has small, sym50"):
         resolve({"recipe": path + ":sym20"})
 
 

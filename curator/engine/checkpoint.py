@@ -60,8 +60,11 @@ class Checkpoints:
         folder = self.folder / f"{int(before.name) + 1 if before else 0:06d}"
         shutil.rmtree(folder, ignore_errors=True)  # left by a run that was killed while it wrote
         folder.mkdir(parents=True)
-        with atomic(folder / "state.pt") as temporary:
-            torch.save(state, temporary)
+        with atomic(folder / "state.pt") as temporary, open(temporary, "wb") as file:
+            try:
+                torch.save(state, file)
+            except RuntimeError as e:  # torch hides a full disk behind one of its own
+                raise e.__context__ if isinstance(e.__context__, OSError) else e from None
         sync_folder(self.folder)
         write_text(self.folder / "latest", folder.name)
         for old in self.folder.iterdir():

@@ -277,7 +277,13 @@ class Run:
             out = torch.zeros(len(rows), nets[0].head.out_features, device=self.device)
         return (self.accelerator.reduce(out, "sum") if self.world > 1 else out).cpu()
 
-    # What the caller reports
+    # What the caller decides and reports
+
+    def agree(self, wish: bool) -> bool:
+        """Whether any process wishes it, so that all of them stop at the same epoch."""
+        if self.world == 1:
+            return wish
+        return bool(self.accelerator.reduce(torch.tensor(float(wish), device=self.device), "sum") > 0)
 
     def start_tracking(self, config: dict[str, Any]) -> None:
         """Open the trackers, if any."""
@@ -336,6 +342,13 @@ def training_device() -> torch.device:
     from accelerate import PartialState
 
     return PartialState().device
+
+
+def wait_for_everyone() -> None:
+    """Go on when all processes are here."""
+    from accelerate import PartialState
+
+    PartialState().wait_for_everyone()
 
 
 def best_precision(device: torch.device) -> Precision:

@@ -31,9 +31,9 @@ class Confident(CrossEntropy):
     folds: int = 5
     """Stratified folds (>= 2); each fold's rows are scored by the net trained on the others."""
     filter_by: Filter = "prune_by_noise_rate"
-    """cleanlab's rule for which rows are wrong."""
+    """The rule of cleanlab's find_label_issues for which rows are wrong."""
     quality: Quality = "self_confidence"
-    """cleanlab's label quality score, which becomes the clean score."""
+    """The label quality score of cleanlab that becomes the clean score."""
     pred_probs: Path | None = None
     """Your own out-of-sample probabilities (n, k) as .npy, one row per row of the split: no training."""
 

@@ -71,7 +71,8 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
     import torch
 
     allowed = [
-        (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+        (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),  # as numpy 1 wrote it
+        np._core.multiarray._reconstruct,
         np.ndarray,
         np.dtype,
         np.dtypes.Int64DType,

@@ -31,8 +31,8 @@ def name(request):
 
 @pytest.mark.parametrize("kind, net", [("images", "small"), ("features", "mlp")])
 def test_finds_planted_errors(name, kind, net, make_run):
-    data, truth = noisy(400, 3, kind=kind)
-    found = result(name, data, make_run(net=net), lr=0.05)
+    data, truth = noisy(600, 3, kind=kind)
+    found = result(name, data, make_run(net=net), lr=0.05, epochs=4)
     wrong = data.labels.numpy() != truth
     flagged = ~found.selected.numpy()
     f1 = 2 * (wrong & flagged).sum() / (wrong.sum() + flagged.sum())

@@ -67,8 +67,8 @@ def test_symmetric_rates(k, rate):
     assert (inject(truth, classes, "sym", rate, 5) != truth).mean() == pytest.approx(expected, abs=4 * sd)
     assert (inject(truth, classes, "sym-other", rate, 5) != truth).mean() == pytest.approx(rate, abs=1e-9)
     moved = inject(truth, classes, "sym-other", rate, 5)
-    counts = np.bincount(moved[(moved != truth) & (truth == 0)], minlength=k)
-    assert counts[0] == 0 and counts[1:].min() > 0.2 * counts[1:].mean()
+    steps = np.bincount((moved - truth)[moved != truth] % k, minlength=k)  # every other class is equally likely
+    assert steps[0] == 0 and steps[1:].min() > 0.5 * steps[1:].mean()
 
 
 @pytest.mark.parametrize("rate, histogram, wrong", [
@@ -84,13 +84,14 @@ def test_asymmetric_histogram(rate, histogram, wrong):
     assert set(truth[given != truth]) == {2, 3, 4, 5, 9}
 
 
-@pytest.mark.parametrize("rate", [0.2, 0.4, 0.6])
-def test_instance_dependent_rate(rate):
+@pytest.mark.parametrize("rate, expected", [(0.2, 0.2055), (0.4, 0.4), (0.6, 0.6)])
+def test_instance_dependent_rate(rate, expected):
+    """Within half a point of the mean of N(rate, .1^2) truncated to [0, 1], which for .2 is .2055."""
     rng = np.random.default_rng(0)
     truth = np.arange(50000) % 10
     images = rng.integers(0, 256, (50000, 3, 4, 4), dtype=np.uint8)
     given = inject(truth, CIFAR10, "idn", rate, 9, images)
-    assert (given != truth).mean() == pytest.approx(rate, abs=0.005)
+    assert (given != truth).mean() == pytest.approx(expected, abs=0.005)
     assert np.array_equal(given, inject(truth, CIFAR10, "idn", rate, 9, images))
 
 
