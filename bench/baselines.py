@@ -17,7 +17,17 @@ sys.path.insert(0, str(ROOT))
 
 from bench.table import Table, processor, today  # noqa: E402
 
-COLUMNS = ["noisy P / R / F1", "clean F1", "AUROC", "label accuracy before → after", "training s", "images/s", "date", "machine", "command"]
+COLUMNS = [
+    "noisy P / R / F1",
+    "clean F1",
+    "AUROC",
+    "label accuracy before → after",
+    "training s",
+    "images/s",
+    "date",
+    "machine",
+    "command",
+]
 DATA = os.environ.get("CURATOR_DATA")
 CELLS = {f"digits {m}": f"--method {m}" for m in ("ce", "mixup", "confident")}
 CIFAR = "--dataset cifar10n --data-dir $CURATOR_DATA --label-noise worst --limit-rows 10000 --net small --method"

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any
 
+import tyro
+
 from curator.evidence import CuratorError
 
 USAGE = "usage: label-curator clean | review [FLAGS]    (--help lists the flags)"
@@ -52,19 +54,18 @@ def clean(argv: list[str]) -> int:
     return 0
 
 
+@dataclasses.dataclass
+class Review:
+    """Look at the rows of a finished run that are held to be wrong."""
+
+    run: tyro.conf.Positional[Path]
+    """Output folder of the run."""
+    port: int = 7860
+    """Port on 127.0.0.1."""
+
+
 def review(argv: list[str]) -> int:
     """Serve the page of a finished run."""
-    import tyro
-
-    @dataclasses.dataclass
-    class Review:
-        """Look at the rows of a finished run that are held to be wrong."""
-
-        run: tyro.conf.Positional[Path]
-        """Output folder of the run."""
-        port: int = 7860
-        """Port on 127.0.0.1."""
-
     flags = _tyro(Review, argv, "label-curator review")
     from curator.review.page import launch
 
@@ -78,7 +79,9 @@ COMMANDS = {"clean": clean, "review": review}
 def summary(output, facts: dict[str, Any]) -> None:
     """What was found, where it is and what to do next."""
     flagged = facts["n"] - facts["selected"]
-    print(f"\n{flagged:,} of {facts['n']:,} labels ({flagged / facts['n']:.1%}) are held to be wrong; {facts['changed']:,} get another label")
+    print(
+        f"\n{flagged:,} of {facts['n']:,} labels ({flagged / facts['n']:.1%}) are held to be wrong; {facts['changed']:,} get another label"
+    )
     if "noisy_f1" in facts.get("metrics", {}):
         m = facts["metrics"]
         print("against the truth: precision {noisy_precision:.3f}, recall {noisy_recall:.3f}, F1 {noisy_f1:.3f} for wrong labels; "
@@ -94,9 +97,6 @@ def parse(argv: list[str]) -> dict[str, Any]:
         CuratorError: for what tyro refuses, as one line.
         SystemExit: 0, after printing the help.
     """
-    import tyro
-
-    from curator.methods import DEFAULT_METHOD, METHODS
     from curator.settings import Settings, resolve
 
     wants_help = any(a in ("-h", "--help") for a in argv)
@@ -110,7 +110,7 @@ def parse(argv: list[str]) -> dict[str, Any]:
             raise
         shown = resolve({})
     flags = Annotated[Settings, tyro.conf.arg(name="")]
-    hyper = Annotated[METHODS.get(shown.settings.method, METHODS[DEFAULT_METHOD]), tyro.conf.arg(name="method")]
+    hyper = Annotated[type(shown.method), tyro.conf.arg(name="method")]  # type: ignore[valid-type]
     defaults = {"flags": shown.settings, "hyper": shown.method}
     both = dataclasses.make_dataclass("clean", [("flags", flags), ("hyper", hyper)])
     parsed = _tyro(both, [*words, *(["--help"] if wants_help else [])], "label-curator clean", default=both(**defaults))
@@ -128,8 +128,6 @@ def parse(argv: list[str]) -> dict[str, Any]:
 
 def _tyro(cls: type, words: list[str], prog: str, **options) -> Any:
     """tyro.cli, with its box of an error as one line."""
-    import tyro
-
     out, err = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -152,7 +150,7 @@ def _value_of(words: list[str], flag: str) -> str | None:
 
 
 def _one_line(box: str) -> str:
-    """tyro's box of an error as one line: its words up to the rule, and the flag it thinks was meant."""
+    """Tyro's box of an error as one line: its words up to the rule, and the flag it thinks was meant."""
     lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
     lines = [line for line in lines if line]
     lines = lines[1:] if len(lines) > 1 else lines  # the first is the box's title

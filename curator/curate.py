@@ -30,7 +30,9 @@ Say = Callable[[str], None]
 LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
 
 
-def curate(dataset: str | Dataset | DatasetDict = "digits", method: str | Method | None = None, **settings: Any) -> Dataset:
+def curate(
+    dataset: str | Dataset | DatasetDict = "digits", method: str | Method | None = None, **settings: Any
+) -> Dataset:
     """Find wrong labels and return the dataset with the columns of the verdict.
 
     Args:
@@ -88,7 +90,7 @@ def execute(
 
     output = output_folder(resolved.settings, noise_given)
     threads = torch.get_num_threads()
-    leads = _process()[0] == 0
+    leads = _rank() == 0
     try:
         with lock(output) if leads and not resolved.settings.dry_run else nullcontext():
             return _execute(resolved, dataset, output, say if leads else lambda line: None)
@@ -100,14 +102,14 @@ def execute(
         torch.set_num_threads(threads)
 
 
-def _process() -> tuple[int, int]:
-    """Rank and number of processes, as the launcher set them."""
-    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+def _rank() -> int:
+    """This process's rank as the launcher set it, before Accelerate is imported."""
+    return int(os.environ.get("RANK", 0))
 
 
 def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: Path, say: Say) -> Done | None:
     from curator.curation.output import require_space
-    from curator.engine.run import Run, training_device, wait_for_everyone
+    from curator.engine.run import Run, process_state
     from curator.engine.source import Resident
     from curator.sources.images import choose_size, decode_images
     from curator.sources.load import load_table
@@ -119,23 +121,25 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         _refuse_finished(output, interrupted, s.overwrite)
         if interrupted and s.resume:
             _same_settings(checkpoints, resolved.identity(), output)
-    budget = s.memory_budget * 2**30 if s.memory_budget is not None else _free_memory(training_device()) / 2
+    budget = s.memory_budget * 2**30 if s.memory_budget is not None else _free_memory(process_state().device) / 2
     loads = ("data_dir", "config_name", "revision", "split", "image_column", "label_column", "reference_column", "label_noise",
              "imbalance", "limit_rows", "seed", "overwrite_columns", "column_prefix")  # fmt: skip
-    table = load_table(source if source is not None else s.dataset, budget=budget, **{name: getattr(s, name) for name in loads})
+    table = load_table(
+        source if source is not None else s.dataset, budget=budget, **{name: getattr(s, name) for name in loads}
+    )
     size = choose_size(table.dataset, table.image_column, table.rows, s.image_size, str(s.net))
     decoded = decode_images(table.dataset, table.image_column, table.rows, size, budget)
     table.digest = _digest(table, decoded.digest)
     require_space(table.dataset, output)
     fresh = not (interrupted and s.resume)
-    lead = _process()[0] == 0
-    identity = {**resolved.identity(), "source": table.digest, "processes": _process()[1]}
+    lead = _rank() == 0
+    identity = {**resolved.identity(), "source": table.digest, "processes": process_state().num_processes}
     if not s.dry_run and lead:
         if fresh:
             shutil.rmtree(checkpoints, ignore_errors=True)
         else:
             _same_settings(checkpoints, identity, output)
-    wait_for_everyone()  # or another process would read the checkpoint that this one removes
+    process_state().wait_for_everyone()  # or another process would read the checkpoint that this one removes
     run = Run(
         seed=s.seed,
         net=str(s.net),
@@ -156,7 +160,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         say(f"continuing from {', '.join(f'{stage} epoch {epoch}' for stage, epoch in run.progress.items())}")
     try:
         found, history = _train(resolved, table, data, run, say)
-        done = _write(resolved, table, data, run, found, history, output, decoded.images.shape[2:], budget)
+        done = _write(resolved, table, data, run, found, history, output, tuple(decoded.images.shape[2:]), budget)
     except CuratorError:
         if lead and not (checkpoints / "latest").exists():
             shutil.rmtree(checkpoints)  # nothing to continue from
@@ -183,11 +187,15 @@ def _refuse_finished(output: Path, interrupted: bool, overwrite: bool) -> None:
     from curator.curation.output import FINISHED
 
     if (output / FINISHED).exists() and not interrupted and not overwrite:
-        raise CuratorError(f"--output {output}: it holds a finished run; add --overwrite to replace its results, or name another folder")
+        raise CuratorError(
+            f"--output {output}: it holds a finished run; add --overwrite to replace its results, or name another folder"
+        )
     if not interrupted and not (output / FINISHED).exists():
         foreign = [name for name in ("README.md", "data", "report", "issues.csv") if (output / name).exists()]
         if foreign:
-            raise CuratorError(f"--output {output}: it holds {', '.join(foreign)} that no run of Curator wrote; name another folder")
+            raise CuratorError(
+                f"--output {output}: it holds {', '.join(foreign)} that no run of Curator wrote; name another folder"
+            )
 
 
 def _same_settings(checkpoints: Path, identity: dict[str, Any], output: Path) -> None:
@@ -200,7 +208,9 @@ def _same_settings(checkpoints: Path, identity: dict[str, Any], output: Path) ->
         if name in before and before[name] == value:
             continue
         if name == "source":
-            raise CuratorError(f"--output {output}: the dataset changed since this run was interrupted; start anew with --no-resume")
+            raise CuratorError(
+                f"--output {output}: the dataset changed since this run was interrupted; start anew with --no-resume"
+            )
         raise CuratorError(
             f"--output {output}: it holds an interrupted run with --{name.replace('_', '-')} {before.get(name)!r}, now it is {value!r}: "
             "give the same settings to continue it, --no-resume to start anew, or another --output"
@@ -238,7 +248,11 @@ def _describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, ou
     shown = order if len(order) <= 12 else [*order[:5], *order[-3:]]
     say(f"dataset   {table.name}, split {table.split}: {len(data):,} rows, {len(table.classes)} classes; image column "
         f"{table.image_column!r}, label column {table.label_column!r}, reference {table.reference_column or 'none'}")  # fmt: skip
-    say("classes   " + ", ".join(f"{table.classes[c][:30]!r} {counts[c]:,}" for c in shown) + (" (first and last)" if shown != order else ""))
+    say(
+        "classes   "
+        + ", ".join(f"{table.classes[c][:30]!r} {counts[c]:,}" for c in shown)
+        + (" (first and last)" if shown != order else "")
+    )
     say(f"recipe    {resolved.recipe or 'none for this dataset and method: defaults'}")
     if resolved.scaled:
         say("epochs    " + ", ".join(f"method.{k} {a} -> {b}" for k, (a, b) in resolved.scaled.items()))
@@ -249,7 +263,9 @@ def _describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, ou
     seconds = passes * len(data) / speed if passes else 0.0
     images = len(data) * int(np.prod(data.inputs.shape))
     say(f"memory    {images / 2**30:.2f} GiB of images on {run.device}, {run.memory() / 2**30:.2f} GiB in use")
-    say(f"schedule  {passes:g} passes over the rows, about {duration(seconds)} at {speed:,.0f} images/s; output {output}")
+    say(
+        f"schedule  {passes:g} passes over the rows, about {duration(seconds)} at {speed:,.0f} images/s; output {output}"
+    )
     if seconds > LONG:
         say(f"warning   this takes about {duration(seconds)}: --epochs, --limit-rows or --net small shorten it")
 
@@ -266,7 +282,7 @@ def duration(seconds: float) -> str:
 class History:
     """What every yield reported; it goes into the checkpoints."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.entries: list[dict[str, float]] = []
 
     def state_dict(self) -> dict[str, Any]:
@@ -278,7 +294,9 @@ class History:
         self.entries = state["entries"]
 
 
-def _train(resolved: Resolved, table: Table, data: NoisyDataset, run: Run, say: Say) -> tuple[Evidence, list[dict[str, float]]]:
+def _train(
+    resolved: Resolved, table: Table, data: NoisyDataset, run: Run, say: Say
+) -> tuple[Evidence, list[dict[str, float]]]:
     """Run the method to its end: progress, trackers, early stop, time limit and checkpoints are here."""
     import torch
 
@@ -323,7 +341,9 @@ def _progress(total: int, history: History, shown: bool, say: Say) -> Iterator[C
 
     done = sum(int(entry["images"]) for entry in history.entries)
     last = time.monotonic()
-    with tqdm(total=total, initial=done, unit="img", unit_scale=True, disable=None if shown else True, leave=False) as bar:
+    with tqdm(
+        total=total, initial=done, unit="img", unit_scale=True, disable=None if shown else True, leave=False
+    ) as bar:
 
         def advance(entry: dict[str, float]) -> None:
             nonlocal last, done
@@ -332,7 +352,9 @@ def _progress(total: int, history: History, shown: bool, say: Say) -> Iterator[C
             bar.set_postfix(loss=f"{entry['loss']:.3f}", kept=f"{entry['selected']:.3f}")
             if bar.disable and shown and time.monotonic() - last > 60:
                 last = time.monotonic()
-                say(f"{done / max(total, 1):4.0%}  loss {entry['loss']:.3f}  kept {entry['selected']:.3f}  {entry['images_per_second']:,.0f} images/s")
+                say(
+                    f"{done / max(total, 1):4.0%}  loss {entry['loss']:.3f}  kept {entry['selected']:.3f}  {entry['images_per_second']:,.0f} images/s"
+                )
 
         yield advance
 
@@ -345,7 +367,7 @@ def _write(
     found: Evidence,
     history: list[dict[str, float]],
     output: Path,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     budget: float,
 ) -> Done | None:
     """Columns, dataset, report and card; None in the processes that do not write."""
@@ -369,15 +391,17 @@ def _write(
         for name, split in splits.items():
             out.write_parquet(split, folder, name)
         out.write_issues(folder / "issues.csv", table.dataset, table.image_column, columns, table.labels, table.classes)
-        write_report(folder, facts, columns, table.labels, table.truth, table.classes, history, table.dataset, table.image_column)
-        card = dataset_card(table, facts, columns, list(splits), s.column_prefix)
+        write_report(
+            folder, facts, columns, table.labels, table.truth, table.classes, history, table.dataset, table.image_column
+        )
+        card = dataset_card(table, facts, columns, list(splits), s.column_prefix, out.content_hash(folder))
         (folder / "README.md").write_text(card, encoding="utf-8")
         out.write_json(folder / out.FINISHED, facts)
     return Done(output, splits[table.split], facts)
 
 
 def _other_splits(
-    table: Table, data: NoisyDataset, run: Run, size: tuple[int, int], budget: float
+    table: Table, data: NoisyDataset, run: Run, size: tuple[int, ...], budget: float
 ) -> tuple[dict[str, tuple[Dataset, Columns]], float | None]:
     """The other splits with their columns, by the run's nets where there are any, and the accuracy on the test split."""
     import numpy as np
@@ -427,7 +451,10 @@ def _facts(
         "classes": len(table.classes),
         "settings": resolved.describe(),
         "seed": resolved.settings.seed,
-        "trusted": {"count": int(trusted.sum()), "hash": hashlib.blake2b(table.rows[trusted].tobytes(), digest_size=16).hexdigest()},
+        "trusted": {
+            "count": int(trusted.sum()),
+            "hash": hashlib.blake2b(table.rows[trusted].tobytes(), digest_size=16).hexdigest(),
+        },
         "estimated_noise_rate": float((~columns.selected).mean()),
         "selected": int(columns.selected.sum()),
         "changed": int((columns.corrected != table.labels).sum()),

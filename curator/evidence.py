@@ -67,7 +67,9 @@ class NoisyDataset:
         if n == 0 or k < 2:
             raise CuratorError(f"expected at least one row and two classes, found {n} rows and {k} classes")
         if self.labels.min() < 0 or self.labels.max() >= k:
-            raise CuratorError(f"labels: expected 0 to {k - 1}, found {int(self.labels.min())} to {int(self.labels.max())}")
+            raise CuratorError(
+                f"labels: expected 0 to {k - 1}, found {int(self.labels.min())} to {int(self.labels.max())}"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import yaml
 
 from curator.engine.nets import NETS
+from curator.engine.run import no_accelerator
 from curator.evidence import CuratorError
 from curator.methods import DEFAULT_METHOD, METHODS, Method
 from curator.methods.ce import Epochs
@@ -109,7 +110,7 @@ class Resolved:
 
     def describe(self) -> dict[str, Any]:
         """All settings and hyperparameters by flag name, as JSON values."""
-        flat = {**dataclasses.asdict(self.settings), **{METHOD + k: v for k, v in dataclasses.asdict(self.method).items()}}
+        flat = {**dataclasses.asdict(self.settings), **{METHOD + k: v for k, v in vars(self.method).items()}}
         return {k: str(v) if isinstance(v, Path) else v for k, v in flat.items()}
 
     def identity(self) -> dict[str, Any]:
@@ -126,11 +127,17 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
         CuratorError: for an unknown name or value, naming the nearest known one.
     """
     given = {k.replace("-", "_"): v for k, v in given.items()}
-    recipe, label, variants = None, None, ()
+    recipe: dict[str, Any] | None = None
+    label: str | None = None
+    variants: list[str] = []
     if given.get("recipe") is not None:
         recipe, label, variants = _named_recipe(str(given["recipe"]))
     dataset = str(given.get("dataset") or (recipe or {}).get("dataset") or Settings.dataset)
-    name = _method_name(method) if method is not None else str(given.get("method") or (recipe or {}).get("method") or DEFAULT_METHOD)
+    name = (
+        _method_name(method)
+        if method is not None
+        else str(given.get("method") or (recipe or {}).get("method") or DEFAULT_METHOD)
+    )
     if method is None and name not in METHODS:
         raise CuratorError(f"--method: expected one of {', '.join(METHODS)}{_nearest(name, METHODS)}; found {name!r}")
     if recipe is None:
@@ -140,7 +147,7 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
     values: dict[str, Any] = {}
     if recipe is not None:
         noise = given.get("label_noise") or recipe.get("label_noise") or DEFAULT_NOISE.get(dataset)
-        wanted = variants or [noise_name(str(noise)) if noise else "", *(["small"] if not has_accelerator() else [])]
+        wanted = variants or [noise_name(str(noise)) if noise else "", *(["small"] if no_accelerator() else [])]
         chosen = [v for v in wanted if v in recipe.get("variants", {})]
         for part in ({k: v for k, v in recipe.items() if k != "variants"}, *(recipe["variants"][v] for v in chosen)):
             values |= part
@@ -151,21 +158,27 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
     return _build(values, given, name, method, label)
 
 
-def _build(values: dict[str, Any], given: dict[str, Any], name: str, method: Method | None, label: str | None) -> Resolved:
+def _build(
+    values: dict[str, Any], given: dict[str, Any], name: str, method: Method | None, label: str | None
+) -> Resolved:
     flags, hyper = _typed({**values, **given}, type(method) if method is not None else METHODS[name])
     settings = Settings(**flags)
     settings.dataset, settings.method = values["dataset"], name
     if settings.net is None:
-        settings.net = "resnet18" if has_accelerator() else "small"
+        settings.net = "small" if no_accelerator() else "resnet18"
     if settings.net not in NETS:
-        raise CuratorError(f"--net: expected one of {', '.join(NETS)}{_nearest(settings.net, NETS)}; found {settings.net!r}")
+        raise CuratorError(
+            f"--net: expected one of {', '.join(NETS)}{_nearest(settings.net, NETS)}; found {settings.net!r}"
+        )
     if settings.pred_probs is not None:
         if "pred_probs" not in _hints(METHODS.get(name, type(method))):
             raise CuratorError(f"--pred-probs is for --method confident; found --method {name}")
         hyper["pred_probs"] = settings.pred_probs
     if method is not None:
         if hyper:
-            raise CuratorError(f"method: {METHOD}{next(iter(hyper))} was given beside a method object; set it on the object")
+            raise CuratorError(
+                f"method: {METHOD}{next(iter(hyper))} was given beside a method object; set it on the object"
+            )
         made = dataclasses.replace(typing.cast(Any, method))
     else:
         cls = METHODS[name]
@@ -174,7 +187,9 @@ def _build(values: dict[str, Any], given: dict[str, Any], name: str, method: Met
     scaled = {}
     if settings.epochs is not None:
         if f"{METHOD}epochs" in given:
-            raise CuratorError("--epochs scales all settings that count epochs, --method.epochs sets that one; give only one")
+            raise CuratorError(
+                "--epochs scales all settings that count epochs, --method.epochs sets that one; give only one"
+            )
         if settings.epochs < 1:
             raise CuratorError(f"--epochs: expected at least 1, found {settings.epochs}")
         ratio = settings.epochs / made.epochs
@@ -189,12 +204,28 @@ def _build(values: dict[str, Any], given: dict[str, Any], name: str, method: Met
 
 def _check_ranges(settings: Settings, method: Method) -> None:
     """One line for values that no run can use."""
-    at_least = {"limit_rows": 1, "image_size": 4, "early_stop": 1, "flag_worst": 0, "imbalance": 1, "max_minutes": 0, "memory_budget": 0}
+    at_least = {
+        "limit_rows": 1,
+        "image_size": 4,
+        "early_stop": 1,
+        "flag_worst": 0,
+        "imbalance": 1,
+        "max_minutes": 0,
+        "memory_budget": 0,
+    }
     for name, low in at_least.items():
         value = getattr(settings, name)
         if value is not None and not value >= low:
             raise CuratorError(f"--{name.replace('_', '-')}: expected at least {low}, found {value}")
-    for name, low in {"epochs": 1, "batch_size": 2, "folds": 2, "lr": 0, "momentum": 0, "weight_decay": 0, "alpha": 0}.items():
+    for name, low in {
+        "epochs": 1,
+        "batch_size": 2,
+        "folds": 2,
+        "lr": 0,
+        "momentum": 0,
+        "weight_decay": 0,
+        "alpha": 0,
+    }.items():
         value = getattr(method, name, low)
         if not value >= low:
             raise CuratorError(f"--{METHOD}{name.replace('_', '-')}: expected at least {low}, found {value}")
@@ -264,13 +295,6 @@ def coerce(value: Any, hint: Any, flag: str) -> Any:
     raise CuratorError(f"{flag}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
 
 
-def has_accelerator() -> bool:
-    """Whether torch sees a GPU or another accelerator."""
-    import torch
-
-    return torch.accelerator.is_available()
-
-
 def recipes_folder() -> Path:
     """recipes/ of the repository, or the copy inside an installed package."""
     here = Path(__file__).parent
@@ -287,11 +311,15 @@ def _named_recipe(text: str) -> tuple[dict[str, Any], str, list[str]]:
         picked = variant.split("+") if variant else []
     if not path.is_file():
         names = sorted(p.stem for p in recipes_folder().glob("*.yaml"))
-        raise CuratorError(f"--recipe: no file {text!r} and no such recipe{_nearest(text, names)}; the recipes are {', '.join(names)}")
+        raise CuratorError(
+            f"--recipe: no file {text!r} and no such recipe{_nearest(text, names)}; the recipes are {', '.join(names)}"
+        )
     recipe = read_recipe(path)
     for variant in picked:
         if variant not in recipe.get("variants", {}):
-            raise CuratorError(f"--recipe: {path.stem} has no variant {variant!r}; it has {', '.join(recipe.get('variants', {}))}")
+            raise CuratorError(
+                f"--recipe: {path.stem} has no variant {variant!r}; it has {', '.join(recipe.get('variants', {}))}"
+            )
     return recipe, path.stem, picked
 
 
@@ -306,7 +334,9 @@ def read_recipe(path: Path) -> dict[str, Any]:
     except (yaml.YAMLError, OSError, UnicodeDecodeError) as e:
         raise CuratorError(f"recipe {path}: it is not readable YAML ({' '.join(str(e).split())[:150]})") from e
     if not isinstance(content, dict) or not isinstance(content.get("variants", {}), dict):
-        raise CuratorError(f"recipe {path}: expected a mapping of flag names to values, and of variant names under 'variants'")
+        raise CuratorError(
+            f"recipe {path}: expected a mapping of flag names to values, and of variant names under 'variants'"
+        )
     parts = {"": {k: v for k, v in content.items() if k != "variants"}, **content.get("variants", {})}
     name = str(parts[""].get("method", DEFAULT_METHOD))
     if name not in METHODS:

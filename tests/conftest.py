@@ -48,7 +48,16 @@ def with_errors(truth: np.ndarray, k: int, share: float, seed: int = 1) -> np.nd
     return labels
 
 
-def noisy(n: int, k: int, labels: np.ndarray | None = None, *, kind: str = "images", share: float = 0.2, trusted=None, seed: int = 0):
+def noisy(
+    n: int,
+    k: int,
+    labels: np.ndarray | None = None,
+    *,
+    kind: str = "images",
+    share: float = 0.2,
+    trusted=None,
+    seed: int = 0,
+):
     """A planted NoisyDataset, and the truth beside it."""
     images, truth = planted_images(n, k, seed)
     labels = with_errors(truth, k, share, seed) if labels is None else labels
@@ -70,7 +79,11 @@ def hf_dataset(n: int = 60, k: int = 3, share: float = 0.2, size: int = 12) -> D
     images, truth = planted_images(n, k, size=size)
     names = [f"class {i}" for i in range(k)]
     features = Features({"image": Image(), "label": ClassLabel(names=names), "true_label": ClassLabel(names=names)})
-    rows = {"image": [Pil.fromarray(i) for i in images], "label": with_errors(truth, k, share).tolist(), "true_label": truth.tolist()}
+    rows = {
+        "image": [Pil.fromarray(i) for i in images],
+        "label": with_errors(truth, k, share).tolist(),
+        "true_label": truth.tolist(),
+    }
     return Dataset.from_dict(rows, features=features)
 
 

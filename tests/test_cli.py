@@ -41,7 +41,9 @@ def finished(tmp_path_factory):
     base = tmp_path_factory.mktemp("finished")
     image_folder(base / "pets")
     shutil.copytree(base / "pets", base / "kept")
-    code = main(["clean", "--dataset", str(base / "pets"), "--label-noise", "sym:0.3", "--output", str(base / "out"), *QUICK])
+    code = main(
+        ["clean", "--dataset", str(base / "pets"), "--label-noise", "sym:0.3", "--output", str(base / "out"), *QUICK]
+    )
     assert code == 0
     (base / "pets").rename(base / "moved")
     return base
@@ -78,7 +80,9 @@ def test_wrong_columns_and_labels(capsys, tmp_path):
         "two": ds.add_column("kind", ds["label"][:], feature=ClassLabel(num_classes=3)),
         "none": Dataset.from_dict({"image": ds["image"][:], "label": [None, *ds["label"][1:]]}, features=ds.features),
         "minus": Dataset.from_dict({"image": ds["image"][:], "label": [-1, *ds["label"][1:]]}, features=ds.features),
-        "corrupt": Dataset.from_dict({"image": [{"bytes": b"x", "path": None}] * 3, "label": [0, 1, 2]}, features=Features(ds.features)),
+        "corrupt": Dataset.from_dict(
+            {"image": [{"bytes": b"x", "path": None}] * 3, "label": [0, 1, 2]}, features=Features(ds.features)
+        ),
     }
     words = {
         "noimage": "expected an image column", "two": "found label, kind; choose one with --label-column", "none": "found None in row 0",
@@ -87,7 +91,9 @@ def test_wrong_columns_and_labels(capsys, tmp_path):
     for name, dataset in cases.items():
         (tmp_path / name).mkdir()
         dataset.to_parquet(tmp_path / name / "train.parquet")
-        assert words[name] in refused(capsys, "--dataset", tmp_path / name, "--output", tmp_path / "out", output=tmp_path / "out"), name
+        assert words[name] in refused(
+            capsys, "--dataset", tmp_path / name, "--output", tmp_path / "out", output=tmp_path / "out"
+        ), name
 
 
 def test_hostile_and_wrong_label_files(capsys, tmp_path, data_dir):
@@ -103,7 +109,9 @@ def test_hostile_and_wrong_label_files(capsys, tmp_path, data_dir):
     (tmp_path / "ran").unlink(missing_ok=True)
     assert "it was not opened" in refused(capsys, *argv, output=tmp_path / "out")
     assert not (tmp_path / "ran").exists()
-    torch.save({"clean_label": np.zeros(50000, np.int64), "worse_label": np.zeros(50000, np.int64)}, path, pickle_protocol=2)
+    torch.save(
+        {"clean_label": np.zeros(50000, np.int64), "worse_label": np.zeros(50000, np.int64)}, path, pickle_protocol=2
+    )
     assert "differs from the dataset's labels in 45000 rows" in refused(capsys, *argv, output=tmp_path / "out")
 
 
@@ -144,7 +152,9 @@ def test_no_space_left(capsys, tmp_path):
     for size, words in (("64k", "the result needs about"), ("1500k", "the disk is full")):
         disk = tmp_path / size
         disk.mkdir()
-        if subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], capture_output=True).returncode:
+        if subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", disk], capture_output=True
+        ).returncode:
             pytest.skip("mounting is not allowed here")
         try:
             code, _, err = run(capsys, "--output", disk / "out", *QUICK)
@@ -177,8 +187,31 @@ def test_the_output_is_a_dataset(finished, monkeypatch):
     soft = np.array(train["teacher_soft_label"])
     np.testing.assert_allclose(soft.sum(1), 1, atol=1e-5)
     np.testing.assert_allclose(soft[np.arange(30), train["label"]], train["clean_score"], atol=1e-6)
-    for given, selected, corrected, p in zip(train["label"], train["selected"], train["corrected_label"], soft, strict=True):
+    for given, selected, corrected, p in zip(
+        train["label"], train["selected"], train["corrected_label"], soft, strict=True
+    ):
         assert selected == (p.argmax() == given) and corrected == (given if selected else p.argmax())
+
+
+def test_load_dataset_sees_the_latest_run(tmp_path):
+    """Same folder, same sizes, other content: the cache of datasets must not give the old rows, nor to Curator itself."""
+    import datasets
+
+    for base, seed in (("a", 1), ("a", 2), ("b", 3)):
+        out = curator.curate(
+            hf_dataset(), method="ce", epochs=1, seed=seed, output=tmp_path / base / "out", overwrite=True
+        )
+        assert (
+            datasets.load_dataset(str(tmp_path / base / "out"), split="train")["clean_score"][:]
+            == out["clean_score"][:]
+        )
+    for n in (60, 90):  # a source folder with a card, whose files change
+        (tmp_path / "src" / "data").mkdir(parents=True, exist_ok=True)
+        hf_dataset(n).to_parquet(tmp_path / "src" / "data" / "train-0.parquet")
+        (tmp_path / "src" / "README.md").write_text(
+            "---\nconfigs:\n- config_name: default\n  data_files: data/*\n---\n"
+        )
+        assert len(curator.curate(str(tmp_path / "src"), method="ce", epochs=1, output=tmp_path / f"from{n}")) == n
 
 
 def test_the_other_files(finished):
@@ -217,14 +250,23 @@ def test_the_card_tells_how_to_make_it_again(finished, capsys, tmp_path):
     words = shlex.split(line)[2:]
     words[words.index("--dataset") + 1] = str(finished / "kept")
     assert run(capsys, *words, "--output", tmp_path / "again")[0] == 0
-    a, b = ((base / "data" / "train-00000-of-00001.parquet").read_bytes() for base in (finished / "out", tmp_path / "again"))
+    a, b = (
+        (base / "data" / "train-00000-of-00001.parquet").read_bytes() for base in (finished / "out", tmp_path / "again")
+    )
     assert a == b
 
 
 def test_dry_run_writes_nothing(capsys, tmp_path):
     code, _, err = run(capsys, "--dry-run", "--output", tmp_path / "out", "--epochs", "3")
     assert code == 0 and not (tmp_path / "out").exists()
-    for words in ("label column 'label'", "'5' 200", "recipe    digits-confident", "method.epochs 30 -> 3", "GiB of images", "passes over the rows, about"):
+    for words in (
+        "label column 'label'",
+        "'5' 200",
+        "recipe    digits-confident",
+        "method.epochs 30 -> 3",
+        "GiB of images",
+        "passes over the rows, about",
+    ):
         assert words in err
 
 
@@ -232,7 +274,12 @@ def test_help(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["clean", "--method", "confident", "--help"])
     out = capsys.readouterr().out
-    assert stop.value.code == 0 and "--label-noise" in out and "--method.folds" in out and "--method.flip, --method.no-flip" in out
+    assert (
+        stop.value.code == 0
+        and "--label-noise" in out
+        and "--method.folds" in out
+        and "--method.flip, --method.no-flip" in out
+    )
     with pytest.raises(SystemExit):
         main(["clean", "--method", "ce", "--help"])
     assert "--method.folds" not in capsys.readouterr().out
@@ -256,7 +303,13 @@ def test_no_command(capsys):
 def test_curate_from_python(tmp_path):
     ds = hf_dataset(60, share=0.2)
     out = curator.curate(ds, method="ce", epochs=2, output=tmp_path / "a", **{"method.flip": False})
-    assert len(out) == 60 and out.column_names[-5:] == ["clean_score", "selected", "corrected_label", "teacher_soft_label", "row"]
+    assert len(out) == 60 and out.column_names[-5:] == [
+        "clean_score",
+        "selected",
+        "corrected_label",
+        "teacher_soft_label",
+        "row",
+    ]
     import datasets
 
     written = datasets.load_dataset(str(tmp_path / "a"), split="train")
@@ -316,7 +369,13 @@ def test_other_settings_do_not_continue_a_run(tmp_path, capsys, monkeypatch):
 
 def test_class_names_of_strangers(tmp_path, capsys):
     """Markdown, HTML, formulas, mathematics and long names in class names: text everywhere, acting nowhere."""
-    names = ["<img src=x onerror=alert(1)>", "=cmd|' /C calc'!A0", "$\\frac{a}{b}$ | pipe `tick`", "ünïcödé 猫 \u202eright", "x" * 10_000]
+    names = [
+        "<img src=x onerror=alert(1)>",
+        "=cmd|' /C calc'!A0",
+        "$\\frac{a}{b}$ | pipe `tick`",
+        "ünïcödé 猫 \u202eright",
+        "x" * 10_000,
+    ]
     from datasets import ClassLabel
 
     ds = hf_dataset(60, 5, share=0.5).remove_columns("true_label").cast_column("label", ClassLabel(names=names))

@@ -21,7 +21,9 @@ def test_truth_is_no_field():
 
 def test_default_rules():
     data, _ = noisy(6, 3, share=0)  # labels 0 1 2 0 1 2
-    probs = torch.tensor([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8], [0.2, 0.5, 0.3], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]])
+    probs = torch.tensor(
+        [[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8], [0.2, 0.5, 0.3], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]]
+    )
     found = evidence(probs, data)
     assert found.selected.tolist() == [True, False, True, False, True, True]
     assert found.corrected.tolist() == [0, 0, 2, 1, 1, 2]

@@ -12,8 +12,14 @@ def test_nothing_in_curator_hides_another_module():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + [d for group in project["optional-dependencies"].values() for d in group]
     packages = {d.split(">")[0].split("[")[0] for d in wanted}
-    taken = sys.stdlib_module_names | {IMPORT_NAMES.get(p, p.replace("-", "_")) for p in packages} | {"pyarrow", "PIL", "pandas"}
-    here = {p.stem for p in (ROOT / "curator").iterdir() if p.suffix == ".py" or (p.is_dir() and p.name != "__pycache__")}
+    taken = (
+        sys.stdlib_module_names
+        | {IMPORT_NAMES.get(p, p.replace("-", "_")) for p in packages}
+        | {"pyarrow", "PIL", "pandas"}
+    )
+    here = {
+        p.stem for p in (ROOT / "curator").iterdir() if p.suffix == ".py" or (p.is_dir() and p.name != "__pycache__")
+    }
     assert not (here - {"__init__"}) & taken
 
 

@@ -18,7 +18,9 @@ CLEAN = [sys.executable, "curator/clean.py"]
 
 def start(*argv, launcher=CLEAN, **env) -> subprocess.Popen:
     words = [*launcher, *map(str, argv)]
-    return subprocess.Popen(words, cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        words, cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -104,7 +106,15 @@ def test_sigterm_and_ctrl_c_and_the_lock(source, tmp_path):
 
 
 def torchrun(n: int) -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n), "curator/clean.py"]
+    return [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        str(n),
+        "curator/clean.py",
+    ]
 
 
 def test_two_processes_hold_every_row_once(source, tmp_path):
@@ -112,7 +122,7 @@ def test_two_processes_hold_every_row_once(source, tmp_path):
     import datasets
     import numpy as np
 
-    argv = ["--dataset", source, "--method", "confident", "--epochs", "8", "--output"]
+    argv = ["--dataset", source, "--method", "confident", "--epochs", "25", "--output"]
     finish(start(*argv, tmp_path / "two", launcher=torchrun(2)))
     finish(start(*argv, tmp_path / "one"))
     one, two = (datasets.load_dataset(str(tmp_path / name)) for name in ("one", "two"))
@@ -172,5 +182,18 @@ def test_console_script(source, tmp_path):
     script = Path(sys.executable).parent / "label-curator"
     if not script.exists():
         pytest.fail("label-curator is not installed: pip install -e .")
-    text = finish(start("clean", "--dataset", source, "--method", "ce", "--epochs", "1", "--output", tmp_path / "out", launcher=[str(script)]))
+    text = finish(
+        start(
+            "clean",
+            "--dataset",
+            source,
+            "--method",
+            "ce",
+            "--epochs",
+            "1",
+            "--output",
+            tmp_path / "out",
+            launcher=[str(script)],
+        )
+    )
     assert f"result: {tmp_path}/out" in text and (tmp_path / "out" / "curation.json").exists()

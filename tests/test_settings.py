@@ -35,7 +35,12 @@ def test_recipes_exist():
 
 def test_defaults():
     r = resolve({})
-    assert (r.settings.dataset, r.settings.method, r.settings.net, r.recipe) == ("digits", "confident", "small", "digits-confident")
+    assert (r.settings.dataset, r.settings.method, r.settings.net, r.recipe) == (
+        "digits",
+        "confident",
+        "small",
+        "digits-confident",
+    )
     assert r.method.flip is False
     assert resolve({"dataset": "cifar10n"}).method.epochs == 60
     assert resolve({"dataset": "cifar10n", "net": "resnet18"}).method.epochs == 120
@@ -128,16 +133,25 @@ def test_coerce(value, hint, expected):
     assert got == expected and type(got) is type(expected)
 
 
-@pytest.mark.parametrize("value, hint", [(True, int), (1, bool), (1.5, int), ("inf", int), (None, int), (1, str), ([], float), ("x", Literal["a"])])
+@pytest.mark.parametrize(
+    "value, hint",
+    [(True, int), (1, bool), (1.5, int), ("inf", int), (None, int), (1, str), ([], float), ("x", Literal["a"])],
+)
 def test_coerce_refuses(value, hint):
     with pytest.raises(CuratorError, match="--x: expected"):
         coerce(value, hint, "--x")
 
 
 def test_names_of_folders():
-    assert noise_name("sym:0.5") == "sym50" and noise_name("worst") == "worst" and noise_name("sym-other:0.125") == "sym-other12.5"
+    assert (
+        noise_name("sym:0.5") == "sym50"
+        and noise_name("worst") == "worst"
+        and noise_name("sym-other:0.125") == "sym-other12.5"
+    )
     assert output_folder(Settings(dataset="owner/name"), False) == Path("runs/owner--name-confident")
-    assert output_folder(Settings(dataset="cifar10n", label_noise="worst", method="ce"), True) == Path("runs/cifar10n-ce-worst")
+    assert output_folder(Settings(dataset="cifar10n", label_noise="worst", method="ce"), True) == Path(
+        "runs/cifar10n-ce-worst"
+    )
     assert output_folder(Settings(), False) == Path("runs/digits-confident")
 
 

@@ -5,14 +5,23 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from curator.curation.columns import Columns
 from curator.curation.report import md, pairs, percent
 from curator.sources.table import Table
 
-SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"), (10_000_000, "1M<n<10M"))
+SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
 
 
-def dataset_card(table: Table, facts: dict[str, Any], columns, splits: list[str], prefix: str) -> str:
-    """The card's text; its YAML names the data files, so that load_dataset reads nothing else of the folder."""
+def dataset_card(
+    table: Table, facts: dict[str, Any], columns: Columns, splits: list[str], prefix: str, content: str
+) -> str:
+    """The card's text; content: hash of the data files. Its YAML names the data files, so that load_dataset reads nothing else of the folder."""
     from huggingface_hub import DatasetCardData
 
     source = table.source.get("id")
@@ -25,11 +34,23 @@ def dataset_card(table: Table, facts: dict[str, Any], columns, splits: list[str]
         size_categories=[next((name for size, name in SIZES if facts["n"] < size), "n>10M")],
         tags=["label-errors", "noisy-labels", "label-curator"],
         pretty_name=f"{facts['dataset']}, curated",
-        configs=[{"config_name": "default", "data_files": [{"split": s, "path": f"data/{s}-*"} for s in splits]}],
+        # The description is for load_dataset's cache, which is keyed by this entry and not by the files: without it a run
+        # that replaced another would load as the old one.
+        configs=[
+            {
+                "config_name": "default",
+                "data_files": [{"split": s, "path": f"data/{s}-*"} for s in splits],
+                "description": f"label-curator {content}",
+            }
+        ],
     )
     noise = facts["settings"].get("label_noise")
     rows = [
-        ("source", f"{source or facts['dataset']}" + (f", revision {table.source['revision']}" if table.source.get("revision") else "")),
+        (
+            "source",
+            f"{source or facts['dataset']}"
+            + (f", revision {table.source['revision']}" if table.source.get("revision") else ""),
+        ),
         ("license", table.source.get("license") or "not known: see the source"),
         ("split", f"{facts['split']}, {facts['n']:,} rows"),
         ("label noise", f"{noise} (see true_label)" if noise else None),
@@ -70,7 +91,18 @@ def reproduce(facts: dict[str, Any]) -> str:
     """Flags that give this result again, as one shell line."""
     words = [f"--dataset {shlex.quote(facts['dataset'])}", f"--method {shlex.quote(facts['method'])}"]
     for name, value in facts["settings"].items():
-        if value is None or name in ("dataset", "method", "output", "overwrite", "resume", "keep_checkpoints", "track", "dry_run", "recipe", "epochs"):
+        if value is None or name in (
+            "dataset",
+            "method",
+            "output",
+            "overwrite",
+            "resume",
+            "keep_checkpoints",
+            "track",
+            "dry_run",
+            "recipe",
+            "epochs",
+        ):
             continue
         flag = name.replace("_", "-")
         if isinstance(value, bool):

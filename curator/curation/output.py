@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -46,7 +47,9 @@ def lock(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
-            raise CuratorError(f"--output {folder}: another run is writing there; wait for it or choose another folder") from e
+            raise CuratorError(
+                f"--output {folder}: another run is writing there; wait for it or choose another folder"
+            ) from e
         yield
         missing = []
     finally:
@@ -57,14 +60,13 @@ def lock(folder: Path) -> Iterator[None]:
                 path.rmdir()
 
 
-def write_parquet(dataset: Dataset, folder: Path, split: str) -> int:
-    """Write a split as data/<split>-0000i-of-0000n.parquet with its image bytes embedded; returns the bytes written."""
+def write_parquet(dataset: Dataset, folder: Path, split: str) -> None:
+    """Write a split as data/<split>-0000i-of-0000n.parquet with its image bytes embedded."""
     files = max(1, -(-_bytes(dataset) // SHARD_BYTES))
     per_file = max(1, -(-len(dataset) // files))
     files = max(1, -(-len(dataset) // per_file))
     schema = dataset.features.arrow_schema
     arrow = dataset.with_format("arrow")
-    total = 0
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for i in range(files):
         path = folder / "data" / f"{split}-{i:05d}-of-{files:05d}.parquet"
@@ -75,8 +77,16 @@ def write_parquet(dataset: Dataset, folder: Path, split: str) -> int:
                     writer.write_table(embed_table_storage(table_cast(part, schema)))
             file.flush()
             os.fsync(file.fileno())
-        total += path.stat().st_size
-    return total
+
+
+def content_hash(folder: Path) -> str:
+    """Hash of the data files."""
+    digest = hashlib.blake2b(digest_size=8)
+    for path in sorted((folder / "data").iterdir()):
+        with open(path, "rb") as file:
+            while block := file.read(2**20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 def _bytes(dataset: Dataset) -> int:
@@ -105,7 +115,9 @@ def no_space(folder: Path, detail: str = "the disk is full") -> CuratorError:
     )
 
 
-def write_issues(path: Path, dataset: Dataset, image_column: str, columns: Columns, given: np.ndarray, classes: tuple[str, ...]) -> None:
+def write_issues(
+    path: Path, dataset: Dataset, image_column: str, columns: Columns, given: np.ndarray, classes: tuple[str, ...]
+) -> None:
     """issues.csv: row, file, given, suggested and score of every row that is not selected, worst first."""
     from curator.sources.images import encoded
 
@@ -113,7 +125,10 @@ def write_issues(path: Path, dataset: Dataset, image_column: str, columns: Colum
     wrong = wrong[np.argsort(columns.clean_score[wrong], kind="stable")]
     files: dict[int, str] = {}
     if len(wrong):
-        paths = [os.path.basename(item["path"] or "") if item else "" for _, item in encoded(dataset.select(wrong), image_column)]
+        paths = [
+            os.path.basename(item["path"] or "") if item else ""
+            for _, item in encoded(dataset.select(wrong), image_column)
+        ]
         files = dict(zip(wrong.tolist(), paths, strict=True))
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -35,11 +35,21 @@ def write_report(
         plots = [
             ("clean_score.png", "How sure: the clean score of all rows", _scores(out, columns, given, truth)),
             ("matrix.png", "Given against corrected labels", _matrix(out, columns, given, classes)),
-            ("per_class.png", "Share of rows not selected, per given class", _per_class(out, columns, given, truth, classes)),
-            ("contact_sheet.png", "The least clean rows: given → suggested", _contact(out, columns, given, classes, dataset, image_column)),
+            (
+                "per_class.png",
+                "Share of rows not selected, per given class",
+                _per_class(out, columns, given, truth, classes),
+            ),
+            (
+                "contact_sheet.png",
+                "The least clean rows: given → suggested",
+                _contact(out, columns, given, classes, dataset, image_column),
+            ),
         ]
         if truth is not None:
-            plots.insert(1, ("reliability.png", "Is the clean score a probability?", _reliability(out, columns, given, truth)))
+            plots.insert(
+                1, ("reliability.png", "Is the clean score a probability?", _reliability(out, columns, given, truth))
+            )
         if history:
             plots.append(("training.png", "Training", _training(out, history)))
     (out / "report.md").write_text(_text(facts, columns, given, classes, [p for p in plots if p[2]]), encoding="utf-8")
@@ -84,7 +94,10 @@ def _text(facts: dict[str, Any], columns: Columns, given: np.ndarray, classes: t
         lines += [f"## {title}", "", f"![{title}]({name})", ""]
     lines += ["## How it was made", "", "| setting | value |", "|---|---|"]
     lines += [f"| {md(k)} | {md(str(v), 200)} |" for k, v in facts["settings"].items() if v is not None]
-    lines += [f"| {k} | {md(str(facts[k]), 200)} |" for k in ("recipe", "device", "threads", "seconds", "images_per_second", "mfu")]
+    lines += [
+        f"| {k} | {md(str(facts[k]), 200)} |"
+        for k in ("recipe", "device", "threads", "seconds", "images_per_second", "mfu")
+    ]
     return "\n".join([*lines, ""])
 
 
@@ -152,13 +165,17 @@ def _matrix(out: Path, columns: Columns, given: np.ndarray, classes: tuple[str, 
             for j in range(k):
                 if counts[i, j]:
                     dark = counts[i, j] > counts.max() ** 0.6
-                    axes.text(j, i, counts[i, j], ha="center", va="center", fontsize=6, color="white" if dark else "black")
+                    axes.text(
+                        j, i, counts[i, j], ha="center", va="center", fontsize=6, color="white" if dark else "black"
+                    )
     else:
         figure.colorbar(shown, label="log(1 + rows)")
     return _save(figure, out / "matrix.png")
 
 
-def _per_class(out: Path, columns: Columns, given: np.ndarray, truth: np.ndarray | None, classes: tuple[str, ...]) -> bool:
+def _per_class(
+    out: Path, columns: Columns, given: np.ndarray, truth: np.ndarray | None, classes: tuple[str, ...]
+) -> bool:
     k = len(classes)
     rows = np.maximum(np.bincount(given, minlength=k), 1)
     figure, axes = _figure(min(14, 3 + 0.45 * k), 4)
@@ -181,7 +198,11 @@ def _training(out: Path, history: list[dict[str, float]]) -> bool:
     axes.plot(x, [h["loss"] for h in history], color="grey", label="training loss")
     axes.set(xlabel="yield of the method", ylabel="loss", ylim=(0, None))
     right = axes.twinx()
-    for name, title in (("selected", "selected"), ("noisy_f1", "noisy F1"), ("label_accuracy_after", "label accuracy after")):
+    for name, title in (
+        ("selected", "selected"),
+        ("noisy_f1", "noisy F1"),
+        ("label_accuracy_after", "label accuracy after"),
+    ):
         if name in history[-1]:
             right.plot(x, [h[name] for h in history], label=title)
     right.set(ylabel="share", ylim=(0, 1))
@@ -190,7 +211,9 @@ def _training(out: Path, history: list[dict[str, float]]) -> bool:
     return _save(figure, out / "training.png")
 
 
-def _contact(out: Path, columns: Columns, given: np.ndarray, classes: tuple[str, ...], dataset: Dataset, image_column: str) -> bool:
+def _contact(
+    out: Path, columns: Columns, given: np.ndarray, classes: tuple[str, ...], dataset: Dataset, image_column: str
+) -> bool:
     from matplotlib.figure import Figure
 
     wrong = np.flatnonzero(~columns.selected)

@@ -85,4 +85,6 @@ class Checkpoints:
         try:
             return torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         except Exception as e:
-            raise RunFailed(f"{folder}/state.pt cannot be read ({type(e).__name__}); start anew with --no-resume") from e
+            raise RunFailed(
+                f"{folder}/state.pt cannot be read ({type(e).__name__}); start anew with --no-resume"
+            ) from e

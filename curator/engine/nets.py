@@ -107,7 +107,11 @@ def _preact18(channels: int) -> tuple[nn.Module, int]:
 
 def _small(channels: int, side: int) -> tuple[nn.Module, int]:
     # Halving 32 px in the stem costs no accuracy on CIFAR-10 at this size and doubles the speed; 8 px cannot spare it.
-    stem = [nn.Conv2d(channels, 32, 3, 2 if side >= 24 else 1, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU(inplace=True)]
+    stem = [
+        nn.Conv2d(channels, 32, 3, 2 if side >= 24 else 1, 1, bias=False),
+        nn.BatchNorm2d(32),
+        nn.ReLU(inplace=True),
+    ]
     return _pooled(*stem, *_stages((32, 64, 96), 32, 1, preact=False)), 96
 
 
@@ -151,7 +155,9 @@ def build_net(
         raise CuratorError(f"--net: expected one of {', '.join(NETS)}; found {name!r}")
     if (name == "mlp") != (len(shape) == 1):
         kind = "features" if len(shape) == 1 else "images"
-        raise CuratorError(f"--net {name} does not read {kind}: use {'mlp' if kind == 'features' else 'small or resnet18'}")
+        raise CuratorError(
+            f"--net {name} does not read {kind}: use {'mlp' if kind == 'features' else 'small or resnet18'}"
+        )
     if name == "mlp":
         body: nn.Module = nn.Sequential(_mlp(shape[0], (512, 512)), nn.BatchNorm1d(512), nn.ReLU(inplace=True))
         width = 512

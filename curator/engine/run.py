@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from curator.engine.views import normalise
 from curator.evidence import CuratorError, NoisyDataset, RunFailed, Source
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 Precision = Literal["no", "bf16"]
 
 # Dense bf16 peak of a card, FLOP/s (datasheets), for MFU.
@@ -50,7 +51,9 @@ class Run:
 
         # Autocast is ours (see autocast), so that two runs of one process may differ in precision.
         try:
-            self.accelerator = Accelerator(mixed_precision="no", log_with=track, project_dir=track_dir)
+            self.accelerator = Accelerator(
+                mixed_precision="no", cpu=no_accelerator(), log_with=track, project_dir=track_dir
+            )
         except (ImportError, ValueError) as e:
             raise CuratorError(f"--track {track}: {e}; pip install 'label-curator[track]'") from e
         self.device: torch.device = self.accelerator.device
@@ -73,7 +76,8 @@ class Run:
         # weights, so a resumed run takes the threads of its checkpoint.
         self.threads = threads or max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
         torch.set_num_threads(self.threads)
-        self._seconds, self._trained, self._row = 0.0, 0, ()
+        self._seconds, self._trained = 0.0, 0
+        self._row: tuple[int, ...] = ()
         self._open_epoch()
 
     @property
@@ -134,15 +138,19 @@ class Run:
         if name in self.registered:
             raise ValueError(f"{name!r} is registered already")
         if isinstance(value, nn.Module):
-            value = value.to(self.device, memory_format=torch.channels_last)
+            value = self._placed(value)
         self.registered[name] = value
         if name in self._saved:
             saved = self._saved.pop(name)
             if isinstance(value, Tensor):
                 value.copy_(saved)
             else:
-                value.load_state_dict(saved)
+                cast(Any, value).load_state_dict(saved)
         return value
+
+    def _placed(self, net: M) -> M:
+        """The net on the device, channels last."""
+        return net.to(self.device).to(memory_format=torch.channels_last)
 
     def checkpoint(self) -> None:
         """Write everything registered, atomically; the previous checkpoint stays until the new one is on disk."""
@@ -166,14 +174,16 @@ class Run:
     def prepare(self, net: nn.Module) -> nn.Module:
         """The registered net as it is called in training: gradients averaged over processes, compiled if asked for."""
         prepared = self.accelerator.prepare_model(net)
-        return torch.compile(prepared) if self.compile else prepared
+        return cast(nn.Module, torch.compile(prepared)) if self.compile else prepared
 
     def normaliser(self, inputs: Source):
         """A function that normalises batches by the mean and deviation of the rows."""
         mean, std = (m.to(self.device) for m in inputs.moments())
         return lambda x: normalise(x, mean, std)
 
-    def batches(self, rows: Tensor, size: int, epoch: int, purpose: str = "shuffle", *, drop_last: bool = False) -> list[Tensor]:
+    def batches(
+        self, rows: Tensor, size: int, epoch: int, purpose: str = "shuffle", *, drop_last: bool = False
+    ) -> list[Tensor]:
         """This process's part of an epoch's shuffled batches: lists of rows, every row exactly once over all processes.
 
         All batches of an epoch are of nearly equal size (at most `size`), so that none is too small for BatchNorm;
@@ -224,7 +234,7 @@ class Run:
 
     def measure_speed(self, data: NoisyDataset, batch: int, seconds: float = 1.0) -> float:
         """Images per second of all processes in training the run's net, measured on a throw-away copy."""
-        net = self.build_net("speed", data).to(self.device, memory_format=torch.channels_last)
+        net = self._placed(self.build_net("speed", data))
         optimizer = torch.optim.SGD(net.parameters(), 0.01, momentum=0.9, fused=True)
         rows = torch.arange(min(batch, len(data)))
         labels, normaliser = data.labels[rows].to(self.device), self.normaliser(data.inputs)
@@ -274,7 +284,7 @@ class Run:
         for net, mode in zip(nets, modes, strict=True):
             net.train(mode)
         if out is None:
-            out = torch.zeros(len(rows), nets[0].head.out_features, device=self.device)
+            out = torch.zeros(len(rows), cast(Net, nets[0]).head.out_features, device=self.device)
         return (self.accelerator.reduce(out, "sum") if self.world > 1 else out).cpu()
 
     # What the caller decides and reports
@@ -337,18 +347,16 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def training_device() -> torch.device:
-    """The device a Run of this process trains on."""
+def no_accelerator() -> bool:
+    """Whether to train on the CPU. Accelerate must be told, or it takes the processes of torchrun for runs of their own."""
+    return not torch.accelerator.is_available()
+
+
+def process_state():
+    """Accelerate's view of this process: device, process_index, num_processes, wait_for_everyone()."""
     from accelerate import PartialState
 
-    return PartialState().device
-
-
-def wait_for_everyone() -> None:
-    """Go on when all processes are here."""
-    from accelerate import PartialState
-
-    PartialState().wait_for_everyone()
+    return PartialState(cpu=no_accelerator())
 
 
 def best_precision(device: torch.device) -> Precision:

@@ -45,7 +45,9 @@ class Features:
 
     def __init__(self, features: Tensor, device: torch.device | str = "cpu"):
         if not features.is_floating_point() or features.ndim != 2:
-            raise CuratorError(f"features: expected floats of shape (n, d), found {features.dtype} {tuple(features.shape)}")
+            raise CuratorError(
+                f"features: expected floats of shape (n, d), found {features.dtype} {tuple(features.shape)}"
+            )
         if not torch.isfinite(features).all():
             bad = int((~torch.isfinite(features).all(1)).nonzero()[0])
             raise CuratorError(f"features: expected finite numbers, found NaN or infinity in row {bad}")

@@ -62,7 +62,7 @@ class Confident(CrossEntropy):
         yield self.clean(logits.softmax(1), data)
 
     def clean(self, probs: Tensor, data: NoisyDataset) -> Evidence:
-        """cleanlab's verdict on out-of-sample probabilities (n, k)."""
+        """Cleanlab's verdict on out-of-sample probabilities (n, k)."""
         from cleanlab.filter import find_label_issues
         from cleanlab.rank import get_label_quality_scores
 

@@ -8,8 +8,6 @@ import io
 import os
 from pathlib import Path
 
-import numpy as np
-
 from curator.review.rows import Rows
 
 PAGE = 64
@@ -54,10 +52,10 @@ def build(rows: Rows, name: str):
 
         inputs, outputs = [given, number], [grid, number]
         page.load(show, inputs, outputs, api_name="show")
-        given.change(lambda g: render(rows, int(g), 1), given, outputs, api_name=False)
-        number.submit(show, inputs, outputs, api_name=False)
-        before.click(lambda g, n: show(g, n - 1), inputs, outputs, api_name=False)
-        after.click(lambda g, n: show(g, n + 1), inputs, outputs, api_name=False)
+        given.change(lambda g: render(rows, int(g), 1), given, outputs)
+        number.submit(show, inputs, outputs)
+        before.click(lambda g, n: show(g, n - 1), inputs, outputs)
+        after.click(lambda g, n: show(g, n + 1), inputs, outputs)
     return page
 
 
@@ -93,4 +91,4 @@ def _thumbnail(image: bytes) -> str:
     picture.thumbnail((SIDE, SIDE))
     file = io.BytesIO()
     picture.save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(np.frombuffer(file.getvalue(), np.uint8)).decode()
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -19,7 +19,9 @@ class Rows:
         try:
             self.facts = json.loads((folder / "curation.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as e:
-            raise CuratorError(f"{folder}: expected the output folder of a finished run (with curation.json); {e}") from e
+            raise CuratorError(
+                f"{folder}: expected the output folder of a finished run (with curation.json); {e}"
+            ) from e
         self.files = [pq.ParquetFile(p) for p in sorted((folder / "data").glob(f"{self.facts['split']}-*.parquet"))]
         if not self.files:
             raise CuratorError(f"{folder}: expected data/{self.facts['split']}-*.parquet, found none")

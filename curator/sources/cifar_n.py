@@ -52,9 +52,13 @@ def find_file(name: str, data_dir: Path | None) -> Path:
             with urllib.request.urlopen(url, timeout=60) as response:
                 content = response.read()
         except OSError as e:
-            raise CuratorError(f"could not download {url} ({e}); download it yourself and name its folder with --data-dir") from e
+            raise CuratorError(
+                f"could not download {url} ({e}); download it yourself and name its folder with --data-dir"
+            ) from e
         if hashlib.md5(content).hexdigest() != md5:
-            raise CuratorError(f"{url} is not the file that was published (md5 {md5}); get it elsewhere and use --data-dir")
+            raise CuratorError(
+                f"{url} is not the file that was published (md5 {md5}); get it elsewhere and use --data-dir"
+            )
         with atomic(path) as temporary:
             temporary.write_bytes(content)
     return path
@@ -69,10 +73,11 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
     import codecs
 
     import torch
+    from numpy._core.multiarray import _reconstruct  # type: ignore[attr-defined]
 
     allowed = [
-        (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),  # as numpy 1 wrote it
-        np._core.multiarray._reconstruct,
+        (_reconstruct, "numpy.core.multiarray._reconstruct"),  # as numpy 1 wrote it
+        _reconstruct,
         np.ndarray,
         np.dtype,
         np.dtypes.Int64DType,
@@ -82,10 +87,16 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
         with torch.serialization.safe_globals(allowed):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as e:
-        reason = next((line for line in str(e).splitlines() if "Unsupported" in line or "GLOBAL" in line), type(e).__name__)
-        raise CuratorError(f"{path}: expected a CIFAR-N label file of numpy arrays; it was not opened ({reason.strip()[:120]})") from e
+        reason = next(
+            (line for line in str(e).splitlines() if "Unsupported" in line or "GLOBAL" in line), type(e).__name__
+        )
+        raise CuratorError(
+            f"{path}: expected a CIFAR-N label file of numpy arrays; it was not opened ({reason.strip()[:120]})"
+        ) from e
     if not isinstance(content, dict) or "clean_label" not in content:
-        raise CuratorError(f"{path}: expected a CIFAR-N label file with an array 'clean_label'; found {_describe(content)}")
+        raise CuratorError(
+            f"{path}: expected a CIFAR-N label file with an array 'clean_label'; found {_describe(content)}"
+        )
     return {str(k): np.asarray(v) for k, v in content.items() if isinstance(v, np.ndarray) and v.ndim == 1}
 
 
@@ -109,7 +120,8 @@ def align(content: dict[str, np.ndarray], key: str, truth: np.ndarray, classes: 
         if array.shape != truth.shape or array.dtype.kind != "i" or array.min() < 0 or array.max() >= classes:
             raise CuratorError(
                 f"{path}: expected {name!r} to hold {len(truth)} integers from 0 to {classes - 1}, "
-                f"found {array.dtype} of shape {array.shape}" + (f" from {array.min()} to {array.max()}" if array.size else "")
+                f"found {array.dtype} of shape {array.shape}"
+                + (f" from {array.min()} to {array.max()}" if array.size else "")
             )
     if np.array_equal(clean, truth):
         return noisy.astype(np.int64)

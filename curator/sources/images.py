@@ -42,7 +42,7 @@ def decode_images(
     dataset: Dataset,
     column: str,
     rows: np.ndarray,  # (n,) positions in the source, for error messages
-    size: tuple[int, int] | None,  # (h, w); None: the images' own
+    size: tuple[int, ...] | None,  # (h, w); None: the images' own
     budget: float,  # bytes the tensor may take
 ) -> Decoded:
     """Decode a column into memory, as RGB.
@@ -59,7 +59,7 @@ def decode_images(
 
     def hashed() -> Iterator[tuple[int, dict]]:
         for position, item in encoded(dataset, column):
-            digest.update(((item or {}).get("bytes") or repr(item).encode()))
+            digest.update((item or {}).get("bytes") or repr(item).encode())
             yield position, item
 
     with ThreadPoolExecutor(cores()) as pool:
@@ -74,7 +74,9 @@ def decode_images(
                         )
                     out = np.empty((n, *image.shape), np.uint8)
                 if image.shape != out.shape[1:]:
-                    raise CuratorError(f"column {column!r}: the images differ in size (row {rows[position]}); give --image-size")
+                    raise CuratorError(
+                        f"column {column!r}: the images differ in size (row {rows[position]}); give --image-size"
+                    )
                 out[position] = image
     if out is None:
         raise CuratorError(f"column {column!r}: expected images, found no rows")
@@ -105,10 +107,14 @@ def _open(position: int, item: dict | None, rows: np.ndarray, column: str):
 
 def _broken(position: int, rows: np.ndarray, column: str, error: Exception) -> CuratorError:
     reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-    return CuratorError(f"column {column!r}: the image in row {rows[position]} cannot be decoded ({reason}); replace or remove it")
+    return CuratorError(
+        f"column {column!r}: the image in row {rows[position]} cannot be decoded ({reason}); replace or remove it"
+    )
 
 
-def _to_array(position: int, item: dict | None, rows: np.ndarray, column: str, size: tuple[int, int] | None) -> np.ndarray:
+def _to_array(
+    position: int, item: dict | None, rows: np.ndarray, column: str, size: tuple[int, ...] | None
+) -> np.ndarray:
     """One image as (h, w, 3) uint8: turned as its EXIF says, RGB, its shorter side scaled to the size and the centre cut."""
     from PIL import ImageOps
 
@@ -122,7 +128,9 @@ def _to_array(position: int, item: dict | None, rows: np.ndarray, column: str, s
         raise _broken(position, rows, column, e) from e
 
 
-def choose_size(dataset: Dataset, column: str, rows: np.ndarray, wanted: int | None, net: str) -> tuple[int, int] | None:
+def choose_size(
+    dataset: Dataset, column: str, rows: np.ndarray, wanted: int | None, net: str
+) -> tuple[int, int] | None:
     """(h, w) to decode to: the wanted square; None for the images' own where they share one of at most OWN_SIZE."""
     if wanted:
         return wanted, wanted

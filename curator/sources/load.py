@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import io
 import re
 from pathlib import Path
@@ -79,10 +80,14 @@ def load_table(
     truth = None
     if reference_column is not None:
         if reference_column not in features:
-            raise CuratorError(f"--reference-column: no column {reference_column!r}; the columns are {', '.join(features)}")
+            raise CuratorError(
+                f"--reference-column: no column {reference_column!r}; the columns are {', '.join(features)}"
+            )
         truth = require_labels(main, reference_column, classes, rows)
     others = {
-        k: _free_columns(v, overwrite_columns, "") for k, v in splits.items() if k != chosen and v.features == splits[chosen].features
+        k: _free_columns(v, overwrite_columns, "")
+        for k, v in splits.items()
+        if k != chosen and v.features == splits[chosen].features
     }
     table = Table(
         name if isinstance(dataset, str) and not _is_path(name) else Path(name).name or "dataset",
@@ -90,7 +95,7 @@ def load_table(
     )  # fmt: skip
     _make_noisy(table, name, data_dir, label_noise or DEFAULT_NOISE.get(name), imbalance, seed, budget)
     if limit_rows is not None:
-        if not 1 <= limit_rows:
+        if not limit_rows >= 1:
             raise CuratorError(f"--limit-rows: expected at least 1, found {limit_rows}")
         if limit_rows < len(table.labels):
             table.take(noise.stratified_sample(table.labels, limit_rows, seed))
@@ -98,7 +103,13 @@ def load_table(
 
 
 def _make_noisy(
-    table: Table, name: str, data_dir: Path | None, label_noise: str | None, imbalance: float | None, seed: int, budget: float
+    table: Table,
+    name: str,
+    data_dir: Path | None,
+    label_noise: str | None,
+    imbalance: float | None,
+    seed: int,
+    budget: float,
 ) -> None:
     injected = noise.parse_noise(label_noise) if label_noise else None
     human = cifar_n.LABEL_SETS.get(name, {})
@@ -112,7 +123,9 @@ def _make_noisy(
         table.relabel(given)
     if imbalance is not None:
         if imbalance < 1:
-            raise CuratorError(f"--imbalance: expected a factor of at least 1 between the largest and smallest class; found {imbalance}")
+            raise CuratorError(
+                f"--imbalance: expected a factor of at least 1 between the largest and smallest class; found {imbalance}"
+            )
         by = table.labels if table.truth is None else table.truth
         table.take(noise.long_tail(by, len(table.classes), imbalance, seed))
     if injected:
@@ -157,11 +170,16 @@ def _open(
 ) -> tuple[DatasetDict, dict[str, str | None]]:
     """All splits, and where they come from."""
     if isinstance(dataset, Dataset):
-        return DatasetDict({str(dataset.split or "train"): dataset}), {"id": None, "license": dataset.info.license or None}
+        return DatasetDict({str(dataset.split or "train"): dataset}), {
+            "id": None,
+            "license": dataset.info.license or None,
+        }
     if isinstance(dataset, DatasetDict):
         return dataset, {"id": None}
     if not isinstance(dataset, str):
-        raise CuratorError(f"dataset: expected a name, a folder, a Dataset or a DatasetDict; found {type(dataset).__name__}")
+        raise CuratorError(
+            f"dataset: expected a name, a folder, a Dataset or a DatasetDict; found {type(dataset).__name__}"
+        )
     if data_dir is not None and not data_dir.is_dir():
         raise CuratorError(f"--data-dir: no folder {data_dir}")
     if dataset == "digits":
@@ -201,7 +219,9 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
         elif (local / "dataset_dict.json").exists() or (local / "state.json").exists():
             loaded = datasets.load_from_disk(path)
         else:
-            loaded = datasets.load_dataset(path, config_name, revision=revision)
+            loaded = datasets.load_dataset(
+                path, config_name, revision=revision, cache_dir=_cache_of(local) if local.is_dir() else None
+            )
     except CuratorError:
         raise
     except Exception as e:
@@ -211,6 +231,19 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
     if isinstance(loaded, Dataset):
         loaded = DatasetDict({str(loaded.split or "train"): loaded})
     return loaded
+
+
+def _cache_of(folder: Path) -> str:
+    """A cache folder for this state of a local folder.
+
+    Where a folder's card names its data files, datasets 5.2 keys its cache by these patterns alone: after the files
+    changed, or for another folder of the same name, it would return old rows.
+    """
+    digest = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8)
+    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+        stat = file.stat()
+        digest.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / "label-curator" / digest.hexdigest())
 
 
 def _digits() -> DatasetDict:

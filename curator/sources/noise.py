@@ -28,7 +28,9 @@ def parse_noise(text: str) -> tuple[str, float] | None:
     except ValueError:
         value = -1.0
     if kind not in KINDS or not 0 <= value <= 1:
-        raise CuratorError(f"--label-noise: expected one of {', '.join(KINDS)} with a rate in [0, 1], like sym:0.5; found {text!r}")
+        raise CuratorError(
+            f"--label-noise: expected one of {', '.join(KINDS)} with a rate in [0, 1], like sym:0.5; found {text!r}"
+        )
     return kind, value
 
 

@@ -56,8 +56,7 @@ class Table:
         """Give the rows other labels (class numbers); what they were becomes the truth and the column `true_label`."""
         if TRUE_LABEL in self.dataset.column_names:
             raise CuratorError(
-                f"--label-noise: the dataset has a column {TRUE_LABEL!r} already, so its labels are noisy as they are; "
-                "leave the flag out"
+                f"--label-noise: the dataset has a column {TRUE_LABEL!r} already, so its labels are noisy as they are; leave the flag out"
             )
         self.truth, self.labels = self.labels, labels
         self.reference_column = TRUE_LABEL
@@ -136,7 +135,9 @@ def guess_label_column(features: Features, wanted: str | None, reference: str | 
     kinds = {name: feature for name, feature in features.items() if name not in skip}
     candidates = [name for name, feature in kinds.items() if isinstance(feature, ClassLabel)]
     candidates = candidates or [name for name, feature in kinds.items() if is_string(feature) or is_integer(feature)]
-    return _pick("--label-column", wanted, candidates, list(features), "a label column (class labels, integers or strings)")
+    return _pick(
+        "--label-column", wanted, candidates, list(features), "a label column (class labels, integers or strings)"
+    )
 
 
 def _pick(flag: str, wanted: str | None, candidates: list[str], columns: list[str], what: str) -> str:

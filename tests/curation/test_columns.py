@@ -18,9 +18,23 @@ def found(selected, corrected, score, k=3):
 def test_types_and_values():
     ds = hf_dataset(4)
     given = np.array(ds["label"][:])
-    columns = columns_of(found([True, False, True, False], [0, 2, 2, 1], [0.9, 0.1, 0.8, 0.2]), given, np.zeros(4, bool), np.arange(4) + 7)
+    columns = columns_of(
+        found([True, False, True, False], [0, 2, 2, 1], [0.9, 0.1, 0.8, 0.2]),
+        given,
+        np.zeros(4, bool),
+        np.arange(4) + 7,
+    )
     out = add_columns(ds, columns, tuple("abc"))
-    assert out.column_names == ["image", "label", "true_label", "clean_score", "selected", "corrected_label", "teacher_soft_label", "row"]
+    assert out.column_names == [
+        "image",
+        "label",
+        "true_label",
+        "clean_score",
+        "selected",
+        "corrected_label",
+        "teacher_soft_label",
+        "row",
+    ]
     assert out.features["clean_score"] == Value("float32") and out.features["selected"] == Value("bool")
     assert out.features["corrected_label"] == ClassLabel(names=list("abc")) and out.features["row"] == Value("int64")
     assert out.features["teacher_soft_label"] == List(Value("float32"), length=3)
@@ -40,7 +54,9 @@ def test_trusted_rows():
 def test_flag_worst():
     given = np.array([0, 1, 2, 0, 1])
     trusted = np.array([True, False, False, False, False])
-    columns = columns_of(found([True, True, False, True, True], [0, 1, 0, 0, 1], [1.0, 0.3, 0.5, 0.2, 0.9]), given, trusted, np.arange(5))
+    columns = columns_of(
+        found([True, True, False, True, True], [0, 1, 0, 0, 1], [1.0, 0.3, 0.5, 0.2, 0.9]), given, trusted, np.arange(5)
+    )
     for count in range(5):
         flagged = flag_worst(columns, given, trusted, count)
         assert (~flagged.selected).sum() == count and flagged.selected[0]
@@ -67,7 +83,9 @@ def test_metrics_by_hand():
     truth = np.array([0, 0, 1, 1, 2, 2, 0])
     given = np.array([0, 1, 1, 0, 2, 0, 1])  # wrong: rows 1, 3, 5, 6
     trusted = np.array([False] * 6 + [True])
-    evidence = found([True, False, False, False, True, True, True], [0, 0, 2, 1, 2, 0, 0], [0.9, 0.1, 0.4, 0.2, 0.8, 0.6, 1.0])
+    evidence = found(
+        [True, False, False, False, True, True, True], [0, 0, 2, 1, 2, 0, 0], [0.9, 0.1, 0.4, 0.2, 0.8, 0.6, 1.0]
+    )
     m = metrics(columns_of(evidence, given, trusted, np.arange(7)), given, truth, trusted)
     assert (m["noisy_precision"], m["noisy_recall"]) == pytest.approx((2 / 3, 2 / 3))
     assert (m["clean_precision"], m["clean_recall"], m["clean_f1"]) == pytest.approx((2 / 3, 2 / 3, 2 / 3))
@@ -79,5 +97,10 @@ def test_metrics_by_hand():
 
 
 def test_metrics_of_clean_data():
-    m = metrics(columns_of(found([True] * 3, [0, 1, 2], [0.9] * 3), np.arange(3), np.zeros(3, bool), np.arange(3)), np.arange(3), np.arange(3), np.zeros(3, bool))
+    m = metrics(
+        columns_of(found([True] * 3, [0, 1, 2], [0.9] * 3), np.arange(3), np.zeros(3, bool), np.arange(3)),
+        np.arange(3),
+        np.arange(3),
+        np.zeros(3, bool),
+    )
     assert m["auroc"] is None and m["noisy_f1"] == 0 and m["clean_f1"] == 1

@@ -15,7 +15,9 @@ def test_parameters():
     assert count(build_net("small", shape, 10)) <= 300_000
     assert count(build_net("preact18", shape, 10)) == pytest.approx(11.171e6, rel=1e-4)
     # The published ProMix net: two linear heads and a projection head of two layers.
-    assert count(build_net("resnet18", shape, 10, auxiliary=True, projector=(512, 128))) == pytest.approx(11.507e6, rel=1e-4)
+    assert count(build_net("resnet18", shape, 10, auxiliary=True, projector=(512, 128))) == pytest.approx(
+        11.507e6, rel=1e-4
+    )
 
 
 def test_resnet18_flops():

@@ -27,7 +27,13 @@ def test_drop_last(make_run):
 
 def test_streams_differ_by_purpose_epoch_seed_and_rank(make_run):
     run, other = make_run(seed=1), make_run(seed=2)
-    seeds = [run.derived_seed("a"), run.derived_seed("b"), run.derived_seed("a", 1), run.derived_seed("a", rank=1), other.derived_seed("a")]
+    seeds = [
+        run.derived_seed("a"),
+        run.derived_seed("b"),
+        run.derived_seed("a", 1),
+        run.derived_seed("a", rank=1),
+        other.derived_seed("a"),
+    ]
     assert len(set(seeds)) == 5 and run.derived_seed("a") == make_run(seed=1).derived_seed("a")
 
 
@@ -126,7 +132,9 @@ def test_nan_loss_is_named(make_run, tmp_path):
         for step in range(4):
             run.step(weight.sum() * (float("nan") if epoch == 1 and step == 2 else 1), optimizer, 1)
         if epoch == 1:
-            with pytest.raises(RunFailed, match=r"nan in epoch 1 of stage train, step 2; last good checkpoint: .*000000"):
+            with pytest.raises(
+                RunFailed, match=r"nan in epoch 1 of stage train, step 2; last good checkpoint: .*000000"
+            ):
                 run.close_epoch()
             return
         stats = run.close_epoch()

@@ -23,7 +23,9 @@ def test_every_row_is_a_crop_of_its_image(flip):
     out = crop_flip(x, torch.Generator().manual_seed(1), padding=2, flip=flip)
     assert out.shape == x.shape and out.dtype == torch.uint8
     assert out.is_contiguous(memory_format=torch.channels_last)
-    found = [[i for i, v in enumerate(all_views(row, 2, flip)) if torch.equal(v, o)] for row, o in zip(x, out, strict=True)]
+    found = [
+        [i for i, v in enumerate(all_views(row, 2, flip)) if torch.equal(v, o)] for row, o in zip(x, out, strict=True)
+    ]
     assert all(found)
     assert len({f[0] for f in found}) > 15  # each row drew for itself
 

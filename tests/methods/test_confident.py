@@ -59,8 +59,14 @@ def test_no_row_is_scored_by_a_net_that_saw_it(make_run, monkeypatch):
     run = make_run()
     trained, scored = [], []
     batches, predict = run.batches, run.predict
-    monkeypatch.setattr(run, "batches", lambda rows, *a, **k: trained.append(set(rows.tolist())) or batches(rows, *a, **k))
-    monkeypatch.setattr(run, "predict", lambda nets, inputs, rows, **k: scored.append(set(rows.tolist())) or predict(nets, inputs, rows, **k))
+    monkeypatch.setattr(
+        run, "batches", lambda rows, *a, **k: trained.append(set(rows.tolist())) or batches(rows, *a, **k)
+    )
+    monkeypatch.setattr(
+        run,
+        "predict",
+        lambda nets, inputs, rows, **k: scored.append(set(rows.tolist())) or predict(nets, inputs, rows, **k),
+    )
     list(Confident(epochs=1, batch_size=16)(data, run))
     assert len(trained) == len(scored) == 5
     for t, s in zip(trained, scored, strict=True):
@@ -74,7 +80,9 @@ def test_pred_probs(tmp_path, make_run):
     np.save(tmp_path / "p.npy", PROBS)
     (found,) = Confident(pred_probs=tmp_path / "p.npy")(data, make_run())
     torch.testing.assert_close(found.probs, torch.from_numpy(PROBS).float())
-    np.save(tmp_path / "long.npy", np.concatenate([PROBS[::-1], PROBS]))  # of the whole split, of which six rows are taken
+    np.save(
+        tmp_path / "long.npy", np.concatenate([PROBS[::-1], PROBS])
+    )  # of the whole split, of which six rows are taken
     object.__setattr__(data, "rows", torch.arange(6, 12))
     torch.testing.assert_close(read_probs(tmp_path / "long.npy", data), torch.from_numpy(PROBS).float())
 
@@ -104,6 +112,15 @@ def test_defaults_are_the_issue_s():
 
 def test_cosine():
     """The published ProMix schedule: base .05, floor 5e-5, 600 epochs."""
-    expected = {0: 0.05, 10: 0.04996577, 30: 0.04969252, 100: 0.04665398, 300: 0.025025, 350: 0.01856099, 590: 0.00008423, 600: 0.00005}
+    expected = {
+        0: 0.05,
+        10: 0.04996577,
+        30: 0.04969252,
+        100: 0.04665398,
+        300: 0.025025,
+        350: 0.01856099,
+        590: 0.00008423,
+        600: 0.00005,
+    }
     for epoch, lr in expected.items():
         assert cosine(0.05, epoch, 600, 5e-5) == pytest.approx(lr, abs=5e-9)

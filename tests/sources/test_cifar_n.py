@@ -18,7 +18,13 @@ def test_the_published_file(data_dir):
     content = read_labels(path)
     clean = content["clean_label"]
     wrong = {key: int((content[key] != clean).sum()) for key in content if key != "clean_label"}
-    assert wrong == {"aggre_label": 4505, "random_label1": 8617, "random_label2": 9061, "random_label3": 8820, "worse_label": 20104}
+    assert wrong == {
+        "aggre_label": 4505,
+        "random_label1": 8617,
+        "random_label2": 9061,
+        "random_label3": 8820,
+        "worse_label": 20104,
+    }
     assert np.bincount(content["worse_label"]).tolist() == [5309, 6053, 5342, 4673, 4040, 5668, 4203, 5273, 4629, 4810]
 
 

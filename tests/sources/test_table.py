@@ -147,7 +147,9 @@ def test_unknown_dataset(name, message):
 
 
 def test_hub_without_network_says_so():
-    with pytest.raises(CuratorError, match="--dataset owner/name: it could not be loaded .* check the name and the network"):
+    with pytest.raises(
+        CuratorError, match="--dataset owner/name: it could not be loaded .* check the name and the network"
+    ):
         load_table("owner/name")
 
 
@@ -174,7 +176,9 @@ def test_named_datasets(data_dir):
         assert len(table.labels) == 50000 and set(table.others) == {"test"} and table.classes[6] == "frog"
         if key:
             assert (table.labels == table.truth).mean() == pytest.approx(0.59792)
-    assert load_table("cifar10n", data_dir=data_dir, label_noise="aggre", limit_rows=100).reference_column == "true_label"
+    assert (
+        load_table("cifar10n", data_dir=data_dir, label_noise="aggre", limit_rows=100).reference_column == "true_label"
+    )
     with pytest.raises(CuratorError, match="expected one of worst, aggre, rand1, rand2, rand3, sym:RATE"):
         load_table("cifar10n", data_dir=data_dir, label_noise="worse")
 
@@ -185,13 +189,19 @@ def test_cifar100n_of_small_files(tmp_path):
 
     fine = np.random.default_rng(0).permutation(np.arange(500) % 100)
     images = hf_dataset(500)["image"][:]
-    features = Features({"img": Image(), "fine_label": ClassLabel(num_classes=100), "coarse_label": ClassLabel(num_classes=20)})
-    ds = Dataset.from_dict({"img": images, "fine_label": fine.tolist(), "coarse_label": (fine // 5).tolist()}, features=features)
+    features = Features(
+        {"img": Image(), "fine_label": ClassLabel(num_classes=100), "coarse_label": ClassLabel(num_classes=20)}
+    )
+    ds = Dataset.from_dict(
+        {"img": images, "fine_label": fine.tolist(), "coarse_label": (fine // 5).tolist()}, features=features
+    )
     (tmp_path / "cifar100").mkdir()
     ds.to_parquet(tmp_path / "cifar100" / "train-00000-of-00001.parquet")
     (tmp_path / "labels").mkdir()
     noisy = np.where(np.arange(500) % 5 == 0, (fine + 1) % 100, fine)
-    torch.save({"clean_label": fine, "noisy_label": noisy}, tmp_path / "labels" / "CIFAR-100_human.pt", pickle_protocol=2)
+    torch.save(
+        {"clean_label": fine, "noisy_label": noisy}, tmp_path / "labels" / "CIFAR-100_human.pt", pickle_protocol=2
+    )
     table = load_table("cifar100n", data_dir=tmp_path)
     assert table.image_column == "img" and table.label_column == "fine_label"
     assert table.labels.tolist() == noisy.tolist() and table.truth.tolist() == fine.tolist()
