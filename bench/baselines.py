@@ -1,4 +1,6 @@
-"""The plain methods on digits and on 10,000 rows of CIFAR-10N worst, `small` net: how well they find wrong labels, how fast.
+"""The plain methods with the `small` net: how well they find wrong labels, and how fast.
+
+They run on digits and on 10,000 rows of CIFAR-10N worst:
 
     CURATOR_DATA=... python bench/baselines.py      # appends the missing rows to bench/RESULTS.md
 
@@ -50,7 +52,8 @@ def main() -> None:
         facts = json.loads((output / "curation.json").read_text())
         m = facts["metrics"]
         table.append(cell, [
-            f"{m['noisy_precision']:.3f} / {m['noisy_recall']:.3f} / {m['noisy_f1']:.3f}", f"{m['clean_f1']:.3f}", f"{m['auroc']:.3f}",
+            f"{m['noisy_precision']:.3f} / {m['noisy_recall']:.3f} / {m['noisy_f1']:.3f}",
+            f"{m['clean_f1']:.3f}", f"{m['auroc']:.3f}",
             f"{m['label_accuracy_before']:.3f} → {m['label_accuracy_after']:.3f}", f"{facts['seconds']:.0f}",
             f"{facts['images_per_second']:,.0f}", today(), processor(), f"`clean.py {flags}`",
         ])  # fmt: skip

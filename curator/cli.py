@@ -79,13 +79,14 @@ COMMANDS = {"clean": clean, "review": review}
 def summary(output, facts: dict[str, Any]) -> None:
     """What was found, where it is and what to do next."""
     flagged = facts["n"] - facts["selected"]
-    print(
-        f"\n{flagged:,} of {facts['n']:,} labels ({flagged / facts['n']:.1%}) are held to be wrong; {facts['changed']:,} get another label"
-    )
+    print(f"\n{flagged:,} of {facts['n']:,} labels ({flagged / facts['n']:.1%}) are held to be wrong; ", end="")
+    print(f"{facts['changed']:,} get another label")
     if "noisy_f1" in facts.get("metrics", {}):
-        m = facts["metrics"]
-        print("against the truth: precision {noisy_precision:.3f}, recall {noisy_recall:.3f}, F1 {noisy_f1:.3f} for wrong labels; "
-              "label accuracy {label_accuracy_before:.3f} before, {label_accuracy_after:.3f} after".format(**m))  # fmt: skip
+        text = (
+            "against the truth: precision {noisy_precision:.3f}, recall {noisy_recall:.3f}, F1 {noisy_f1:.3f} for "
+            "wrong labels; label accuracy {label_accuracy_before:.3f} before, {label_accuracy_after:.3f} after"
+        )
+        print(text.format(**facts["metrics"]))
     print(f"result: {output}/    findings: {output}/report/report.md    rows to look at: {output}/issues.csv")
     print(f"next:   python app.py {output}")
 

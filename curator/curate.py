@@ -1,4 +1,7 @@
-"""A dataset in, four columns out: load, train, judge, write. The command line and Python users both come through here."""
+"""A dataset in, four columns out: load, train, judge, write.
+
+The command line and Python users both come through here.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +11,20 @@ import json
 import os
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from curator.evidence import CuratorError, Evidence, NoisyDataset, RunFailed
+from curator.evidence import CuratorError, NoisyDataset
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
-    from curator.curation.columns import Columns
-    from curator.engine.run import Run
+    from curator.curation.write import Done
     from curator.methods import Method
     from curator.settings import Resolved
     from curator.sources.table import Table
-
-Say = Callable[[str], None]
-LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
+    from curator.train import Say
 
 
 def curate(
@@ -60,15 +57,6 @@ def curate(
     if done is None:
         raise CuratorError("dry_run: nothing was curated; leave it out")
     return done.dataset
-
-
-@dataclass
-class Done:
-    """A finished run."""
-
-    output: Path
-    dataset: Dataset
-    facts: dict[str, Any]
 
 
 def execute(
@@ -109,36 +97,31 @@ def _rank() -> int:
 
 def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: Path, say: Say) -> Done | None:
     from curator.curation.output import require_space
+    from curator.curation.write import write_result
     from curator.engine.run import Run, process_state
     from curator.engine.source import Resident
     from curator.sources.images import choose_size, decode_images
-    from curator.sources.load import load_table
+    from curator.train import describe, train
 
-    s = resolved.settings
+    s, lead = resolved.settings, _rank() == 0
     checkpoints = output / "checkpoints"
     interrupted = (checkpoints / "latest").exists() and not (checkpoints / "finished").exists()
+    resumes = interrupted and s.resume
     if not s.dry_run:
         _refuse_finished(output, interrupted, s.overwrite)
-        if interrupted and s.resume:
+        if resumes:
             _same_settings(checkpoints, resolved.identity(), output)
     budget = s.memory_budget * 2**30 if s.memory_budget is not None else _free_memory(process_state().device) / 2
-    loads = ("data_dir", "config_name", "revision", "split", "image_column", "label_column", "reference_column", "label_noise",
-             "imbalance", "limit_rows", "seed", "overwrite_columns", "column_prefix")  # fmt: skip
-    table = load_table(
-        source if source is not None else s.dataset, budget=budget, **{name: getattr(s, name) for name in loads}
-    )
+    table = _load(resolved, source, budget)
     size = choose_size(table.dataset, table.image_column, table.rows, s.image_size, str(s.net))
     decoded = decode_images(table.dataset, table.image_column, table.rows, size, budget)
     table.digest = _digest(table, decoded.digest)
     require_space(table.dataset, output)
-    fresh = not (interrupted and s.resume)
-    lead = _rank() == 0
     identity = {**resolved.identity(), "source": table.digest, "processes": process_state().num_processes}
-    if not s.dry_run and lead:
-        if fresh:
-            shutil.rmtree(checkpoints, ignore_errors=True)
-        else:
-            _same_settings(checkpoints, identity, output)
+    if lead and resumes and not s.dry_run:
+        _same_settings(checkpoints, identity, output)
+    elif lead and not s.dry_run:
+        remove_checkpoints(checkpoints)
     process_state().wait_for_everyone()  # or another process would read the checkpoint that this one removes
     run = Run(
         seed=s.seed,
@@ -149,33 +132,61 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         track=s.track,
         track_dir=output / "tracker" if s.track else None,
     )
-    data = NoisyDataset(Resident(decoded.images, run.device), *torch_labels(table))
-    _describe(table, resolved, run, data, output, say)
+    data = NoisyDataset(Resident(decoded.images, run.device), *_torch(table))
+    describe(table, resolved, run, data, output, say)
     if s.dry_run:
         return None
-    if lead and fresh:
-        checkpoints.mkdir()
-        (checkpoints / "settings.json").write_text(json.dumps(identity, indent=2))
-    if not fresh and run.progress:
+    if resumes and run.progress:
         say(f"continuing from {', '.join(f'{stage} epoch {epoch}' for stage, epoch in run.progress.items())}")
+    elif lead:
+        checkpoints.mkdir(exist_ok=True)
+        (checkpoints / "settings.json").write_text(json.dumps(identity, indent=2))
     try:
-        found, history = _train(resolved, table, data, run, say)
-        done = _write(resolved, table, data, run, found, history, output, tuple(decoded.images.shape[2:]), budget)
+        found, history = train(resolved, table, data, run, say)
+        done = write_result(resolved, table, data, run, found, history, output, budget)
     except CuratorError:
         if lead and not (checkpoints / "latest").exists():
-            shutil.rmtree(checkpoints)  # nothing to continue from
+            remove_checkpoints(checkpoints)  # nothing to continue from
         raise
     finally:
         run.close()
-    if lead:
-        if s.keep_checkpoints:
-            (checkpoints / "finished").touch()
-        else:
-            shutil.rmtree(checkpoints)
+    if lead and s.keep_checkpoints:
+        (checkpoints / "finished").touch()
+    elif lead:
+        remove_checkpoints(checkpoints)
     return done
 
 
-def torch_labels(table: Table):
+def _load(resolved: Resolved, source: Dataset | DatasetDict | None, budget: float) -> Table:
+    from curator.sources.load import load_table
+
+    s = resolved.settings
+    return load_table(
+        s.dataset if source is None else source,
+        data_dir=s.data_dir,
+        config_name=s.config_name,
+        revision=s.revision,
+        split=s.split,
+        image_column=s.image_column,
+        label_column=s.label_column,
+        reference_column=s.reference_column,
+        label_noise=s.label_noise,
+        imbalance=s.imbalance,
+        limit_rows=s.limit_rows,
+        seed=s.seed,
+        overwrite_columns=s.overwrite_columns,
+        column_prefix=s.column_prefix,
+        budget=budget,
+    )
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Remove the folder, its pointer first: should the process be killed now, what is left of it counts for nothing."""
+    (folder / "latest").unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _torch(table: Table):
     """labels, classes, trusted and rows of a NoisyDataset."""
     import torch
 
@@ -188,7 +199,8 @@ def _refuse_finished(output: Path, interrupted: bool, overwrite: bool) -> None:
 
     if (output / FINISHED).exists() and not interrupted and not overwrite:
         raise CuratorError(
-            f"--output {output}: it holds a finished run; add --overwrite to replace its results, or name another folder"
+            f"--output {output}: it holds a finished run; add --overwrite to replace its results, "
+            "or name another folder"
         )
     if not interrupted and not (output / FINISHED).exists():
         foreign = [name for name in ("README.md", "data", "report", "issues.csv") if (output / name).exists()]
@@ -212,8 +224,9 @@ def _same_settings(checkpoints: Path, identity: dict[str, Any], output: Path) ->
                 f"--output {output}: the dataset changed since this run was interrupted; start anew with --no-resume"
             )
         raise CuratorError(
-            f"--output {output}: it holds an interrupted run with --{name.replace('_', '-')} {before.get(name)!r}, now it is {value!r}: "
-            "give the same settings to continue it, --no-resume to start anew, or another --output"
+            f"--output {output}: it holds an interrupted run with --{name.replace('_', '-')} {before.get(name)!r}, "
+            f"now it is {value!r}: give the same settings to continue it, --no-resume to start anew, "
+            "or another --output"
         )
 
 
@@ -236,254 +249,3 @@ def _free_memory(device) -> float:
         return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     except (ValueError, OSError):
         return 8.0 * 2**30
-
-
-def _describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, output: Path, say: Say) -> None:
-    """Print columns, class counts, recipe, schedule, ETA and memory."""
-    import numpy as np
-
-    s, method = resolved.settings, resolved.method
-    counts = np.bincount(table.labels, minlength=len(table.classes))
-    order = sorted(range(len(counts)), key=lambda c: -counts[c])
-    shown = order if len(order) <= 12 else [*order[:5], *order[-3:]]
-    say(f"dataset   {table.name}, split {table.split}: {len(data):,} rows, {len(table.classes)} classes; image column "
-        f"{table.image_column!r}, label column {table.label_column!r}, reference {table.reference_column or 'none'}")  # fmt: skip
-    say(
-        "classes   "
-        + ", ".join(f"{table.classes[c][:30]!r} {counts[c]:,}" for c in shown)
-        + (" (first and last)" if shown != order else "")
-    )
-    say(f"recipe    {resolved.recipe or 'none for this dataset and method: defaults'}")
-    if resolved.scaled:
-        say("epochs    " + ", ".join(f"method.{k} {a} -> {b}" for k, (a, b) in resolved.scaled.items()))
-    say(f"method    {s.method}, net {s.net}, {', '.join(f'{k} {v}' for k, v in vars(method).items() if v is not None)}")
-    say(f"machine   {run.device}, {run.world} process(es) of {run.threads} thread(s), precision {run.precision}")
-    passes = float(getattr(method, "total_epochs", method.epochs))
-    speed = run.measure_speed(data, getattr(method, "batch_size", 128)) if passes else 0.0
-    seconds = passes * len(data) / speed if passes else 0.0
-    images = len(data) * int(np.prod(data.inputs.shape))
-    say(f"memory    {images / 2**30:.2f} GiB of images on {run.device}, {run.memory() / 2**30:.2f} GiB in use")
-    say(
-        f"schedule  {passes:g} passes over the rows, about {duration(seconds)} at {speed:,.0f} images/s; output {output}"
-    )
-    if seconds > LONG:
-        say(f"warning   this takes about {duration(seconds)}: --epochs, --limit-rows or --net small shorten it")
-
-
-def duration(seconds: float) -> str:
-    """90 -> '1 min 30 s'."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
-
-
-class History:
-    """What every yield reported; it goes into the checkpoints."""
-
-    def __init__(self) -> None:
-        self.entries: list[dict[str, float]] = []
-
-    def state_dict(self) -> dict[str, Any]:
-        """The entries."""
-        return {"entries": self.entries}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the entries."""
-        self.entries = state["entries"]
-
-
-def _train(
-    resolved: Resolved, table: Table, data: NoisyDataset, run: Run, say: Say
-) -> tuple[Evidence, list[dict[str, float]]]:
-    """Run the method to its end: progress, trackers, early stop, time limit and checkpoints are here."""
-    import torch
-
-    s, method = resolved.settings, resolved.method
-    history = run.register("history", History())
-    recent = run.register("recent", torch.full((s.early_stop, len(data)), -1)) if s.early_stop else None
-    run.start_tracking(resolved.describe())
-    passes = float(getattr(method, "total_epochs", method.epochs))
-    started, found = time.monotonic(), None
-    with _progress(int(passes * len(data)), history, run.main, say) as advance:
-        for found in method(data, run):
-            found.check(data)
-            entry = run.close_epoch()
-            if not entry["images"]:
-                continue
-            entry |= {"selected": float(found.selected.float().mean())}
-            if table.truth is not None:
-                truth = torch.from_numpy(table.truth)
-                wrong = ~found.selected
-                hits = int((wrong & (data.labels != truth)).sum())
-                entry["noisy_f1"] = 2 * hits / max(1, int(wrong.sum() + (data.labels != truth).sum()))
-                entry["label_accuracy_after"] = float((found.corrected == truth).float().mean())
-            history.entries.append(entry)
-            advance(entry)
-            run.track(entry, len(history.entries))
-            if recent is not None:
-                if (recent[0] >= 0).all() and (recent[0] != found.corrected).float().mean() < 0.001:
-                    run.stopping = True
-                recent.copy_(torch.cat([recent[1:], found.corrected[None]]))
-            if s.max_minutes is not None and run.agree(time.monotonic() - started > 60 * s.max_minutes):
-                run.stopping = True
-            run.checkpoint()
-    if found is None:
-        raise RunFailed(f"--method {s.method} gave no evidence")
-    return found, history.entries
-
-
-@contextmanager
-def _progress(total: int, history: History, shown: bool, say: Say) -> Iterator[Callable[[dict[str, float]], None]]:
-    """A bar on a terminal; elsewhere a line a minute."""
-    from tqdm import tqdm
-
-    done = sum(int(entry["images"]) for entry in history.entries)
-    last = time.monotonic()
-    with tqdm(
-        total=total, initial=done, unit="img", unit_scale=True, disable=None if shown else True, leave=False
-    ) as bar:
-
-        def advance(entry: dict[str, float]) -> None:
-            nonlocal last, done
-            done += int(entry["images"])
-            bar.update(entry["images"])
-            bar.set_postfix(loss=f"{entry['loss']:.3f}", kept=f"{entry['selected']:.3f}")
-            if bar.disable and shown and time.monotonic() - last > 60:
-                last = time.monotonic()
-                say(
-                    f"{done / max(total, 1):4.0%}  loss {entry['loss']:.3f}  kept {entry['selected']:.3f}  {entry['images_per_second']:,.0f} images/s"
-                )
-
-        yield advance
-
-
-def _write(
-    resolved: Resolved,
-    table: Table,
-    data: NoisyDataset,
-    run: Run,
-    found: Evidence,
-    history: list[dict[str, float]],
-    output: Path,
-    size: tuple[int, ...],
-    budget: float,
-) -> Done | None:
-    """Columns, dataset, report and card; None in the processes that do not write."""
-    from curator.curation import output as out
-    from curator.curation.card import dataset_card
-    from curator.curation.columns import add_columns, columns_of, flag_worst
-    from curator.curation.report import write_report
-
-    s = resolved.settings
-    trusted = data.trusted.numpy()
-    others, test_accuracy = _other_splits(table, data, run, size, budget)
-    if not run.main:
-        return None
-    columns = columns_of(found, table.labels, trusted, table.rows)
-    if s.flag_worst is not None:
-        columns = flag_worst(columns, table.labels, trusted, s.flag_worst)
-    facts = _facts(resolved, table, data, run, columns, history, test_accuracy)
-    curated = {table.split: (table.dataset, columns), **others}
-    splits = {name: add_columns(part, cols, table.classes, s.column_prefix) for name, (part, cols) in curated.items()}
-    with out.staged(output) as folder:
-        for name, split in splits.items():
-            out.write_parquet(split, folder, name)
-        out.write_issues(folder / "issues.csv", table.dataset, table.image_column, columns, table.labels, table.classes)
-        write_report(
-            folder, facts, columns, table.labels, table.truth, table.classes, history, table.dataset, table.image_column
-        )
-        card = dataset_card(table, facts, columns, list(splits), s.column_prefix, out.content_hash(folder))
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        out.write_json(folder / out.FINISHED, facts)
-    return Done(output, splits[table.split], facts)
-
-
-def _other_splits(
-    table: Table, data: NoisyDataset, run: Run, size: tuple[int, ...], budget: float
-) -> tuple[dict[str, tuple[Dataset, Columns]], float | None]:
-    """The other splits with their columns, by the run's nets where there are any, and the accuracy on the test split."""
-    import numpy as np
-
-    from curator.curation.columns import columns_of_other, no_columns
-    from curator.engine.source import Resident
-    from curator.sources.images import decode_images
-    from curator.sources.load import other_labels
-
-    nets, accuracy, out = run.registered.get("nets"), None, {}
-    for name, other in table.others.items():
-        labels = other_labels(table, name)
-        if nets is None or not (labels >= 0).any():
-            out[name] = other, no_columns(len(other), len(table.classes))
-            continue
-        decoded = decode_images(other, table.image_column, np.arange(len(other)), size, budget)
-        logits = run.predict(nets, Resident(decoded.images, run.device), normaliser=run.normaliser(data.inputs))
-        columns = columns_of_other(logits.softmax(1).numpy(), labels)
-        out[name] = other, columns
-        if name == "test":
-            accuracy = float((columns.corrected == labels)[labels >= 0].mean())
-    return out, accuracy
-
-
-def _facts(
-    resolved: Resolved,
-    table: Table,
-    data: NoisyDataset,
-    run: Run,
-    columns: Columns,
-    history: list[dict[str, float]],
-    test_accuracy: float | None,
-) -> dict[str, Any]:
-    """What curation.json holds."""
-    from curator.curation.metrics import metrics
-
-    trusted = data.trusted.numpy()
-    seconds = sum(entry["seconds"] for entry in history)
-    facts: dict[str, Any] = {
-        "method": resolved.settings.method,
-        "recipe": resolved.recipe,
-        "dataset": resolved.settings.dataset,
-        "split": table.split,
-        "image_column": table.image_column,
-        "label_column": table.label_column,
-        "n": len(data),
-        "classes": len(table.classes),
-        "settings": resolved.describe(),
-        "seed": resolved.settings.seed,
-        "trusted": {
-            "count": int(trusted.sum()),
-            "hash": hashlib.blake2b(table.rows[trusted].tobytes(), digest_size=16).hexdigest(),
-        },
-        "estimated_noise_rate": float((~columns.selected).mean()),
-        "selected": int(columns.selected.sum()),
-        "changed": int((columns.corrected != table.labels).sum()),
-        "seconds": round(seconds, 1),
-        "epochs": len(history),
-        "images_per_second": round(sum(entry["images"] for entry in history) / seconds, 1) if seconds else None,
-        "mfu": run.mfu(),
-        "device": run.device_name(),
-        "threads": run.threads,
-        "versions": versions(),
-        "source_fingerprint": table.digest,
-    }
-    if table.truth is not None:
-        facts["metrics"] = metrics(columns, table.labels, table.truth, trusted)
-    if test_accuracy is not None:
-        facts.setdefault("metrics", {})["test_accuracy"] = test_accuracy
-    return facts
-
-
-def versions() -> dict[str, str]:
-    """Versions of what decides the result."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    import curator
-
-    found = {"label-curator": curator.__version__, "python": sys.version.split()[0]}
-    for name in ("torch", "torchvision", "datasets", "accelerate", "numpy", "scikit-learn", "cleanlab"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

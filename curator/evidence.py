@@ -34,7 +34,10 @@ class Source(Protocol):
         """The rows (b,) int64 as uint8 (b, c, h, w) or float32 (b, d), on the run's device."""
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation over all rows, per channel (c,) in [0, 1] or per feature (d,); float32, on the CPU."""
+        """Mean and standard deviation over all rows; float32, on the CPU.
+
+        They are per channel (c,) in [0, 1] or per feature (d,).
+        """
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,11 @@ class Settings:
     method: str = DEFAULT_METHOD
     """How wrong labels are found: confident, ce or mixup."""
     recipe: str | None = None
-    """A YAML file or a name in recipes/, with :VARIANT to pick one. Default: the one of the dataset and method, if any."""
+    """A YAML file or a name in recipes/, with :VARIANT to pick one.
+    Default: the one of the dataset and method, if any."""
     label_noise: str | None = None
-    """CIFAR-10N: worst, aggre, rand1, rand2, rand3. Any dataset: inject sym:R, sym-other:R, asym:R or idn:R, R in [0, 1]."""
+    """CIFAR-10N: worst, aggre, rand1, rand2, rand3.
+    Any dataset: inject sym:R, sym-other:R, asym:R or idn:R, R in [0, 1]."""
     imbalance: float | None = None
     """Make a long tail first: the largest class has this many times the rows of the smallest (>= 1)."""
     image_column: str | None = None
@@ -53,7 +55,8 @@ class Settings:
     limit_rows: int | None = None
     """Curate a sample of this many rows, stratified by class; the output holds only these."""
     image_size: int | None = None
-    """Decode images to squares of this many pixels a side. Default: their own size up to 64 px, else 64 (large nets: 224)."""
+    """Decode images to squares of this many pixels a side.
+    Default: their own size up to 64 px, else 64 (large nets: 224)."""
     net: str | None = None
     """small, resnet18, preact18, resnet50 or vgg19_bn. Default: small without an accelerator, else resnet18."""
     epochs: int | None = None
@@ -94,8 +97,8 @@ class Settings:
 
 # Settings that do not change the result: an interrupted run may be continued with others.
 NOT_IDENTITY = {
-    "output", "overwrite", "resume", "max_minutes", "keep_checkpoints", "track", "dry_run", "data_dir", "recipe", "epochs",
-    "memory_budget",
+    "output", "overwrite", "resume", "max_minutes", "keep_checkpoints", "track", "dry_run", "data_dir", "recipe",
+    "epochs", "memory_budget",
 }  # fmt: skip
 
 

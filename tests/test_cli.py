@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,9 +86,12 @@ def test_wrong_columns_and_labels(capsys, tmp_path):
         ),
     }
     words = {
-        "noimage": "expected an image column", "two": "found label, kind; choose one with --label-column", "none": "found None in row 0",
-        "minus": "found -1 in row 0", "corrupt": "the image in row 0 cannot be decoded",
-    }  # fmt: skip
+        "noimage": "expected an image column",
+        "two": "found label, kind; choose one with --label-column",
+        "none": "found None in row 0",
+        "minus": "found -1 in row 0",
+        "corrupt": "the image in row 0 cannot be decoded",
+    }
     for name, dataset in cases.items():
         (tmp_path / name).mkdir()
         dataset.to_parquet(tmp_path / name / "train.parquet")
@@ -178,7 +182,7 @@ def test_the_output_is_a_dataset(finished, monkeypatch):
     for split in ("train", "test"):
         raw = out[split].cast_column("image", datasets.Image(decode=False))["image"]
         kept = source[split].cast_column("image", datasets.Image(decode=False))["image"]
-        assert [r["bytes"] for r in raw] == [open(k["path"], "rb").read() for k in kept]
+        assert [r["bytes"] for r in raw] == [Path(k["path"]).read_bytes() for k in kept]
         assert all("/" not in r["path"] for r in raw)
         assert out[split]["row"][:] == list(range(len(out[split])))
     train = out["train"].to_dict()
@@ -194,7 +198,7 @@ def test_the_output_is_a_dataset(finished, monkeypatch):
 
 
 def test_load_dataset_sees_the_latest_run(tmp_path):
-    """Same folder, same sizes, other content: the cache of datasets must not give the old rows, nor to Curator itself."""
+    """Same folder and sizes, other content: the cache of datasets must not give the old rows, nor to Curator itself."""
     import datasets
 
     for base, seed in (("a", 1), ("a", 2), ("b", 3)):
@@ -216,11 +220,17 @@ def test_load_dataset_sees_the_latest_run(tmp_path):
 
 def test_the_other_files(finished):
     facts = json.loads((finished / "out" / "curation.json").read_text())
-    wanted = {"method", "recipe", "dataset", "split", "image_column", "label_column", "n", "classes", "settings", "seed", "trusted", "estimated_noise_rate", "selected",
-              "changed", "seconds", "epochs", "images_per_second", "mfu", "device", "threads", "versions", "source_fingerprint", "metrics"}  # fmt: skip
+    wanted = {
+        "method", "recipe", "dataset", "split", "image_column", "label_column", "n", "classes", "settings", "seed",
+        "trusted", "estimated_noise_rate", "selected", "changed", "seconds", "epochs", "images_per_second", "mfu",
+        "device", "threads", "versions", "source_fingerprint", "metrics",
+    }  # fmt: skip
     assert set(facts) == wanted
-    assert set(facts["metrics"]) == {"clean_precision", "clean_recall", "clean_f1", "noisy_precision", "noisy_recall", "noisy_f1", "auroc",
-        "average_precision", "label_accuracy_before", "label_accuracy_after", "label_accuracy_after_all", "test_accuracy"}  # fmt: skip
+    assert set(facts["metrics"]) == {
+        "clean_precision", "clean_recall", "clean_f1", "noisy_precision", "noisy_recall", "noisy_f1", "auroc",
+        "average_precision", "label_accuracy_before", "label_accuracy_after", "label_accuracy_after_all",
+        "test_accuracy",
+    }  # fmt: skip
     assert facts["trusted"]["count"] == 0 and facts["n"] == 30 and facts["classes"] == 3
     with open(finished / "out" / "issues.csv", newline="") as file:
         rows = list(csv.DictReader(file))

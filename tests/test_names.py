@@ -8,7 +8,7 @@ IMPORT_NAMES = {"scikit-learn": "sklearn", "huggingface-hub": "huggingface_hub",
 
 
 def test_nothing_in_curator_hides_another_module():
-    """accelerate launch puts curator/ first on the path, where a module `queue` or `datasets` would hide the real one."""
+    """accelerate launch puts curator/ first on the path: a module `queue` or `datasets` would hide the real one."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + [d for group in project["optional-dependencies"].values() for d in group]
     packages = {d.split(">")[0].split("[")[0] for d in wanted}
@@ -34,7 +34,8 @@ def test_engine_and_methods_import_only_torch_numpy_and_accelerate():
 
     code = (
         "import sys\n"
-        "for name in ('datasets', 'gradio', 'pyarrow', 'sklearn', 'yaml', 'tyro', 'cleanlab', 'matplotlib'): sys.modules[name] = None\n"
+        "for name in ('datasets', 'gradio', 'pyarrow', 'sklearn', 'yaml', 'tyro', 'cleanlab', 'matplotlib'):\n"
+        "    sys.modules[name] = None\n"
         "import curator.methods, curator.engine.run, curator.engine.nets, curator.evidence\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -47,8 +47,9 @@ def test_defaults():
 
 
 def test_precedence(tmp_path):
-    path = recipe(tmp_path, **{"dataset": "cifar10", "method": "ce", "method.lr": 0.5, "method.batch_size": 64, "seed": 5,
-                               "variants": {"sym50": {"method.lr": 0.4, "method.momentum": 0.8}, "small": {"method.lr": 0.3}}})  # fmt: skip
+    variants = {"sym50": {"method.lr": 0.4, "method.momentum": 0.8}, "small": {"method.lr": 0.3}}
+    content = {"dataset": "cifar10", "method": "ce", "method.lr": 0.5, "method.batch_size": 64, "seed": 5}
+    path = recipe(tmp_path, **content, variants=variants)
     r = resolve({"recipe": path, "label_noise": "sym:0.5"})
     assert (r.method.lr, r.method.momentum, r.method.batch_size, r.settings.seed) == (0.3, 0.8, 64, 5)
     assert r.recipe == "mine:sym50+small"
@@ -107,8 +108,9 @@ def test_epochs_scale():
 @pytest.mark.parametrize("given, message", [
     ({"epochs": 0}, "--epochs: expected at least 1"), ({"limit_rows": 0}, "--limit-rows: expected at least 1, found 0"),
     ({"imbalance": 0.5}, "--imbalance"), ({"method.batch_size": 1}, "--method.batch-size: expected at least 2"),
-    ({"method.folds": 1}, "--method.folds"), ({"method.lr": "nan"}, "--method.lr"), ({"flag_worst": -1}, "--flag-worst"),
-    ({"limit_rows": "abc"}, "--limit-rows: expected int, found 'abc'"), ({"seed": None}, "--seed"), ({"mixed_precision": "fp8"}, "expected one of no, bf16"),
+    ({"method.folds": 1}, "--method.folds"), ({"method.lr": "nan"}, "--method.lr"),
+    ({"flag_worst": -1}, "--flag-worst"), ({"limit_rows": "abc"}, "--limit-rows: expected int, found 'abc'"),
+    ({"seed": None}, "--seed"), ({"mixed_precision": "fp8"}, "expected one of no, bf16"),
     ({"method": "ce", "pred_probs": "x.npy"}, "--pred-probs is for --method confident"),
 ])  # fmt: skip
 def test_wrong_values(given, message):
@@ -125,7 +127,8 @@ def test_method_objects():
 
 
 @pytest.mark.parametrize("value, hint, expected", [
-    ("1e-3", float, 1e-3), (3, float, 3.0), ("7", int, 7), (7.0, int, 7), (2**60 + 1, int, 2**60 + 1), (None, int | None, None), ("a", Path | None, Path("a")),
+    ("1e-3", float, 1e-3), (3, float, 3.0), ("7", int, 7), (7.0, int, 7), (2**60 + 1, int, 2**60 + 1),
+    (None, int | None, None), ("a", Path | None, Path("a")),
     (False, Literal["no", "bf16"] | None, "no"), (4, Epochs, 4), (True, bool, True),
 ])  # fmt: skip
 def test_coerce(value, hint, expected):

@@ -9,6 +9,7 @@ from curator.curation.columns import Columns
 from curator.curation.report import md, pairs, percent
 from curator.sources.table import Table
 
+LINES = "\n"
 SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -19,9 +20,18 @@ SIZES = (
 
 
 def dataset_card(
-    table: Table, facts: dict[str, Any], columns: Columns, splits: list[str], prefix: str, content: str
+    table: Table,
+    facts: dict[str, Any],  # of curation.json
+    settings: dict[str, Any],  # those that decide the result
+    columns: Columns,
+    splits: list[str],
+    prefix: str,
+    content: str,  # hash of the data files
 ) -> str:
-    """The card's text; content: hash of the data files. Its YAML names the data files, so that load_dataset reads nothing else of the folder."""
+    """The card's text.
+
+    Its YAML names the data files, so that load_dataset reads nothing else of the folder.
+    """
     from huggingface_hub import DatasetCardData
 
     source = table.source.get("id")
@@ -34,8 +44,8 @@ def dataset_card(
         size_categories=[next((name for size, name in SIZES if facts["n"] < size), "n>10M")],
         tags=["label-errors", "noisy-labels", "label-curator"],
         pretty_name=f"{facts['dataset']}, curated",
-        # The description is for load_dataset's cache, which is keyed by this entry and not by the files: without it a run
-        # that replaced another would load as the old one.
+        # The description is for load_dataset's cache, which is keyed by this entry and not by the files: without it a
+        # run that replaced another would load as the old one.
         configs=[
             {
                 "config_name": "default",
@@ -67,47 +77,61 @@ def dataset_card(
         "teacher_soft_label": f"{k} float32; the nets' softmax, unsharpened",
         "row": "int64; 0-based position in the source split",
     }
-    lines = [
-        "---", data.to_yaml().strip(), "---", "",
-        f"# {md(facts['dataset'])}, curated", "",
-        f"`{table.label_column}` holds the labels as they were given; these columns say what became of them:", "",
-        "| column | meaning |", "|---|---|", *(f"| `{prefix}{name}` | {meaning} |" for name, meaning in k_names.items()), "",
-        "## Provenance", "",
-        "| | |", "|---|---|", *(f"| {name} | {md(str(value), 200)} |" for name, value in rows if value is not None), "",
-        "## Most frequent changes", "",
-        "| given | suggested | rows |", "|---|---|---|",
-        *(f"| {md(table.classes[a])} | {md(table.classes[b])} | {n} |" for a, b, n in pairs(columns, table.labels, k)), "",
-        "## Use", "",
-        "```python", "from datasets import load_dataset", f'data = load_dataset("PATH_OR_ID", split="{facts["split"]}")',
-        f'clean = data.filter(lambda selected: selected, input_columns="{prefix}selected")', "```", "",
-        f"Made with label-curator {facts['versions']['label-curator']}; to make it again:", "",
-        "```", f"label-curator clean {reproduce(facts)}", "```", "",
-        "`curation.json` holds every setting, `report/report.md` the findings with pictures, `issues.csv` the rows to look at.", "",
-    ]  # fmt: skip
-    return "\n".join(lines)
+    meanings = [f"| `{prefix}{name}` | {meaning} |" for name, meaning in k_names.items()]
+    provenance = [f"| {name} | {md(str(value), 200)} |" for name, value in rows if value is not None]
+    changes = [
+        f"| {md(table.classes[a])} | {md(table.classes[b])} | {n} |" for a, b, n in pairs(columns, table.labels, k)
+    ]
+    return f"""---
+{data.to_yaml().strip()}
+---
+
+# {md(facts["dataset"])}, curated
+
+`{table.label_column}` holds the labels as they were given; these columns say what became of them:
+
+| column | meaning |
+|---|---|
+{LINES.join(meanings)}
+
+## Provenance
+
+| | |
+|---|---|
+{LINES.join(provenance)}
+
+## Most frequent changes
+
+| given | suggested | rows |
+|---|---|---|
+{LINES.join(changes)}
+
+## Use
+
+```python
+from datasets import load_dataset
+
+data = load_dataset("PATH_OR_ID", split="{facts["split"]}")
+clean = data.filter(lambda selected: selected, input_columns="{prefix}selected")
+```
+
+Made with label-curator {facts["versions"]["label-curator"]}; to make it again:
+
+```
+label-curator clean {reproduce(settings)}
+```
+
+`curation.json` holds every setting, `report/report.md` the findings with pictures, `issues.csv` the rows to look at.
+"""
 
 
-def reproduce(facts: dict[str, Any]) -> str:
+def reproduce(settings: dict[str, Any]) -> str:
     """Flags that give this result again, as one shell line."""
-    words = [f"--dataset {shlex.quote(facts['dataset'])}", f"--method {shlex.quote(facts['method'])}"]
-    for name, value in facts["settings"].items():
-        if value is None or name in (
-            "dataset",
-            "method",
-            "output",
-            "overwrite",
-            "resume",
-            "keep_checkpoints",
-            "track",
-            "dry_run",
-            "recipe",
-            "epochs",
-        ):
-            continue
-        flag = name.replace("_", "-")
+    words = []
+    for name, value in settings.items():
+        head, dot, last = name.replace("_", "-").rpartition(".")
         if isinstance(value, bool):
-            head, _, last = flag.rpartition(".")
-            words.append(f"--{flag}" if value else f"--{head}{'.' if head else ''}no-{last}")
-        elif value != "":
-            words.append(f"--{flag} {shlex.quote(str(value))}")
+            words.append(f"--{head}{dot}{'' if value else 'no-'}{last}")
+        elif value not in (None, ""):
+            words.append(f"--{head}{dot}{last} {shlex.quote(str(value))}")
     return " ".join(words).replace("\n", " ")

@@ -111,7 +111,8 @@ def require_space(dataset: Dataset, folder: Path) -> None:
 def no_space(folder: Path, detail: str = "the disk is full") -> CuratorError:
     """The one line for a full disk."""
     return CuratorError(
-        f"no space left for --output {folder}: {detail}; free some or choose another folder, then run the same command again"
+        f"no space left for --output {folder}: {detail}; free some or choose another folder, "
+        "then run the same command again"
     )
 
 

@@ -80,7 +80,7 @@ def _text(facts: dict[str, Any], columns: Columns, given: np.ndarray, classes: t
         f"# {md(facts['dataset'])}, cleaned by {md(facts['method'])}",
         "",
         f"{facts['n']:,} rows of {facts['classes']} classes; {facts['n'] - facts['selected']:,} labels "
-        f"({percent(facts['estimated_noise_rate'])}) are held to be wrong, {facts['changed']:,} of them get another one.",
+        f"({percent(facts['estimated_noise_rate'])}) are held to be wrong, {facts['changed']:,} get another one.",
         "",
     ]
     if facts.get("metrics"):
@@ -227,6 +227,7 @@ def _contact(
         axes.axis("off")
     for axes, i, image in zip(grid, worst, dataset.select(worst)[image_column], strict=False):
         axes.imshow(np.asarray(image.convert("RGB")), interpolation="nearest")
-        title = f"{_label(classes[given[i]])} → {_label(classes[columns.corrected[i]])}\nrow {columns.rows[i]}, {columns.clean_score[i]:.3f}"
+        names = f"{_label(classes[given[i]])} → {_label(classes[columns.corrected[i]])}"
+        title = f"{names}\nrow {columns.rows[i]}, {columns.clean_score[i]:.3f}"
         axes.set_title(title, fontsize=7)
     return _save(figure, out / "contact_sheet.png")

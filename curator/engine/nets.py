@@ -1,4 +1,7 @@
-"""Nets trained from scratch, each with a primary head and, where a method asks for them, an auxiliary and a projector head."""
+"""Nets trained from scratch.
+
+Each has a primary head and, where a method asks for them, an auxiliary and a projector head.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +56,7 @@ def _mlp(width: int, sizes: tuple[int, ...]) -> nn.Sequential:
 
 
 class Block(nn.Module):
-    """A residual block of two 3x3 convolutions: post-activation (He et al. 2016a) or pre-activation (He et al. 2016b)."""
+    """A residual block of two 3x3 convolutions: post- (He et al. 2016a) or pre-activation (He et al. 2016b)."""
 
     def __init__(self, c_in: int, c_out: int, stride: int, preact: bool = False):
         super().__init__()
@@ -124,7 +127,8 @@ def _torchvision(name: str, channels: int) -> tuple[nn.Module, int]:
     if name == "resnet50":
         net.fc = nn.Identity()
         return net, 2048
-    # ImageNet's VGG ends in 7 x 7 pools and two layers of 4,096; on small images one pooled vector of 512 takes their place.
+    # ImageNet's VGG ends in 7 x 7 pools and two layers of 4,096;
+    # on small images one pooled vector of 512 takes their place.
     return _pooled(net.features), 512
 
 

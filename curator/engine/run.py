@@ -115,7 +115,10 @@ class Run:
     # Epochs, state and checkpoints
 
     def epochs(self, n: int, stage: str = "train") -> Iterator[int]:
-        """Epochs of a stage, from the restored one; a finished stage gives none. Yield evidence at the end of an epoch's body."""
+        """Epochs of a stage, from the restored one; a finished stage gives none.
+
+        Yield evidence at the end of an epoch's body.
+        """
         if stage in self._stages:
             raise ValueError(f"stage {stage!r} was used before: stage names are unique")
         self._stages.add(stage)
@@ -326,7 +329,10 @@ class Run:
         return f"{self.device.type} ({platform.processor() or platform.machine()}, {cores()} cores)"
 
     def mfu(self) -> float | None:
-        """Model FLOPs utilisation of the run so far: training passes over the card's dense bf16 peak; None off a known GPU."""
+        """Model FLOPs utilisation of the run so far; None off a known GPU.
+
+        The FLOPs of the training passes are held against the card's dense bf16 peak.
+        """
         peak = peak_flops(self.device)
         nets = self.registered.get("nets")
         if peak is None or nets is None or not self._seconds:
@@ -334,7 +340,7 @@ class Run:
         return 3 * forward_flops(nets[0], self._row) * self._trained / self._seconds / (peak * self.world)
 
     def _share_buffers(self, net: nn.Module) -> None:
-        """Give all processes rank 0's BatchNorm statistics, so that all score alike and a checkpoint holds everything."""
+        """Give all processes rank 0's BatchNorm statistics: all score alike and a checkpoint holds everything."""
         if self.world > 1:
             from accelerate.utils import broadcast
 
@@ -348,7 +354,10 @@ def cores() -> int:
 
 
 def no_accelerator() -> bool:
-    """Whether to train on the CPU. Accelerate must be told, or it takes the processes of torchrun for runs of their own."""
+    """Whether to train on the CPU.
+
+    Accelerate must be told, or it takes the processes of torchrun for runs of their own.
+    """
     return not torch.accelerator.is_available()
 
 
@@ -370,7 +379,7 @@ def best_precision(device: torch.device) -> Precision:
 
 
 def forward_flops(net: nn.Module, shape: tuple[int, ...]) -> float:
-    """FLOPs of one row's forward pass (a multiplication and an addition are two); a training pass is three times that."""
+    """FLOPs of one row's forward pass (a multiplication and an addition are two); a training pass is three times it."""
     from torch.utils.flop_counter import FlopCounterMode
 
     device = next(net.parameters()).device

@@ -27,7 +27,10 @@ class Resident:
         return self.images[rows.to(self.images.device)]
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Per-channel mean and standard deviation (c,) of the pixels in [0, 1]; exact (integer sums), so equal on every device."""
+        """Per-channel mean and standard deviation (c,) of the pixels in [0, 1].
+
+        They are exact (integer sums), so equal on every device.
+        """
         total = torch.zeros(2, self.shape[0], dtype=torch.int64)
         for part in self.images.split(4096):
             x = part.long()

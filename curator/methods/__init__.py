@@ -1,8 +1,9 @@
 """The methods: dataclasses of hyperparameters that, called, train and yield their evidence.
 
 A method is called with a NoisyDataset and a Run and yields Evidence, usually once an epoch; the last one is the result.
-The caller owns the progress bar, early stop, time limit and checkpoints. `total_epochs` serves the ETA: passes over all
-rows through one net, forward and backward. `large_net` holds defaults that differ for nets larger than `small` and `mlp`.
+The caller owns the progress bar, early stop, time limit and checkpoints.
+`total_epochs` serves the ETA: passes over all rows through one net, forward and backward.
+`large_net` holds defaults that differ for nets larger than `small` and `mlp`.
 """
 
 from __future__ import annotations

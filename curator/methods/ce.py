@@ -67,7 +67,10 @@ class CrossEntropy:
         yield evidence(run.predict(nets, data.inputs, normaliser=normaliser).softmax(1), data)
 
     def trainer(self, net: nn.Module, data: NoisyDataset, run: Run, name: str) -> Callable[[int, Tensor], None]:
-        """A function (epoch, rows) that trains the net for one epoch on the rows; its optimizer is registered under the name."""
+        """A function (epoch, rows) that trains the net for one epoch on the rows.
+
+        Its optimizer is registered under the name.
+        """
         optimizer = torch.optim.SGD(
             net.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
         )

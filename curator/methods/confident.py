@@ -73,7 +73,10 @@ class Confident(CrossEntropy):
 
 
 def stratified_folds(labels: Tensor, folds: int, generator: torch.Generator) -> Tensor:
-    """Fold (n,) of every row: shuffled and dealt out class after class, so that sizes differ by at most one row a class."""
+    """Fold (n,) of every row.
+
+    Rows are shuffled and dealt out class after class, so that sizes differ by at most one row a class.
+    """
     shuffled = torch.randperm(len(labels), generator=generator)
     by_class = shuffled[labels[shuffled].argsort(stable=True)]
     fold = torch.empty_like(labels)

@@ -1,6 +1,7 @@
 """Mixup: training on convex combinations of two rows and their labels (Zhang et al. 2018, arXiv 1710.09412).
 
-Not one of the noisy-label methods, but a strong baseline: a net that sees few labels unmixed memorises fewer wrong ones.
+Not one of the noisy-label methods, but a strong baseline:
+a net that sees few labels unmixed memorises fewer wrong ones.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The review: a finished run, read and shown."""

@@ -16,7 +16,8 @@ SIDE = 128  # pixels of a thumbnail
 CSS = """
 .grid {display: grid; grid-template-columns: repeat(auto-fill, minmax(128px, 1fr)); gap: 12px}
 .grid figure {margin: 0; overflow: hidden}
-.grid img {width: 100%; aspect-ratio: 1; object-fit: contain; image-rendering: pixelated; background: #8882; border-radius: 6px}
+.grid img {width: 100%; aspect-ratio: 1; object-fit: contain; image-rendering: pixelated;
+    background: #8882; border-radius: 6px}
 .grid figcaption {font-size: 13px; line-height: 1.35; overflow-wrap: anywhere}
 .grid small {opacity: .65}
 """

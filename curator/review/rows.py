@@ -1,4 +1,7 @@
-"""A finished run as the review page reads it: small columns in memory, images from the parquet files when they are shown."""
+"""A finished run as the review page reads it.
+
+Small columns are in memory, images come from the parquet files when they are shown.
+"""
 
 from __future__ import annotations
 

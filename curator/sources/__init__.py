@@ -1,1 +1,4 @@
-"""Rows in: a named dataset, a Hub id, a folder or a Dataset object becomes a Table (sources.load), and that a NoisyDataset."""
+"""Rows in.
+
+A named dataset, a Hub id, a folder or a Dataset object becomes a Table (sources.load), and that a NoisyDataset.
+"""

@@ -1,4 +1,7 @@
-"""CIFAR-10N and CIFAR-100N: human labels (Wei et al. 2022), read without running code and aligned by their own truth."""
+"""CIFAR-10N and CIFAR-100N: human labels (Wei et al. 2022).
+
+They are read without running code and aligned by their own truth.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import itertools
 import os
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -75,7 +79,7 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
     import torch
     from numpy._core.multiarray import _reconstruct  # type: ignore[attr-defined]
 
-    allowed = [
+    allowed: list[Any] = [
         (_reconstruct, "numpy.core.multiarray._reconstruct"),  # as numpy 1 wrote it
         _reconstruct,
         np.ndarray,
@@ -133,6 +137,6 @@ def align(content: dict[str, np.ndarray], key: str, truth: np.ndarray, classes: 
                 return noisy[index].astype(np.int64)
     wrong = int((clean != truth).sum())
     raise CuratorError(
-        f"{path}: its clean_label differs from the dataset's labels in {wrong} rows and under every order of the five batches; "
-        "use a copy of CIFAR in the order of its original files"
+        f"{path}: its clean_label differs from the dataset's labels in {wrong} rows and under every order of the five "
+        "batches; use a copy of CIFAR in the order of its original files"
     )

@@ -69,8 +69,9 @@ def decode_images(
                     need = n * image.size
                     if need > budget:
                         raise CuratorError(
-                            f"{n:,} images of {image.shape[1]} x {image.shape[0]} px need {need / 2**30:.2f} GiB, more than "
-                            f"--memory-budget {budget / 2**30:.2f}; use --limit-rows or a smaller --image-size"
+                            f"{n:,} images of {image.shape[1]} x {image.shape[0]} px need {need / 2**30:.2f} GiB, "
+                            f"more than --memory-budget {budget / 2**30:.2f}; "
+                            "use --limit-rows or a smaller --image-size"
                         )
                     out = np.empty((n, *image.shape), np.uint8)
                 if image.shape != out.shape[1:]:
@@ -115,7 +116,10 @@ def _broken(position: int, rows: np.ndarray, column: str, error: Exception) -> C
 def _to_array(
     position: int, item: dict | None, rows: np.ndarray, column: str, size: tuple[int, ...] | None
 ) -> np.ndarray:
-    """One image as (h, w, 3) uint8: turned as its EXIF says, RGB, its shorter side scaled to the size and the centre cut."""
+    """One image as (h, w, 3) uint8.
+
+    It is turned as its EXIF says, RGB, its shorter side scaled to the size and the centre cut.
+    """
     from PIL import ImageOps
 
     image = _open(position, item, rows, column)

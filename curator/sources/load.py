@@ -124,7 +124,8 @@ def _make_noisy(
     if imbalance is not None:
         if imbalance < 1:
             raise CuratorError(
-                f"--imbalance: expected a factor of at least 1 between the largest and smallest class; found {imbalance}"
+                "--imbalance: expected a factor of at least 1 between the largest and smallest class; "
+                f"found {imbalance}"
             )
         by = table.labels if table.truth is None else table.truth
         table.take(noise.long_tail(by, len(table.classes), imbalance, seed))

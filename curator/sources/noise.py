@@ -45,8 +45,8 @@ def inject(
     """Labels with noise of the kind.
 
     sym, asym: the procedure of the released DivideMix and ProMix code. A shuffled share of `rate` of the rows is noisy;
-    sym redraws their labels over all classes (so a share of 1/k stays right), asym maps them by a fixed table (CIFAR-10's,
-    elsewhere the next class). sym-other redraws over the other classes.
+    sym redraws their labels over all classes (so a share of 1/k stays right), asym maps them by a fixed table
+    (CIFAR-10's, elsewhere the next class). sym-other redraws over the other classes.
     """
     if kind == "idn":
         if images is None:
@@ -99,7 +99,10 @@ def _instance_dependent(labels: np.ndarray, k: int, rate: float, seed: int, imag
 
 
 def long_tail(labels: np.ndarray, k: int, factor: float, seed: int) -> np.ndarray:
-    """Positions (sorted) of a long-tailed subset: class i keeps the share factor^(-i / (k - 1)) of its rows, at least one."""
+    """Positions (sorted) of a long-tailed subset.
+
+    Class i keeps the share factor^(-i / (k - 1)) of its rows, at least one.
+    """
     rng = np.random.default_rng(seed)
     kept = []
     for c in range(k):

@@ -56,7 +56,8 @@ class Table:
         """Give the rows other labels (class numbers); what they were becomes the truth and the column `true_label`."""
         if TRUE_LABEL in self.dataset.column_names:
             raise CuratorError(
-                f"--label-noise: the dataset has a column {TRUE_LABEL!r} already, so its labels are noisy as they are; leave the flag out"
+                f"--label-noise: the dataset has a column {TRUE_LABEL!r} already, so its labels are noisy as they are; "
+                "leave the flag out"
             )
         self.truth, self.labels = self.labels, labels
         self.reference_column = TRUE_LABEL
@@ -186,7 +187,7 @@ def require_labels(dataset: Dataset, column: str, classes: tuple[str, ...], rows
     if len(bad):
         value = column_array(dataset, column)[int(bad[0])].as_py()
         raise CuratorError(
-            f"column {column!r}: expected one of {len(classes)} classes in every row, found {value!r} in row {rows[bad[0]]} "
-            f"({len(bad)} such rows); correct or remove them"
+            f"column {column!r}: expected one of {len(classes)} classes in every row, "
+            f"found {value!r} in row {rows[bad[0]]} ({len(bad)} such rows); correct or remove them"
         )
     return codes

@@ -53,7 +53,7 @@ def test_logits_are_float32_under_autocast():
 
 
 def test_preact_block_has_no_activation_at_its_end():
-    """The published pre-activation net pools the last sum as it is, so features may be negative; the other's may not."""
+    """The published pre-activation net pools the last sum as it is: features may be negative, the other's may not."""
     x = torch.randn(4, 3, 32, 32)
     assert build_net("preact18", (3, 32, 32), 3)(x).features.min() < 0
     assert build_net("resnet18", (3, 32, 32), 3)(x).features.min() >= 0

@@ -54,7 +54,8 @@ def test_what_cannot_be_aligned_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("noisy, what", [
-    (np.zeros(49, np.int64), "shape"), (np.full(50, 10), "from 10 to 10"), (np.full(50, -1), "from -1"), (np.zeros(50), "float64"), (None, "random_label"),
+    (np.zeros(49, np.int64), "shape"), (np.full(50, 10), "from 10 to 10"), (np.full(50, -1), "from -1"),
+    (np.zeros(50), "float64"), (None, "random_label"),
 ])  # fmt: skip
 def test_wrong_arrays_are_refused(tmp_path, noisy, what):
     clean = np.arange(50) % 10

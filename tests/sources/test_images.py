@@ -55,8 +55,11 @@ def test_sizes():
 
 def test_broken_and_missing_images_name_the_row():
     good = encode(Pil.new("RGB", (4, 4)))
-    for bad, message in (({"bytes": b"no image", "path": None}, "row 101 cannot be decoded"), (None, "found none in row 101"),
-                         ({"bytes": good["bytes"][:40], "path": None}, "row 101 cannot be decoded")):  # fmt: skip
+    for bad, message in (
+        ({"bytes": b"no image", "path": None}, "row 101 cannot be decoded"),
+        (None, "found none in row 101"),
+        ({"bytes": good["bytes"][:40], "path": None}, "row 101 cannot be decoded"),
+    ):
         ds = dataset([good, bad])
         with pytest.raises(CuratorError, match=message):
             choose_size(ds, "image", ROWS, None, "small")

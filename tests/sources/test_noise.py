@@ -8,7 +8,7 @@ from curator.evidence import CuratorError
 from curator.sources.cifar_n import read_labels
 from curator.sources.noise import CIFAR10, inject, long_tail, parse_noise, stratified_sample
 
-# The label vectors of the released DivideMix / ProMix procedure: md5 of the labels joined by commas, and the wrong ones.
+# The label vectors of the released DivideMix / ProMix procedure: md5 of the comma-joined labels, and the wrong ones.
 PUBLISHED = [
     ("sym", 0.2, 123, 8972, "47d2d96e1cfa68408d7f51d3c7054176"),
     ("sym", 0.5, 123, 22484, "906db20cc5097a470088ed783ec93bb8"),

@@ -31,7 +31,8 @@ def test_label_column(features, wanted, expected):
 
 @pytest.mark.parametrize("features, wanted, message", [
     (columns(image=Image(), a=C, b=C), None, "found a, b; choose one with --label-column"),
-    (columns(image=Image(), score=Value("float32")), None, "found none among image, score; name it with --label-column"),
+    (columns(image=Image(), score=Value("float32")), None,
+     "found none among image, score; name it with --label-column"),
     (columns(image=Image(), label=C), "labl", "no column 'labl'; the columns are image, label"),
 ])  # fmt: skip
 def test_no_label_column(features, wanted, message):

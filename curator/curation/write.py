@@ -1,0 +1,153 @@
+"""The result of a run: columns, dataset, report and card, written to the output folder."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from datasets import Dataset
+
+from curator.curation import output as out
+from curator.curation.card import dataset_card
+from curator.curation.columns import Columns, add_columns, columns_of, columns_of_other, flag_worst, no_columns
+from curator.curation.metrics import metrics
+from curator.curation.report import write_report
+from curator.engine.source import Resident
+from curator.evidence import Evidence, NoisyDataset
+from curator.sources.images import decode_images
+from curator.sources.load import other_labels
+from curator.sources.table import Table
+
+if TYPE_CHECKING:
+    from curator.engine.run import Run
+    from curator.settings import Resolved
+
+
+@dataclass
+class Done:
+    """A finished run."""
+
+    output: Path
+    dataset: Dataset
+    facts: dict[str, Any]
+
+
+def write_result(
+    resolved: Resolved,
+    table: Table,
+    data: NoisyDataset,
+    run: Run,
+    found: Evidence,
+    history: list[dict[str, float]],
+    output: Path,
+    budget: float,
+) -> Done | None:
+    """Columns, dataset, report and card; None in the processes that do not write."""
+    s = resolved.settings
+    trusted = data.trusted.numpy()
+    others, test_accuracy = _other_splits(table, data, run, budget)
+    if not run.main:
+        return None
+    columns = columns_of(found, table.labels, trusted, table.rows)
+    if s.flag_worst is not None:
+        columns = flag_worst(columns, table.labels, trusted, s.flag_worst)
+    facts = _facts(resolved, table, data, run, columns, history, test_accuracy)
+    curated = {table.split: (table.dataset, columns), **others}
+    splits = {name: add_columns(part, cols, table.classes, s.column_prefix) for name, (part, cols) in curated.items()}
+    with out.staged(output) as folder:
+        for name, split in splits.items():
+            out.write_parquet(split, folder, name)
+        out.write_issues(folder / "issues.csv", table.dataset, table.image_column, columns, table.labels, table.classes)
+        write_report(
+            folder, facts, columns, table.labels, table.truth, table.classes, history, table.dataset, table.image_column
+        )
+        card = dataset_card(
+            table, facts, resolved.identity(), columns, list(splits), s.column_prefix, out.content_hash(folder)
+        )
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        out.write_json(folder / out.FINISHED, facts)
+    return Done(output, splits[table.split], facts)
+
+
+def _other_splits(
+    table: Table, data: NoisyDataset, run: Run, budget: float
+) -> tuple[dict[str, tuple[Dataset, Columns]], float | None]:
+    """The other splits with their columns, by the run's nets if there are any, and the accuracy on the test split."""
+    nets, accuracy, out = run.registered.get("nets"), None, {}
+    for name, other in table.others.items():
+        labels = other_labels(table, name)
+        if nets is None or not (labels >= 0).any():
+            out[name] = other, no_columns(len(other), len(table.classes))
+            continue
+        decoded = decode_images(other, table.image_column, np.arange(len(other)), data.inputs.shape[1:], budget)
+        logits = run.predict(nets, Resident(decoded.images, run.device), normaliser=run.normaliser(data.inputs))
+        columns = columns_of_other(logits.softmax(1).numpy(), labels)
+        out[name] = other, columns
+        if name == "test":
+            accuracy = float((columns.corrected == labels)[labels >= 0].mean())
+    return out, accuracy
+
+
+def _facts(
+    resolved: Resolved,
+    table: Table,
+    data: NoisyDataset,
+    run: Run,
+    columns: Columns,
+    history: list[dict[str, float]],
+    test_accuracy: float | None,
+) -> dict[str, Any]:
+    """What curation.json holds."""
+    trusted = data.trusted.numpy()
+    seconds = sum(entry["seconds"] for entry in history)
+    facts: dict[str, Any] = {
+        "method": resolved.settings.method,
+        "recipe": resolved.recipe,
+        "dataset": resolved.settings.dataset,
+        "split": table.split,
+        "image_column": table.image_column,
+        "label_column": table.label_column,
+        "n": len(data),
+        "classes": len(table.classes),
+        "settings": resolved.describe(),
+        "seed": resolved.settings.seed,
+        "trusted": {
+            "count": int(trusted.sum()),
+            "hash": hashlib.blake2b(table.rows[trusted].tobytes(), digest_size=16).hexdigest(),
+        },
+        "estimated_noise_rate": float((~columns.selected).mean()),
+        "selected": int(columns.selected.sum()),
+        "changed": int((columns.corrected != table.labels).sum()),
+        "seconds": round(seconds, 1),
+        "epochs": len(history),
+        "images_per_second": round(sum(entry["images"] for entry in history) / seconds, 1) if seconds else None,
+        "mfu": run.mfu(),
+        "device": run.device_name(),
+        "threads": run.threads,
+        "versions": versions(),
+        "source_fingerprint": table.digest,
+    }
+    if table.truth is not None:
+        facts["metrics"] = metrics(columns, table.labels, table.truth, trusted)
+    if test_accuracy is not None:
+        facts.setdefault("metrics", {})["test_accuracy"] = test_accuracy
+    return facts
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the result."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    import curator
+
+    found = {"label-curator": curator.__version__, "python": sys.version.split()[0]}
+    for name in ("torch", "torchvision", "datasets", "accelerate", "numpy", "scikit-learn", "cleanlab"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,141 @@
+"""Training as the caller sees it: what is planned, progress, early stop, time limit and the moment of checkpoints."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from curator.evidence import Evidence, NoisyDataset, RunFailed
+
+if TYPE_CHECKING:
+    from curator.engine.run import Run
+    from curator.settings import Resolved
+    from curator.sources.table import Table
+
+Say = Callable[[str], None]
+LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
+
+
+def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, output: Path, say: Say) -> None:
+    """Print columns, class counts, recipe, schedule, ETA and memory."""
+    s, method = resolved.settings, resolved.method
+    counts = np.bincount(table.labels, minlength=len(table.classes))
+    order = sorted(range(len(counts)), key=lambda c: -counts[c])
+    shown = order if len(order) <= 12 else [*order[:5], *order[-3:]]
+    say(
+        f"dataset   {table.name}, split {table.split}: {len(data):,} rows, {len(table.classes)} classes; image column "
+        f"{table.image_column!r}, label column {table.label_column!r}, reference {table.reference_column or 'none'}"
+    )
+    say(
+        "classes   "
+        + ", ".join(f"{table.classes[c][:30]!r} {counts[c]:,}" for c in shown)
+        + (" (first and last)" if shown != order else "")
+    )
+    say(f"recipe    {resolved.recipe or 'none for this dataset and method: defaults'}")
+    if resolved.scaled:
+        say("epochs    " + ", ".join(f"method.{k} {a} -> {b}" for k, (a, b) in resolved.scaled.items()))
+    say(f"method    {s.method}, net {s.net}, {', '.join(f'{k} {v}' for k, v in vars(method).items() if v is not None)}")
+    say(f"machine   {run.device}, {run.world} process(es) of {run.threads} thread(s), precision {run.precision}")
+    passes = float(getattr(method, "total_epochs", method.epochs))
+    speed = run.measure_speed(data, getattr(method, "batch_size", 128)) if passes else 0.0
+    seconds = passes * len(data) / speed if passes else 0.0
+    images = len(data) * int(np.prod(data.inputs.shape))
+    say(f"memory    {images / 2**30:.2f} GiB of images on {run.device}, {run.memory() / 2**30:.2f} GiB in use")
+    say(
+        f"schedule  {passes:g} passes over the rows, about {duration(seconds)} at {speed:,.0f} images/s; "
+        f"output {output}"
+    )
+    if seconds > LONG:
+        say(f"warning   this takes about {duration(seconds)}: --epochs, --limit-rows or --net small shorten it")
+
+
+def duration(seconds: float) -> str:
+    """90 -> '1 min 30 s'."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+
+
+class History:
+    """What every yield reported; it goes into the checkpoints."""
+
+    def __init__(self) -> None:
+        self.entries: list[dict[str, float]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """The entries."""
+        return {"entries": self.entries}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the entries."""
+        self.entries = state["entries"]
+
+
+def train(
+    resolved: Resolved, table: Table, data: NoisyDataset, run: Run, say: Say
+) -> tuple[Evidence, list[dict[str, float]]]:
+    """Run the method to its end: progress, trackers, early stop, time limit and checkpoints are here."""
+    s, method = resolved.settings, resolved.method
+    history = run.register("history", History())
+    recent = run.register("recent", torch.full((s.early_stop, len(data)), -1)) if s.early_stop else None
+    run.start_tracking(resolved.describe())
+    passes = float(getattr(method, "total_epochs", method.epochs))
+    started, found = time.monotonic(), None
+    with _progress(int(passes * len(data)), history, run.main, say) as advance:
+        for found in method(data, run):
+            found.check(data)
+            entry = run.close_epoch()
+            if not entry["images"]:
+                continue
+            entry |= {"selected": float(found.selected.float().mean())}
+            if table.truth is not None:
+                truth = torch.from_numpy(table.truth)
+                wrong = ~found.selected
+                hits = int((wrong & (data.labels != truth)).sum())
+                entry["noisy_f1"] = 2 * hits / max(1, int(wrong.sum() + (data.labels != truth).sum()))
+                entry["label_accuracy_after"] = float((found.corrected == truth).float().mean())
+            history.entries.append(entry)
+            advance(entry)
+            run.track(entry, len(history.entries))
+            if recent is not None:
+                if (recent[0] >= 0).all() and (recent[0] != found.corrected).float().mean() < 0.001:
+                    run.stopping = True
+                recent.copy_(torch.cat([recent[1:], found.corrected[None]]))
+            if s.max_minutes is not None and run.agree(time.monotonic() - started > 60 * s.max_minutes):
+                run.stopping = True
+            run.checkpoint()
+    if found is None:
+        raise RunFailed(f"--method {s.method} gave no evidence")
+    return found, history.entries
+
+
+@contextmanager
+def _progress(total: int, history: History, shown: bool, say: Say) -> Iterator[Callable[[dict[str, float]], None]]:
+    """A bar on a terminal; elsewhere a line a minute."""
+    from tqdm import tqdm
+
+    done = sum(int(entry["images"]) for entry in history.entries)
+    last = time.monotonic()
+    with tqdm(
+        total=total, initial=done, unit="img", unit_scale=True, disable=None if shown else True, leave=False
+    ) as bar:
+
+        def advance(entry: dict[str, float]) -> None:
+            nonlocal last, done
+            done += int(entry["images"])
+            bar.update(entry["images"])
+            bar.set_postfix(loss=f"{entry['loss']:.3f}", kept=f"{entry['selected']:.3f}")
+            if bar.disable and shown and time.monotonic() - last > 60:
+                last = time.monotonic()
+                speed = f"{entry['images_per_second']:,.0f} images/s"
+                say(f"{done / max(total, 1):4.0%}  loss {entry['loss']:.3f}  kept {entry['selected']:.3f}  {speed}")
+
+        yield advance

@@ -1,0 +1,48 @@
+"""What the README says is so."""
+
+import re
+
+from curator.cli import main
+from curator.methods import METHODS
+from curator.settings import Settings
+from tests.conftest import ROOT, image_folder
+
+README = (ROOT / "README.md").read_text()
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in {"demo", "test", "test-slow", "lint", "bench", "app", *re.findall(r"`?make ([a-z-]+)", README)}:
+        assert re.search(rf"^{target}: \$\(READY\)", makefile, re.M), target
+
+
+def test_flags_methods_and_datasets_exist():
+    from curator.sources.load import NAMED
+
+    for flag in set(re.findall(r"--([a-z]+(?:-[a-z]+)*)", README)) - {"help", "method"}:
+        assert flag.replace("-", "_") in Settings.__dataclass_fields__, flag
+    assert set(re.findall(r"^\| `(\w+)`.*\|$", README, re.M)) >= set(METHODS)
+    assert all(f"`{name}`" in README for name in NAMED)
+
+
+def test_the_tree_lists_every_file():
+    tree = README.split("## What is where")[1].split("```")[1]
+    listed = set(re.findall(r"^  (\S+\.py)", tree, re.M))
+    there = {str(p.relative_to(ROOT / "curator")) for p in (ROOT / "curator").rglob("*.py") if p.name != "__init__.py"}
+    assert listed == there
+
+
+def test_the_examples_run(tmp_path, monkeypatch):
+    """The command and the Python lines, in an empty folder with a folder of images."""
+    monkeypatch.chdir(tmp_path)
+    image_folder(tmp_path / "folder" / "of" / "images")
+    (command,) = re.findall(r"accelerate launch curator/clean.py (--dataset folder\S+)", README)
+    assert main(["clean", *command.split(), "--epochs", "2"]) == 0
+    (python,) = re.findall(r"```python\n(.*?)```", README, re.S)
+    exec(python.replace("epochs=30", "epochs=2, overwrite=True"), {})
+    (app,) = re.findall(r"python app.py (\S+-confident) ", README)
+    assert (tmp_path / app / "curation.json").exists()
+
+
+def test_no_placeholder_is_left():
+    assert "RESULTS_TABLE" not in README and (ROOT / "docs" / "app.png").stat().st_size > 10_000
