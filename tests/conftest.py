@@ -4,7 +4,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from datasets import ClassLabel, Dataset, Features, Image
 
 from curator.engine.run import Run
 from curator.engine.source import Features as FeatureRows
@@ -72,8 +71,9 @@ def noisy(
     return NoisyDataset(inputs, torch.from_numpy(labels.astype(np.int64)), classes, mask, torch.arange(n)), truth
 
 
-def hf_dataset(n: int = 60, k: int = 3, share: float = 0.2, size: int = 12) -> Dataset:
-    """A small image dataset with wrong labels and its truth."""
+def hf_dataset(n: int = 60, k: int = 3, share: float = 0.2, size: int = 12):
+    """A small image Dataset with wrong labels and its truth."""
+    from datasets import ClassLabel, Dataset, Features, Image
     from PIL import Image as Pil
 
     images, truth = planted_images(n, k, size=size)

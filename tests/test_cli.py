@@ -252,6 +252,19 @@ def test_card(finished):
     assert "label-curator clean --dataset" in card.text
 
 
+def test_a_loss_that_is_not_finite(capsys, tmp_path):
+    """Exit code 1: the input was fine. The epoch and the step are named, and nothing is left to continue."""
+    code, _, err = run(capsys, "--output", tmp_path / "out", *QUICK, "--method.lr", "1e12", "--mixed-precision", "no")
+    assert code == 1 and "error: the loss became" in err and "in epoch 0 of stage train, step" in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_tracking(capsys, tmp_path):
+    pytest.importorskip("tensorboard")
+    assert run(capsys, "--output", tmp_path / "out", *QUICK, "--track", "tensorboard")[0] == 0
+    assert list((tmp_path / "out" / "tracker").rglob("events.out.tfevents*"))
+
+
 def test_the_card_tells_how_to_make_it_again(finished, capsys, tmp_path):
     import shlex
 

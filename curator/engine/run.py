@@ -7,6 +7,7 @@ import os
 import platform
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -51,11 +52,15 @@ class Run:
 
         # Autocast is ours (see autocast), so that two runs of one process may differ in precision.
         try:
-            self.accelerator = Accelerator(
-                mixed_precision="no", cpu=no_accelerator(), log_with=track, project_dir=track_dir
-            )
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message=".*no supported trackers")  # refused below
+                self.accelerator = Accelerator(
+                    mixed_precision="no", cpu=no_accelerator(), log_with=track, project_dir=track_dir
+                )
         except (ImportError, ValueError) as e:
             raise CuratorError(f"--track {track}: {e}; pip install 'label-curator[track]'") from e
+        if track and not self.accelerator.log_with:
+            raise CuratorError(f"--track {track}: the package is not installed; pip install 'label-curator[track]'")
         self.device: torch.device = self.accelerator.device
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
@@ -211,12 +216,8 @@ class Run:
         self._images = 0
         self._started = time.perf_counter()
 
-    def close_epoch(self) -> dict[str, float]:
-        """Mean loss, images and seconds since the last call; the caller calls it at every yield.
-
-        Raises:
-            RunFailed: at a loss that is not finite, with the epoch, the step and the checkpoint that stands.
-        """
+    def _finite_losses(self) -> Tensor:
+        """The epoch's losses so far; the one moment they leave the device."""
         losses = torch.stack(self._losses).float().cpu() if self._losses else torch.zeros(0)
         bad = (~torch.isfinite(losses)).nonzero()
         if len(bad):
@@ -226,6 +227,15 @@ class Run:
                 f"the loss became {losses[bad[0]].item()} in epoch {epoch - 1} of stage {stage}, step {int(bad[0])}; "
                 f"last good checkpoint: {last or 'none'}. Lower --method.lr, or try --mixed-precision no"
             )
+        return losses
+
+    def close_epoch(self) -> dict[str, float]:
+        """Mean loss, images and seconds since the last call; the caller calls it at every yield.
+
+        Raises:
+            RunFailed: at a loss that is not finite, with the epoch, the step and the checkpoint that stands.
+        """
+        losses = self._finite_losses()
         seconds = time.perf_counter() - self._started
         images = self._images * self.world
         self._seconds, self._trained = self._seconds + seconds, self._trained + images
@@ -269,6 +279,7 @@ class Run:
         batch: int = 1024,
     ) -> Tensor:  # (m, k) float32 on the CPU, in the order of rows
         """Mean logits of the nets in evaluation mode, without augmentation; rows are shared among the processes."""
+        self._finite_losses()  # a net that broke is named as that, not as wrong probabilities
         nets = [nets] if isinstance(nets, nn.Module) and not isinstance(nets, nn.ModuleList) else list(nets)
         rows = torch.arange(len(inputs)) if rows is None else rows
         normaliser = normaliser or self.normaliser(inputs)

@@ -8,6 +8,7 @@ from curator.methods.ce import cosine
 from curator.methods.confident import Confident, read_probs, stratified_folds
 from tests.conftest import noisy
 
+pytestmark = pytest.mark.filterwarnings("ignore:May not flag all label issues")  # six rows are few
 PROBS = np.array([[0.9, 0.1, 0], [0.2, 0.7, 0.1], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7], [0.3, 0.3, 0.4], [0.8, 0.1, 0.1]])
 LABELS = np.array([0, 1, 1, 2, 2, 2])
 
@@ -74,7 +75,6 @@ def test_no_row_is_scored_by_a_net_that_saw_it(make_run, monkeypatch):
     assert set.union(*scored) == set(range(50))
 
 
-@pytest.mark.filterwarnings("ignore:May not flag all label issues")  # six rows are few
 def test_pred_probs(tmp_path, make_run):
     data = six()
     np.save(tmp_path / "p.npy", PROBS)

@@ -1,0 +1,55 @@
+"""What only a GPU can show. Needs torch, numpy and accelerate only: `python -m pytest tests/test_gpu.py`."""
+
+import numpy as np
+import pytest
+import torch
+
+from curator.engine.run import forward_flops, peak_flops
+from curator.methods.ce import CrossEntropy
+from curator.methods.mixup import Mixup
+from tests.conftest import noisy
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
+@pytest.mark.parametrize("compile", [False, True])
+@pytest.mark.parametrize("method", [CrossEntropy, Mixup])
+def test_finds_planted_errors_on_the_gpu(make_run, method, compile):
+    data, truth = noisy(600, 3)
+    run = make_run(mixed_precision=None, compile=compile)
+    assert run.device.type == "cuda" and run.precision == "bf16"
+    for found in method(epochs=4, batch_size=32, lr=0.05, flip=False)(data, run):  # noqa: B007 (the last is the result)
+        stats = run.close_epoch()
+    wrong = data.labels.numpy() != truth
+    flagged = ~found.selected.numpy()
+    assert 2 * (wrong & flagged).sum() / (wrong.sum() + flagged.sum()) > 0.85
+    assert run.memory() > 0 and stats["seconds"] > 0
+
+
+def test_stop_and_resume(make_run, tmp_path):
+    data, _ = noisy(200, 3)
+
+    def last(run, stop=None):
+        for i, found in enumerate(CrossEntropy(epochs=4, batch_size=32)(data, run), 1):  # noqa: B007
+            run.close_epoch()
+            run.checkpoint()
+            if i == stop:
+                break
+        return found
+
+    straight = last(make_run())
+    last(make_run(checkpoints=tmp_path), stop=2)
+    resumed = last(make_run(checkpoints=tmp_path))
+    torch.testing.assert_close(resumed.probs, straight.probs, atol=2e-2, rtol=0)
+
+
+def test_mfu(make_run):
+    data, _ = noisy(2048, 3)
+    run = make_run(net="resnet18", mixed_precision="bf16")
+    list(CrossEntropy(epochs=1, batch_size=256)(data, run))
+    run.close_epoch()
+    if peak_flops(run.device) is None:
+        pytest.skip(f"{run.device_name()} is not in the table of peaks")
+    assert 0 < run.mfu() < 1
+    assert forward_flops(run.registered["nets"][0], data.inputs.shape) > 0
+    assert np.isfinite(run.mfu())
