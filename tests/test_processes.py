@@ -16,11 +16,12 @@ from tests.conftest import ROOT, hf_dataset
 CLEAN = [sys.executable, "curator/clean.py"]
 
 
-def start(*argv, launcher=CLEAN, **env) -> subprocess.Popen:
-    words = [*launcher, *map(str, argv)]
-    return subprocess.Popen(
-        words, cwd=ROOT, env={**os.environ, **env}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+def start(*argv, launcher=CLEAN, core: int | None = None) -> subprocess.Popen:
+    """Start a command. Two at a time get a core each: threads of both on the same cores would wait for each other."""
+    cores = sorted(os.sched_getaffinity(0))
+    pin = [] if core is None else ["taskset", "-c", str(cores[core % len(cores)])]
+    words = [*pin, *launcher, *map(str, argv)]
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen) -> str:
@@ -61,13 +62,13 @@ def wait_for(condition, process=None, seconds=120):
 def test_killed_at_five_random_moments(source, tmp_path):
     """kill -9, then the same command: the parquet of an uninterrupted run, byte for byte."""
     argv = ["--dataset", source, "--method", "confident", "--epochs", "16", "--output"]
-    straight = start(*argv, tmp_path / "straight")
+    straight = start(*argv, tmp_path / "straight", core=0)
     rng = random.Random()
     seed = rng.randrange(10**6)
     rng.seed(seed)
     done = 0
     for kill in range(5):
-        process = start(*argv, tmp_path / "killed")
+        process = start(*argv, tmp_path / "killed", core=1)
         target = done + rng.randint(0, 14)
         if kill:
             wait_for(lambda: reached(tmp_path / "killed", target), process)  # noqa: B023
@@ -81,7 +82,7 @@ def test_killed_at_five_random_moments(source, tmp_path):
         pointer = tmp_path / "killed" / "checkpoints" / "latest"
         done = int(pointer.read_text()) if pointer.exists() else 0
     assert done > 0, f"seed {seed}"
-    assert "continuing from train epoch" in finish(start(*argv, tmp_path / "killed"))
+    assert "continuing from train epoch" in finish(start(*argv, tmp_path / "killed", core=1))
     finish(straight)
     assert parquet(tmp_path / "killed") == parquet(tmp_path / "straight"), f"seed {seed}"
     left = {p.name for p in (tmp_path / "killed").iterdir()}
@@ -92,11 +93,11 @@ def test_sigterm_and_ctrl_c_and_the_lock(source, tmp_path):
     """143 and 130, the checkpoint stands; meanwhile a second run on the folder is refused."""
     argv = ["--dataset", source, "--method", "ce", "--epochs", "2000", "--output", tmp_path / "out"]
     for sent, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-        process = start(*argv)
+        process = start(*argv, core=0)
         before = int((tmp_path / "out" / "checkpoints" / "latest").read_text()) if (tmp_path / "out").exists() else 0
         wait_for(lambda: reached(tmp_path / "out", before + 3), process)  # noqa: B023
         if sent == signal.SIGTERM:
-            second = start(*argv)
+            second = start(*argv, core=1)
             _, err = second.communicate(timeout=120)
             assert second.returncode == 2 and "another run is writing there" in err.splitlines()[-1]
         process.send_signal(sent)
