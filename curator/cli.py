@@ -49,7 +49,7 @@ def clean(argv: list[str]) -> int:
     from curator.settings import resolve
 
     done = execute(resolve(given), noise_given="label_noise" in given)
-    if done is not None:
+    if done is not None and int(os.environ.get("RANK", 0)) == 0:
         summary(done.output, done.facts)
     return 0
 
@@ -69,7 +69,10 @@ def review(argv: list[str]) -> int:
     flags = _tyro(Review, argv, "label-curator review")
     from curator.review.page import launch
 
-    launch(flags.run, flags.port)
+    try:
+        launch(flags.run, flags.port)
+    except OSError as e:
+        raise CuratorError(f"--port {flags.port}: the page cannot be served there ({e}); choose another port") from e
     return 0
 
 
@@ -152,14 +155,12 @@ def _value_of(words: list[str], flag: str) -> str | None:
 
 def _one_line(box: str) -> str:
     """Tyro's box of an error as one line: its words up to the rule, and the flag it thinks was meant."""
-    lines = [line.strip("│╭╮╰╯─ ") for line in box.splitlines()]
-    lines = [line for line in lines if line]
-    lines = lines[1:] if len(lines) > 1 else lines  # the first is the box's title
-    text = []
+    lines = [line.strip("│╭╮╰╯─|+- ") for line in box.splitlines()][1:]  # the first line is the box's title
+    text: list[str] = []
     for line in lines:
-        if line.startswith(("For full helptext", "Argument helptext")):
+        if not line and text or line.startswith(("For full helptext", "Argument helptext")):
             break
-        text.append(line)
+        text += [line] * bool(line)
     return " ".join([*text, "(--help lists the flags)"])
 
 

@@ -9,18 +9,23 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from curator.evidence import CuratorError, NoisyDataset
+from curator.system import free_memory, local_processes
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
     from curator.curation.write import Done
+    from curator.engine.checkpoint import Checkpoints
     from curator.methods import Method
     from curator.settings import Resolved
     from curator.sources.table import Table
@@ -71,8 +76,6 @@ def execute(
     Raises:
         CuratorError: nothing is left half-written; an interrupted run continues with the same settings.
     """
-    import torch
-
     from curator.curation.output import lock, no_space
     from curator.settings import output_folder
 
@@ -98,63 +101,83 @@ def _rank() -> int:
 def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: Path, say: Say) -> Done | None:
     from curator.curation.output import require_space
     from curator.curation.write import write_result
-    from curator.engine.run import Run, process_state
+    from curator.engine.checkpoint import FINISHED, SETTINGS, Checkpoints
+    from curator.engine.run import Run, best_precision, process_state
     from curator.engine.source import Resident
     from curator.sources.images import choose_size, decode_images
     from curator.train import describe, train
 
-    s, lead = resolved.settings, _rank() == 0
-    checkpoints = output / "checkpoints"
-    interrupted = (checkpoints / "latest").exists() and not (checkpoints / "finished").exists()
-    resumes = interrupted and s.resume
-    if not s.dry_run:
-        _refuse_finished(output, interrupted, s.overwrite)
+    s, lead, state = resolved.settings, _rank() == 0, process_state()
+    checkpoints = Checkpoints(output / "checkpoints")
+    resumes = checkpoints.interrupted() and s.resume
+    if lead and not s.dry_run:
+        _refuse_folder(output, checkpoints, s.overwrite)
         if resumes:
-            _same_settings(checkpoints, resolved.identity(), output)
-    budget = s.memory_budget * 2**30 if s.memory_budget is not None else _free_memory(process_state().device) / 2
+            _same_settings(checkpoints.folder / SETTINGS, resolved.identity(), output)
+    budget = s.memory_budget * 2**30 if s.memory_budget is not None else _free_memory(state.device) / 2
     table = _load(resolved, source, budget)
     size = choose_size(table.dataset, table.image_column, table.rows, s.image_size, str(s.net))
     decoded = decode_images(table.dataset, table.image_column, table.rows, size, budget)
     table.digest = _digest(table, decoded.digest)
-    require_space(table.dataset, output)
-    identity = {**resolved.identity(), "source": table.digest, "processes": process_state().num_processes}
+    others = _decode_others(table, resolved.method, tuple(decoded.images.shape[2:]), budget - decoded.images.numel())
+    require_space([table.dataset, *table.others.values()], output)
+    precision = s.mixed_precision or best_precision(state.device)
+    machine = {"mixed_precision": precision, "device": state.device.type, "processes": state.num_processes}
+    identity = {**resolved.identity(), **machine, "source": table.digest}
     if lead and resumes and not s.dry_run:
-        _same_settings(checkpoints, identity, output)
+        _same_settings(checkpoints.folder / SETTINGS, identity, output)
     elif lead and not s.dry_run:
-        remove_checkpoints(checkpoints)
-    process_state().wait_for_everyone()  # or another process would read the checkpoint that this one removes
+        checkpoints.remove()
+    state.wait_for_everyone()  # or another process would read the checkpoint that this one removes
     run = Run(
         seed=s.seed,
         net=str(s.net),
-        mixed_precision=s.mixed_precision,
+        mixed_precision=precision,
         compile=s.compile,
-        checkpoints=None if s.dry_run else checkpoints,
+        checkpoints=None if s.dry_run else checkpoints.folder,
         track=s.track,
         track_dir=output / "tracker" if s.track else None,
     )
     data = NoisyDataset(Resident(decoded.images, run.device), *_torch(table))
+    del decoded  # on a GPU the images are there now
     describe(table, resolved, run, data, output, say)
     if s.dry_run:
         return None
     if resumes and run.progress:
         say(f"continuing from {', '.join(f'{stage} epoch {epoch}' for stage, epoch in run.progress.items())}")
     elif lead:
-        checkpoints.mkdir(exist_ok=True)
-        (checkpoints / "settings.json").write_text(json.dumps(identity, indent=2))
+        checkpoints.folder.mkdir(exist_ok=True)
+        (checkpoints.folder / SETTINGS).write_text(json.dumps(identity, indent=2))
     try:
         found, history = train(resolved, table, data, run, say)
-        done = write_result(resolved, table, data, run, found, history, output, budget)
+        done = write_result(resolved, table, data, run, found, history, output, others)
     except CuratorError:
-        if lead and not (checkpoints / "latest").exists():
-            remove_checkpoints(checkpoints)  # nothing to continue from
+        if lead and checkpoints.latest() is None:
+            checkpoints.remove()  # nothing to continue from
         raise
     finally:
         run.close()
     if lead and s.keep_checkpoints:
-        (checkpoints / "finished").touch()
+        (checkpoints.folder / FINISHED).touch()
     elif lead:
-        remove_checkpoints(checkpoints)
+        checkpoints.remove()
     return done
+
+
+def _decode_others(table: Table, method: Method, size: tuple[int, ...], budget: float) -> dict[str, Tensor]:
+    """Images of the other splits that will be scored: what is wrong with them is said before the training."""
+    from curator.sources.images import decode_images
+    from curator.sources.load import other_labels
+
+    images: dict[str, Tensor] = {}
+    for name, other in table.others.items():
+        if getattr(method, "total_epochs", method.epochs) and (other_labels(table, name) >= 0).any():
+            try:
+                images[name] = decode_images(other, table.image_column, np.arange(len(other)), size, budget).images
+            except CuratorError as e:
+                raise CuratorError(f"split {name!r}: {e}") from e
+            budget -= images[name].numel()
+    return images
 
 
 def _load(resolved: Resolved, source: Dataset | DatasetDict | None, budget: float) -> Table:
@@ -176,57 +199,55 @@ def _load(resolved: Resolved, source: Dataset | DatasetDict | None, budget: floa
         seed=s.seed,
         overwrite_columns=s.overwrite_columns,
         column_prefix=s.column_prefix,
+        image_size=s.image_size,
+        net=str(s.net),
         budget=budget,
     )
 
 
-def remove_checkpoints(folder: Path) -> None:
-    """Remove the folder, its pointer first: should the process be killed now, what is left of it counts for nothing."""
-    (folder / "latest").unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def _torch(table: Table):
+def _torch(table: Table) -> tuple[Tensor, tuple[str, ...], Tensor, Tensor]:
     """labels, classes, trusted and rows of a NoisyDataset."""
-    import torch
-
     rows = torch.from_numpy(table.rows)
     return torch.from_numpy(table.labels), table.classes, torch.zeros(len(rows), dtype=torch.bool), rows
 
 
-def _refuse_finished(output: Path, interrupted: bool, overwrite: bool) -> None:
-    from curator.curation.output import FINISHED
+def _refuse_folder(output: Path, checkpoints: Checkpoints, overwrite: bool) -> None:
+    """Refuse a finished run without --overwrite, and a folder with files of somebody else."""
+    from curator.curation.output import FINISHED, STAGING
 
-    if (output / FINISHED).exists() and not interrupted and not overwrite:
+    finished, interrupted = (output / FINISHED).exists(), checkpoints.interrupted()
+    if finished and not interrupted and not overwrite:
         raise CuratorError(
             f"--output {output}: it holds a finished run; add --overwrite to replace its results, "
             "or name another folder"
         )
-    if not interrupted and not (output / FINISHED).exists():
-        foreign = [name for name in ("README.md", "data", "report", "issues.csv") if (output / name).exists()]
-        if foreign:
-            raise CuratorError(
-                f"--output {output}: it holds {', '.join(foreign)} that no run of Curator wrote; name another folder"
-            )
+    foreign = [f"checkpoints/{name}" for name in checkpoints.foreign()]
+    if not (finished or interrupted or (output / STAGING).exists()):
+        foreign += [name for name in ("README.md", "data", "report", "issues.csv") if (output / name).exists()]
+    if foreign:
+        raise CuratorError(
+            f"--output {output}: it holds {', '.join(foreign[:5])} that no run of Curator wrote; name another folder"
+        )
 
 
-def _same_settings(checkpoints: Path, identity: dict[str, Any], output: Path) -> None:
+def _same_settings(file: Path, identity: dict[str, Any], output: Path) -> None:
     """Refuse to continue a run under other settings, naming the first that differs."""
     try:
-        before = json.loads((checkpoints / "settings.json").read_text())
+        before = json.loads(file.read_text())
     except (OSError, ValueError) as e:
-        raise CuratorError(f"{checkpoints}/settings.json cannot be read ({e}); start anew with --no-resume") from e
+        raise CuratorError(f"{file} cannot be read ({e}); start anew with --no-resume") from e
     for name, value in json.loads(json.dumps(identity)).items():
-        if name in before and before[name] == value:
+        if before.get(name) == value or (name == "mixed_precision" and value is None):  # not resolved yet
             continue
         if name == "source":
-            raise CuratorError(
-                f"--output {output}: the dataset changed since this run was interrupted; start anew with --no-resume"
-            )
+            what = "the dataset changed since its run was interrupted"
+        elif name in ("device", "processes"):
+            what = f"it holds an interrupted run with {name} {before.get(name)!r}, here it is {value!r}"
+        else:
+            flag = name.replace("_", "-")
+            what = f"it holds an interrupted run with --{flag} {before.get(name)!r}, now it is {value!r}"
         raise CuratorError(
-            f"--output {output}: it holds an interrupted run with --{name.replace('_', '-')} {before.get(name)!r}, "
-            f"now it is {value!r}: give the same settings to continue it, --no-resume to start anew, "
-            "or another --output"
+            f"--output {output}: {what}: give the same to continue it, --no-resume to start anew, or another --output"
         )
 
 
@@ -239,13 +260,9 @@ def _digest(table: Table, images: str) -> str:
     return digest.hexdigest()
 
 
-def _free_memory(device) -> float:
-    """Free bytes of the device that holds the images."""
-    import torch
-
+def _free_memory(device: torch.device) -> float:
+    """Bytes that images may take: they are decoded on the host, then held by the device; processes share both."""
+    free = free_memory()
     if device.type == "cuda":
-        return float(torch.cuda.mem_get_info(device)[0])
-    try:
-        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError):
-        return 8.0 * 2**30
+        free = min(free, float(torch.cuda.mem_get_info(device)[0]) * local_processes())
+    return free / local_processes()

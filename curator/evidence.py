@@ -67,8 +67,8 @@ class NoisyDataset:
                     f"NoisyDataset.{name}: expected {dtype} of shape ({n},) on the CPU, "
                     f"found {value.dtype} of shape {tuple(value.shape)} on {value.device}"
                 )
-        if n == 0 or k < 2:
-            raise CuratorError(f"expected at least one row and two classes, found {n} rows and {k} classes")
+        if n < 2 or k < 2:
+            raise CuratorError(f"expected at least two rows and two classes, found {n} rows and {k} classes")
         if self.labels.min() < 0 or self.labels.max() >= k:
             raise CuratorError(
                 f"labels: expected 0 to {k - 1}, found {int(self.labels.min())} to {int(self.labels.max())}"

@@ -102,6 +102,10 @@ NOT_IDENTITY = {
 }  # fmt: skip
 
 
+# What a command does with its run, not what the run is.
+NOT_IN_RECIPES = {"recipe", "output", "overwrite", "resume", "dry_run"}
+
+
 @dataclass
 class Resolved:
     """Settings with nothing left to guess, the method with its hyperparameters, and where they come from."""
@@ -155,9 +159,11 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
         for part in ({k: v for k, v in recipe.items() if k != "variants"}, *(recipe["variants"][v] for v in chosen)):
             values |= part
         label = ":".join([str(label), "+".join(chosen)]) if chosen else label
-        if str(values.get("method", name)) != name or method is not None:  # another method inherits nothing
+        if values.get("method", DEFAULT_METHOD) != name or method is not None:  # another method inherits nothing
             values = {k: v for k, v in values.items() if not k.startswith(METHOD)}
     values |= {"dataset": dataset, "method": name}
+    if f"{METHOD}epochs" in given and "epochs" not in given:
+        values.pop("epochs", None)  # the recipe's scaling gives way
     return _build(values, given, name, method, label)
 
 
@@ -187,6 +193,7 @@ def _build(
         cls = METHODS[name]
         large = {} if settings.net in ("small", "mlp") else getattr(cls, "large_net", {})
         made = cls(**{**large, **hyper})
+    _check_ranges(settings, made)
     scaled = {}
     if settings.epochs is not None:
         if f"{METHOD}epochs" in given:
@@ -201,13 +208,13 @@ def _build(
                 before = getattr(made, field)
                 setattr(made, field, max(1, round(before * ratio)) if before else 0)
                 scaled[field] = (before, getattr(made, field))
-    _check_ranges(settings, made)
     return Resolved(settings, made, label, scaled)
 
 
 def _check_ranges(settings: Settings, method: Method) -> None:
     """One line for values that no run can use."""
     at_least = {
+        "seed": 0,
         "limit_rows": 1,
         "image_size": 4,
         "early_stop": 1,
@@ -349,6 +356,9 @@ def read_recipe(path: Path) -> dict[str, Any]:
         if not isinstance(part, dict):
             raise CuratorError(f"recipe {path}: variant {variant!r}: expected a mapping, found {part!r}")
         part = {str(k).replace("-", "_"): v for k, v in part.items()}
+        personal = sorted(NOT_IN_RECIPES & set(part))
+        if personal:
+            raise CuratorError(f"recipe {path}: {personal[0].replace('_', '-')!r} belongs on the command line")
         try:
             _typed(part, METHODS[name])
         except CuratorError as e:

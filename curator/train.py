@@ -37,6 +37,8 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
         + ", ".join(f"{table.classes[c][:30]!r} {counts[c]:,}" for c in shown)
         + (" (first and last)" if shown != order else "")
     )
+    for note in table.notes:
+        say(f"note      {note}")
     say(f"recipe    {resolved.recipe or 'none for this dataset and method: defaults'}")
     if resolved.scaled:
         say("epochs    " + ", ".join(f"method.{k} {a} -> {b}" for k, (a, b) in resolved.scaled.items()))
@@ -89,6 +91,7 @@ def train(
     run.start_tracking(resolved.describe())
     passes = float(getattr(method, "total_epochs", method.epochs))
     started, found = time.monotonic(), None
+    run.open_epoch()  # the plan's measurements are not training
     with _progress(int(passes * len(data)), history, run.main, say) as advance:
         for found in method(data, run):
             found.check(data)

@@ -43,7 +43,7 @@ def dataset_card(
         task_ids=["multi-class-image-classification"],
         size_categories=[next((name for size, name in SIZES if facts["n"] < size), "n>10M")],
         tags=["label-errors", "noisy-labels", "label-curator"],
-        pretty_name=f"{facts['dataset']}, curated",
+        pretty_name=f"{table.name}, curated",
         # The description is for load_dataset's cache, which is keyed by this entry and not by the files: without it a
         # run that replaced another would load as the old one.
         configs=[
@@ -58,7 +58,7 @@ def dataset_card(
     rows = [
         (
             "source",
-            f"{source or facts['dataset']}"
+            f"{source or table.name}"
             + (f", revision {table.source['revision']}" if table.source.get("revision") else ""),
         ),
         ("license", table.source.get("license") or "not known: see the source"),
@@ -86,7 +86,7 @@ def dataset_card(
 {data.to_yaml().strip()}
 ---
 
-# {md(facts["dataset"])}, curated
+# {md(table.name)}, curated
 
 `{table.label_column}` holds the labels as they were given; these columns say what became of them:
 
@@ -118,7 +118,7 @@ clean = data.filter(lambda selected: selected, input_columns="{prefix}selected")
 Made with label-curator {facts["versions"]["label-curator"]}; to make it again:
 
 ```
-label-curator clean {reproduce(settings)}
+label-curator clean {reproduce({**settings, "dataset": source or table.name})}
 ```
 
 `curation.json` holds every setting, `report/report.md` the findings with pictures, `issues.csv` the rows to look at.

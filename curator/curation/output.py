@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
@@ -18,10 +19,11 @@ from datasets import Dataset
 from datasets.table import embed_table_storage, table_cast
 
 from curator.curation.columns import Columns
-from curator.engine.checkpoint import sync_folder
 from curator.evidence import CuratorError
+from curator.system import sync_folder
 
 SHARD_BYTES = 500 * 2**20
+WRITE_BYTES = 100 * 2**20
 FINISHED = "curation.json"  # written last
 STAGING = ".staging"
 
@@ -38,26 +40,30 @@ def lock(folder: Path) -> Iterator[None]:
     except ImportError as e:
         raise CuratorError("Curator needs Linux or macOS (no file locks here); on Windows use WSL") from e
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
+    path = folder / ".lock"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "a")  # noqa: SIM115
+        file = open(path, "a")  # noqa: SIM115
     except OSError as e:
         raise CuratorError(f"--output {folder}: it cannot be written ({e.strerror}); choose another folder") from e
-    try:
+    with file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.stat(path), os.fstat(file.fileno())):
+                raise OSError("the run that held the file has just removed it")
         except OSError as e:
             raise CuratorError(
                 f"--output {folder}: another run is writing there; wait for it or choose another folder"
             ) from e
-        yield
-        missing = []
-    finally:
-        file.close()
-        if missing and [p.name for p in folder.iterdir()] == [".lock"]:
-            (folder / ".lock").unlink()
-            for path in missing:
-                path.rmdir()
+        try:
+            yield
+        except BaseException:
+            if missing and [p.name for p in folder.iterdir()] == [".lock"]:
+                path.unlink()  # while we hold it
+                with contextlib.suppress(OSError):  # somebody else may use a folder above by now
+                    for empty in missing:
+                        empty.rmdir()
+            raise
 
 
 def write_parquet(dataset: Dataset, folder: Path, split: str) -> None:
@@ -67,16 +73,14 @@ def write_parquet(dataset: Dataset, folder: Path, split: str) -> None:
     files = max(1, -(-len(dataset) // per_file))
     schema = dataset.features.arrow_schema
     arrow = dataset.with_format("arrow")
+    step = min(1000, max(1, WRITE_BYTES * len(dataset) // max(1, _bytes(dataset))))  # rows held at once
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for i in range(files):
-        path = folder / "data" / f"{split}-{i:05d}-of-{files:05d}.parquet"
-        with open(path, "wb") as file:
-            with pq.ParquetWriter(file, schema) as writer:
-                for start in range(i * per_file, min((i + 1) * per_file, len(dataset)), 1000):
-                    part = arrow[start : min(start + 1000, (i + 1) * per_file, len(dataset))]
-                    writer.write_table(embed_table_storage(table_cast(part, schema)))
-            file.flush()
-            os.fsync(file.fileno())
+        end = min((i + 1) * per_file, len(dataset))
+        with pq.ParquetWriter(folder / "data" / f"{split}-{i:05d}-of-{files:05d}.parquet", schema) as writer:
+            for start in range(i * per_file, end, step):
+                part = arrow[start : min(start + step, end)]
+                writer.write_table(embed_table_storage(table_cast(part, schema)))
 
 
 def content_hash(folder: Path) -> str:
@@ -100,10 +104,10 @@ def _bytes(dataset: Dataset) -> int:
     return size
 
 
-def require_space(dataset: Dataset, folder: Path) -> None:
+def require_space(splits: list[Dataset], folder: Path) -> None:
     """Refuse to start a run whose result cannot fit the disk."""
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    need, free = _bytes(dataset), shutil.disk_usage(there).free
+    need, free = sum(map(_bytes, splits)), shutil.disk_usage(there).free
     if need > free:
         raise no_space(folder, f"the result needs about {need / 2**20:,.0f} MiB, {free / 2**20:,.0f} MiB are free")
 
@@ -148,16 +152,19 @@ def _cell(text: str) -> str:
 def staged(folder: Path) -> Iterator[Path]:
     """A folder to write results to; on leaving the block they replace the old ones, the FINISHED file last.
 
-    A run killed in between still has its checkpoint, from which the same command writes them again.
+    A run killed in between leaves STAGING, which tells that what lies beside it is ours, and its checkpoint, from which
+    the same command writes the results again.
     """
     staging = folder / STAGING
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir()
     try:
         yield staging
-        for path in staging.rglob("*"):
-            with open(path, "rb") if path.is_file() else _nothing() as file:
-                if file:
+        for path in (staging, *staging.rglob("*")):
+            if path.is_dir():
+                sync_folder(path)
+            else:
+                with open(path, "rb") as file:
                     os.fsync(file.fileno())
         (folder / FINISHED).unlink(missing_ok=True)
         for path in sorted(staging.iterdir(), key=lambda p: p.name == FINISHED):
@@ -168,11 +175,6 @@ def staged(folder: Path) -> Iterator[Path]:
         sync_folder(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield None
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
+from datasets import Dataset, Image
 
 from curator.curation.columns import Columns
 
 CONTACT = 64  # images on the contact sheet
+MATRIX = 1000  # classes; above, no matrix
 MANY_CLASSES = 30  # above, matrices and bars go without class names
 
 
 def write_report(
     folder: Path,
+    name: str,  # of the dataset
     facts: dict[str, Any],  # what curation.json holds
     columns: Columns,
     given: np.ndarray,
@@ -52,7 +54,9 @@ def write_report(
             )
         if history:
             plots.append(("training.png", "Training", _training(out, history)))
-    (out / "report.md").write_text(_text(facts, columns, given, classes, [p for p in plots if p[2]]), encoding="utf-8")
+    (out / "report.md").write_text(
+        _text(name, facts, columns, given, classes, [p for p in plots if p[2]]), encoding="utf-8"
+    )
 
 
 def md(text: str, length: int = 60) -> str:
@@ -75,9 +79,11 @@ def pairs(columns: Columns, given: np.ndarray, k: int, most: int = 10) -> list[t
     return [(int(codes[i] // k), int(codes[i] % k), int(counts[i])) for i in order]
 
 
-def _text(facts: dict[str, Any], columns: Columns, given: np.ndarray, classes: tuple[str, ...], plots: list) -> str:
+def _text(
+    name: str, facts: dict[str, Any], columns: Columns, given: np.ndarray, classes: tuple[str, ...], plots: list
+) -> str:
     lines = [
-        f"# {md(facts['dataset'])}, cleaned by {md(facts['method'])}",
+        f"# {md(name)}, cleaned by {md(facts['method'])}",
         "",
         f"{facts['n']:,} rows of {facts['classes']} classes; {facts['n'] - facts['selected']:,} labels "
         f"({percent(facts['estimated_noise_rate'])}) are held to be wrong, {facts['changed']:,} get another one.",
@@ -85,13 +91,13 @@ def _text(facts: dict[str, Any], columns: Columns, given: np.ndarray, classes: t
     ]
     if facts.get("metrics"):
         lines += ["## Against the truth", "", "| figure | value |", "|---|---|"]
-        lines += [f"| {name} | {value:.4f} |" for name, value in facts["metrics"].items() if value is not None]
+        lines += [f"| {figure} | {value:.4f} |" for figure, value in facts["metrics"].items() if value is not None]
         lines.append("")
     lines += ["## Most frequent changes", "", "| given | suggested | rows |", "|---|---|---|"]
     lines += [f"| {md(classes[a])} | {md(classes[b])} | {n} |" for a, b, n in pairs(columns, given, len(classes))]
     lines.append("")
-    for name, title, _ in plots:
-        lines += [f"## {title}", "", f"![{title}]({name})", ""]
+    for file, title, _ in plots:
+        lines += [f"## {title}", "", f"![{title}]({file})", ""]
     lines += ["## How it was made", "", "| setting | value |", "|---|---|"]
     lines += [f"| {md(k)} | {md(str(v), 200)} |" for k, v in facts["settings"].items() if v is not None]
     lines += [
@@ -152,6 +158,8 @@ def _reliability(out: Path, columns: Columns, given: np.ndarray, truth: np.ndarr
 
 def _matrix(out: Path, columns: Columns, given: np.ndarray, classes: tuple[str, ...]) -> bool:
     k = len(classes)
+    if k > MATRIX:
+        return False
     counts = np.bincount(given * k + columns.corrected, minlength=k * k).reshape(k, k)
     side = min(9, 3.5 + 0.35 * k)
     figure, axes = _figure(side + 1, side)
@@ -225,7 +233,8 @@ def _contact(
     grid = figure.subplots(height, 8, squeeze=False).reshape(-1)
     for axes in grid:
         axes.axis("off")
-    for axes, i, image in zip(grid, worst, dataset.select(worst)[image_column], strict=False):
+    images = dataset.select(worst).cast_column(image_column, Image())[image_column]
+    for axes, i, image in zip(grid, worst, images, strict=False):
         axes.imshow(np.asarray(image.convert("RGB")), interpolation="nearest")
         names = f"{_label(classes[given[i]])} → {_label(classes[columns.corrected[i]])}"
         title = f"{names}\nrow {columns.rows[i]}, {columns.clean_score[i]:.3f}"

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from datasets import Dataset
+from torch import Tensor
 
 from curator.curation import output as out
 from curator.curation.card import dataset_card
@@ -18,7 +18,6 @@ from curator.curation.metrics import metrics
 from curator.curation.report import write_report
 from curator.engine.source import Resident
 from curator.evidence import Evidence, NoisyDataset
-from curator.sources.images import decode_images
 from curator.sources.load import other_labels
 from curator.sources.table import Table
 
@@ -44,47 +43,47 @@ def write_result(
     found: Evidence,
     history: list[dict[str, float]],
     output: Path,
-    budget: float,
-) -> Done | None:
-    """Columns, dataset, report and card; None in the processes that do not write."""
+    images: dict[str, Tensor],  # of the other splits: uint8 (n, c, h, w)
+) -> Done:
+    """Make the columns and, in the main process, write dataset, report and card."""
     s = resolved.settings
     trusted = data.trusted.numpy()
-    others, test_accuracy = _other_splits(table, data, run, budget)
-    if not run.main:
-        return None
+    others, test_accuracy = _other_splits(table, data, run, images)
     columns = columns_of(found, table.labels, trusted, table.rows)
     if s.flag_worst is not None:
         columns = flag_worst(columns, table.labels, trusted, s.flag_worst)
     facts = _facts(resolved, table, data, run, columns, history, test_accuracy)
     curated = {table.split: (table.dataset, columns), **others}
     splits = {name: add_columns(part, cols, table.classes, s.column_prefix) for name, (part, cols) in curated.items()}
-    with out.staged(output) as folder:
-        for name, split in splits.items():
-            out.write_parquet(split, folder, name)
-        out.write_issues(folder / "issues.csv", table.dataset, table.image_column, columns, table.labels, table.classes)
-        write_report(
-            folder, facts, columns, table.labels, table.truth, table.classes, history, table.dataset, table.image_column
-        )
-        card = dataset_card(
-            table, facts, resolved.identity(), columns, list(splits), s.column_prefix, out.content_hash(folder)
-        )
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        out.write_json(folder / out.FINISHED, facts)
+    if run.main:
+        with out.staged(output) as folder:
+            for name, split in splits.items():
+                out.write_parquet(split, folder, name)
+            given, classes, image_column = table.labels, table.classes, table.image_column
+            out.write_issues(folder / "issues.csv", table.dataset, image_column, columns, given, classes)
+            write_report(
+                folder, table.name, facts, columns, given, table.truth, classes, history, table.dataset, image_column
+            )
+            content = out.content_hash(folder)
+            card = dataset_card(table, facts, resolved.identity(), columns, list(splits), s.column_prefix, content)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+            out.write_json(folder / out.FINISHED, facts)
+    run.accelerator.wait_for_everyone()
     return Done(output, splits[table.split], facts)
 
 
 def _other_splits(
-    table: Table, data: NoisyDataset, run: Run, budget: float
+    table: Table, data: NoisyDataset, run: Run, images: dict[str, Tensor]
 ) -> tuple[dict[str, tuple[Dataset, Columns]], float | None]:
     """The other splits with their columns, by the run's nets if there are any, and the accuracy on the test split."""
     nets, accuracy, out = run.registered.get("nets"), None, {}
     for name, other in table.others.items():
         labels = other_labels(table, name)
-        if nets is None or not (labels >= 0).any():
+        if nets is None or name not in images:
             out[name] = other, no_columns(len(other), len(table.classes))
             continue
-        decoded = decode_images(other, table.image_column, np.arange(len(other)), data.inputs.shape[1:], budget)
-        logits = run.predict(nets, Resident(decoded.images, run.device), normaliser=run.normaliser(data.inputs))
+        inputs = Resident(images[name], run.device)
+        logits = run.predict(nets, inputs, normaliser=run.normaliser(data.inputs))
         columns = columns_of_other(logits.softmax(1).numpy(), labels)
         out[name] = other, columns
         if name == "test":

@@ -1,44 +1,16 @@
-"""Checkpoints and files that are whole or not there: written beside, flushed to the disk, renamed."""
+"""Checkpoints: numbered folders, of which a pointer names the one that counts."""
 
 from __future__ import annotations
 
-import os
+import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from curator.evidence import RunFailed
+from curator.system import atomic, sync_folder, write_text
 
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries to the disk."""
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; on leaving the block it is flushed and takes the path's place, or is removed."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+SETTINGS, FINISHED = "settings.json", "finished"  # written by the caller
 
 
 class Checkpoints:
@@ -70,6 +42,21 @@ class Checkpoints:
         for old in self.folder.iterdir():
             if old.is_dir() and old != folder:
                 shutil.rmtree(old)
+
+    def interrupted(self) -> bool:
+        """Whether there is a checkpoint of a run that did not finish."""
+        return (self.folder / "latest").exists() and not (self.folder / FINISHED).exists()
+
+    def foreign(self) -> list[str]:
+        """Names in the folder that no run of Curator wrote."""
+        ours = re.compile(rf"\d{{6}}|latest|\.latest\.\d+\.tmp|{SETTINGS}|{FINISHED}")
+        names = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []
+        return [name for name in names if not ours.fullmatch(name)]
+
+    def remove(self) -> None:
+        """Remove all, the pointer first: should the process be killed now, what is left counts for nothing."""
+        (self.folder / "latest").unlink(missing_ok=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def load(self) -> dict[str, Any] | None:
         """The state of the checkpoint that counts, or None.

@@ -162,6 +162,8 @@ def build_net(
         raise CuratorError(
             f"--net {name} does not read {kind}: use {'mlp' if kind == 'features' else 'small or resnet18'}"
         )
+    if name == "vgg19_bn" and min(shape[1:]) < 32:
+        raise CuratorError(f"--net vgg19_bn: expected images of at least 32 px, found {shape[2]} x {shape[1]}")
     if name == "mlp":
         body: nn.Module = nn.Sequential(_mlp(shape[0], (512, 512)), nn.BatchNorm1d(512), nn.ReLU(inplace=True))
         width = 512

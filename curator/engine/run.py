@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import platform
+import re
 import sys
 import time
 import warnings
@@ -21,6 +21,7 @@ from curator.engine.checkpoint import Checkpoints
 from curator.engine.nets import Net, build_net
 from curator.engine.views import normalise
 from curator.evidence import CuratorError, NoisyDataset, RunFailed, Source
+from curator.system import cores, local_processes
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -77,13 +78,14 @@ class Run:
         restored = self._checkpoints.load() if self._checkpoints else None
         if restored:
             self.progress, self._saved, threads = restored["progress"], restored["registered"], restored["threads"]
+            self.stopping = restored["stopping"]
         # accelerate launch sets OMP_NUM_THREADS=1 on a CPU. One and two threads add in another order and give other
         # weights, so a resumed run takes the threads of its checkpoint.
-        self.threads = threads or max(1, cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+        self.threads = threads or max(1, cores() // local_processes())
         torch.set_num_threads(self.threads)
         self._seconds, self._trained = 0.0, 0
         self._row: tuple[int, ...] = ()
-        self._open_epoch()
+        self.open_epoch()
 
     @property
     def main(self) -> bool:
@@ -164,7 +166,8 @@ class Run:
         """Write everything registered, atomically; the previous checkpoint stays until the new one is on disk."""
         if self._checkpoints and self.main:
             state = {k: v if isinstance(v, Tensor) else v.state_dict() for k, v in self.registered.items()}
-            self._checkpoints.save({"progress": self.progress, "registered": state, "threads": self.threads})
+            position = {"progress": self.progress, "stopping": self.stopping, "threads": self.threads}
+            self._checkpoints.save({**position, "registered": state})
         self.accelerator.wait_for_everyone()
 
     # Training
@@ -194,13 +197,13 @@ class Run:
     ) -> list[Tensor]:
         """This process's part of an epoch's shuffled batches: lists of rows, every row exactly once over all processes.
 
-        All batches of an epoch are of nearly equal size (at most `size`), so that none is too small for BatchNorm;
+        All batches of an epoch are of nearly equal size (at most `size`, at least two), for BatchNorm's sake;
         drop_last: all are of exactly `size`, and the rest is left out, as published loops do.
         """
         order = rows[torch.randperm(len(rows), generator=self.generator(purpose, epoch, shared=True))]
         if drop_last and len(order) >= size:
             order = order[: len(order) // size * size]
-        parts = order.tensor_split(-(-len(order) // size))
+        parts = order.tensor_split(max(1, min(-(-len(order) // size), len(order) // 2)))
         return [part[self.rank :: self.world].to(self.device) for part in parts]
 
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer, rows: int) -> None:
@@ -211,7 +214,8 @@ class Run:
         self._losses.append(loss.detach())
         self._images += rows
 
-    def _open_epoch(self) -> None:
+    def open_epoch(self) -> None:
+        """Count losses, images and seconds from now on."""
         self._losses: list[Tensor] = []
         self._images = 0
         self._started = time.perf_counter()
@@ -221,13 +225,16 @@ class Run:
         losses = torch.stack(self._losses).float().cpu() if self._losses else torch.zeros(0)
         bad = (~torch.isfinite(losses)).nonzero()
         if len(bad):
-            stage, epoch = list(self.progress.items())[-1]
-            last = self._checkpoints.latest() if self._checkpoints else None
-            raise RunFailed(
-                f"the loss became {losses[bad[0]].item()} in epoch {epoch - 1} of stage {stage}, step {int(bad[0])}; "
-                f"last good checkpoint: {last or 'none'}. Lower --method.lr, or try --mixed-precision no"
-            )
+            raise self._broke(f"the loss became {losses[bad[0]].item()}", int(bad[0]))
         return losses
+
+    def _broke(self, what: str, step: int) -> RunFailed:
+        stage, epochs = list(self.progress.items())[-1] if self.progress else ("none", 1)
+        last = self._checkpoints.latest() if self._checkpoints else None
+        return RunFailed(
+            f"{what} in epoch {epochs - 1} of stage {stage}, step {step}; last good checkpoint: {last or 'none'}. "
+            "Lower --method.lr, or try --mixed-precision no"
+        )
 
     def close_epoch(self) -> dict[str, float]:
         """Mean loss, images and seconds since the last call; the caller calls it at every yield.
@@ -242,7 +249,7 @@ class Run:
         stats = {"images": images, "seconds": seconds, "images_per_second": images / seconds}
         if len(losses):
             stats["loss"] = losses.mean().item()
-        self._open_epoch()
+        self.open_epoch()
         return stats
 
     def measure_speed(self, data: NoisyDataset, batch: int, seconds: float = 1.0) -> float:
@@ -295,6 +302,8 @@ class Run:
                 logits = torch.stack([net(x).logits for net in nets]).mean(0)
             out = torch.zeros(len(rows), logits.shape[1], device=self.device) if out is None else out
             out[part.to(self.device)] = logits.float()
+        if out is not None and not torch.isfinite(out).all():
+            raise self._broke("the net's predictions stopped being numbers", len(self._losses) - 1)
         for net, mode in zip(nets, modes, strict=True):
             net.train(mode)
         if out is None:
@@ -359,11 +368,6 @@ class Run:
                 buffer.copy_(broadcast(buffer))
 
 
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def no_accelerator() -> bool:
     """Whether to train on the CPU.
 
@@ -405,4 +409,4 @@ def forward_flops(net: nn.Module, shape: tuple[int, ...]) -> float:
 def peak_flops(device: torch.device) -> float | None:
     """The card's dense bf16 peak in FLOP/s; None for a CPU or a card that is not in the table."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    return next((peak for card, peak in PEAKS.items() if card in name), None)
+    return next((peak for card, peak in PEAKS.items() if re.search(rf"\b{card}\b", name)), None)

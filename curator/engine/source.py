@@ -18,6 +18,7 @@ class Resident:
             raise CuratorError(f"images: expected uint8 (n, c, h, w), found {images.dtype} {tuple(images.shape)}")
         self.images = images.to(device)
         self.shape = tuple(images.shape[1:])
+        self._moments: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
@@ -31,14 +32,15 @@ class Resident:
 
         They are exact (integer sums), so equal on every device.
         """
-        total = torch.zeros(2, self.shape[0], dtype=torch.int64)
-        for part in self.images.split(4096):
-            x = part.long()
-            total += torch.stack([x.sum((0, 2, 3)), (x * x).sum((0, 2, 3))]).cpu()
-        count = self.images[:, 0].numel()
-        mean, square = total.double() / count / torch.tensor([[255.0], [255.0**2]], dtype=torch.float64)
-        std = (square - mean**2).clamp_min(0).sqrt()
-        return mean.float(), torch.where(std > 1e-6, std, 1.0).float()
+        if self._moments is None:
+            counts = torch.zeros(self.shape[0], 256, dtype=torch.int64)
+            for part in self.images.split(max(1, 2**26 // self.images[0].numel())):
+                counts += torch.stack([torch.bincount(c.reshape(-1), minlength=256) for c in part.unbind(1)]).cpu()
+            value = torch.arange(256, dtype=torch.float64) / 255
+            mean = (counts.double() @ value) / counts.sum(1)
+            std = ((counts.double() @ value**2) / counts.sum(1) - mean**2).clamp_min(0).sqrt()
+            self._moments = mean.float(), torch.where(std > 1e-6, std, 1.0).float()
+        return self._moments
 
 
 class Features:

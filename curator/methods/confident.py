@@ -43,21 +43,22 @@ class Confident(CrossEntropy):
         return 0 if self.pred_probs else self.epochs * (self.folds - 1)
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
-        """Train the folds' nets in turns, an epoch each, so that a run cut short has all of them equally trained."""
+        """Train the nets of all folds epoch by epoch, so that a run cut short has all of them equally trained."""
         if self.pred_probs:
             yield self.clean(read_probs(self.pred_probs, data), data)
             return
+        if len(data) < 2 * self.folds:
+            raise CuratorError(f"--method confident: expected at least {2 * self.folds} rows, found {len(data)}")
         fold = stratified_folds(data.labels, self.folds, run.generator("folds", shared=True))
         nets = run.register("nets", nn.ModuleList(run.build_net(f"net{f}", data) for f in range(self.folds)))
         fits = [self.trainer(nets[f], data, run, str(f)) for f in range(self.folds)]
-        # Until a fold was scored, its rows hold equal logits for all classes.
         logits = run.register("logits", torch.zeros(len(data), len(data.classes)))
         normaliser = run.normaliser(data.inputs)
-        for turn in run.epochs(self.epochs * self.folds):
-            epoch, f = divmod(turn, self.folds)
-            fits[f](epoch, ((fold != f) | data.trusted).nonzero().squeeze(1))
-            held_out = (fold == f).nonzero().squeeze(1)
-            logits[held_out] = run.predict(nets[f], data.inputs, held_out, normaliser=normaliser)
+        for epoch in run.epochs(self.epochs):
+            for f in range(self.folds):
+                fits[f](epoch, ((fold != f) | data.trusted).nonzero().squeeze(1))
+                held_out = (fold == f).nonzero().squeeze(1)
+                logits[held_out] = run.predict(nets[f], data.inputs, held_out, normaliser=normaliser)
             yield evidence(logits.softmax(1), data)
         yield self.clean(logits.softmax(1), data)
 

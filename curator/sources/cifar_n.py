@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from curator.engine.checkpoint import atomic
 from curator.evidence import CuratorError
+from curator.system import atomic
 
 # label-noise setting -> key in the file
 LABEL_SETS = {

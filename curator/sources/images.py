@@ -7,13 +7,14 @@ import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from datasets import Dataset, Image
 
-from curator.engine.run import cores
 from curator.evidence import CuratorError
+from curator.system import cores
 
 # Images of one common size up to this many pixels a side are taken as they are; others become squares of SIDE.
 OWN_SIZE = 64
@@ -28,11 +29,14 @@ class Decoded:
     digest: str
 
 
+CHUNK = 64 * 2**20  # bytes of encoded images held at once
+
+
 def encoded(dataset: Dataset, column: str) -> Iterator[tuple[int, dict]]:
     """Position and {bytes, path} of every image, undecoded."""
     raw = dataset.select_columns(column).cast_column(column, Image(decode=False)).with_format("arrow")
     position = 0
-    for batch in raw.iter(1000):
+    for batch in raw.iter(100):
         for item in batch[column].to_pylist():
             yield position, item
             position += 1
@@ -57,13 +61,20 @@ def decode_images(
     def decode(entry: tuple[int, dict]) -> tuple[int, np.ndarray]:
         return entry[0], _to_array(*entry, rows, column, size)
 
-    def hashed() -> Iterator[tuple[int, dict]]:
+    def chunks() -> Iterator[list[tuple[int, dict]]]:
+        chunk, held = [], 0
         for position, item in encoded(dataset, column):
-            digest.update((item or {}).get("bytes") or repr(item).encode())
-            yield position, item
+            item = _with_bytes(position, item, rows, column)
+            digest.update(item["bytes"])
+            chunk.append((position, item))
+            held += len(item["bytes"])
+            if held > CHUNK or len(chunk) == 4096:
+                yield chunk
+                chunk, held = [], 0
+        yield chunk
 
     with ThreadPoolExecutor(cores()) as pool:
-        for chunk in _chunks(hashed(), 2048):
+        for chunk in chunks():
             for position, image in pool.map(decode, chunk):
                 if out is None:
                     need = n * image.size
@@ -71,7 +82,7 @@ def decode_images(
                         raise CuratorError(
                             f"{n:,} images of {image.shape[1]} x {image.shape[0]} px need {need / 2**30:.2f} GiB, "
                             f"more than --memory-budget {budget / 2**30:.2f}; "
-                            "use --limit-rows or a smaller --image-size"
+                            "raise it, or use --limit-rows or a smaller --image-size"
                         )
                     out = np.empty((n, *image.shape), np.uint8)
                 if image.shape != out.shape[1:]:
@@ -84,24 +95,24 @@ def decode_images(
     return Decoded(torch.from_numpy(out).permute(0, 3, 1, 2), digest.hexdigest())
 
 
-def _chunks(items: Iterator, size: int) -> Iterator[list]:
-    chunk = []
-    for item in items:
-        chunk.append(item)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
+def _with_bytes(position: int, item: dict | None, rows: np.ndarray, column: str) -> dict:
+    """The item with its bytes, read from its file where it has none."""
+    if not item or (item.get("bytes") is None and not item.get("path")):
+        raise CuratorError(f"column {column!r}: expected an image in every row, found none in row {rows[position]}")
+    if item.get("bytes") is not None:
+        return item
+    try:
+        return {"bytes": Path(item["path"]).read_bytes(), "path": item["path"]}
+    except OSError as e:
+        raise _broken(position, rows, column, e) from e
 
 
 def _open(position: int, item: dict | None, rows: np.ndarray, column: str):
     from PIL import Image as Pil
 
-    if not item or (item.get("bytes") is None and not item.get("path")):
-        raise CuratorError(f"column {column!r}: expected an image in every row, found none in row {rows[position]}")
+    item = _with_bytes(position, item, rows, column)
     try:
-        return Pil.open(io.BytesIO(item["bytes"]) if item.get("bytes") is not None else item["path"])
+        return Pil.open(io.BytesIO(item["bytes"]))
     except Exception as e:
         raise _broken(position, rows, column, e) from e
 

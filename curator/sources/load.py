@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import io
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
@@ -15,7 +16,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 from curator.evidence import CuratorError
 from curator.sources import cifar_n, noise
 from curator.sources.defaults import DEFAULT_NOISE
-from curator.sources.images import decode_images
+from curator.sources.images import Decoded, choose_size, decode_images
 from curator.sources.table import (
     COLUMNS,
     TRUE_LABEL,
@@ -24,6 +25,7 @@ from curator.sources.table import (
     guess_image_column,
     guess_label_column,
     label_codes,
+    require_label_type,
     require_labels,
 )
 
@@ -53,6 +55,8 @@ def load_table(
     seed: int = 0,
     overwrite_columns: bool = False,
     column_prefix: str = "",
+    image_size: int | None = None,
+    net: str = "small",
     budget: float = float("inf"),
 ) -> Table:
     """Load a dataset, guess its columns, check its labels; then the long tail, the noise and the sample, if asked for.
@@ -64,6 +68,7 @@ def load_table(
     splits, source = _open(dataset, data_dir, config_name, revision)
     named = NAMED.get(name)
     chosen = _choose_split(splits, split)
+    splits = DatasetDict({k: v.with_format(None) for k, v in splits.items()})
     main = _free_columns(splits[chosen], overwrite_columns, column_prefix)
     features = main.features
     image_column = guess_image_column(features, image_column)
@@ -83,57 +88,58 @@ def load_table(
             raise CuratorError(
                 f"--reference-column: no column {reference_column!r}; the columns are {', '.join(features)}"
             )
+        require_label_type(main, reference_column, "--reference-column")
         truth = require_labels(main, reference_column, classes, rows)
-    others = {
-        k: _free_columns(v, overwrite_columns, "")
-        for k, v in splits.items()
-        if k != chosen and v.features == splits[chosen].features
-    }
+    alike = {k: v for k, v in splits.items() if k != chosen and v.features == splits[chosen].features}
+    others = {k: _free_columns(v, overwrite_columns, column_prefix) for k, v in alike.items()}
     table = Table(
         name if isinstance(dataset, str) and not _is_path(name) else Path(name).name or "dataset",
         chosen, main, others, image_column, label_column, classes, labels, rows, reference_column, truth, source,
     )  # fmt: skip
-    _make_noisy(table, name, data_dir, label_noise or DEFAULT_NOISE.get(name), imbalance, seed, budget)
-    if limit_rows is not None:
-        if not limit_rows >= 1:
-            raise CuratorError(f"--limit-rows: expected at least 1, found {limit_rows}")
-        if limit_rows < len(table.labels):
-            table.take(noise.stratified_sample(table.labels, limit_rows, seed))
+    table.notes += [f"split {k!r} has other columns and stays out" for k in splits if k not in (chosen, *alike)]
+    _make_noisy(
+        table,
+        label_noise or DEFAULT_NOISE.get(name),
+        cifar_n.LABEL_SETS.get(name, {}),
+        lambda: cifar_n.find_file(name, data_dir),
+        imbalance,
+        seed,
+        lambda: decode_images(
+            table.dataset,
+            table.image_column,
+            table.rows,
+            choose_size(table.dataset, table.image_column, table.rows, image_size, net),
+            budget,
+        ),
+    )
+    if limit_rows is not None and limit_rows < len(table.labels):
+        table.take(noise.stratified_sample(table.labels, limit_rows, seed))
     return table
 
 
 def _make_noisy(
     table: Table,
-    name: str,
-    data_dir: Path | None,
     label_noise: str | None,
+    human: dict[str, str],  # label sets of a CIFAR-N file: name -> key in the file
+    file: Callable[[], Path],
     imbalance: float | None,
     seed: int,
-    budget: float,
+    decode: Callable[[], Decoded],
 ) -> None:
     injected = noise.parse_noise(label_noise) if label_noise else None
-    human = cifar_n.LABEL_SETS.get(name, {})
     if label_noise and not injected and label_noise not in human:
         known = [*human, *(f"{kind}:RATE" for kind in noise.KINDS)]
-        raise CuratorError(f"--label-noise: expected one of {', '.join(known)} for {name}; found {label_noise!r}")
-    given: np.ndarray | None = None
+        raise CuratorError(f"--label-noise: expected one of {', '.join(known)} for {table.name}; found {label_noise!r}")
+    k = len(table.classes)
     if label_noise in human:
-        file = cifar_n.find_file(name, data_dir)
-        given = cifar_n.align(cifar_n.read_labels(file), human[label_noise], table.labels, len(table.classes), file)
-        table.relabel(given)
+        path = file()
+        table.relabel(cifar_n.align(cifar_n.read_labels(path), human[label_noise], table.labels, k, path))
     if imbalance is not None:
-        if imbalance < 1:
-            raise CuratorError(
-                "--imbalance: expected a factor of at least 1 between the largest and smallest class; "
-                f"found {imbalance}"
-            )
         by = table.labels if table.truth is None else table.truth
-        table.take(noise.long_tail(by, len(table.classes), imbalance, seed))
+        table.take(noise.long_tail(by, k, imbalance, seed))
     if injected:
         kind, rate = injected
-        images = None
-        if kind == "idn":
-            images = decode_images(table.dataset, table.image_column, table.rows, None, budget).images.numpy()
+        images = decode().images.numpy() if kind == "idn" else None
         table.relabel(noise.inject(table.labels, table.classes, kind, rate, seed, images))
 
 

@@ -82,8 +82,10 @@ def _instance_dependent(labels: np.ndarray, k: int, rate: float, seed: int, imag
     rng = np.random.default_rng(seed)
     n = len(labels)
     q = truncnorm.rvs(-rate / 0.1, (1 - rate) / 0.1, loc=rate, scale=0.1, size=n, random_state=rng)
-    mean = images.mean((0, 2, 3), dtype=np.float64)[:, None, None].astype(np.float32)
-    std = np.maximum(images.std((0, 2, 3), dtype=np.float64), 1e-6)[:, None, None].astype(np.float32)
+    counts = np.stack([np.bincount(images[:, c].reshape(-1), minlength=256) for c in range(images.shape[1])])
+    share, value = counts / counts.sum(1, keepdims=True), np.arange(256)
+    mean = (share @ value).astype(np.float32)[:, None, None]
+    std = np.sqrt(np.maximum(share @ value**2 - (share @ value) ** 2, 1e-6)).astype(np.float32)[:, None, None]
     uniform = rng.random(n)
     given = labels.copy()
     for y in range(k):

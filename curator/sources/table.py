@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 from datasets import ClassLabel, Dataset, Features, Image, Value, concatenate_datasets
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
@@ -45,6 +46,7 @@ class Table:
     truth: np.ndarray | None = None
     source: dict[str, str | None] = field(default_factory=dict)  # id, revision, config, license: for the card
     digest: str = ""
+    notes: list[str] = field(default_factory=list)  # what the user should know of the loading
 
     def take(self, index: np.ndarray) -> None:
         """Keep the rows at the positions (sorted), in source order."""
@@ -54,10 +56,10 @@ class Table:
 
     def relabel(self, labels: np.ndarray) -> None:
         """Give the rows other labels (class numbers); what they were becomes the truth and the column `true_label`."""
-        if TRUE_LABEL in self.dataset.column_names:
+        if TRUE_LABEL in self.dataset.column_names or self.truth is not None:
             raise CuratorError(
-                f"--label-noise: the dataset has a column {TRUE_LABEL!r} already, so its labels are noisy as they are; "
-                "leave the flag out"
+                f"--label-noise: the truth is known already (column {self.reference_column or TRUE_LABEL!r}), "
+                "so the labels are noisy as they are; leave the flag out"
             )
         self.truth, self.labels = self.labels, labels
         self.reference_column = TRUE_LABEL
@@ -127,7 +129,10 @@ def guess_image_column(features: Features, wanted: str | None) -> str:
         CuratorError: when it is not there, or none or several could be meant.
     """
     candidates = [name for name, feature in features.items() if isinstance(feature, Image)]
-    return _pick("--image-column", wanted, candidates, list(features), "an image column (type Image)")
+    column = _pick("--image-column", wanted, candidates, list(features), "an image column (type Image)")
+    if column not in candidates:
+        raise CuratorError(f"--image-column {column}: expected a column of type Image, found {features[column]}")
+    return column
 
 
 def guess_label_column(features: Features, wanted: str | None, reference: str | None) -> str:
@@ -154,16 +159,30 @@ def _pick(flag: str, wanted: str | None, candidates: list[str], columns: list[st
 
 
 def class_names(dataset: Dataset, column: str) -> tuple[str, ...]:
-    """Names of the classes: those of the label column; of strings, the sorted values; of integers, "0" to "max"."""
+    """Names of the classes: those of the label column; of strings, the sorted values; of integers, "0" to "max".
+
+    Raises:
+        CuratorError: when the column holds something else, or so many values that they are ids and not labels.
+    """
     feature = dataset.features[column]
+    require_label_type(dataset, column, "--label-column")
     if isinstance(feature, ClassLabel):
         return tuple(feature.names)
-    if is_string(feature):
-        return tuple(sorted(v for v in column_array(dataset, column).unique().to_pylist() if v is not None))
-    if is_integer(feature):
-        values = column_array(dataset, column).drop_null().to_numpy()
-        return tuple(str(i) for i in range(int(values.max(initial=-1)) + 1))
-    raise CuratorError(f"--label-column {column}: expected class labels, integers or strings, found {feature}")
+    values = column_array(dataset, column).drop_null().unique()
+    count = len(values) if is_string(feature) else max(0, pa.compute.max(values).as_py() or 0) + 1
+    if count > max(10, len(dataset) / 2):
+        raise CuratorError(
+            f"--label-column {column}: {count:,} classes for {len(dataset):,} rows look like ids, not labels; "
+            "choose another column, or make it a ClassLabel"
+        )
+    return tuple(sorted(values.to_pylist())) if is_string(feature) else tuple(str(i) for i in range(count))
+
+
+def require_label_type(dataset: Dataset, column: str, flag: str) -> None:
+    """Refuse a column that cannot hold labels."""
+    feature = dataset.features[column]
+    if not (isinstance(feature, ClassLabel) or is_string(feature) or is_integer(feature)):
+        raise CuratorError(f"{flag} {column}: expected class labels, integers or strings, found {feature}")
 
 
 def label_codes(dataset: Dataset, column: str, classes: tuple[str, ...]) -> np.ndarray:
@@ -173,6 +192,11 @@ def label_codes(dataset: Dataset, column: str, classes: tuple[str, ...]) -> np.n
         codes = pa.compute.index_in(values, value_set=pa.array(classes))
         return codes.fill_null(-1).to_numpy().astype(np.int64)
     codes = values.cast(pa.int64()).fill_null(-1).to_numpy()
+    feature = dataset.features[column]
+    if isinstance(feature, ClassLabel) and set(feature.names) & set(classes):  # by name: the order may differ
+        number = {name: i for i, name in enumerate(classes)}
+        by_code = np.array([*(number.get(name, -1) for name in feature.names), -1])
+        return by_code[np.where((codes >= 0) & (codes < len(feature.names)), codes, -1)]
     return np.where((codes >= 0) & (codes < len(classes)), codes, -1)
 
 

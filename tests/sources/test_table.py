@@ -94,7 +94,7 @@ def test_injected_noise_keeps_types_and_order():
 
 
 def test_noise_over_a_known_truth_is_refused():
-    with pytest.raises(CuratorError, match="has a column 'true_label' already"):
+    with pytest.raises(CuratorError, match="the truth is known already \(column 'true_label'\)"):
         load_table(hf_dataset(), label_noise="sym:0.5")
 
 
