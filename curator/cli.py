@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import io
 import itertools
 import os
@@ -117,7 +118,19 @@ def parse(argv: list[str]) -> dict[str, Any]:
     hyper = Annotated[type(shown.method), tyro.conf.arg(name="method")]  # type: ignore[valid-type]
     defaults = {"flags": shown.settings, "hyper": shown.method}
     both = dataclasses.make_dataclass("clean", [("flags", flags), ("hyper", hyper)])
-    parsed = _tyro(both, [*words, *(["--help"] if wants_help else [])], "label-curator clean", default=both(**defaults))
+    try:
+        parsed = _tyro(
+            both, [*words, *(["--help"] if wants_help else [])], "label-curator clean", default=both(**defaults)
+        )
+    except CuratorError as e:
+        known = [
+            "--" + n.replace("_", "-") for n in (*vars(shown.settings), *(f"method.{n}" for n in vars(shown.method)))
+        ]
+        unknown = next((w for w in words if w.startswith("--") and w.split("=")[0] not in known), "")
+        near = difflib.get_close_matches(unknown, known, 1)
+        if not near or "Unrecognized" not in str(e):
+            raise
+        raise CuratorError(str(e).replace(" (--help", f"; did you mean {near[0]!r}? (--help")) from e
     given = {}
     for word in words:
         name = word[2:].split("=")[0].replace("-", "_") if word.startswith("--") else ""

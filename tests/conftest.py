@@ -1,5 +1,18 @@
+import atexit
 import os
+import shutil
+import tempfile
 from pathlib import Path
+
+# Before any import of these libraries: no network, and nothing in the user's own caches.
+CACHES = tempfile.mkdtemp(prefix="curator-tests-")
+atexit.register(shutil.rmtree, CACHES, ignore_errors=True)
+os.environ |= {
+    "HF_HUB_OFFLINE": "1",
+    "HF_HOME": f"{CACHES}/hf",
+    "XDG_CACHE_HOME": CACHES,
+    "GRADIO_ANALYTICS_ENABLED": "False",
+}
 
 import numpy as np
 import pytest
@@ -20,13 +33,6 @@ def data_dir() -> Path:
     if not folder or not (Path(folder) / "cifar10").is_dir():
         pytest.skip("CURATOR_DATA does not name the measuring data")
     return Path(folder).resolve()
-
-
-@pytest.fixture(autouse=True)
-def _private_caches(tmp_path_factory, monkeypatch):
-    """No network and nothing written outside the test's folders."""
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setenv("GRADIO_ANALYTICS_ENABLED", "False")
 
 
 def planted_images(n: int, k: int, seed: int = 0, size: int = 12) -> tuple[np.ndarray, np.ndarray]:
@@ -55,17 +61,18 @@ def noisy(
     kind: str = "images",
     share: float = 0.2,
     trusted=None,
+    device="cpu",
     seed: int = 0,
 ):
     """A planted NoisyDataset, and the truth beside it."""
     images, truth = planted_images(n, k, seed)
     labels = with_errors(truth, k, share, seed) if labels is None else labels
     if kind == "images":
-        inputs = Resident(torch.from_numpy(images).permute(0, 3, 1, 2))
+        inputs = Resident(torch.from_numpy(images).permute(0, 3, 1, 2), device)
     else:
         rng = np.random.default_rng(seed)
         centres = rng.normal(0, 1, (k, 16))
-        inputs = FeatureRows(torch.from_numpy(centres[truth] + 0.4 * rng.normal(0, 1, (n, 16))))
+        inputs = FeatureRows(torch.from_numpy(centres[truth] + 0.4 * rng.normal(0, 1, (n, 16))), device)
     mask = torch.zeros(n, dtype=torch.bool) if trusted is None else torch.from_numpy(trusted)
     classes = tuple(f"class {i}" for i in range(k))
     return NoisyDataset(inputs, torch.from_numpy(labels.astype(np.int64)), classes, mask, torch.arange(n)), truth
@@ -88,7 +95,14 @@ def hf_dataset(n: int = 60, k: int = 3, share: float = 0.2, size: int = 12):
 
 
 @pytest.fixture
-def make_run():
+def no_gpu(monkeypatch):
+    """The machine as one without an accelerator."""
+    for module in ("curator.engine.run", "curator.settings"):
+        monkeypatch.setattr(f"{module}.no_accelerator", lambda: True)
+
+
+@pytest.fixture
+def make_run(no_gpu):
     """Runs on the CPU with one thread, so that tests are quick and alike everywhere."""
     before = torch.get_num_threads()
 

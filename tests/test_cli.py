@@ -15,6 +15,7 @@ import torch
 import curator
 from curator.cli import main
 from curator.evidence import CuratorError
+from curator.methods.ce import CrossEntropy
 from tests.conftest import ROOT, hf_dataset, image_folder
 
 QUICK = ["--epochs", "1", "--net", "small", "--method", "ce"]
@@ -54,7 +55,8 @@ def finished(tmp_path_factory):
     (["--dataset", "digitz"], "'digitz' is not a named dataset"),
     (["--dataset", "./nowhere"], "no folder ./nowhere"),
     (["--data-dir", "/nowhere", "--dataset", "cifar10n"], "--data-dir: no folder /nowhere"),
-    (["--methd", "ce"], "--methd"),
+    (["--methd", "ce"], "Unrecognized options: --methd, ce; did you mean '--method'?"),
+    (["--method.flds", "3"], "did you mean '--method.folds'?"),
     (["--method", "cee"], "--method: expected one of"),
     (["--method.lr", "fast"], "--method.lr: could not convert string to float: 'fast'"),
     (["--recipe", "nothing"], "no such recipe"),
@@ -67,6 +69,11 @@ def finished(tmp_path_factory):
     (["--split", "test"], "no split 'test'"),
     (["--memory-budget", "0.0000001"], "--memory-budget"),
     (["--pred-probs", "nothing.npy"], "expected an .npy file"),
+    (["--net", "vgg19_bn"], "--net vgg19_bn: expected images of at least 32 px, found 8 x 8"),
+    (["--seed", "-1"], "--seed: expected at least 0, found -1"),
+    (["--limit-rows", "3"], "--method confident: expected at least 10 rows, found 3"),
+    (["--limit-rows", "1", "--method", "ce"], "expected at least two rows"),
+    (["--image-column", "label"], "expected a column of type Image"),
 ])  # fmt: skip
 def test_wrong_input(capsys, tmp_path, argv, words):
     assert words in refused(capsys, *argv, "--output", tmp_path / "deep" / "out", output=tmp_path / "deep")
@@ -129,6 +136,55 @@ def test_a_finished_run_is_not_overwritten(capsys, finished):
     assert run(capsys, *argv, "--overwrite")[0] == 0
     assert (out / "review.sqlite").read_bytes() == b"decisions"
     assert (out / "curation.json").read_bytes() != before and not (out / "checkpoints").exists()
+
+
+def test_a_strangers_checkpoints_are_left_alone(capsys, tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.pt").write_text("weights")
+    assert "it holds checkpoints/best.pt that no run" in refused(capsys, "--output", tmp_path, *QUICK)
+    assert (tmp_path / "checkpoints" / "best.pt").read_text() == "weights"
+
+
+def test_a_run_killed_while_it_moved_its_results_can_be_run_again(capsys, tmp_path):
+    """It leaves .staging and some of its files, and without training (--pred-probs) no checkpoint."""
+    (tmp_path / ".staging").mkdir()
+    (tmp_path / "issues.csv").write_text("row")
+    assert run(capsys, "--output", tmp_path, *QUICK)[0] == 0
+    assert (tmp_path / "curation.json").exists() and not (tmp_path / ".staging").exists()
+
+
+def test_what_is_wrong_with_another_split_is_said_before_the_training(tmp_path):
+    from datasets import Dataset, DatasetDict
+
+    train = hf_dataset(60)
+    broken = Dataset.from_dict({**train[:3], "image": [{"bytes": b"x", "path": None}] * 3}, features=train.features)
+    with pytest.raises(CuratorError, match="split 'test': column 'image': the image in row 0 cannot be decoded"):
+        curator.curate(DatasetDict(train=train, test=broken), method="ce", epochs=1, output=tmp_path / "a")
+    with pytest.raises(CuratorError, match="split 'test': 600 images .* more than --memory-budget"):
+        splits = DatasetDict(train=train, test=hf_dataset(600))
+        curator.curate(splits, method="ce", epochs=1, output=tmp_path / "a", memory_budget=1e5 / 2**30)
+    assert not (tmp_path / "a").exists()
+
+
+def test_resume_after_an_early_stop(tmp_path, monkeypatch):
+    """Stopped early, then killed while writing: the same command writes the same result."""
+    from curator.curation import write
+
+    settings = {"method": "ce", "epochs": 60, "early_stop": 3, "max_minutes": 60}
+    straight = curator.curate(hf_dataset(), output=tmp_path / "straight", **settings)
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*args):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(write, "write_report", kill)
+        with pytest.raises(Killed):
+            curator.curate(hf_dataset(), output=tmp_path / "killed", **settings)
+    resumed = curator.curate(hf_dataset(), output=tmp_path / "killed", **settings)
+    assert resumed["clean_score"][:] == straight["clean_score"][:]
 
 
 def test_a_strangers_folder_is_left_alone(capsys, tmp_path):
@@ -257,6 +313,9 @@ def test_a_loss_that_is_not_finite(capsys, tmp_path):
     code, _, err = run(capsys, "--output", tmp_path / "out", *QUICK, "--method.lr", "1e12", "--mixed-precision", "no")
     assert code == 1 and "error: the loss became" in err and "in epoch 0 of stage train, step" in err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+    one_step = ["--limit-rows", "60", "--method.lr", "1e30", "--mixed-precision", "no"]
+    code, _, err = run(capsys, "--output", tmp_path / "out", *QUICK, *one_step)
+    assert code == 1 and "predictions stopped being numbers in epoch 0 of stage train, step 0" in err.splitlines()[-1]
 
 
 def test_tracking(capsys, tmp_path):
@@ -341,6 +400,8 @@ def test_curate_from_python(tmp_path):
         curator.curate(ds, epoch=2)
     with pytest.raises(ValueError, match="expected a name, a folder"):
         curator.curate(3, output=tmp_path / "b")
+    with pytest.raises(CuratorError, match="--method.epochs: expected at least 1"):
+        curator.curate(ds, CrossEntropy(epochs=0), epochs=3)
 
 
 def test_flag_worst_and_early_stop_and_time_limit(tmp_path):

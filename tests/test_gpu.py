@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from curator.engine.run import forward_flops, peak_flops
+from curator.engine.run import Run, forward_flops, peak_flops
 from curator.methods.ce import CrossEntropy
 from curator.methods.mixup import Mixup
 from tests.conftest import noisy
@@ -12,10 +12,24 @@ from tests.conftest import noisy
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
+@pytest.fixture
+def make_run():
+    """Runs on the GPU; Accelerate keeps one state for a process, which other tests may have made for the CPU."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield lambda **settings: Run(**{"seed": 7, **settings})
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+def planted(n: int):
+    return noisy(n, 3, device="cuda")
+
+
 @pytest.mark.parametrize("compile", [False, True])
 @pytest.mark.parametrize("method", [CrossEntropy, Mixup])
 def test_finds_planted_errors_on_the_gpu(make_run, method, compile):
-    data, truth = noisy(600, 3)
+    data, truth = planted(600)
     run = make_run(mixed_precision=None, compile=compile)
     assert run.device.type == "cuda" and run.precision == "bf16"
     for found in method(epochs=4, batch_size=32, lr=0.05, flip=False)(data, run):  # noqa: B007 (the last is the result)
@@ -27,7 +41,7 @@ def test_finds_planted_errors_on_the_gpu(make_run, method, compile):
 
 
 def test_stop_and_resume(make_run, tmp_path):
-    data, _ = noisy(200, 3)
+    data, _ = planted(200)
 
     def last(run, stop=None):
         for i, found in enumerate(CrossEntropy(epochs=4, batch_size=32)(data, run), 1):  # noqa: B007
@@ -44,7 +58,7 @@ def test_stop_and_resume(make_run, tmp_path):
 
 
 def test_mfu(make_run):
-    data, _ = noisy(2048, 3)
+    data, _ = planted(2048)
     run = make_run(net="resnet18", mixed_precision="bf16")
     list(CrossEntropy(epochs=1, batch_size=256)(data, run))
     run.close_epoch()

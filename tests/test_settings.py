@@ -10,6 +10,7 @@ from curator.methods.ce import CrossEntropy, Epochs
 from curator.settings import Settings, coerce, noise_name, output_folder, read_recipe, recipes_folder, resolve
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.usefixtures("no_gpu")
 RECIPES = sorted(recipes_folder().glob("*.yaml"))
 
 
@@ -57,6 +58,23 @@ def test_precedence(tmp_path):
     assert resolve({"recipe": path, "method.lr": 0.1, "seed": 6}).method.lr == 0.1
     with pytest.raises(CuratorError, match="no variant 'sym20'; it has small, sym50"):
         resolve({"recipe": path + ":sym20"})
+
+
+def test_keys_that_do_not_belong_in_a_recipe(tmp_path):
+    with pytest.raises(CuratorError, match="'overwrite' belongs on the command line"):
+        resolve({"recipe": recipe(tmp_path, overwrite=True)})
+
+
+def test_a_recipes_epochs_give_way(tmp_path):
+    path = recipe(tmp_path, method="ce", epochs=7)
+    assert resolve({"recipe": path}).method.epochs == 7
+    assert resolve({"recipe": path, "method.epochs": 9}).method.epochs == 9
+
+
+def test_a_recipe_without_a_method_is_the_defaults(tmp_path):
+    path = recipe(tmp_path, **{"method.folds": 3})
+    assert resolve({"recipe": path}).method.folds == 3
+    assert type(resolve({"recipe": path, "method": "ce"}).method) is METHODS["ce"]
 
 
 def test_another_method_inherits_nothing(tmp_path):

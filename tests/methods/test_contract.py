@@ -51,7 +51,7 @@ def test_same_seed_same_result(name, make_run):
 def test_stop_and_resume_equals_straight_through(name, make_run, tmp_path):
     data, _ = noisy(60, 3)
     straight = result(name, data, make_run(), epochs=3)
-    for stop in (1, 2, 7):
+    for stop in (1, 2, 3):
         run = make_run(checkpoints=tmp_path / str(stop))
         for i, _ in enumerate(build(name, epochs=3)(data, run), 1):
             run.close_epoch()
@@ -116,7 +116,7 @@ def test_every_hyperparameter_is_documented(name):
     for field in _hints(cls):
         text = get_field_docstring(cls, field, ())
         assert text and text[0].isupper() and text.rstrip().endswith("."), field
-    assert cls.__doc__ and cls.total_epochs
+    assert cls.__doc__ and cls().total_epochs > 0
 
 
 def test_epochs_are_typed(name):

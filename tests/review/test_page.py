@@ -87,6 +87,7 @@ def test_the_server(run):
         for probe in ("file=/etc/passwd", f"file={run}/curation.json", "gradio_api/file=/etc/passwd"):
             with pytest.raises(urllib.error.HTTPError):
                 urllib.request.urlopen(address + probe, timeout=5)
+        assert main(["review", str(run), "--port", str(port)]) == 2
         listening = subprocess.run(["cat", "/proc/net/tcp"], capture_output=True, text=True).stdout
         assert (
             f"0100007F:{port:04X} 00000000:0000 0A" in listening

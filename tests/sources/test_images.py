@@ -62,8 +62,18 @@ def test_broken_and_missing_images_name_the_row():
     ):
         ds = dataset([good, bad])
         with pytest.raises(CuratorError, match=message):
-            choose_size(ds, "image", ROWS, None, "small")
             decode_images(ds, "image", ROWS, None, 1e9)
+
+
+def test_the_digest_is_of_the_files_bytes(tmp_path):
+    """Not of their paths: a moved file is the same, a replaced one is not."""
+    digests = []
+    for name, colour in (("a.png", 1), ("b.png", 1), ("b.png", 2)):
+        Pil.new("RGB", (4, 4), (colour, 0, 0)).save(tmp_path / name)
+        digests.append(
+            decode_images(dataset([{"bytes": None, "path": str(tmp_path / name)}]), "image", ROWS, None, 1e9).digest
+        )
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_budget():

@@ -1,7 +1,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from datasets import ClassLabel, Dataset, Features, Image, Value
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from curator.evidence import CuratorError
 from curator.sources.load import load_table
@@ -104,6 +104,42 @@ def test_reference_is_found_and_checked():
         load_table(hf_dataset(), reference_column="truth")
 
 
+def test_a_reference_with_its_classes_in_another_order():
+    ds = hf_dataset().remove_columns("true_label")
+    other = ClassLabel(names=["class 2", "class 0", "class 1"])
+    ds = ds.add_column("gt", [other.str2int(f"class {i}") for i in ds["label"]], feature=other)
+    table = load_table(ds, label_column="label", reference_column="gt")
+    assert table.truth.tolist() == table.labels.tolist()
+    with pytest.raises(CuratorError, match=r"the truth is known already \(column 'gt'\)"):
+        load_table(ds, label_column="label", reference_column="gt", label_noise="sym:0.5")
+    with pytest.raises(CuratorError, match="--reference-column image: expected class labels"):
+        load_table(ds, label_column="label", reference_column="image")
+    with pytest.raises(CuratorError, match="--image-column label: expected a column of type Image"):
+        load_table(ds, label_column="label", image_column="label")
+
+
+@pytest.mark.parametrize("values, feature", [(range(3_000_000, 3_000_030), N), ([f"photo {i}" for i in range(30)], S)])
+def test_ids_are_not_labels(values, feature):
+    with pytest.raises(CuratorError, match="classes for 30 rows look like ids, not labels"):
+        load_table(with_label(list(values), feature))
+
+
+def test_formats_of_the_source_do_not_matter():
+    ds = hf_dataset()
+    for variant in (ds.with_format("torch"), ds.with_format("numpy"), ds.cast_column("image", Image(decode=False))):
+        assert load_table(variant).labels.tolist() == ds["label"][:]
+
+
+def test_splits_with_columns_of_ours_and_others():
+    ds = hf_dataset().add_column("selected", [7] * 60)
+    splits = DatasetDict(train=ds, test=ds.select(range(9)), odd=ds.remove_columns("true_label"))
+    table = load_table(splits, column_prefix="new_")
+    assert table.others["test"]["selected"][:] == [7] * 9
+    assert list(table.others) == ["test"] and table.notes == ["split 'odd' has other columns and stays out"]
+    with pytest.raises(CuratorError, match="add --overwrite-columns"):
+        load_table(splits)
+
+
 def test_splits(tmp_path):
     folder = str(image_folder(tmp_path))
     table = load_table(folder)
@@ -126,6 +162,12 @@ def test_sample_and_long_tail():
     assert (np.diff(table.rows) > 0).all()
     assert table.dataset["label"][:] == table.labels.tolist() and table.dataset["true_label"][:] == table.truth.tolist()
     assert np.bincount(load_table(hf_dataset(300), imbalance=4, seed=3).truth).tolist() == [100, 50, 25]
+
+
+def test_idn_reads_the_images():
+    ds = hf_dataset(200).remove_columns("true_label")
+    table = load_table(ds, label_noise="idn:0.4", seed=3, image_size=16)
+    assert 0.25 < (table.labels != table.truth).mean() < 0.55
 
 
 def test_columns_of_ours_in_the_source():
