@@ -203,8 +203,8 @@ class Run:
         order = rows[torch.randperm(len(rows), generator=self.generator(purpose, epoch, shared=True))]
         if drop_last and len(order) >= size:
             order = order[: len(order) // size * size]
-        parts = order.tensor_split(max(1, min(-(-len(order) // size), len(order) // 2)))
-        return [part[self.rank :: self.world].to(self.device) for part in parts]
+        parts = order.to(self.device).tensor_split(max(1, min(-(-len(order) // size), len(order) // 2)))
+        return [part[self.rank :: self.world] for part in parts]
 
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer, rows: int) -> None:
         """Backward and one optimizer step. The loss stays on the device until the end of the epoch."""
