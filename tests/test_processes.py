@@ -60,9 +60,15 @@ def wait_for(condition, process=None, seconds=120):
         time.sleep(0.01)
 
 
-def test_killed_at_five_random_moments(source, tmp_path):
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "method, epochs", [("confident", 60), pytest.param("ce", 300, marks=SLOW), pytest.param("mixup", 300, marks=SLOW)]
+)
+def test_killed_at_five_random_moments(source, tmp_path, method, epochs):
     """kill -9, then the same command: the parquet of an uninterrupted run, byte for byte."""
-    argv = ["--dataset", source, "--method", "confident", "--epochs", "60", "--output"]
+    argv = ["--dataset", source, "--method", method, "--epochs", epochs, "--output"]
     straight = start(*argv, tmp_path / "straight", core=0)
     rng = random.Random()
     seed = rng.randrange(10**6)
@@ -71,7 +77,7 @@ def test_killed_at_five_random_moments(source, tmp_path):
     for kill in range(5):
         process = start(*argv, tmp_path / "killed", core=1)
         if kill:
-            target = done + rng.randint(0, 7)  # at most 28 of 60 epochs, the time after a target included
+            target = done + rng.randint(0, epochs // 8)
             wait_for(lambda: reached(tmp_path / "killed", target), process)  # noqa: B023
             time.sleep(rng.uniform(0, 0.4))
         else:
