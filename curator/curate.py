@@ -102,7 +102,8 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     from curator.curation.output import require_space
     from curator.curation.write import write_result
     from curator.engine.checkpoint import FINISHED, SETTINGS, Checkpoints
-    from curator.engine.run import Run, best_precision, process_state
+    from curator.engine.hardware import best_precision, process_state
+    from curator.engine.run import Run
     from curator.engine.source import Resident
     from curator.sources.images import choose_size, decode_images
     from curator.train import describe, train

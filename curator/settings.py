@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import yaml
 
+from curator.engine.hardware import no_accelerator
 from curator.engine.nets import NETS
-from curator.engine.run import no_accelerator
 from curator.evidence import CuratorError
 from curator.methods import DEFAULT_METHOD, METHODS, Method
 from curator.methods.ce import Epochs

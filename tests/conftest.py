@@ -97,7 +97,7 @@ def hf_dataset(n: int = 60, k: int = 3, share: float = 0.2, size: int = 12):
 @pytest.fixture
 def no_gpu(monkeypatch):
     """The machine as one without an accelerator."""
-    for module in ("curator.engine.run", "curator.settings"):
+    for module in ("curator.engine.hardware", "curator.engine.run", "curator.settings"):
         monkeypatch.setattr(f"{module}.no_accelerator", lambda: True)
 
 

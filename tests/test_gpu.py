@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from curator.engine.run import Run, forward_flops, peak_flops
+from curator.engine.hardware import forward_flops, peak_flops
+from curator.engine.run import Run
 from curator.methods.ce import CrossEntropy
 from curator.methods.mixup import Mixup
 from tests.conftest import noisy

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from curator.engine.hardware import forward_flops
 from curator.engine.nets import NETS, build_net
-from curator.engine.run import forward_flops
 from curator.evidence import CuratorError
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from curator.engine.run import Run, best_precision
+from curator.engine.hardware import best_precision
+from curator.engine.run import Run
 from curator.evidence import CuratorError, RunFailed
 from tests.conftest import noisy
 
