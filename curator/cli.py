@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import io
 import itertools
 import os
@@ -16,6 +15,7 @@ from typing import Annotated, Any
 import tyro
 
 from curator.evidence import CuratorError
+from curator.system import did_you_mean, rank
 
 USAGE = "usage: label-curator clean | review [FLAGS]    (--help lists the flags)"
 
@@ -50,7 +50,7 @@ def clean(argv: list[str]) -> int:
     from curator.settings import resolve
 
     done = execute(resolve(given), noise_given="label_noise" in given)
-    if done is not None and int(os.environ.get("RANK", 0)) == 0:
+    if done is not None and rank() == 0:
         summary(done.output, done.facts)
     return 0
 
@@ -127,10 +127,8 @@ def parse(argv: list[str]) -> dict[str, Any]:
             "--" + n.replace("_", "-") for n in (*vars(shown.settings), *(f"method.{n}" for n in vars(shown.method)))
         ]
         unknown = next((w for w in words if w.startswith("--") and w.split("=")[0] not in known), "")
-        near = difflib.get_close_matches(unknown, known, 1)
-        if not near or "Unrecognized" not in str(e):
-            raise
-        raise CuratorError(str(e).replace(" (--help", f"; did you mean {near[0]!r}? (--help")) from e
+        hint = did_you_mean(unknown, known) if "Unrecognized" in str(e) else ""
+        raise CuratorError(str(e).replace(" (--help", f"{hint} (--help")) from e
     given = {}
     for word in words:
         name = word[2:].split("=")[0].replace("-", "_") if word.startswith("--") else ""

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from curator.evidence import CuratorError, NoisyDataset
-from curator.system import free_memory, local_processes
+from curator.system import free_memory, local_processes, rank
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -81,7 +80,7 @@ def execute(
 
     output = output_folder(resolved.settings, noise_given)
     threads = torch.get_num_threads()
-    leads = _rank() == 0
+    leads = rank() == 0
     try:
         with lock(output) if leads and not resolved.settings.dry_run else nullcontext():
             return _execute(resolved, dataset, output, say if leads else lambda line: None)
@@ -91,11 +90,6 @@ def execute(
         raise
     finally:
         torch.set_num_threads(threads)
-
-
-def _rank() -> int:
-    """This process's rank as the launcher set it, before Accelerate is imported."""
-    return int(os.environ.get("RANK", 0))
 
 
 def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: Path, say: Say) -> Done | None:
@@ -108,7 +102,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     from curator.sources.images import choose_size, decode_images
     from curator.train import describe, train
 
-    s, lead, state = resolved.settings, _rank() == 0, process_state()
+    s, lead, state = resolved.settings, rank() == 0, process_state()
     checkpoints = Checkpoints(output / "checkpoints")
     resumes = checkpoints.interrupted() and s.resume
     if lead and not s.dry_run:
@@ -167,12 +161,13 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
 
 def _decode_others(table: Table, method: Method, size: tuple[int, ...], budget: float) -> dict[str, Tensor]:
     """Images of the other splits that will be scored: what is wrong with them is said before the training."""
+    from curator.methods import passes
     from curator.sources.images import decode_images
     from curator.sources.load import other_labels
 
     images: dict[str, Tensor] = {}
     for name, other in table.others.items():
-        if getattr(method, "total_epochs", method.epochs) and (other_labels(table, name) >= 0).any():
+        if passes(method) and (other_labels(table, name) >= 0).any():
             try:
                 images[name] = decode_images(other, table.image_column, np.arange(len(other)), size, budget).images
             except CuratorError as e:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from curator.evidence import CuratorError
 from curator.methods import DEFAULT_METHOD, METHODS, Method
 from curator.methods.ce import Epochs
 from curator.sources.defaults import DEFAULT_NOISE
+from curator.system import did_you_mean, is_path
 
 METHOD = "method."
 
@@ -266,9 +267,8 @@ def _typed(values: dict[str, Any], cls: type) -> tuple[dict[str, Any], dict[str,
     return flags, hyper
 
 
-def _nearest(key: str, known: typing.Iterable[str]) -> str:
-    near = difflib.get_close_matches(key, list(known), 1, 0.5)
-    return f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
+def _nearest(key: str, known: Iterable[str]) -> str:
+    return did_you_mean(key, known, 0.5)
 
 
 def coerce(value: Any, hint: Any, flag: str) -> Any:
@@ -379,7 +379,7 @@ def noise_name(noise: str) -> str:
 def folder_name(dataset: str) -> str:
     """owner/name -> owner--name; a local path -> its last part."""
     path = Path(dataset)
-    if path.exists() or dataset.startswith((".", "/", "~")):
+    if is_path(dataset):
         return path.resolve().name
     return dataset.replace("/", "--")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +12,22 @@ from pathlib import Path
 def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def rank() -> int:
+    """This process's rank as the launcher set it, before Accelerate is imported."""
+    return int(os.environ.get("RANK", 0))
+
+
+def is_path(name: str) -> bool:
+    """Whether the name of a dataset means a file or folder."""
+    return Path(name).exists() or name.startswith((".", "/", "~"))
+
+
+def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """The end of an error, "; did you mean 'x'?", for the nearest known word; empty where none is near."""
+    near = difflib.get_close_matches(word, list(known), 1, cutoff)
+    return f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
 
 
 def local_processes() -> int:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from curator.curation.metrics import precision_recall_f1
 from curator.evidence import Evidence, NoisyDataset, RunFailed
+from curator.methods import passes
 
 if TYPE_CHECKING:
     from curator.engine.run import Run
@@ -44,14 +46,13 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
         say("epochs    " + ", ".join(f"method.{k} {a} -> {b}" for k, (a, b) in resolved.scaled.items()))
     say(f"method    {s.method}, net {s.net}, {', '.join(f'{k} {v}' for k, v in vars(method).items() if v is not None)}")
     say(f"machine   {run.device}, {run.world} process(es) of {run.threads} thread(s), precision {run.precision}")
-    passes = float(getattr(method, "total_epochs", method.epochs))
-    speed = run.measure_speed(data, getattr(method, "batch_size", 128)) if passes else 0.0
-    seconds = passes * len(data) / speed if passes else 0.0
+    total = passes(method)
+    speed = run.measure_speed(data, getattr(method, "batch_size", 128)) if total else 0.0
+    seconds = total * len(data) / speed if total else 0.0
     images = len(data) * int(np.prod(data.inputs.shape))
     say(f"memory    {images / 2**30:.2f} GiB of images on {run.device}, {run.memory() / 2**30:.2f} GiB in use")
     say(
-        f"schedule  {passes:g} passes over the rows, about {duration(seconds)} at {speed:,.0f} images/s; "
-        f"output {output}"
+        f"schedule  {total:g} passes over the rows, about {duration(seconds)} at {speed:,.0f} images/s; output {output}"
     )
     if seconds > LONG:
         say(f"warning   this takes about {duration(seconds)}: --epochs, --limit-rows or --net small shorten it")
@@ -89,10 +90,10 @@ def train(
     history = run.register("history", History())
     recent = run.register("recent", torch.full((s.early_stop, len(data)), -1)) if s.early_stop else None
     run.start_tracking(resolved.describe())
-    passes = float(getattr(method, "total_epochs", method.epochs))
+    total = passes(method)
     started, found = time.monotonic(), None
     run.open_epoch()  # the plan's measurements are not training
-    with _progress(int(passes * len(data)), history, run.main, say) as advance:
+    with _progress(int(total * len(data)), history, run.main, say) as advance:
         for found in method(data, run):
             found.check(data)
             entry = run.close_epoch()
@@ -100,11 +101,11 @@ def train(
                 continue
             entry |= {"selected": float(found.selected.float().mean())}
             if table.truth is not None:
-                truth = torch.from_numpy(table.truth)
-                wrong = ~found.selected
-                hits = int((wrong & (data.labels != truth)).sum())
-                entry["noisy_f1"] = 2 * hits / max(1, int(wrong.sum() + (data.labels != truth).sum()))
-                entry["label_accuracy_after"] = float((found.corrected == truth).float().mean())
+                wrong = data.labels.numpy() != table.truth
+                entry["noisy_f1"] = float(
+                    precision_recall_f1(~found.selected.numpy(), wrong)[2]
+                )  # checkpoints hold no numpy
+                entry["label_accuracy_after"] = float((found.corrected.numpy() == table.truth).mean())
             history.entries.append(entry)
             advance(entry)
             run.track(entry, len(history.entries))

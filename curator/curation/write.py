@@ -76,19 +76,19 @@ def _other_splits(
     table: Table, data: NoisyDataset, run: Run, images: dict[str, Tensor]
 ) -> tuple[dict[str, tuple[Dataset, Columns]], float | None]:
     """The other splits with their columns, by the run's nets if there are any, and the accuracy on the test split."""
-    nets, accuracy, out = run.registered.get("nets"), None, {}
+    nets, accuracy, scored = run.registered.get("nets"), None, {}
     for name, other in table.others.items():
         labels = other_labels(table, name)
         if nets is None or name not in images:
-            out[name] = other, no_columns(len(other), len(table.classes))
+            scored[name] = other, no_columns(len(other), len(table.classes))
             continue
         inputs = Resident(images[name], run.device)
         logits = run.predict(nets, inputs, normaliser=run.normaliser(data.inputs))
         columns = columns_of_other(logits.softmax(1).numpy(), labels)
-        out[name] = other, columns
+        scored[name] = other, columns
         if name == "test":
             accuracy = float((columns.corrected == labels)[labels >= 0].mean())
-    return out, accuracy
+    return scored, accuracy
 
 
 def _facts(

@@ -29,3 +29,8 @@ class Method(Protocol):
 
 METHODS: dict[str, type[Method]] = {"confident": Confident, "ce": CrossEntropy, "mixup": Mixup}
 DEFAULT_METHOD = "confident"
+
+
+def passes(method: Method) -> float:
+    """Passes over all rows that the method trains; 0 for one that only reads probabilities."""
+    return float(getattr(method, "total_epochs", method.epochs))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import io
 import re
@@ -28,6 +27,7 @@ from curator.sources.table import (
     require_label_type,
     require_labels,
 )
+from curator.system import did_you_mean, is_path
 
 # name -> Hub id, folder under --data-dir, label column (None: guessed)
 NAMED: dict[str, tuple[str | None, str, str | None]] = {
@@ -93,7 +93,7 @@ def load_table(
     alike = {k: v for k, v in splits.items() if k != chosen and v.features == splits[chosen].features}
     others = {k: _free_columns(v, overwrite_columns, column_prefix) for k, v in alike.items()}
     table = Table(
-        name if isinstance(dataset, str) and not _is_path(name) else Path(name).name or "dataset",
+        name if isinstance(dataset, str) and not is_path(name) else Path(name).name or "dataset",
         chosen, main, others, image_column, label_column, classes, labels, rows, reference_column, truth, source,
     )  # fmt: skip
     table.notes += [f"split {k!r} has other columns and stays out" for k in splits if k not in (chosen, *alike)]
@@ -158,10 +158,6 @@ def _free_columns(dataset: Dataset, overwrite: bool, prefix: str) -> Dataset:
     return dataset.remove_columns(taken)
 
 
-def _is_path(name: str) -> bool:
-    return Path(name).exists() or name.startswith((".", "/", "~"))
-
-
 def _choose_split(splits: DatasetDict, wanted: str | None) -> str:
     if wanted is not None:
         if wanted not in splits:
@@ -198,16 +194,15 @@ def _open(
         else:
             local = data_dir / folder if (data_dir / folder).is_dir() else data_dir
             return _read(str(local), None, None, f"--data-dir {data_dir}"), {"id": hub}
-    elif _is_path(dataset):
+    elif is_path(dataset):
         path = Path(dataset).expanduser()
         if not path.exists():
             raise CuratorError(f"--dataset: no folder {dataset}")
         return _read(str(path), config_name, None, f"--dataset {dataset}"), {"id": None}
     elif not re.fullmatch(r"[\w.-]+/[\w.-]+", dataset):
-        near = difflib.get_close_matches(dataset, NAMED, 1)
         raise CuratorError(
             f"--dataset: {dataset!r} is not a named dataset ({', '.join(NAMED)}), a folder or a Hub id (owner/name)"
-            + (f"; did you mean {near[0]!r}?" if near else "")
+            + did_you_mean(dataset, NAMED)
         )
     splits = _read(dataset, config_name, revision, f"--dataset {dataset}")
     info = next(iter(splits.values())).info
