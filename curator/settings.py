@@ -32,7 +32,7 @@ class Settings:
     data_dir: Path | None = None
     """Folder with a named dataset's files, instead of downloading them."""
     method: str = DEFAULT_METHOD
-    """How wrong labels are found: confident, ce or mixup."""
+    """How wrong labels are found: promix, confident, ce or mixup."""
     recipe: str | None = None
     """A YAML file or a name in recipes/, with :VARIANT to pick one.
     Default: the one of the dataset and method, if any."""
@@ -192,8 +192,8 @@ def _build(
         made = dataclasses.replace(typing.cast(Any, method))
     else:
         cls = METHODS[name]
-        large = {} if settings.net in ("small", "mlp") else getattr(cls, "large_net", {})
-        made = cls(**{**large, **hyper})
+        size = "small_net" if settings.net in ("small", "mlp") else "large_net"
+        made = cls(**{**getattr(cls, size, {}), **hyper})
     _check_ranges(settings, made)
     scaled = {}
     if settings.epochs is not None:

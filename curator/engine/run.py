@@ -148,10 +148,16 @@ class Run:
         self.registered[name] = value
         if name in self._saved:
             saved = self._saved.pop(name)
-            if isinstance(value, Tensor):
-                value.copy_(saved)
-            else:
-                cast(Any, value).load_state_dict(saved)
+            try:
+                if isinstance(value, Tensor):
+                    value.copy_(saved)
+                else:
+                    cast(Any, value).load_state_dict(saved)
+            except (ValueError, RuntimeError, KeyError, TypeError) as e:
+                raise RunFailed(
+                    f"the checkpoint's {name!r} does not fit (was it written by another version?): "
+                    f"{' '.join(str(e).split())[:150]}; start anew with --no-resume"
+                ) from e
         return value
 
     def _placed(self, net: M) -> M:
@@ -179,9 +185,12 @@ class Run:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
 
     def prepare(self, net: nn.Module) -> nn.Module:
-        """The registered net as it is called in training: gradients averaged over processes, compiled if asked for."""
-        prepared = self.accelerator.prepare_model(net)
-        return cast(nn.Module, torch.compile(prepared)) if self.compile else prepared
+        """The registered net as it is called in training: compiled if asked for.
+
+        Processes meet in `step`, not in the net, so a method may call its nets as often a step as its paper does
+        (DistributedDataParallel allows one call, and no head without a gradient).
+        """
+        return cast(nn.Module, torch.compile(net)) if self.compile else net
 
     def normaliser(self, inputs: Source):
         """A function that normalises batches by the mean and deviation of the rows."""
@@ -203,8 +212,21 @@ class Run:
         return [part[self.rank :: self.world] for part in parts]
 
     def step(self, loss: Tensor, optimizer: torch.optim.Optimizer, rows: int) -> None:
-        """Backward and one optimizer step. The loss stays on the device until the end of the epoch."""
+        """Backward, gradients averaged over the processes, and one optimizer step.
+
+        The loss stays on the device until the end of the epoch.
+
+        Args:
+            loss: 0-d.
+            optimizer: of the nets that made the loss.
+            rows: how many rows went forward and backward through a net: the work that throughput and MFU count.
+        """
         self.accelerator.backward(loss)
+        if self.world > 1:
+            grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            means = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), "mean")
+            for grad, mean in zip(grads, means.split([g.numel() for g in grads]), strict=True):
+                grad.copy_(mean.view_as(grad))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         self._losses.append(loss.detach())
@@ -269,6 +291,10 @@ class Run:
             steps += 1
         return (steps - 1) * len(rows) * self.world / (time.perf_counter() - started)
 
+    def summed(self, values: Tensor) -> Tensor:
+        """The tensor added up over the processes."""
+        return self.accelerator.reduce(values, "sum") if self.world > 1 else values
+
     # Prediction
 
     @torch.no_grad()
@@ -304,7 +330,7 @@ class Run:
             net.train(mode)
         if out is None:
             out = torch.zeros(len(rows), cast(Net, nets[0]).head.out_features, device=self.device)
-        return (self.accelerator.reduce(out, "sum") if self.world > 1 else out).cpu()
+        return self.summed(out).cpu()
 
     # What the caller decides and reports
 

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from curator.engine.augment import (
+    augment,
+    cutout,
+    draw_auto_augment,
+    draw_cutout,
+    draw_rand_augment,
+    draw_random_augment,
+)
 
 
 def crop_flip(
@@ -14,19 +25,29 @@ def crop_flip(
     padding: int,  # pixels of black on each side; CIFAR: 4
     flip: bool,  # mirror each image left-right with probability 1/2
 ) -> Tensor:  # uint8 (b, c, h, w), channels last in memory
-    """Random crop with zero padding and random horizontal flip: the usual weak view of CIFAR.
+    """Random crop with zero padding and random horizontal flip: the usual weak view of CIFAR."""
+    b, device = len(images), images.device
+    offsets = torch.randint(2 * padding + 1, (2, b, 1), generator=generator, device=device)
+    mirrored = torch.rand((b, 1), generator=generator, device=device) < (0.5 if flip else 0.0)
+    return cropped(images, offsets, mirrored, padding)
 
-    Both are one gather: row i reads its pixel rows at dy[i] + y and its pixel columns, mirrored or not, at dx[i] + x.
+
+def cropped(
+    images: Tensor,  # uint8 (b, c, h, w)
+    offsets: Tensor,  # (2, b, 1) int64 in [0, 2 padding]: downwards and to the right, in the padded image
+    mirrored: Tensor,  # (b, 1) bool
+    padding: int,  # pixels of black on each side
+) -> Tensor:  # uint8 (b, c, h, w), channels last in memory
+    """Crop and mirror in one gather.
+
+    Row i reads its pixel rows at dy[i] + y and its pixel columns, mirrored or not, at dx[i] + x.
     """
     b, _, h, w = images.shape
-    dev = images.device
-    offsets = torch.randint(2 * padding + 1, (2, b, 1), generator=generator, device=dev)
-    mirrored = torch.rand((b, 1), generator=generator, device=dev) < (0.5 if flip else 0.0)
-    x = torch.arange(w, device=dev)
-    ys = offsets[0] + torch.arange(h, device=dev)  # (b, h)
+    x = torch.arange(w, device=images.device)
+    ys = offsets[0] + torch.arange(h, device=images.device)  # (b, h)
     xs = offsets[1] + torch.where(mirrored, w - 1 - x, x)  # (b, w)
     padded = F.pad(images, (padding,) * 4)
-    rows = torch.arange(b, device=dev)[:, None, None]
+    rows = torch.arange(b, device=images.device)[:, None, None]
     return padded[rows, :, ys[:, :, None], xs[:, None, :]].permute(0, 3, 1, 2)
 
 
@@ -51,3 +72,80 @@ def mixup(
 ) -> tuple[Tensor, Tensor]:
     """Mix every row and its target with its partner's (Zhang et al. 2018, section 2)."""
     return weight * x + (1 - weight) * x[partner], weight * targets + (1 - weight) * targets[partner]
+
+
+def jitter(
+    x: Tensor,  # float (b, d), normalised features
+    generator: torch.Generator,
+    *,
+    noise: float,  # deviation of the noise that is added
+    drop: float,  # share of the features set to 0, their mean
+) -> Tensor:  # float (b, d)
+    """A strong view of features."""
+    kept = torch.rand(x.shape, generator=generator, device=x.device) >= drop
+    return (x + noise * torch.randn(x.shape, generator=generator, device=x.device)) * kept
+
+
+Strong = Literal["random_augment", "rand_augment", "auto_cifar10", "auto_imagenet"]
+
+
+def strengthen(
+    images: Tensor,  # uint8 (b, c, h, w), c = 1 or 3
+    kind: Strong,
+    generator: torch.Generator,
+) -> Tensor:  # uint8 (b, c, h, w)
+    """The strong operations of a view, before it is cropped and mirrored; random_augment is ProMix's, with cutout."""
+    b, size = len(images), (images.shape[2], images.shape[3])
+    if kind == "random_augment":
+        images = augment(images, draw_random_augment(b, size, generator))
+        return cutout(images, draw_cutout(b, size, generator))
+    if kind == "rand_augment":
+        return augment(images, draw_rand_augment(b, size, generator))
+    return augment(images, draw_auto_augment(b, size, generator, policy=kind.removeprefix("auto_")))
+
+
+def low_frequency_images(
+    noise: Tensor,  # (m, h, w // 2 + 1, 2) float, standard normal
+    size: tuple[int, int],  # (h, w)
+    *,
+    decay: float = 3.0,  # power of the frequency by which amplitudes fall
+    spectrum: Literal["released", "textbook"] = "released",
+) -> Tensor:  # (m, h, w) float, each stretched to [0, 1]
+    """Grey images of which FMix's masks are level sets (Harris et al. 2020, section 4).
+
+    The released code of FMix and ProMix takes real and imaginary parts from rows 0 and 1 of the first frequency axis,
+    and the inverse transform pads them with zeros; "textbook" takes them from the last axis.
+    """
+    h, w = size
+    fy, fx = torch.fft.fftfreq(h, device=noise.device), torch.fft.rfftfreq(w, device=noise.device)
+    frequency = (fx**2 + fy[:, None] ** 2).sqrt().clamp_min(1 / max(h, w))
+    parts = noise / frequency.to(noise.dtype)[:, :, None] ** decay
+    values = torch.complex(parts[:, 0], parts[:, 1]) if spectrum == "released" else torch.view_as_complex(parts)
+    grey = torch.fft.irfft2(values, s=size)
+    low, high = grey.amin((1, 2), keepdim=True), grey.amax((1, 2), keepdim=True)
+    return (grey - low) / (high - low).clamp_min(1e-12)
+
+
+def level_sets(
+    grey: Tensor,  # (m, h, w) float
+    share: Tensor,  # (m,) in [0, 1]
+    up: Tensor,  # (m,) bool: the number of pixels is rounded up, else down
+) -> Tensor:  # (m, 1, h, w) bool
+    """The brightest share of every image's pixels: FMix's masks with hard edges."""
+    m, h, w = grey.shape
+    wanted = share * (h * w)
+    wanted = torch.where(up, wanted.ceil(), wanted.floor())
+    rank = grey.flatten(1).argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return (rank < wanted[:, None]).view(m, 1, h, w)
+
+
+def fmix_masks(
+    share: Tensor,  # (m,) in [0, 1], of the row itself; its partner has the rest
+    size: tuple[int, int],  # (h, w)
+    generator: torch.Generator,
+) -> Tensor:  # (m, 1, h, w) bool: where the row itself shows
+    """Draw m of FMix's masks; the number of pixels is rounded up or down with probability one half."""
+    m, (h, w) = len(share), size
+    noise = torch.randn((m, h, w // 2 + 1, 2), generator=generator, device=share.device)
+    up = torch.rand(m, generator=generator, device=share.device) > 0.5
+    return level_sets(low_frequency_images(noise, size), share, up)

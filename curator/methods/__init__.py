@@ -3,7 +3,7 @@
 A method is called with a NoisyDataset and a Run and yields Evidence, usually once an epoch; the last one is the result.
 The caller owns the progress bar, early stop, time limit and checkpoints.
 `total_epochs` serves the ETA: passes over all rows through one net, forward and backward.
-`large_net` holds defaults that differ for nets larger than `small` and `mlp`.
+`small_net` and `large_net` hold defaults that differ for the nets `small` and `mlp`, and for all larger ones.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from curator.evidence import Evidence, NoisyDataset
 from curator.methods.ce import CrossEntropy
 from curator.methods.confident import Confident
 from curator.methods.mixup import Mixup
+from curator.methods.promix import ProMix
 
 
 class Method(Protocol):
@@ -27,8 +28,13 @@ class Method(Protocol):
         """Train and yield evidence."""
 
 
-METHODS: dict[str, type[Method]] = {"confident": Confident, "ce": CrossEntropy, "mixup": Mixup}
-DEFAULT_METHOD = "confident"
+METHODS: dict[str, type[Method]] = {
+    "promix": ProMix,
+    "confident": Confident,
+    "ce": CrossEntropy,
+    "mixup": Mixup,
+}
+DEFAULT_METHOD = "promix"
 
 
 def passes(method: Method) -> float:

@@ -1,0 +1,436 @@
+"""ProMix: progressive selection and debiased semi-supervised training (Wang et al., IJCAI 2023).
+
+Two nets see the same batches. Each selects clean rows for itself: class-wise small loss at the start of an epoch (CSS,
+section 3.1), confident agreement with the given label in every batch (MHCS, equation 3) and, in the last epochs, rows
+on whose label both nets agree (LGA, equation 8). Selected rows train both heads of a net with the debiased margin loss
+(equation 5), on weak, strong, mixup and FMix views; the others reach only the auxiliary pseudo head, with debiased
+pseudo-labels (equation 6). The result is the mean of the two primary heads' logits.
+
+Where the released code differs from the paper it is the default, because it gave the published numbers:
+- lambda_u falls to 0 when its ramp ends (`after_ramp`; paper: it stays). With alpha = 0 the released code also sets
+  lambda_u to 1 for good; this is not followed.
+- MHCS is decided in every batch from weak views in training mode, with > tau (`inclusive`; paper: >=).
+- A row that LGA adds gets the net's own debiased argmax as its label (`lga_label`; paper: the label agreed on).
+- mixup's weight is max(w, 1 - w) (`larger_weight`; the paper does not say).
+- It runs one epoch more (601 passes), and a batch without unselected rows makes its loss NaN; both are not followed.
+
+On features there is no picture to crop or mask: the weak view is the row, the strong view adds noise and drops
+features, and FMix is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from curator.engine.nets import Output
+from curator.engine.run import Run
+from curator.engine.views import Strong, crop_flip, fmix_masks, jitter, mixup, strengthen
+from curator.evidence import Evidence, NoisyDataset, evidence
+from curator.methods.ce import Epochs, cosine
+from curator.signals.gaussian import clean_posterior_by_class, normalised
+from curator.signals.small_loss import Quota, quotas, smallest_of_class
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "parity": {"after_ramp": "off", "inclusive": False, "lga_label": "debiased", "larger_weight": True},
+    "paper": {"after_ramp": "constant", "inclusive": True, "lga_label": "agreed", "larger_weight": False},
+}
+
+
+@dataclass
+class ProMix:
+    """Progressive selection, then debiased semi-supervised training of two nets."""
+
+    epochs: Epochs = 600
+    """Epochs of training, warm-up included (>= 1)."""
+    warmup: Epochs = 10
+    """Epochs of plain cross-entropy on all rows before the first selection (CIFAR-100: 30)."""
+    batch_size: int = 256
+    """Rows per step (>= 2)."""
+    lr: float = 0.05
+    """Initial learning rate of SGD with momentum (> 0); epoch by epoch it falls to a thousandth along a cosine."""
+    momentum: float = 0.9
+    """Momentum of SGD, in [0, 1)."""
+    weight_decay: float = 5e-4
+    """Weight decay on all parameters (>= 0)."""
+    flip: bool = True
+    """Mirror images left-right at random; off where a mirrored image may be of another class, as for digits."""
+    strong: Strong = "random_augment"
+    """Operations of the strong view: ProMix's own with cutout, RandAugment, or a policy of AutoAugment."""
+    base_selection: Literal["small_loss", "gaussian_mixture", "none"] = "small_loss"
+    """What selects at the start of an epoch: class-wise small loss, a Gaussian mixture per class, or nothing."""
+    filter_rate: float = 0.5
+    """R: share of the rows that small loss selects, in (0, 1]."""
+    filter_rate_end: float | None = None
+    """R at the end of a linear ramp over gamma_ramp epochs, in (0, 1]; none: R stays."""
+    quota: Quota = "balanced"
+    """Rows that small loss selects: as many of every class, or a share of each class (for long tails)."""
+    regroup: Epochs = 0
+    """Epoch from which small loss ranks rows within their predicted class (instance-dependent noise: 50; 0: never)."""
+    mhcs: bool = True
+    """Matched high-confidence selection: a row also counts as clean where the net is sure of its given label."""
+    tau: float = 0.99
+    """Confidence for MHCS and LGA, in [0, 1] (CIFAR-100: 0.95)."""
+    inclusive: bool = False
+    """Whether MHCS selects at exactly tau (paper) or above it (released code)."""
+    lga_epochs: Epochs = 250
+    """K: label guessing by agreement acts in the last K epochs (0: never)."""
+    rho: float = 0.9
+    """Share of a batch up to which LGA may add rows, in [0, 1]; it does not limit the other selections."""
+    lga_label: Literal["debiased", "agreed"] = "debiased"
+    """Label of a row that LGA adds: the net's own debiased argmax (released code), or the one agreed on (paper)."""
+    auxiliary_head: bool = True
+    """Unselected rows train a pseudo head that is thrown away, not the primary head (against confirmation bias)."""
+    alpha: float = 0.8
+    """Strength of debiasing in losses and pseudo-labels (>= 0; CIFAR-100: 0.5; 0: none)."""
+    prior_momentum: float = 0.9999
+    """Momentum m of the moving class priors, per step, in [0, 1]."""
+    temperature: float = 0.5
+    """Temperature T that sharpens pseudo-labels (> 0)."""
+    lambda_u: float = 0.1
+    """Weight of the loss on unselected rows when its ramp ends (>= 0; 0: only clean rows train)."""
+    lambda_u_ramp: Epochs = 100
+    """Epochs in which lambda_u rises from 0."""
+    after_ramp: Literal["off", "constant"] = "off"
+    """What lambda_u does then: it falls to 0 (released code) or stays (paper)."""
+    gamma_ramp: Epochs = 50
+    """Epochs in which the weight gamma of strong and mixed views rises from 0 to 1."""
+    mixup_alpha: float = 4.0
+    """Parameter of mixup's Beta distribution (> 0)."""
+    larger_weight: bool = True
+    """Whether mixup keeps the larger of the weight and its complement for the row itself."""
+    fmix: bool = True
+    """Also train on FMix views (images only)."""
+    mix_per_head: bool = True
+    """Mixed views are drawn for each head; off: one forward serves both heads, a third less work (not as published)."""
+    feature_noise: float = 0.2
+    """Strong view of features: deviation of the noise that is added, in deviations of a feature (>= 0)."""
+    feature_drop: float = 0.2
+    """Strong view of features: share of the features set to their mean, in [0, 1)."""
+    confidence_penalty: Literal["off", "log_softmax", "released"] = "off"
+    """Penalty on confident predictions in warm-up, for asymmetric noise; the released code clamps logits at 0 first."""
+    subset: Literal["exact", "pad"] | None = None
+    """Selected rows are forwarded as they are, or repeated to fill the batch (fixed shapes).
+    None: pad when compiled."""
+    selected_rule: Literal["agreement", "small_loss"] = "agreement"
+    """What the result keeps: rows whose given label is predicted, or rows that both nets select."""
+    preset: Literal["parity", "paper"] | None = None
+    """All options that have two readings at once: the released code's (the defaults), or the paper's."""
+
+    small_net: ClassVar[dict[str, Any]] = {
+        "epochs": 60, "warmup": 5, "lga_epochs": 25, "lambda_u_ramp": 15, "gamma_ramp": 8, "batch_size": 128,
+        "prior_momentum": 0.999, "tau": 0.95,
+    }  # fmt: skip
+
+    def __post_init__(self):
+        for name, value in PRESETS.get(self.preset or "", {}).items():
+            setattr(self, name, value)
+
+    @property
+    def total_epochs(self) -> float:
+        """Passes over all rows through one net, for the ETA; three quarters of them are taken to be selected."""
+        views = 2 if self.fmix else 1
+        mixed = 0.75 * views * (2 if self.mix_per_head and self.auxiliary_head else 1)
+        return 2 * (min(self.warmup, self.epochs) + max(0, self.epochs - self.warmup) * (2 + mixed) + self.epochs / 3)
+
+    def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
+        """Train both nets and yield after every epoch."""
+        n, k = len(data), len(data.classes)
+        nets = nn.ModuleList(run.build_net(f"net{i}", data, auxiliary=self.auxiliary_head) for i in (0, 1))
+        nets = run.register("nets", nets)
+        # Fused SGD cannot hold, in one group, parameters that were stepped and pseudo heads that were not (in warm-up).
+        pseudo = [p for net in nets if net.auxiliary is not None for p in net.auxiliary.parameters()]
+        others = [p for p in nets.parameters() if all(p is not q for q in pseudo)]
+        optimizer = torch.optim.SGD(
+            [{"params": group} for group in (others, pseudo) if group],
+            self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True,
+        )  # fmt: skip
+        run.register("optimizer", optimizer)
+        priors = run.register("priors", torch.full((2, 2, k), 1 / k, device=run.device))  # net, (selected, rest), class
+        base = run.register("base", torch.zeros(2, n, dtype=torch.bool))  # net, row: selection for the coming epoch
+        models = [run.prepare(net) for net in nets]
+        normaliser = run.normaliser(data.inputs)
+        all_rows, labels = torch.arange(n), data.labels.to(run.device)
+
+        def score() -> Tensor:  # (2, n, k)
+            return torch.stack([run.predict(net, data.inputs, normaliser=normaliser) for net in nets])
+
+        for epoch in run.epochs(self.epochs):
+            for group in optimizer.param_groups:
+                group["lr"] = cosine(self.lr, epoch, self.epochs, self.lr * 1e-3)
+            nets.train()
+            generator = run.generator("views", epoch)
+            warm = epoch < self.warmup
+            batches = run.batches(all_rows, self.batch_size, epoch, drop_last=not warm)
+            draws, flags = self.draw_weights(run, len(batches), epoch), base.to(run.device)
+            for step, rows in enumerate(batches):
+                x = data.inputs.batch(rows)
+                weak = self.weak(x, normaliser, generator)
+                if warm:
+                    run.step(self.warmup_loss(models, weak, labels[rows], run), optimizer, 2 * len(rows))
+                    continue
+                strong = self.strengthened(x, normaliser, generator)
+                loss, passes = self.loss(
+                    models, weak, strong, labels[rows], flags[:, rows], priors, epoch, draws[step], generator, run
+                )
+                run.step(loss, optimizer, passes)
+            logits = score()
+            base.copy_(self.select_base(logits, data, epoch + 1))
+            yield self.result(logits, base, data)
+        yield self.result(score(), base, data)
+
+    # Views and draws
+
+    def weak(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:
+        """Float rows: cropped and mirrored images, or features as they are."""
+        if x.ndim == 2:
+            return normaliser(x)
+        return normaliser(crop_flip(x, generator, padding=x.shape[-1] // 8, flip=self.flip))
+
+    def strengthened(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:
+        """Float rows under strong operations; images are then cropped and mirrored too."""
+        if x.ndim == 2:
+            return jitter(normaliser(x), generator, noise=self.feature_noise, drop=self.feature_drop)
+        return self.weak(strengthen(x, self.strong, generator), normaliser, generator)
+
+    def draw_weights(self, run: Run, steps: int, epoch: int) -> Tensor:
+        """Weights (steps, 2 nets, 2 heads, 2) of mixup and of FMix: the share of the row itself."""
+        mix = run.beta(self.mixup_alpha, 4 * steps, "mixup", epoch)
+        if self.larger_weight:
+            mix = mix.maximum(1 - mix)
+        return torch.stack([mix, run.beta(1.0, 4 * steps, "fmix", epoch)], 1).view(steps, 2, 2, 2)
+
+    def ramps(self, epoch: int) -> tuple[float, float]:
+        """Weights gamma of strong and mixed views, and lambda_u of unselected rows, in the epoch."""
+        gamma = min(1.0, epoch / max(self.gamma_ramp, 1))
+        if epoch >= self.lambda_u_ramp:
+            return gamma, self.lambda_u if self.after_ramp == "constant" else 0.0
+        return gamma, self.lambda_u * epoch / self.lambda_u_ramp
+
+    # Selection
+
+    def select_base(
+        self,
+        logits: Tensor,  # (2, n, k), each net in evaluation mode without augmentation
+        data: NoisyDataset,
+        epoch: int,  # the one to come
+    ) -> Tensor:  # (2, n) bool
+        """Base selection (section 3.1) of each net by its own losses: the nets do not exchange theirs."""
+        selected = data.trusted.expand(2, -1).clone()
+        rate = self.filter_rate
+        if self.filter_rate_end is not None:
+            rate += (self.filter_rate_end - rate) * min(1.0, epoch / max(self.gamma_ramp, 1))
+        for i, net_logits in enumerate(logits):
+            losses = F.cross_entropy(net_logits, data.labels, reduction="none")
+            groups = net_logits.argmax(1) if self.regroup and epoch >= self.regroup else data.labels
+            if self.base_selection == "small_loss":
+                sizes = torch.bincount(groups, minlength=len(data.classes))
+                selected[i] |= smallest_of_class(losses, groups, quotas(sizes, rate, self.quota))
+            elif self.base_selection == "gaussian_mixture":
+                selected[i] |= clean_posterior_by_class(normalised(losses), groups) > 0.5
+        return selected
+
+    def result(self, logits: Tensor, base: Tensor, data: NoisyDataset) -> Evidence:
+        """Evidence of the ensemble: softmax of the mean logits, kept where it predicts the given label."""
+        probs = logits.mean(0).softmax(1)
+        if self.selected_rule == "agreement":
+            return evidence(probs, data)
+        selected = base
+        if self.mhcs:
+            selected = selected | match_confident(logits.softmax(2), data.labels, self.tau, inclusive=self.inclusive)
+        return evidence(probs, data, selected=selected.all(0))
+
+    # Losses
+
+    def warmup_loss(self, models: list[nn.Module], x: Tensor, labels: Tensor, run: Run) -> Tensor:
+        """Cross-entropy of both primary heads with the given labels."""
+        with run.autocast():
+            logits = [model(x).logits for model in models]
+        loss = torch.stack([F.cross_entropy(z, labels) for z in logits]).sum()
+        if self.confidence_penalty == "off":
+            return loss
+        released = self.confidence_penalty == "released"
+        return loss + torch.stack([negative_entropy(z, released=released) for z in logits]).sum()
+
+    def loss(
+        self,
+        models: list[nn.Module],
+        weak: Tensor,  # float (b, ...)
+        strong: Tensor,  # float (b, ...)
+        labels: Tensor,  # (b,) int64
+        base: Tensor,  # (2, b) bool, each net's base selection
+        priors: Tensor,  # (2, 2, k), moved in place when the losses are made
+        epoch: int,
+        weights: Tensor,  # (2, 2, 2) of draw_weights
+        generator: torch.Generator,
+        run: Run,
+    ) -> tuple[Tensor, int]:
+        """Selection and losses of one batch, both nets (equations 3 to 10), and how many rows went through a net."""
+        k = priors.shape[2]
+        with run.autocast():
+            seen = [(model(weak), model(strong)) for model in models]
+        with torch.no_grad():
+            logits = torch.stack([out.logits for out, _ in seen])
+            probs = logits.softmax(2)
+            log_priors = self.alpha * priors.clamp_min(1e-8).log()  # (2, 2, k)
+            selected, targets = base, labels.expand(2, -1)
+            if self.mhcs:
+                selected = selected | match_confident(probs, labels, self.tau, inclusive=self.inclusive)
+            if epoch > self.epochs - self.lga_epochs:
+                added = guess_by_agreement(probs, selected, self.tau, self.rho)
+                own = (logits - log_priors[:, 0, None]).argmax(2) if self.lga_label == "debiased" else logits.argmax(2)
+                selected, targets = selected | added, torch.where(added, own, targets)
+        total, passes = torch.zeros((), device=weak.device), 4 * len(weak)
+        gamma, lambda_u = self.ramps(epoch)
+        for i, model in enumerate(models):
+            goal = F.one_hot(targets[i], k).float()
+            pseudo = debiased_pseudo_labels(logits[i], log_priors[i, 1], self.temperature)
+            clean, rest = selected[i].float(), 1 - selected[i].float()
+            for view, weight in zip(seen[i], (1.0, gamma), strict=True):
+                for z in self.heads(view):
+                    total = total + weight * masked_mean(debiased_loss(z, goal, log_priors[i, 0]), clean)
+                # z is now the pseudo head: unselected rows reach no other, unless the method has none
+                total = total + weight * lambda_u * masked_mean(debiased_loss(z, pseudo, log_priors[i, 1]), rest)
+            rows, inside = first_selected(selected[i], pad=self.pads(run))
+            for inputs, goals, heads in self.mixed_views(weak[rows], goal[rows], inside, weights[i], generator):
+                with run.autocast():
+                    out = self.heads(model(inputs))
+                for head in heads:
+                    total = total + gamma * masked_mean(debiased_loss(out[head], goals, log_priors[i, 0]), inside)
+                passes += len(rows)
+        move_priors(priors, probs, selected, self.prior_momentum, run)
+        return total, passes
+
+    def heads(self, out: Output) -> list[Tensor]:
+        """Logits of the heads that train, the primary one first."""
+        return [out.logits] if out.auxiliary is None else [out.logits, out.auxiliary]
+
+    def pads(self, run: Run) -> bool:
+        """Whether selected rows are repeated to fill the batch."""
+        return run.compile if self.subset is None else self.subset == "pad"
+
+    def mixed_views(
+        self,
+        x: Tensor,  # float (m, ...), weak views of a net's selected rows
+        goal: Tensor,  # (m, k)
+        inside: Tensor,  # (m,) float, 0 for rows that only fill the batch
+        weights: Tensor,  # (2 heads, 2): mixup's and FMix's
+        generator: torch.Generator,
+    ) -> Iterator[tuple[Tensor, Tensor, list[int]]]:
+        """Mixup and FMix of the selected rows (equation 10), their targets, and the heads that they train."""
+        heads = 2 if self.auxiliary_head else 1
+        together = [[0], [1]][:heads] if self.mix_per_head else [list(range(heads))]
+        for served in together:
+            mix, share = weights[served[0]]
+            yield *mixup(x, goal, mix, partners(inside, generator)), served
+            if self.fmix and x.ndim == 4:
+                partner = partners(inside, generator)
+                mask = fmix_masks(share[None], (x.shape[2], x.shape[3]), generator)
+                yield torch.where(mask, x, x[partner]), share * goal + (1 - share) * goal[partner], served
+
+
+def match_confident(
+    probs: Tensor,  # (nets, b, k)
+    labels: Tensor,  # (b,) int64
+    tau: float,
+    *,
+    inclusive: bool,  # select at exactly tau too
+) -> Tensor:  # (nets, b) bool
+    """Matched high-confidence selection (equation 3): the given label has a probability above tau.
+
+    For tau >= 1/2 that is the paper's rule: the argmax is the given label and its probability reaches tau.
+    """
+    given = probs.gather(2, labels.expand(len(probs), -1)[..., None]).squeeze(2)
+    return given >= tau if inclusive else given > tau
+
+
+def guess_by_agreement(
+    probs: Tensor,  # (2, b, k)
+    selected: Tensor,  # (2, b) bool
+    tau: float,
+    rho: float,  # share of the batch up to which rows are added
+) -> Tensor:  # (2, b) bool, the rows that each net adds
+    """Label guessing by agreement (equation 8): both nets are sure of one label, and the net has not selected the row.
+
+    Where there is not room for all, the rows of the highest mean confidence are added.
+    """
+    confidence, guess = probs.max(2)
+    agreed = (confidence > tau).all(0) & (guess[0] == guess[1])
+    candidate = agreed & ~selected
+    room = int(rho * probs.shape[1]) - selected.sum(1, keepdim=True)
+    score = torch.where(candidate, confidence.mean(0), -1.0)
+    rank = score.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
+    return candidate & (rank < room)
+
+
+def debiased_loss(
+    logits: Tensor,  # (b, k)
+    targets: Tensor,  # (b, k), rows sum to 1
+    log_prior: Tensor,  # (k,), alpha * log of the class prior
+) -> Tensor:  # (b,)
+    """Debiased margin loss (equation 5): cross-entropy of the logits shifted by the prior."""
+    return F.cross_entropy(logits + log_prior, targets, reduction="none")
+
+
+def debiased_pseudo_labels(
+    logits: Tensor,  # (b, k)
+    log_prior: Tensor,  # (k,), alpha * log of the class prior
+    temperature: float,
+) -> Tensor:  # (b, k)
+    """Softmax of the logits without the prior (equation 6), sharpened: p ** (1 / T) / sum is softmax(logits / T)."""
+    return ((logits - log_prior) / temperature).softmax(1)
+
+
+def masked_mean(losses: Tensor, weight: Tensor) -> Tensor:
+    """Mean of the losses (b,) over rows of weight 1; 0 where there is none (a plain mean would be NaN)."""
+    return (losses * weight).sum() / weight.sum().clamp_min(1)
+
+
+def negative_entropy(logits: Tensor, *, released: bool = False) -> Tensor:
+    """Mean over rows of sum p log p; the released code first clamps the logits (b, k) from below at 1e-12."""
+    log_p = (logits.clamp_min(1e-12) if released else logits).log_softmax(1)
+    return (log_p.exp() * log_p).sum(1).mean()
+
+
+def move_priors(
+    priors: Tensor,  # (2 nets, 2, k): of the selected rows and of the rest; moved in place
+    probs: Tensor,  # (2, b, k)
+    selected: Tensor,  # (2, b) bool
+    momentum: float,
+    run: Run,
+) -> None:
+    """Moving averages of the predictions on selected and other rows (equation 7); no row, no move."""
+    groups = torch.stack([selected, ~selected], 1).to(probs.dtype)  # (2, 2, b)
+    sums = run.summed(torch.cat([groups @ probs, groups.sum(2, keepdim=True)], 2))
+    means, count = sums[..., :-1] / sums[..., -1:].clamp_min(1), sums[..., -1:]
+    priors.copy_(torch.where(count > 0, momentum * priors + (1 - momentum) * means, priors))
+
+
+def first_selected(selected: Tensor, *, pad: bool) -> tuple[Tensor, Tensor]:
+    """The selected rows of a batch of b, and which of them count.
+
+    pad: the selected rows over and over until there are b, of which the first round counts: shapes are fixed, nothing
+    waits for the device, and batch statistics stay nearly those of the selected rows. Without it only as many as are
+    selected, but at least two (BatchNorm cannot read one row).
+
+    Returns:
+        rows (m,) int64, and (m,) float: 1 for a row that counts.
+    """
+    b = len(selected)
+    n = selected.sum()
+    position = torch.arange(b, device=selected.device)
+    rows = (~selected).to(torch.uint8).argsort(stable=True)[position % n.clamp_min(1)]
+    m = b if pad else min(b, max(int(n), 2))
+    return rows[:m], (position < n).float()[:m]
+
+
+def partners(inside: Tensor, generator: torch.Generator) -> Tensor:
+    """A random permutation (m,) int64 of the rows that count; rows that only fill the batch repeat it."""
+    m, n = len(inside), inside.sum().long()
+    shuffled = (torch.rand(m, generator=generator, device=inside.device) + 2 * (1 - inside)).argsort()
+    return shuffled[torch.arange(m, device=inside.device) % n.clamp_min(1)]

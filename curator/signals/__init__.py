@@ -1,0 +1,1 @@
+"""Signals: losses or features -> how probably a given label is clean."""
