@@ -1,55 +1,34 @@
-"""The plain methods with the `small` net: how well they find wrong labels, and how fast.
+"""The methods with the `small` net: how well they find wrong labels, and how fast.
 
 They run on digits and on 10,000 rows of CIFAR-10N worst:
 
     CURATOR_DATA=... python bench/baselines.py      # appends the missing rows to bench/RESULTS.md
-
-A cell is one run of the command, which itself resumes from its checkpoints.
 """
 
-import json
-import os
-import shlex
-import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from bench.runs import finished_run  # noqa: E402
 from bench.table import Table, processor, today  # noqa: E402
 
 COLUMNS = [
-    "noisy P / R / F1",
-    "clean F1",
-    "AUROC",
-    "label accuracy before → after",
-    "training s",
-    "images/s",
-    "date",
-    "machine",
-    "command",
-]
-DATA = os.environ.get("CURATOR_DATA")
-CELLS = {f"digits {m}": f"--method {m}" for m in ("ce", "mixup", "confident")}
+    "noisy P / R / F1", "clean F1", "AUROC", "label accuracy before → after", "training s", "images/s", "date",
+    "machine", "command",
+]  # fmt: skip
 CIFAR = "--dataset cifar10n --data-dir $CURATOR_DATA --label-noise worst --limit-rows 10000 --net small --method"
-CELLS |= {f"cifar10n worst 10k {m}": f"{CIFAR} {m}" for m in ("confident", "ce", "mixup")}
+METHODS = ("ce", "mixup", "confident", "promix")
+CELLS = {f"digits {m}": f"--method {m}" for m in METHODS}
+CELLS |= {f"cifar10n worst 10k {m}": f"{CIFAR} {m}" for m in METHODS}
 
 
 def main() -> None:
     """Run the cells that have no row yet."""
-    table = Table("Plain methods on 2 cores", COLUMNS)
+    table = Table("Methods on 2 cores", COLUMNS)
     for cell, flags in CELLS.items():
-        if cell in table:
+        if cell in table or (facts := finished_run(cell, flags)) is None:
             continue
-        if "$CURATOR_DATA" in flags and not DATA:
-            print(f"skipped: {cell} (CURATOR_DATA is not set)")
-            continue
-        output = ROOT / "runs" / "bench" / cell.replace(" ", "-")
-        if not (output / "curation.json").exists():
-            words = shlex.split(os.path.expandvars(flags))
-            subprocess.run([sys.executable, "curator/clean.py", *words, "--output", str(output)], cwd=ROOT, check=True)
-        facts = json.loads((output / "curation.json").read_text())
         m = facts["metrics"]
         table.append(cell, [
             f"{m['noisy_precision']:.3f} / {m['noisy_recall']:.3f} / {m['noisy_f1']:.3f}",

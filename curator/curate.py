@@ -127,6 +127,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     run = Run(
         seed=s.seed,
         net=str(s.net),
+        pretrained=s.pretrained,
         mixed_precision=precision,
         compile=s.compile,
         checkpoints=None if s.dry_run else checkpoints.folder,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterable
@@ -13,10 +14,9 @@ from typing import Any, Literal
 import yaml
 
 from curator.engine.hardware import no_accelerator
-from curator.engine.nets import NETS
+from curator.engine.nets import NETS, PRETRAINED
 from curator.evidence import CuratorError
-from curator.methods import DEFAULT_METHOD, METHODS, Method
-from curator.methods.ce import Epochs
+from curator.methods import DEFAULT_METHOD, METHODS, Method, scale_epochs
 from curator.sources.defaults import DEFAULT_NOISE
 from curator.system import did_you_mean, is_path
 
@@ -60,6 +60,8 @@ class Settings:
     Default: their own size up to 64 px, else 64 (large nets: 224)."""
     net: str | None = None
     """small, resnet18, preact18, resnet50 or vgg19_bn. Default: small without an accelerator, else resnet18."""
+    pretrained: bool = False
+    """Start from torchvision's ImageNet weights (resnet50, vgg19_bn)."""
     epochs: int | None = None
     """Scale every setting that counts epochs by this over the recipe's epochs."""
     early_stop: int | None = None
@@ -103,6 +105,16 @@ NOT_IDENTITY = {
 }  # fmt: skip
 
 
+# Hyperparameters by name: the values that a run can use.
+RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, math.inf), "batch_size": (2, math.inf), "folds": (2, math.inf), "lr": (0, math.inf),
+    "momentum": (0, 1), "weight_decay": (0, math.inf), "alpha": (0, math.inf), "warmup": (1, math.inf),
+    "filter_rate": (0, 1), "filter_rate_end": (0, 1), "regroup": (0, math.inf), "tau": (0, 1), "rho": (0, 1),
+    "lga_epochs": (0, math.inf), "prior_momentum": (0, 1), "temperature": (1e-6, math.inf), "lambda_u": (0, math.inf),
+    "lambda_u_ramp": (0, math.inf), "gamma_ramp": (0, math.inf), "mixup_alpha": (1e-6, math.inf),
+    "feature_noise": (0, math.inf), "feature_drop": (0, 1),
+}  # fmt: skip
+
 # What a command does with its run, not what the run is.
 NOT_IN_RECIPES = {"recipe", "output", "overwrite", "resume", "dry_run"}
 
@@ -129,7 +141,7 @@ class Resolved:
 def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
     """Settings from what was given: flag names with underscores, hyperparameters as "method.NAME".
 
-    Precedence: the method's defaults, the recipe, its variant of the noise, its small variant, what was given.
+    Precedence: the method's defaults, the recipe, its variants (noise, imbalanced, small), what was given.
 
     Raises:
         CuratorError: for an unknown name or value, naming the nearest known one.
@@ -155,7 +167,9 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
     values: dict[str, Any] = {}
     if recipe is not None:
         noise = given.get("label_noise") or recipe.get("label_noise") or DEFAULT_NOISE.get(dataset)
-        wanted = variants or [noise_name(str(noise)) if noise else "", *(["small"] if no_accelerator() else [])]
+        tail = given.get("imbalance") or recipe.get("imbalance")
+        found = {noise_name(str(noise)): noise, "imbalanced": tail, "small": no_accelerator()}
+        wanted = variants or [v for v, holds in found.items() if holds]
         chosen = [v for v in wanted if v in recipe.get("variants", {})]
         for part in ({k: v for k, v in recipe.items() if k != "variants"}, *(recipe["variants"][v] for v in chosen)):
             values |= part
@@ -180,6 +194,8 @@ def _build(
         raise CuratorError(
             f"--net: expected one of {', '.join(NETS)}{_nearest(settings.net, NETS)}; found {settings.net!r}"
         )
+    if settings.pretrained and settings.net not in PRETRAINED:
+        raise CuratorError(f"--pretrained is for --net {' or '.join(PRETRAINED)}; found --net {settings.net}")
     if settings.pred_probs is not None:
         if "pred_probs" not in _hints(METHODS.get(name, type(method))):
             raise CuratorError(f"--pred-probs is for --method confident; found --method {name}")
@@ -203,12 +219,8 @@ def _build(
             )
         if settings.epochs < 1:
             raise CuratorError(f"--epochs: expected at least 1, found {settings.epochs}")
-        ratio = settings.epochs / made.epochs
-        for field, hint in _hints(type(made)).items():
-            if hint == Epochs and f"{METHOD}{field}" not in given:
-                before = getattr(made, field)
-                setattr(made, field, max(1, round(before * ratio)) if before else 0)
-                scaled[field] = (before, getattr(made, field))
+        given_fields = {key.removeprefix(METHOD) for key in given if key.startswith(METHOD)}
+        scaled = scale_epochs(made, settings.epochs, keep=given_fields)
     return Resolved(settings, made, label, scaled)
 
 
@@ -224,22 +236,15 @@ def _check_ranges(settings: Settings, method: Method) -> None:
         "max_minutes": 0,
         "memory_budget": 0,
     }
-    for name, low in at_least.items():
+    for name, least in at_least.items():
         value = getattr(settings, name)
-        if value is not None and not value >= low:
-            raise CuratorError(f"--{name.replace('_', '-')}: expected at least {low}, found {value}")
-    for name, low in {
-        "epochs": 1,
-        "batch_size": 2,
-        "folds": 2,
-        "lr": 0,
-        "momentum": 0,
-        "weight_decay": 0,
-        "alpha": 0,
-    }.items():
-        value = getattr(method, name, low)
-        if not value >= low:
-            raise CuratorError(f"--{METHOD}{name.replace('_', '-')}: expected at least {low}, found {value}")
+        if value is not None and not value >= least:
+            raise CuratorError(f"--{name.replace('_', '-')}: expected at least {least}, found {value}")
+    for name, (low, high) in RANGES.items():
+        value = getattr(method, name, None)
+        if isinstance(value, int | float) and not low <= value <= high:
+            wanted = f"at least {low}" if high == math.inf else f"{low} to {high}"
+            raise CuratorError(f"--{METHOD}{name.replace('_', '-')}: expected {wanted}, found {value}")
 
 
 def _method_name(method: Method) -> str:

@@ -71,7 +71,7 @@ def finished(tmp_path_factory):
     (["--pred-probs", "nothing.npy"], "expected an .npy file"),
     (["--net", "vgg19_bn"], "--net vgg19_bn: expected images of at least 32 px, found 8 x 8"),
     (["--seed", "-1"], "--seed: expected at least 0, found -1"),
-    (["--limit-rows", "3"], "--method confident: expected at least 10 rows, found 3"),
+    (["--limit-rows", "3", "--method", "confident"], "--method confident: expected at least 10 rows, found 3"),
     (["--limit-rows", "1", "--method", "ce"], "expected at least two rows"),
     (["--image-column", "label"], "expected a column of type Image"),
 ])  # fmt: skip
@@ -344,8 +344,9 @@ def test_dry_run_writes_nothing(capsys, tmp_path):
     for words in (
         "label column 'label'",
         "'5' 200",
-        "recipe    digits-confident",
-        "method.epochs 30 -> 3",
+        "recipe    digits-promix",
+        "method.epochs 20 -> 3",
+        "method.warmup 12 -> 2",
         "GiB of images",
         "passes over the rows, about",
     ):

@@ -64,7 +64,8 @@ SLOW = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    "method, epochs", [("confident", 60), pytest.param("ce", 300, marks=SLOW), pytest.param("mixup", 300, marks=SLOW)]
+    "method, epochs",
+    [("promix", 48), *(pytest.param(m, e, marks=SLOW) for m, e in (("confident", 60), ("ce", 300), ("mixup", 300)))],
 )
 def test_killed_at_five_random_moments(source, tmp_path, method, epochs):
     """kill -9, then the same command: the parquet of an uninterrupted run, byte for byte."""

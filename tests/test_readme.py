@@ -40,7 +40,7 @@ def test_the_examples_run(tmp_path, monkeypatch):
     assert main(["clean", *command.split(), "--epochs", "2"]) == 0
     (python,) = re.findall(r"```python\n(.*?)```", README, re.S)
     exec(python.replace("epochs=30", "epochs=2, overwrite=True"), {})
-    (app,) = re.findall(r"python app.py (\S+-confident) ", README)
+    (app,) = re.findall(r"python app.py (\S+-promix) ", README)
     assert (tmp_path / app / "curation.json").exists()
 
 

@@ -7,6 +7,7 @@ import yaml
 from curator.evidence import CuratorError
 from curator.methods import METHODS
 from curator.methods.ce import CrossEntropy, Epochs
+from curator.methods.promix import ProMix
 from curator.settings import Settings, coerce, noise_name, output_folder, read_recipe, recipes_folder, resolve
 from tests.conftest import ROOT
 
@@ -30,6 +31,85 @@ def test_every_recipe_and_variant(path):
         assert resolved.settings.dataset == content["dataset"]
 
 
+SLOW = {"warmup": 30, "tau": 0.95, "alpha": 0.5}  # of CIFAR-100
+SIZED = {"quota": "proportional"}
+IDN = {**SIZED, "regroup": 50}
+RELEASED = {
+    "net": "resnet18", "filter_rate": 0.5, "tau": 0.99, "alpha": 0.8, "warmup": 10, "epochs": 600, "lr": 0.05,
+    "weight_decay": 5e-4, "lga_epochs": 250, "batch_size": 256, "quota": "balanced", "regroup": 0,
+}  # fmt: skip
+# What is published for ProMix (Wang et al., IJCAI 2023), or assumed where it is not: all that differs from RELEASED.
+PROMIX = {
+    **{f"cifar10n-promix:{v}": {} for v in ("aggre", "rand1", "rand2", "rand3", "worst")},
+    "cifar100n-promix": SLOW,
+    "cifar10-promix:asym40": {"confidence_penalty": "released"},
+    **{
+        f"{name}:{variant}": {**of_classes, **of_noise}
+        for name, of_classes in {"cifar10-promix": {}, "cifar100-promix": SLOW}.items()
+        for variant, of_noise in {
+            "sym20": {"filter_rate": 0.7},
+            "sym50": {},
+            "sym80": {"filter_rate": 0.2},
+            "sym90": {"filter_rate": 0.1},
+            "idn20": {"filter_rate": 0.7, **IDN},
+            "idn40": IDN,
+            "idn60": {"filter_rate": 0.3, **IDN},
+            "imbalanced": SIZED,
+        }.items()
+    },
+    "animal10n-promix": {"net": "vgg19_bn", "epochs": 300, "filter_rate": 0.7, "lga_epochs": 150},
+    "clothing1m-promix": {
+        "net": "resnet50", "epochs": 80, "warmup": 1, "lr": 0.002, "weight_decay": 1e-3, "lga_epochs": 40,
+        "batch_size": 32, "mixup_alpha": 0.5, "base_selection": "gaussian_mixture", "strong": "auto_imagenet",
+    },
+}  # fmt: skip
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    monkeypatch.setattr("curator.settings.no_accelerator", lambda: False)
+
+
+@pytest.mark.parametrize("name, differs", PROMIX.items(), ids=list(PROMIX))
+def test_published_values_of_promix(name, differs, gpu):
+    r = resolve({"recipe": name})
+    assert {"net": r.settings.net, **vars(r.method)} == {**vars(ProMix()), **RELEASED, **differs}
+    assert (r.settings.pretrained, r.settings.image_size) == {"animal10n": (False, 64), "clothing1m": (True, 224)}.get(
+        r.settings.dataset, (False, None)
+    )
+
+
+def test_published_values_are_of_all_promix_recipes():
+    names = set()
+    for path in recipes_folder().glob("*-promix.yaml"):
+        variants = [v for v in read_recipe(path)["variants"] if v != "small"]
+        names |= {f"{path.stem}:{v}" for v in variants} or {path.stem}
+    assert names - {"digits-promix"} == set(PROMIX)
+
+
+@pytest.mark.parametrize("given, chosen, rate, quota", [
+    ({"dataset": "cifar10n"}, "cifar10n-promix:worst", 0.5, "balanced"),
+    ({"dataset": "cifar10n", "label_noise": "aggre"}, "cifar10n-promix:aggre", 0.5, "balanced"),
+    ({"dataset": "cifar10"}, "cifar10-promix", 0.5, "balanced"),
+    ({"dataset": "cifar10", "label_noise": "sym:0.3"}, "cifar10-promix", 0.5, "balanced"),
+    ({"dataset": "cifar10", "imbalance": 10}, "cifar10-promix:imbalanced", 0.5, "proportional"),
+    ({"dataset": "cifar100", "imbalance": 50, "label_noise": "sym:0.2"}, "cifar100-promix:sym20+imbalanced", 0.7,
+     "proportional"),
+    ({"recipe": "cifar10-promix:sym20", "imbalance": 50}, "cifar10-promix:sym20", 0.7, "balanced"),
+    ({"recipe": "cifar10-promix:sym20+imbalanced"}, "cifar10-promix:sym20+imbalanced", 0.7, "proportional"),
+])  # fmt: skip
+def test_variants_that_are_looked_up(given, chosen, rate, quota, gpu):
+    r = resolve(given)
+    assert (r.recipe, r.method.filter_rate, r.method.quota) == (chosen, rate, quota)
+
+
+def test_order_of_variants(tmp_path):
+    lr = {"sym50": 0.2, "imbalanced": 0.3, "small": 0.4}
+    path = recipe(tmp_path, method="ce", imbalance=10, variants={k: {"method.lr": v} for k, v in reversed(lr.items())})
+    r = resolve({"recipe": path, "label_noise": "sym:0.5"})
+    assert r.recipe == "mine:sym50+imbalanced+small" and r.method.lr == 0.4
+
+
 def test_recipes_exist():
     assert RECIPES and recipes_folder() == ROOT / "recipes"
 
@@ -38,13 +118,13 @@ def test_defaults():
     r = resolve({})
     assert (r.settings.dataset, r.settings.method, r.settings.net, r.recipe) == (
         "digits",
-        "confident",
+        "promix",
         "small",
-        "digits-confident",
+        "digits-promix",
     )
     assert r.method.flip is False
-    assert resolve({"dataset": "cifar10n"}).method.epochs == 60
-    assert resolve({"dataset": "cifar10n", "net": "resnet18"}).method.epochs == 120
+    assert resolve({"dataset": "owner/name"}).method.epochs == 60
+    assert resolve({"dataset": "owner/name", "net": "resnet18"}).method.epochs == 600
 
 
 def test_precedence(tmp_path):
@@ -72,8 +152,8 @@ def test_a_recipes_epochs_give_way(tmp_path):
 
 
 def test_a_recipe_without_a_method_is_the_defaults(tmp_path):
-    path = recipe(tmp_path, **{"method.folds": 3})
-    assert resolve({"recipe": path}).method.folds == 3
+    path = recipe(tmp_path, **{"method.rho": 0.8})
+    assert resolve({"recipe": path}).method.rho == 0.8
     assert type(resolve({"recipe": path, "method": "ce"}).method) is METHODS["ce"]
 
 
@@ -116,9 +196,13 @@ def test_unknown_recipe_and_method():
 
 
 def test_epochs_scale():
-    r = resolve({"epochs": 3, "dataset": "cifar10"})
+    r = resolve({"epochs": 3, "dataset": "cifar10", "method": "ce"})
     assert r.method.epochs == 3 and r.scaled == {"epochs": (60, 3)}
     assert resolve({"method.epochs": 7, "dataset": "cifar10"}).scaled == {}
+    assert resolve({"recipe": "cifar10-promix:idn20", "epochs": 60}).scaled == {
+        "epochs": (600, 60), "warmup": (10, 1), "lga_epochs": (250, 25), "regroup": (50, 5),
+        "lambda_u_ramp": (100, 10), "gamma_ramp": (50, 5),
+    }  # fmt: skip
     with pytest.raises(CuratorError, match="give only one"):
         resolve({"epochs": 3, "method.epochs": 7})
 
@@ -126,7 +210,7 @@ def test_epochs_scale():
 @pytest.mark.parametrize("given, message", [
     ({"epochs": 0}, "--epochs: expected at least 1"), ({"limit_rows": 0}, "--limit-rows: expected at least 1, found 0"),
     ({"imbalance": 0.5}, "--imbalance"), ({"method.batch_size": 1}, "--method.batch-size: expected at least 2"),
-    ({"method.folds": 1}, "--method.folds"), ({"method.lr": "nan"}, "--method.lr"),
+    ({"method": "confident", "method.folds": 1}, "--method.folds"), ({"method.lr": "nan"}, "--method.lr"),
     ({"flag_worst": -1}, "--flag-worst"), ({"limit_rows": "abc"}, "--limit-rows: expected int, found 'abc'"),
     ({"seed": None}, "--seed"), ({"mixed_precision": "fp8"}, "expected one of no, bf16"),
     ({"method": "ce", "pred_probs": "x.npy"}, "--pred-probs is for --method confident"),
@@ -169,11 +253,11 @@ def test_names_of_folders():
         and noise_name("worst") == "worst"
         and noise_name("sym-other:0.125") == "sym-other12.5"
     )
-    assert output_folder(Settings(dataset="owner/name"), False) == Path("runs/owner--name-confident")
+    assert output_folder(Settings(dataset="owner/name"), False) == Path("runs/owner--name-promix")
     assert output_folder(Settings(dataset="cifar10n", label_noise="worst", method="ce"), True) == Path(
         "runs/cifar10n-ce-worst"
     )
-    assert output_folder(Settings(), False) == Path("runs/digits-confident")
+    assert output_folder(Settings(), False) == Path("runs/digits-promix")
 
 
 def test_every_flag_is_documented():

@@ -118,12 +118,18 @@ def _small(channels: int, side: int) -> tuple[nn.Module, int]:
     return _pooled(*stem, *_stages((32, 64, 96), 32, 1, preact=False)), 96
 
 
-def _torchvision(name: str, channels: int) -> tuple[nn.Module, int]:
+def _torchvision(name: str, channels: int, pretrained: bool) -> tuple[nn.Module, int]:
     import torchvision
 
     if channels != 3:
         raise CuratorError(f"--net {name}: expected images of 3 channels, found {channels}")
-    net = getattr(torchvision.models, name)(weights=None)
+    try:
+        net = getattr(torchvision.models, name)(weights="IMAGENET1K_V1" if pretrained else None)
+    except (OSError, RuntimeError) as e:  # no network; a file that was cut short
+        raise CuratorError(
+            f"--pretrained: torchvision's weights of {name} could not be fetched ({' '.join(str(e).split())[:120]}); "
+            "put the file into the folder checkpoints of torch.hub.get_dir(), or leave --pretrained out"
+        ) from e
     if name == "resnet50":
         net.fc = nn.Identity()
         return net, 2048
@@ -131,6 +137,8 @@ def _torchvision(name: str, channels: int) -> tuple[nn.Module, int]:
     # on small images one pooled vector of 512 takes their place.
     return _pooled(net.features), 512
 
+
+PRETRAINED = ("resnet50", "vgg19_bn")
 
 NETS = {
     "small": "0.2 M parameters, for CPUs",
@@ -149,11 +157,13 @@ def build_net(
     *,
     auxiliary: bool = False,  # a second linear head (ProMix's pseudo head)
     projector: tuple[int, ...] = (),  # sizes of the projector's layers; none: no projector
+    pretrained: bool = False,  # the body starts from torchvision's ImageNet weights
 ) -> Net:
     """A freshly initialised net for rows of the shape.
 
     Raises:
-        CuratorError: for an unknown name, or a net of images for features and the other way round.
+        CuratorError: for an unknown name, a net of images for features and the other way round, or weights that are
+            not there.
     """
     if name not in NETS:
         raise CuratorError(f"--net: expected one of {', '.join(NETS)}; found {name!r}")
@@ -168,7 +178,7 @@ def build_net(
         body: nn.Module = nn.Sequential(_mlp(shape[0], (512, 512)), nn.BatchNorm1d(512), nn.ReLU(inplace=True))
         width = 512
     elif name in ("resnet50", "vgg19_bn"):
-        body, width = _torchvision(name, shape[0])
+        body, width = _torchvision(name, shape[0], pretrained)
     elif name in ("resnet18", "preact18"):
         body, width = {"resnet18": _resnet18, "preact18": _preact18}[name](shape[0])
     else:

@@ -38,6 +38,7 @@ class Run:
         *,
         seed: int = 0,
         net: str = "small",
+        pretrained: bool = False,  # nets start from ImageNet weights
         mixed_precision: Precision | None = None,  # None: bf16 where the hardware has it
         compile: bool = False,
         checkpoints: Path | None = None,  # folder; None: none are written
@@ -62,7 +63,7 @@ class Run:
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
         self.seed = seed
-        self.net = net
+        self.net, self.pretrained = net, pretrained
         self.precision: Precision = mixed_precision or best_precision(self.device)
         self.compile = compile
         self.registered: dict[str, Any] = {}
@@ -81,6 +82,7 @@ class Run:
         torch.set_num_threads(self.threads)
         self._seconds, self._trained = 0.0, 0
         self._row: tuple[int, ...] = ()
+        self._loss: Tensor | None = None  # of the step that is being made
         self.open_epoch()
 
     @property
@@ -178,7 +180,7 @@ class Run:
         """The run's net for the dataset, initialised from a stream of its own; heads as in engine.nets.build_net."""
         self._row = data.inputs.shape
         with self.seeded(f"init/{name}"):
-            return build_net(self.net, data.inputs.shape, len(data.classes), **heads)
+            return build_net(self.net, data.inputs.shape, len(data.classes), pretrained=self.pretrained, **heads)
 
     def autocast(self) -> AbstractContextManager:
         """The forward pass's precision."""
@@ -211,17 +213,21 @@ class Run:
         parts = order.to(self.device).tensor_split(max(1, min(-(-len(order) // size), len(order) // 2)))
         return [part[self.rank :: self.world] for part in parts]
 
-    def step(self, loss: Tensor, optimizer: torch.optim.Optimizer, rows: int) -> None:
-        """Backward, gradients averaged over the processes, and one optimizer step.
+    def backward(self, loss: Tensor, rows: int) -> None:
+        """Add the gradients of one part of a step's loss.
 
-        The loss stays on the device until the end of the epoch.
+        A loss that is a sum is best given term by term: each term's activations are freed before the next is made.
 
         Args:
-            loss: 0-d.
-            optimizer: of the nets that made the loss.
-            rows: how many rows went forward and backward through a net: the work that throughput and MFU count.
+            loss: 0-d; it stays on the device until the end of the epoch.
+            rows: how many rows went forward and backward through a net for it: what throughput and MFU count.
         """
         self.accelerator.backward(loss)
+        self._loss = self._loss + loss.detach() if self._loss is not None else loss.detach()
+        self._images += rows
+
+    def step(self, optimizer: torch.optim.Optimizer) -> None:
+        """One optimizer step with the gradients added since the last one, averaged over the processes."""
         if self.world > 1:
             grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
             means = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), "mean")
@@ -229,12 +235,13 @@ class Run:
                 grad.copy_(mean.view_as(grad))
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        self._losses.append(loss.detach())
-        self._images += rows
+        if self._loss is not None:
+            self._losses.append(self._loss)
+        self._loss = None
 
     def open_epoch(self) -> None:
         """Count losses, images and seconds from now on."""
-        self._losses: list[Tensor] = []
+        self._losses: list[Tensor] = []  # of every step
         self._images = 0
         self._started = time.perf_counter()
 

@@ -8,12 +8,13 @@ The caller owns the progress bar, early stop, time limit and checkpoints.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import typing
+from collections.abc import Container, Iterator
 from typing import Protocol
 
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset
-from curator.methods.ce import CrossEntropy
+from curator.methods.ce import CrossEntropy, Epochs
 from curator.methods.confident import Confident
 from curator.methods.mixup import Mixup
 from curator.methods.promix import ProMix
@@ -35,6 +36,21 @@ METHODS: dict[str, type[Method]] = {
     "mixup": Mixup,
 }
 DEFAULT_METHOD = "promix"
+
+
+def scale_epochs(method: Method, epochs: int, keep: Container[str] = ()) -> dict[str, tuple[int, int]]:
+    """Scale every hyperparameter that counts epochs by epochs / method.epochs, rounded, none but 0 to 0.
+
+    Returns:
+        The fields that were scaled: name -> (before, after). Fields in `keep` stay.
+    """
+    ratio, scaled = epochs / method.epochs, {}
+    for field, hint in typing.get_type_hints(type(method), include_extras=True).items():
+        if hint == Epochs and field not in keep:
+            before = getattr(method, field)
+            setattr(method, field, max(1, round(before * ratio)) if before else 0)
+            scaled[field] = (before, getattr(method, field))
+    return scaled
 
 
 def passes(method: Method) -> float:

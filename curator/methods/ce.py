@@ -98,7 +98,8 @@ class CrossEntropy:
                     x, target = mixup(x, F.one_hot(target, classes).float(), weights[step], partner)
                 with run.autocast():
                     logits = model(x).logits
-                run.step(F.cross_entropy(logits, target), optimizer, len(batch))
+                run.backward(F.cross_entropy(logits, target), len(batch))
+                run.step(optimizer)
 
         return fit
 

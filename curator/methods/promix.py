@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,6 +40,16 @@ PRESETS: dict[str, dict[str, Any]] = {
     "parity": {"after_ramp": "off", "inclusive": False, "lga_label": "debiased", "larger_weight": True},
     "paper": {"after_ramp": "constant", "inclusive": True, "lga_label": "agreed", "larger_weight": False},
 }
+
+
+class Batch(NamedTuple):
+    """What both nets see of b rows in one step."""
+
+    weak: Tensor  # float (b, ...)
+    strong: Tensor  # float (b, ...)
+    labels: Tensor  # (b,) int64
+    base: Tensor  # (2, b) bool, each net's base selection
+    weights: Tensor  # (2 nets, 2 heads, 2), the share of a row itself in mixup and in FMix
 
 
 @dataclass
@@ -141,11 +151,11 @@ class ProMix:
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Train both nets and yield after every epoch."""
         n, k = len(data), len(data.classes)
-        nets = nn.ModuleList(run.build_net(f"net{i}", data, auxiliary=self.auxiliary_head) for i in (0, 1))
-        nets = run.register("nets", nets)
+        nets = [run.build_net(f"net{i}", data, auxiliary=self.auxiliary_head) for i in (0, 1)]
+        both = run.register("nets", nn.ModuleList(nets))
         # Fused SGD cannot hold, in one group, parameters that were stepped and pseudo heads that were not (in warm-up).
         pseudo = [p for net in nets if net.auxiliary is not None for p in net.auxiliary.parameters()]
-        others = [p for p in nets.parameters() if all(p is not q for q in pseudo)]
+        others = [p for p in both.parameters() if all(p is not q for q in pseudo)]
         optimizer = torch.optim.SGD(
             [{"params": group} for group in (others, pseudo) if group],
             self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True,
@@ -163,22 +173,22 @@ class ProMix:
         for epoch in run.epochs(self.epochs):
             for group in optimizer.param_groups:
                 group["lr"] = cosine(self.lr, epoch, self.epochs, self.lr * 1e-3)
-            nets.train()
+            both.train()
             generator = run.generator("views", epoch)
             warm = epoch < self.warmup
             batches = run.batches(all_rows, self.batch_size, epoch, drop_last=not warm)
-            draws, flags = self.draw_weights(run, len(batches), epoch), base.to(run.device)
+            weights, flags = self.draw_weights(run, len(batches), epoch), base.to(run.device)
             for step, rows in enumerate(batches):
                 x = data.inputs.batch(rows)
                 weak = self.weak(x, normaliser, generator)
                 if warm:
-                    run.step(self.warmup_loss(models, weak, labels[rows], run), optimizer, 2 * len(rows))
-                    continue
-                strong = self.strengthened(x, normaliser, generator)
-                loss, passes = self.loss(
-                    models, weak, strong, labels[rows], flags[:, rows], priors, epoch, draws[step], generator, run
-                )
-                run.step(loss, optimizer, passes)
+                    run.backward(self.warmup_loss(models, weak, labels[rows], run), 2 * len(rows))
+                else:
+                    strong = self.strengthened(x, normaliser, generator)
+                    batch = Batch(weak, strong, labels[rows], flags[:, rows], weights[step])
+                    for loss, passes in self.losses(models, batch, priors, epoch, generator, run):
+                        run.backward(loss, passes)
+                run.step(optimizer)
             logits = score()
             base.copy_(self.select_base(logits, data, epoch + 1))
             yield self.result(logits, base, data)
@@ -257,20 +267,17 @@ class ProMix:
         released = self.confidence_penalty == "released"
         return loss + torch.stack([negative_entropy(z, released=released) for z in logits]).sum()
 
-    def loss(
+    def losses(
         self,
         models: list[nn.Module],
-        weak: Tensor,  # float (b, ...)
-        strong: Tensor,  # float (b, ...)
-        labels: Tensor,  # (b,) int64
-        base: Tensor,  # (2, b) bool, each net's base selection
-        priors: Tensor,  # (2, 2, k), moved in place when the losses are made
+        batch: Batch,
+        priors: Tensor,  # (2, 2, k), moved in place when all terms are made
         epoch: int,
-        weights: Tensor,  # (2, 2, 2) of draw_weights
         generator: torch.Generator,
         run: Run,
-    ) -> tuple[Tensor, int]:
-        """Selection and losses of one batch, both nets (equations 3 to 10), and how many rows went through a net."""
+    ) -> Iterator[tuple[Tensor, int]]:
+        """Selection in one batch and the terms of its loss (equations 3 to 10), with the rows forwarded for each."""
+        weak, strong, labels, base, weights = batch
         k = priors.shape[2]
         with run.autocast():
             seen = [(model(weak), model(strong)) for model in models]
@@ -285,26 +292,25 @@ class ProMix:
                 added = guess_by_agreement(probs, selected, self.tau, self.rho)
                 own = (logits - log_priors[:, 0, None]).argmax(2) if self.lga_label == "debiased" else logits.argmax(2)
                 selected, targets = selected | added, torch.where(added, own, targets)
-        total, passes = torch.zeros((), device=weak.device), 4 * len(weak)
         gamma, lambda_u = self.ramps(epoch)
         for i, model in enumerate(models):
             goal = F.one_hot(targets[i], k).float()
             pseudo = debiased_pseudo_labels(logits[i], log_priors[i, 1], self.temperature)
-            clean, rest = selected[i].float(), 1 - selected[i].float()
+            clean, rest = selected[i].float(), (~selected[i]).float()
+            loss = torch.zeros((), device=weak.device)
             for view, weight in zip(seen[i], (1.0, gamma), strict=True):
                 for z in self.heads(view):
-                    total = total + weight * masked_mean(debiased_loss(z, goal, log_priors[i, 0]), clean)
-                # z is now the pseudo head: unselected rows reach no other, unless the method has none
-                total = total + weight * lambda_u * masked_mean(debiased_loss(z, pseudo, log_priors[i, 1]), rest)
+                    loss = loss + weight * masked_mean(debiased_loss(z, goal, log_priors[i, 0]), clean)
+                # z is now the pseudo head: unselected rows reach no other, unless the net has none
+                loss = loss + weight * lambda_u * masked_mean(debiased_loss(z, pseudo, log_priors[i, 1]), rest)
+            yield loss, 2 * len(weak)
             rows, inside = first_selected(selected[i], pad=self.pads(run))
             for inputs, goals, heads in self.mixed_views(weak[rows], goal[rows], inside, weights[i], generator):
                 with run.autocast():
                     out = self.heads(model(inputs))
-                for head in heads:
-                    total = total + gamma * masked_mean(debiased_loss(out[head], goals, log_priors[i, 0]), inside)
-                passes += len(rows)
+                terms = [masked_mean(debiased_loss(out[head], goals, log_priors[i, 0]), inside) for head in heads]
+                yield gamma * torch.stack(terms).sum(), len(rows)
         move_priors(priors, probs, selected, self.prior_momentum, run)
-        return total, passes
 
     def heads(self, out: Output) -> list[Tensor]:
         """Logits of the heads that train, the primary one first."""

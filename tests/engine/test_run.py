@@ -90,7 +90,8 @@ def test_state_comes_back(make_run, tmp_path):
     seen = []
     for epoch in run.epochs(5, "first"):
         loss = net(run.normaliser(data.inputs)(data.inputs.batch(torch.arange(20)))).logits.square().mean()
-        run.step(loss, optimizer, 20)
+        run.backward(loss, 20)
+        run.step(optimizer)
         table += 1
         seen.append(epoch)
         run.close_epoch()
@@ -141,7 +142,8 @@ def test_nan_loss_is_named(make_run, tmp_path):
     optimizer = torch.optim.SGD([weight], 0.1)
     for epoch in run.epochs(3):
         for step in range(4):
-            run.step(weight.sum() * (float("nan") if epoch == 1 and step == 2 else 1), optimizer, 1)
+            run.backward(weight.sum() * (float("nan") if epoch == 1 and step == 2 else 1), 1)
+            run.step(optimizer)
         if epoch == 1:
             with pytest.raises(
                 RunFailed, match=r"nan in epoch 1 of stage train, step 2; last good checkpoint: .*000000"

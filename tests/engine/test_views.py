@@ -1,12 +1,42 @@
+from typing import get_args
+
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
-from curator.engine.views import crop_flip, mixup, normalise
+from curator.engine.augment import (
+    augment,
+    cutout,
+    draw_auto_augment,
+    draw_cutout,
+    draw_rand_augment,
+    draw_random_augment,
+)
+from curator.engine.views import (
+    Strong,
+    crop_flip,
+    cropped,
+    fmix_masks,
+    jitter,
+    level_sets,
+    low_frequency_images,
+    mixup,
+    normalise,
+    strengthen,
+)
 
 
-def images(b=64, h=12, w=10):
-    return torch.randint(0, 256, (b, 3, h, w), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+def images(b=64, h=12, w=10, c=3):
+    return torch.randint(0, 256, (b, c, h, w), dtype=torch.uint8, generator=seeded(0))
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def close(found, expected, atol=1e-6):
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=found.dtype), atol=atol, rtol=0)
 
 
 def all_views(image: torch.Tensor, padding: int, flip: bool) -> list[torch.Tensor]:
@@ -20,7 +50,7 @@ def all_views(image: torch.Tensor, padding: int, flip: bool) -> list[torch.Tenso
 @pytest.mark.parametrize("flip", [False, True])
 def test_every_row_is_a_crop_of_its_image(flip):
     x = images()
-    out = crop_flip(x, torch.Generator().manual_seed(1), padding=2, flip=flip)
+    out = crop_flip(x, seeded(1), padding=2, flip=flip)
     assert out.shape == x.shape and out.dtype == torch.uint8
     assert out.is_contiguous(memory_format=torch.channels_last)
     found = [
@@ -32,7 +62,7 @@ def test_every_row_is_a_crop_of_its_image(flip):
 
 def test_without_padding_half_is_mirrored():
     x = images(2000)
-    out = crop_flip(x, torch.Generator().manual_seed(1), padding=0, flip=True)
+    out = crop_flip(x, seeded(1), padding=0, flip=True)
     mirrored = (out == x.flip(-1)).flatten(1).all(1)
     kept = (out == x).flatten(1).all(1)
     assert (mirrored | kept).all() and 0.45 < mirrored.float().mean() < 0.55
@@ -40,7 +70,7 @@ def test_without_padding_half_is_mirrored():
 
 def test_same_generator_same_views():
     x = images()
-    a, b, c = (crop_flip(x, torch.Generator().manual_seed(s), padding=2, flip=True) for s in (1, 1, 2))
+    a, b, c = (crop_flip(x, seeded(s), padding=2, flip=True) for s in (1, 1, 2))
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
@@ -75,3 +105,142 @@ def test_views_compile_without_graph_breaks():
 
     report = torch._dynamo.explain(view)(x)
     assert report.graph_break_count == 0
+
+
+def test_mixed_target_has_the_mixed_loss():
+    logits, labels, partner = torch.tensor([[2.0, 0, 0], [0, 1, 0]]), torch.tensor([0, 1]), torch.tensor([1, 0])
+    _, targets = mixup(logits, torch.eye(3)[labels], torch.tensor(0.3), partner)
+    own, other = F.cross_entropy(logits, labels), F.cross_entropy(logits, labels[partner])
+    close(torch.stack([own, other]), [0.395495, 1.895495], 1e-5)
+    assert F.cross_entropy(logits, targets).item() == pytest.approx(1.445495, abs=1e-5)
+    assert 0.3 * own + 0.7 * other == pytest.approx(1.445495, abs=1e-5)
+
+
+@pytest.mark.parametrize("c", [1, 3])
+@pytest.mark.parametrize("kind", get_args(Strong))
+def test_strong_views(kind, c):
+    x = images(h=20, w=24, c=c)
+    before = x.clone()
+    a, b, other = (strengthen(x, kind, seeded(s)) for s in (1, 1, 2))
+    assert a.shape == x.shape and a.dtype == torch.uint8 and torch.equal(x, before)
+    assert torch.equal(a, b) and not torch.equal(a, other)
+    assert (a != x).flatten(1).any(1).float().mean() > 0.5  # AutoAugment often leaves them
+    # Every image has a draw of its own: the same image comes out in many ways.
+    same = strengthen(x[:1].expand(64, -1, -1, -1), kind, seeded(1))
+    assert len(same.flatten(1).unique(dim=0)) > 20
+
+
+def test_kinds_of_strong_views():
+    x, size = images(), (12, 10)
+    expected = {
+        "rand_augment": draw_rand_augment(64, size, seeded(1)),
+        "auto_cifar10": draw_auto_augment(64, size, seeded(1), policy="cifar10"),
+        "auto_imagenet": draw_auto_augment(64, size, seeded(1), policy="imagenet"),
+    }
+    for kind, draws in expected.items():
+        assert torch.equal(strengthen(x, kind, seeded(1)), augment(x, draws)), kind
+    g = seeded(1)
+    view = augment(x, draw_random_augment(64, size, g))
+    assert torch.equal(strengthen(x, "random_augment", seeded(1)), cutout(view, draw_cutout(64, size, g)))
+
+
+def test_only_promix_cuts_out():
+    painted = torch.tensor([125, 123, 114], dtype=torch.uint8).view(3, 1, 1)
+    x = torch.zeros(64, 3, 12, 10, dtype=torch.uint8)
+    for kind in get_args(Strong):
+        has_box = (strengthen(x, kind, seeded(1)) == painted).all(1).flatten(1).any(1)
+        assert has_box.all() if kind == "random_augment" else not has_box.any()
+
+
+def test_jitter():
+    x = torch.full((400, 50), 3.0)
+    a, b, other = (jitter(x, seeded(s), noise=0.5, drop=0.2) for s in (1, 1, 2))
+    assert a.shape == x.shape and torch.equal(a, b) and not torch.equal(a, other)
+    kept = a[a != 0]
+    assert 1 - len(kept) / x.numel() == pytest.approx(0.2, abs=0.015)
+    assert kept.mean() == pytest.approx(3, abs=0.02) and kept.std() == pytest.approx(0.5, abs=0.02)
+    assert torch.equal(jitter(x, seeded(1), noise=0, drop=0), x)
+
+
+def test_level_sets_worked_numbers():
+    grey = [[0.1, 0.8, 0.35, 0.62], [0.55, 0.2, 0.95, 0.05], [0.7, 0.4, 0.15, 0.88], [0.25, 0.5, 0.3, 0.75]]
+    masks = level_sets(torch.tensor([grey, grey]), torch.tensor([0.3, 0.3]), torch.tensor([True, False]))
+    assert masks.dtype == torch.bool and masks.shape == (2, 1, 4, 4)
+    assert masks.int().tolist() == [
+        [[[0, 1, 0, 0], [0, 0, 1, 0], [1, 0, 0, 1], [0, 0, 0, 1]]],  # 5 of 4.8 pixels
+        [[[0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1]]],  # 4 of 4.8 pixels
+    ]
+
+
+def test_level_sets_of_nothing_of_all_and_of_equals():
+    grey = torch.zeros(3, 2, 2)
+    share, up = torch.tensor([0.0, 1.0, 0.5]), torch.tensor([True, False, True])
+    assert level_sets(grey, share, up).sum((1, 2, 3)).tolist() == [0, 4, 2]
+
+
+FMIX = {  # rows 0 and 3, mean, largest pixel; rows and columns of the mask of one half; changes downwards and across
+    "textbook": (
+        [0.804011, 0.551374, 0.238776, 0.173078, 0.344776, 0.550812, 0.680460, 0.799407],
+        [0.437354, 0.212154, 0.075802, 0.110276, 0.358798, 0.607200, 0.678758, 0.606181],
+        (0.487537, 55),
+        ([5, 4, 3, 3, 3, 4, 5, 5], [5, 3, 0, 0, 0, 8, 8, 8]),
+        (0.0462, 0.0581),
+    ),
+    "released": (
+        [0.931692, 0.692512, 0.397818, 0.220236, 0.263793, 0.502973, 0.797667, 0.975249],
+        [0.301074, 0.053571, 0.043499, 0.276759, 0.616709, 0.864212, 0.874284, 0.641024],
+        (0.515189, 15),
+        ([4, 4, 4, 4, 3, 4, 4, 5], [5, 3, 3, 2, 3, 5, 6, 5]),
+        (0.0417, 0.0608),
+    ),
+}
+
+
+@pytest.mark.parametrize("spectrum", FMIX)
+def test_fmix_worked_numbers(spectrum):
+    row0, row3, (mean, largest), (rows, columns), _ = FMIX[spectrum]
+    noise = torch.from_numpy(np.random.RandomState(0).randn(1, 8, 5, 2))
+    grey = low_frequency_images(noise, (8, 8), decay=3, spectrum=spectrum)
+    assert grey.shape == (1, 8, 8) and grey.min() == 0 and grey.max() == 1
+    close(grey[0, 0], row0)
+    close(grey[0, 3], row3)
+    assert grey.mean().item() == pytest.approx(mean, abs=1e-6) and grey.argmax() == largest
+    mask = level_sets(grey, torch.tensor([0.5]), torch.tensor([True]))[0, 0]
+    assert mask.sum(1).tolist() == rows and mask.sum(0).tolist() == columns
+    # In float32 as well: the default spectrum is the released one.
+    if spectrum == "released":
+        close(low_frequency_images(noise.float(), (8, 8))[0, 0], row0, 1e-5)
+
+
+@pytest.mark.parametrize("spectrum", FMIX)
+def test_orientation_of_fmix_masks(spectrum):
+    """How often neighbours differ over 2000 masks; of both spectra, less often downwards than across."""
+    noise = torch.from_numpy(np.random.RandomState(1).randn(2000, 32, 17, 2))
+    half = torch.full((2000,), 0.5)
+    masks = level_sets(low_frequency_images(noise, (32, 32), spectrum=spectrum), half, half > 0)[:, 0]
+    downwards, across = (masks.diff(dim=d).float().mean().item() for d in (1, 2))
+    assert (downwards, across) == pytest.approx(FMIX[spectrum][-1], abs=6e-5)
+
+
+def test_fmix_masks():
+    h, w = 7, 9
+    share = torch.linspace(0, 1, 400)
+    a, b, other = (fmix_masks(share, (h, w), seeded(s)) for s in (1, 1, 2))
+    assert a.shape == (400, 1, h, w) and a.dtype == torch.bool
+    assert torch.equal(a, b) and not torch.equal(a, other)
+    area, exact = a.sum((1, 2, 3)), 63 * share
+    up, down = area == exact.ceil(), area == exact.floor()
+    assert (up | down).all() and 0.4 < up[1:-1].float().mean() < 0.6
+    same = fmix_masks(torch.full((50,), 0.5), (h, w), seeded(1))
+    assert len(same.flatten(1).unique(dim=0)) == 50  # one mask for each
+
+
+def test_cuts_and_masks_compile_whole():
+    x, g = images(8), seeded(1)
+    for function, arguments in (
+        (cropped, (x, torch.randint(9, (2, 8, 1), generator=g), torch.rand((8, 1), generator=g) < 0.5, 4)),
+        (low_frequency_images, (torch.randn((8, 12, 6, 2), generator=g), (12, 10))),
+        (level_sets, (torch.rand((8, 12, 10), generator=g), torch.rand(8, generator=g), torch.arange(8) % 2 == 0)),
+    ):
+        compiled = torch.compile(function, fullgraph=True, backend="eager")
+        assert torch.equal(compiled(*arguments), function(*arguments)), function.__name__

@@ -10,11 +10,13 @@ from curator.methods import METHODS
 from curator.settings import _hints
 from tests.conftest import noisy
 
-QUICK = {"epochs": 6, "batch_size": 32}
+QUICK = {"epochs": 6, "batch_size": 32, "flip": False}
+# Methods of several phases: all of them within two epochs.
+PHASES = {"promix": {"warmup": 1, "gamma_ramp": 1, "lambda_u_ramp": 2, "lga_epochs": 2, "tau": 0.9}}
 
 
 def build(name, **changes):
-    return METHODS[name](**{**QUICK, "flip": False, **changes})
+    return METHODS[name](**{**QUICK, **PHASES.get(name, {}), **changes})
 
 
 def result(name, data, run, **changes):
@@ -126,4 +128,9 @@ def test_epochs_are_typed(name):
 
 
 def test_large_nets_train_longer(name):
-    assert METHODS[name]().epochs == 60 and METHODS[name].large_net == {"epochs": 120}
+    small, large = (
+        {"epochs": METHODS[name]().epochs, **getattr(METHODS[name], f"{size}_net", {})} for size in ("small", "large")
+    )
+    assert small["epochs"] < large["epochs"]
+    for defaults in (small, large):
+        METHODS[name](**defaults)

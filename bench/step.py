@@ -1,0 +1,162 @@
+"""How long a step of ProMix takes: two ResNet-18, batch 256, all views, 90 % of the rows selected.
+
+Ours in float32, with channels last, and with bf16; on a GPU also compiled; against bench/reference_step.py, the same
+step written the straightforward way. Images/s are rows of the batch per second of a whole step, views included.
+
+    python bench/step.py            # appends the missing rows to bench/RESULTS.md
+    python bench/step.py --net small --batch 64 --print     # anything else, only printed
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from bench.table import RESULTS, Table, processor, today  # noqa: E402
+from curator.engine.hardware import forward_flops, no_accelerator, peak_flops  # noqa: E402
+from curator.engine.run import Run  # noqa: E402
+from curator.engine.source import Resident  # noqa: E402
+from curator.evidence import NoisyDataset  # noqa: E402
+from curator.methods.promix import Batch, ProMix  # noqa: E402
+from curator.system import cores  # noqa: E402
+
+CLASSES, SELECTED = 10, 0.9
+COLUMNS = ["images/s", "seconds per step", "times the reference", "MFU", "peak GiB", "date", "machine", "versions"]
+OURS = {
+    "float32": {"mixed_precision": "no", "channels_last": False},
+    "float32, channels last": {"mixed_precision": "no"},
+    "bf16, channels last": {"mixed_precision": "bf16"},
+}
+COMPILED = {"bf16, channels last, padded": {"mixed_precision": "bf16", "subset": "pad"},
+            "bf16, channels last, padded, compiled": {"mixed_precision": "bf16", "compile": True}}  # fmt: skip
+
+
+def rows(batch: int) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
+    """Random images (n, 32, 32, 3), labels, and flags (2, n) of the rows that both nets select."""
+    rng = np.random.default_rng(0)
+    n = 4 * batch
+    images = rng.integers(0, 256, (n, 32, 32, 3), dtype=np.uint8)
+    return images, rng.integers(0, CLASSES, n), torch.from_numpy(rng.random((2, n)) < SELECTED)
+
+
+def ours(net: str, batch: int, *, channels_last: bool = True, subset: str | None = None, **run) -> Iterator[Run]:
+    """Steps of ProMix on the run's device; each yield is one step."""
+    images, labels, flags = rows(batch)
+    run = Run(seed=0, net=net, **run)
+    n = len(images)
+    source = Resident(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), run.device)
+    data = NoisyDataset(
+        source, torch.from_numpy(labels), tuple("abcdefghij"), torch.zeros(n, dtype=torch.bool), torch.arange(n)
+    )
+    method = ProMix(mhcs=False, lga_epochs=600, subset=subset)  # LGA works; MHCS would change the share selected
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    nets = [
+        run.register(f"net{i}", run.build_net(f"net{i}", data, auxiliary=True)).to(memory_format=layout) for i in (0, 1)
+    ]
+    optimizer = torch.optim.SGD(
+        [p for m in nets for p in m.parameters()], 0.05, momentum=0.9, weight_decay=5e-4, fused=True
+    )
+    priors = torch.full((2, 2, CLASSES), 1 / CLASSES, device=run.device)
+    models, normaliser, given = [run.prepare(m) for m in nets], run.normaliser(source), data.labels.to(run.device)
+    flags = flags.to(run.device)
+    for epoch in range(50, 10**6):
+        generator = run.generator("views", epoch)
+        batches = run.batches(torch.arange(n), batch, epoch, drop_last=True)
+        weights = method.draw_weights(run, len(batches), epoch)
+        for step, part in enumerate(batches):
+            x = source.batch(part)
+            weak, strong = method.weak(x, normaliser, generator), method.strengthened(x, normaliser, generator)
+            weak, strong = (t.contiguous(memory_format=layout) for t in (weak, strong))
+            views = Batch(weak, strong, given[part], flags[:, part], weights[step])
+            for loss, passes in method.losses(models, views, priors, epoch, generator, run):
+                run.backward(loss, passes)
+            run.step(optimizer)
+            yield run
+
+
+def reference(net: str, batch: int) -> Iterator[float]:
+    """Steps of the reference."""
+    from bench.reference_step import Reference
+
+    images, labels, flags = rows(batch)
+    workers = 0 if no_accelerator() else min(16, torch.get_num_threads())
+    return Reference(images, labels, CLASSES, batch, flags, workers, net).steps()
+
+
+def timed(steps: Iterator, warm: int, count: int) -> float:
+    """Seconds of one step: the median of `count` after `warm` that do not count."""
+    seconds = []
+    for i in range(warm + count):
+        started = time.perf_counter()
+        next(steps)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        if i >= warm:
+            seconds.append(time.perf_counter() - started)
+    return sorted(seconds)[len(seconds) // 2]
+
+
+def measure(net: str, batch: int, warm: int, count: int, report: Callable[[str, list[str]], None], skip=()) -> None:
+    """Measure the reference and ours, and report one row each."""
+    gpu = torch.cuda.is_available()
+    machine = torch.cuda.get_device_name() if gpu else processor()
+    if not gpu:
+        torch.set_num_threads(cores())
+    cells = {"reference": None, **OURS, **(COMPILED if gpu else {})}
+    base = None  # seconds of the reference: ratios are of one sitting
+    for name, settings in cells.items():
+        cell = f"{net}, batch {batch}, {'GPU' if gpu else 'CPU'}: {name}"
+        if cell in skip:
+            continue
+        if gpu:
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+        seconds = timed(reference(net, batch) if settings is None else ours(net, batch, **settings), warm, count)
+        base = seconds if settings is None else base
+        peak, mfu = peak_flops(torch.device("cuda" if gpu else "cpu")), "not measured"
+        if peak and settings is not None:
+            flops = 3 * forward_flops(Run(net=net).build_net("flops", _one_row()), (3, 32, 32))
+            mfu = f"{flops * batch * 2 * (2 + 4 * SELECTED) / seconds / peak:.1%}"
+        memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}" if gpu else "not measured"
+        report(cell, [
+            f"{batch / seconds:,.1f}", f"{seconds:.3f}", f"{base / seconds:.2f}" if base else "not measured", mfu,
+            memory, today(), machine, f"torch {torch.__version__}",
+        ])  # fmt: skip
+
+
+def _one_row() -> NoisyDataset:
+    images = Resident(torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
+    return NoisyDataset(images, torch.zeros(2).long(), tuple("abcdefghij"), torch.zeros(2).bool(), torch.arange(2))
+
+
+def table(path: Path = RESULTS) -> Table:
+    """Where the rows go."""
+    return Table("A step of ProMix", COLUMNS, path)
+
+
+def main() -> None:
+    """Measure the cells that have no row yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--net", default="resnet18")
+    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--warm", type=int, default=1)
+    parser.add_argument("--count", type=int, default=3)
+    parser.add_argument("--print", action="store_true", help="print the rows instead of appending them")
+    flags = parser.parse_args()
+    if flags.print:
+        measure(flags.net, flags.batch, flags.warm, flags.count, lambda cell, values: print(cell, *values, sep=" | "))
+    else:
+        measure(flags.net, flags.batch, flags.warm, flags.count, table().append, skip=table())
+
+
+if __name__ == "__main__":
+    main()
