@@ -1,8 +1,8 @@
 """Is the result worth it: one plain classifier trained on the raw rows, and one on the curated ones.
 
 Of a finished run with a test split (by default the ProMix run of bench/baselines.py on CIFAR-10N worst) it trains on
-the given labels of all rows, on the corrected labels of all rows, and on the selected rows only. The classifier is `ce` with its
-own defaults; test accuracy is taken after its last epoch, mean and deviation over three seeds.
+the given labels of all rows, on the corrected labels of all rows, and on the selected rows only. The classifier is
+`ce` with its own defaults; test accuracy is taken after its last epoch, mean and deviation over three seeds.
 
     python bench/train_on_result.py [RUN]      # appends the missing rows to bench/RESULTS.md
 """

@@ -1,0 +1,109 @@
+"""bench/gpu.py and bench/step.py with tiny settings: slices resume, checkpoints travel, rows are appended once."""
+
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from bench import gpu
+from tests.conftest import planted_images, with_errors
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """What CURATOR_DATA holds, in small: parquet files of CIFAR-10 and the label file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "cifar10").mkdir()
+    for split, n, seed in (("train", 96, 0), ("test", 20, 0)):
+        images, truth = planted_images(n, 10, seed, size=32)
+        blobs = []
+        for pixels in images:
+            file = io.BytesIO()
+            Image.fromarray(pixels).save(file, "PNG")
+            blobs.append({"bytes": file.getvalue(), "path": None})
+        pq.write_table(pa.table({"image": blobs, "label": truth}), folder / "cifar10" / f"{split}-00000.parquet")
+        if split == "train":
+            labels = {"clean_label": truth, "worse_label": with_errors(truth, 10, 0.3)}
+            torch.save(labels, folder / "CIFAR-10_human.pt", pickle_protocol=2)
+    return folder
+
+
+@pytest.fixture
+def packed(source, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu, "PACK", 150_000)
+    monkeypatch.setattr(gpu, "PART", 300_000)
+    gpu.main(["pack", str(source), str(tmp_path / "packed")])
+    capsys.readouterr()
+    return tmp_path / "packed"
+
+
+def test_images_travel_in_parts(packed):
+    assert len(list(packed.glob("*/train.npz"))) > 1
+    images, labels = gpu.unpack(packed, "train")
+    wanted, truth = planted_images(96, 10, 0, size=32)
+    assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), wanted) and np.array_equal(labels, truth)
+    assert len(gpu.unpack(packed, "test")[1]) == 20
+
+
+def test_slices_and_parts_end_like_one_run(packed, tmp_path, capsys):
+    """Four slices of one epoch, each on another machine, against one run."""
+    threads = torch.get_num_threads()
+
+    def train(state, minutes):
+        gpu.main(
+            ["--results", str(tmp_path / f"{state}.md"), "--net", "small", "--batch", "16", "train", "short",
+             "--epochs", "4", "--every", "1", "--minutes", minutes,
+             "--data", str(packed), "--state", str(tmp_path / state)]
+        )  # fmt: skip
+        lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]
+        return lines
+
+    straight = train("straight", "10")
+    assert [line["epoch"] for line in straight] == [1, 2, 3, 4]
+    slices = []
+    for i in range(4):
+        slices += train(f"machine{i}", "0")
+        parts = tmp_path / f"parts{i}"
+        state = tmp_path / f"machine{i}" / "short"
+        gpu.main(["split", str(state), str(parts / "a"), "--count", "2"])
+        gpu.main(["split", str(state), str(parts / "b"), "--first", "2", "--count", "99"])
+        assert max(p.stat().st_size for p in parts.rglob("*.npz")) < gpu.PART + 2000
+        gpu.main(["join", str(parts), str(tmp_path / f"machine{i + 1}" / "short")])
+    for a, b in zip(slices, straight, strict=True):
+        for key in ("epoch", "of", "test_accuracy", "clean", "noisy_f1", "loss"):
+            assert a[key] == b[key], key
+    assert slices[-1]["minutes"] > slices[0]["minutes"]
+    assert "| short schedule, small, epoch 4 of 4 | 4 of 4 |" in (tmp_path / "straight.md").read_text()
+    torch.set_num_threads(threads)
+
+
+def test_missing_parts_are_named(packed, tmp_path, capsys):
+    state = tmp_path / "state" / "short"
+    (state / "checkpoints" / "000003").mkdir(parents=True)
+    (state / "checkpoints" / "000003" / "state.pt").write_bytes(bytes(range(256)) * 4000)
+    (state / "checkpoints" / "latest").write_text("000003")
+    gpu.main(["split", str(state), str(tmp_path / "parts"), "--count", "9"])
+    (tmp_path / "parts" / "part-001.npz").unlink()
+    with pytest.raises(SystemExit, match=r"parts \[1\] are missing"):
+        gpu.main(["join", str(tmp_path / "parts"), str(tmp_path / "new")])
+    with pytest.raises(SystemExit, match="found none; make them with"):
+        gpu.unpack(tmp_path / "parts", "train")
+    shutil.rmtree(tmp_path / "parts")
+
+
+def test_the_step_bench(tmp_path, capsys):
+    threads = torch.get_num_threads()
+    results = tmp_path / "R.md"
+    for _ in range(2):  # the second time every row is there
+        gpu.main(["--results", str(results), "--net", "small", "--batch", "8", "step"])
+    rows = [line for line in results.read_text().splitlines() if line.startswith("| small, batch 8")]
+    wanted = 6 if torch.cuda.is_available() else 4
+    assert len(rows) == wanted and all(float(row.split("|")[4]) > 0 for row in rows)
+    torch.set_num_threads(threads)
