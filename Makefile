@@ -21,10 +21,13 @@ lint: $(READY)
 
 bench: $(READY)  ## fill bench/RESULTS.md, cell by cell
 	$(BIN)/python bench/baselines.py
+	$(BIN)/python bench/ablation.py
+	$(BIN)/python bench/step.py
+	$(BIN)/python bench/train_on_result.py
 
 app: $(READY)  ## look at the demo's findings
-	test -e runs/digits-confident/curation.json || $(MAKE) demo
-	$(BIN)/python app.py runs/digits-confident
+	test -e runs/digits-promix/curation.json || $(MAKE) demo
+	$(BIN)/python app.py runs/digits-promix
 
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -1,4 +1,4 @@
-"""Look at what a run found: python app.py runs/digits-confident (see --help)."""
+"""Look at what a run found: python app.py runs/digits-promix (see --help)."""
 
 import sys
 

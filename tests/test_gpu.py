@@ -8,6 +8,7 @@ from curator.engine.hardware import forward_flops, peak_flops
 from curator.engine.run import Run
 from curator.methods.ce import CrossEntropy
 from curator.methods.mixup import Mixup
+from curator.methods.promix import ProMix
 from tests.conftest import noisy
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -28,12 +29,13 @@ def planted(n: int):
 
 
 @pytest.mark.parametrize("compile", [False, True])
-@pytest.mark.parametrize("method", [CrossEntropy, Mixup])
+@pytest.mark.parametrize("method", [CrossEntropy, Mixup, ProMix])
 def test_finds_planted_errors_on_the_gpu(make_run, method, compile):
     data, truth = planted(600)
     run = make_run(mixed_precision=None, compile=compile)
     assert run.device.type == "cuda" and run.precision == "bf16"
-    for found in method(epochs=4, batch_size=32, lr=0.05, flip=False)(data, run):  # noqa: B007 (the last is the result)
+    settings = {"warmup": 1, "gamma_ramp": 1, "tau": 0.9} if method is ProMix else {}
+    for found in method(epochs=4, batch_size=32, lr=0.05, flip=False, **settings)(data, run):  # noqa: B007 (the last is the result)
         stats = run.close_epoch()
     wrong = data.labels.numpy() != truth
     flagged = ~found.selected.numpy()
@@ -68,3 +70,27 @@ def test_mfu(make_run):
     assert 0 < run.mfu() < 1
     assert forward_flops(run.registered["nets"][0], data.inputs.shape) > 0
     assert np.isfinite(run.mfu())
+
+
+def test_strong_views_are_the_same_on_both_devices():
+    from curator.engine.augment import augment, cutout, draw_cutout, draw_random_augment
+
+    images = torch.randint(0, 256, (64, 3, 32, 32), dtype=torch.uint8)
+    generator = torch.Generator().manual_seed(0)
+    draws, boxes = draw_random_augment(64, (32, 32), generator), draw_cutout(64, (32, 32), generator)
+    here = cutout(augment(images, draws), boxes)
+    there = cutout(augment(images.cuda(), type(draws)(*(d.cuda() for d in draws))), boxes.cuda()).cpu()
+    assert ((here.int() - there.int()).abs() > 1).float().mean() < 0.01
+
+
+def test_a_padded_step_waits_for_nothing(make_run):
+    """No number leaves the device inside a step, so the GPU is never idle. (make_run: Accelerate starts anew.)"""
+    from bench.step import ours
+
+    steps = ours("small", 32, subset="pad", mixed_precision="bf16")
+    next(steps)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        next(steps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -143,7 +143,8 @@ def test_two_processes_hold_every_row_once(source, tmp_path):
 
 
 def test_two_processes_resume_alike(source, tmp_path):
-    argv = ["--dataset", source, "--method", "ce", "--epochs", "30", "--output"]
+    """ProMix: priors, selections and two optimizer groups besides the nets."""
+    argv = ["--dataset", source, "--method", "promix", "--epochs", "14", "--output"]
     finish(start(*argv, tmp_path / "straight", launcher=torchrun(2)))
     process = start(*argv, tmp_path / "killed", launcher=torchrun(2))
     wait_for(lambda: reached(tmp_path / "killed", 4), process)

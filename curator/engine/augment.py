@@ -159,7 +159,7 @@ def _look_up(images: Tensor, op: Tensor, magnitude: Tensor) -> Tensor:
     # A histogram spread evenly: the brightest value's count is left out of the width of a step.
     width = (h * w - counts.gather(2, high)) // 255
     spread = (width // 2 + counts.cumsum(2) - counts) // width.clamp_min(1)
-    equalised = torch.where((width > 0) & (high > low), spread, value)
+    equalised = torch.where(width > 0, spread, value)
     bits = 8 - magnitude.long().clamp(0, 8)
     mean = (_grey(images).flatten(1).float().mean(1) + 0.5).floor().view(-1, 1, 1)
     tables = {
@@ -182,8 +182,9 @@ def _blend(images: Tensor, op: Tensor, magnitude: Tensor) -> Tensor:
     op, magnitude = op.view(-1, 1, 1, 1), magnitude.view(-1, 1, 1, 1)
     x = images.float()
     smooth = x.clone()  # Pillow's SMOOTH leaves the border as it is
-    inner = x[:, :, 1:-1, 1:-1]
-    smooth[:, :, 1:-1, 1:-1] = ((F.avg_pool2d(x, 3, 1) * 9 + 4 * inner) / 13 + 0.5).floor()
+    if min(x.shape[2:]) > 2:
+        inner = x[:, :, 1:-1, 1:-1]
+        smooth[:, :, 1:-1, 1:-1] = ((F.avg_pool2d(x, 3, 1) * 9 + 4 * inner) / 13 + 0.5).floor()
     sharpness = op == NUMBER["Sharpness"]
     plain = torch.where(sharpness, smooth, _grey(images).float())
     blended = (plain + magnitude * (x - plain)).clamp(0, 255).to(torch.uint8)

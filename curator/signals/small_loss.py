@@ -23,7 +23,7 @@ def quotas(
     """
     if kind == "proportional":
         return (sizes.double() * rate + 1e-9).floor().long()
-    quota = math.ceil(int(sizes.sum()) / len(sizes) * rate)
+    quota = math.ceil(int(sizes.sum()) / len(sizes) * rate - 1e-9)  # 100 * .55 is a little more than 55
     return sizes.clamp_max(max(1, quota))
 
 

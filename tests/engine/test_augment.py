@@ -310,3 +310,10 @@ def test_compiles_without_graph_breaks(c):
     for function, arguments in ((augment, (x, draws)), (cutout, (x, boxes))):
         compiled = torch.compile(function, fullgraph=True, backend="eager")
         assert torch.equal(compiled(*arguments), function(*arguments))
+
+
+@pytest.mark.parametrize("size", [(1, 4), (2, 2), (2, 5)])
+def test_tiny_images(size):
+    images = torch.randint(0, 256, (8, 3, *size), dtype=torch.uint8)
+    draws = draw_random_augment(8, size, torch.Generator().manual_seed(0))
+    assert augment(images, draws).shape == images.shape

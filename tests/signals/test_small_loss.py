@@ -83,3 +83,8 @@ def test_against_sorting_each_class():
         rows = (labels == c).nonzero()[:, 0]
         expected[rows[losses[rows].argsort()[: quota[c]]]] = True
     assert torch.equal(smallest_of_class(losses, labels, quota), expected)
+
+
+def test_quota_of_rates_that_floats_cannot_hold():
+    assert quotas(torch.tensor([100, 100]), 0.55).tolist() == [55, 55]
+    assert all(int(quotas(torch.tensor([100] * 10), i / 100)[0]) == i for i in range(1, 101))
