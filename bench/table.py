@@ -1,13 +1,14 @@
-"""Tables in bench/RESULTS.md that grow by one row per finished cell, so that a long bench resumes where it stopped."""
+"""Tables in bench/RESULTS.md that grow by one row a finished cell, so that a long bench resumes where it stopped."""
 
 from __future__ import annotations
 
 import datetime
 from pathlib import Path
 
-from curator.engine.checkpoint import write_text
+from curator.system import write_text
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+PENDING = "not measured"
 
 
 class Table:
@@ -17,13 +18,24 @@ class Table:
         self.heading, self.columns, self.path = heading, columns, path
 
     def __contains__(self, cell: str) -> bool:
-        return any(line.startswith(f"| {cell} |") for line in self._section())
+        """Whether the cell was measured."""
+        unmeasured = " | ".join([f"| {cell}", *[PENDING] * len(self.columns)]) + " |"
+        return any(line.startswith(f"| {cell} |") and line != unmeasured for line in self._section())
+
+    def pending(self, cell: str) -> None:
+        """Say of a cell that it was not measured, unless it was."""
+        if cell not in self:
+            self.append(cell, [PENDING] * len(self.columns))
 
     def append(self, cell: str, values: list[str]) -> None:
-        """Add a row, making the file and the section where they are missing."""
+        """Add the cell's row, or put it in the place of the one that is there; make file and section where missing."""
         lines = self.path.read_text().splitlines() if self.path.exists() else ["# Results", ""]
         row = "| " + " | ".join([cell, *values]) + " |"
-        if f"## {self.heading}" not in lines:
+        there = [line for line in self._section() if line.startswith(f"| {cell} |")]
+        if there:
+            start = lines.index(f"## {self.heading}")
+            lines[lines.index(there[0], start)] = row
+        elif f"## {self.heading}" not in lines:
             head = ["| " + " | ".join(["cell", *self.columns]) + " |", "|" + "---|" * (len(self.columns) + 1)]
             lines += [f"## {self.heading}", "", *head, row, ""]
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import types
@@ -105,14 +106,16 @@ NOT_IDENTITY = {
 }  # fmt: skip
 
 
+BELOW_1 = 1 - 1e-6
+
 # Hyperparameters by name: the values that a run can use.
 RANGES: dict[str, tuple[float, float]] = {
-    "epochs": (1, math.inf), "batch_size": (2, math.inf), "folds": (2, math.inf), "lr": (0, math.inf),
-    "momentum": (0, 1), "weight_decay": (0, math.inf), "alpha": (0, math.inf), "warmup": (1, math.inf),
-    "filter_rate": (0, 1), "filter_rate_end": (0, 1), "regroup": (0, math.inf), "tau": (0, 1), "rho": (0, 1),
+    "epochs": (1, math.inf), "batch_size": (2, math.inf), "folds": (2, math.inf), "lr": (0, 1e6),
+    "momentum": (0, BELOW_1), "weight_decay": (0, math.inf), "alpha": (0, math.inf), "warmup": (1, math.inf),
+    "filter_rate": (1e-6, 1), "filter_rate_end": (1e-6, 1), "regroup": (0, math.inf), "tau": (0, 1), "rho": (0, 1),
     "lga_epochs": (0, math.inf), "prior_momentum": (0, 1), "temperature": (1e-6, math.inf), "lambda_u": (0, math.inf),
     "lambda_u_ramp": (0, math.inf), "gamma_ramp": (0, math.inf), "mixup_alpha": (1e-6, math.inf),
-    "feature_noise": (0, math.inf), "feature_drop": (0, 1),
+    "feature_noise": (0, math.inf), "feature_drop": (0, BELOW_1),
 }  # fmt: skip
 
 # What a command does with its run, not what the run is.
@@ -205,9 +208,10 @@ def _build(
             raise CuratorError(
                 f"method: {METHOD}{next(iter(hyper))} was given beside a method object; set it on the object"
             )
-        made = dataclasses.replace(typing.cast(Any, method))
+        made = copy.copy(method)
     else:
         cls = METHODS[name]
+        _refuse_against_preset(cls, hyper)
         size = "small_net" if settings.net in ("small", "mlp") else "large_net"
         made = cls(**{**getattr(cls, size, {}), **hyper})
     _check_ranges(settings, made)
@@ -243,8 +247,19 @@ def _check_ranges(settings: Settings, method: Method) -> None:
     for name, (low, high) in RANGES.items():
         value = getattr(method, name, None)
         if isinstance(value, int | float) and not low <= value <= high:
-            wanted = f"at least {low}" if high == math.inf else f"{low} to {high}"
+            wanted = f"at least {low}" if high == math.inf else f"{low} to {high:g}"
             raise CuratorError(f"--{METHOD}{name.replace('_', '-')}: expected {wanted}, found {value}")
+
+
+def _refuse_against_preset(cls: type, hyper: dict[str, Any]) -> None:
+    """A preset sets several hyperparameters; one of them that was given, too, must agree."""
+    name = hyper.get("preset")
+    for field, value in getattr(cls, "presets", {}).get(name or "", {}).items():
+        if hyper.get(field, value) != value:
+            raise CuratorError(
+                f"--{METHOD}preset {name} sets {field.replace('_', '-')} to {value}, but {hyper[field]} was given, "
+                "too; give only one"
+            )
 
 
 def _method_name(method: Method) -> str:

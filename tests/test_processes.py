@@ -126,12 +126,13 @@ def torchrun(n: int) -> list[str]:
     ]
 
 
-def test_two_processes_hold_every_row_once(source, tmp_path):
+@pytest.mark.parametrize("method", ["promix", pytest.param("mixup", marks=SLOW)])
+def test_two_processes_hold_every_row_once(source, tmp_path, method):
     """And agree with one process, up to the statistics of BatchNorm."""
     import datasets
     import numpy as np
 
-    argv = ["--dataset", source, "--method", "mixup", "--epochs", "30", "--output"]
+    argv = ["--dataset", source, "--method", method, "--epochs", "30", "--output"]
     finish(start(*argv, tmp_path / "two", launcher=torchrun(2)))
     finish(start(*argv, tmp_path / "one"))
     one, two = (datasets.load_dataset(str(tmp_path / name)) for name in ("one", "two"))

@@ -123,7 +123,7 @@ def test_defaults():
         "digits-promix",
     )
     assert r.method.flip is False
-    assert resolve({"dataset": "owner/name"}).method.epochs == 60
+    assert resolve({"dataset": "owner/name"}).method.epochs == 90
     assert resolve({"dataset": "owner/name", "net": "resnet18"}).method.epochs == 600
 
 
@@ -209,7 +209,12 @@ def test_epochs_scale():
 
 @pytest.mark.parametrize("given, message", [
     ({"epochs": 0}, "--epochs: expected at least 1"), ({"limit_rows": 0}, "--limit-rows: expected at least 1, found 0"),
-    ({"imbalance": 0.5}, "--imbalance"), ({"method.batch_size": 1}, "--method.batch-size: expected at least 2"),
+    ({"method.preset": "paper", "method.after_ramp": "off"}, "--method.preset paper sets after-ramp to constant"),
+    ({"method.momentum": 1.0}, "--method.momentum: expected 0 to"), ({"method.filter_rate": 0}, "--method.filter-rate"),
+    ({"method.warmup": 0}, "--method.warmup: expected at least 1"), ({"method.tau": 2}, "--method.tau"),
+    ({"pretrained": True, "net": "small"}, "--pretrained is for --net resnet50 or vgg19_bn; found --net small"),
+    ({"imbalance": 0.5}, "--imbalance"),
+    ({"method.batch_size": 1}, "--method.batch-size: expected at least 2"),
     ({"method": "confident", "method.folds": 1}, "--method.folds"), ({"method.lr": "nan"}, "--method.lr"),
     ({"flag_worst": -1}, "--flag-worst"), ({"limit_rows": "abc"}, "--limit-rows: expected int, found 'abc'"),
     ({"seed": None}, "--seed"), ({"mixed_precision": "fp8"}, "expected one of no, bf16"),

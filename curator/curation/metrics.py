@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
-from curator.curation.columns import Columns
+if TYPE_CHECKING:
+    from curator.curation.columns import Columns
 
 
 def precision_recall_f1(predicted: np.ndarray, actual: np.ndarray) -> tuple[float, float, float]:

@@ -8,6 +8,7 @@ nearest pixel.
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -37,6 +38,12 @@ class Draws(NamedTuple):
     magnitude: Tensor  # (b, steps) float32
 
 
+@cache
+def _on(device: torch.device, values: tuple) -> Tensor:
+    """The constants as a tensor that is copied to the device once: a copy in every step would make the GPU wait."""
+    return torch.tensor(values, device=device)
+
+
 def draw_random_augment(
     n: int,
     size: tuple[int, int],  # (height, width) in pixels
@@ -56,8 +63,8 @@ def draw_random_augment(
         "TranslateX": (-0.3 * w, 0.3 * w), "TranslateY": (-0.3 * h, 0.3 * h),
     }  # fmt: skip
     device = generator.device
-    numbers = torch.tensor([NUMBER[name] for name in ranges], device=device)
-    low, high = torch.tensor(list(ranges.values()), dtype=torch.float32, device=device).T
+    numbers = _on(device, tuple(NUMBER[name] for name in ranges))
+    low, high = (_on(device, tuple(float(bound[i]) for bound in ranges.values())) for i in (0, 1))
     kind = torch.randint(len(ranges), (n, steps), generator=generator, device=device)
     share = torch.rand((n, steps), generator=generator, device=device)
     return Draws(numbers[kind], low[kind] + (high - low)[kind] * share)
@@ -74,9 +81,9 @@ def draw_rand_augment(
 ) -> Draws:
     """RandAugment (Cubuk et al. 2020) as in torchvision: 14 operations of one fixed strength, signs at random."""
     names = [name for name in OPS if name != "Invert"]
-    table = _magnitudes(names, bins, size)[:, magnitude].to(generator.device)
+    table = _on(generator.device, tuple(_magnitudes(names, bins, size)[:, magnitude].tolist()))
     kind = torch.randint(len(names), (n, steps), generator=generator, device=generator.device)
-    numbers = torch.tensor([NUMBER[name] for name in names], device=generator.device)
+    numbers = _on(generator.device, tuple(NUMBER[name] for name in names))
     return _with_signs(numbers[kind], table[kind], generator)
 
 
@@ -90,14 +97,13 @@ def draw_auto_augment(
     """AutoAugment (Cubuk et al. 2019) as in torchvision: one of 25 pairs of operations, each with its probability."""
     device = generator.device
     pairs = POLICIES[policy]
-    table = _magnitudes(OPS, 10, size)
-    numbers = torch.tensor([[NUMBER[name] for name, _, _ in pair] for pair in pairs])
-    levels = torch.tensor([[level for _, _, level in pair] for pair in pairs])
-    chances = torch.tensor([[chance for _, chance, _ in pair] for pair in pairs], device=device)
-    strengths = table[numbers, levels].to(device)
+    table = _magnitudes(OPS, 10, size).tolist()
+    numbers = _on(device, tuple(tuple(NUMBER[name] for name, _, _ in pair) for pair in pairs))
+    chances = _on(device, tuple(tuple(chance for _, chance, _ in pair) for pair in pairs))
+    strengths = _on(device, tuple(tuple(table[NUMBER[name]][level] for name, _, level in pair) for pair in pairs))
     pair = torch.randint(len(pairs), (n,), generator=generator, device=device)
     happens = torch.rand((n, 2), generator=generator, device=device) <= chances[pair]
-    op = torch.where(happens, numbers.to(device)[pair], NUMBER["Identity"])
+    op = torch.where(happens, numbers[pair], NUMBER["Identity"])
     return _with_signs(op, strengths[pair], generator)
 
 
@@ -114,8 +120,8 @@ def _magnitudes(names, bins: int, size: tuple[int, int]) -> Tensor:
 
 
 def _with_signs(op: Tensor, magnitude: Tensor, generator: torch.Generator) -> Draws:
-    signed = torch.tensor([name in SIGNED for name in OPS], device=op.device)
-    factor = torch.tensor([NUMBER["Brightness"] <= i <= NUMBER["Sharpness"] for i in range(len(OPS))], device=op.device)
+    signed = _on(op.device, tuple(name in SIGNED for name in OPS))
+    factor = _on(op.device, tuple(NUMBER["Brightness"] <= i <= NUMBER["Sharpness"] for i in range(len(OPS))))
     minus = torch.rand(op.shape, generator=generator, device=op.device) < 0.5
     magnitude = torch.where(signed[op] & minus, -magnitude, magnitude)
     return Draws(op, torch.where(factor[op], 1 + magnitude, magnitude))
@@ -223,10 +229,8 @@ def draw_cutout(
     A square that would begin beyond the left or upper edge is moved in; beyond the right or lower edge it is cut.
     """
     h, w = size
-    device = generator.device
-    side, x, y = torch.rand((3, n), generator=generator, device=device) * torch.tensor(
-        [[largest * w], [w], [h]], device=device
-    )
+    side, x, y = torch.rand((3, n), generator=generator, device=generator.device)
+    side, x, y = side * (largest * w), x * w, y * h
     left, top = (x - side / 2).clamp_min(0).floor(), (y - side / 2).clamp_min(0).floor()
     return torch.stack([left, top, (left + side).clamp_max(w), (top + side).clamp_max(h)], 1).long()
 
@@ -241,8 +245,10 @@ def cutout(
     left, top, right, bottom = boxes.T[:, :, None]
     x, y = torch.arange(w, device=images.device), torch.arange(h, device=images.device)
     covered = ((x >= left) & (x <= right))[:, None, :] & ((y >= top) & (y <= bottom))[:, :, None]
-    paint = torch.tensor(colour, dtype=torch.uint8, device=images.device).view(1, 3, 1, 1)
-    return torch.where(covered[:, None], _grey(paint).to(torch.uint8) if c == 1 else paint, images)
+    r, g, b = colour
+    values = colour if c == 3 else ((19595 * r + 38470 * g + 7471 * b + 32768) >> 16,)
+    paint = torch.stack([torch.full((1, 1), v, dtype=torch.uint8, device=images.device) for v in values])
+    return torch.where(covered[:, None], paint, images)
 
 
 def _policy(text: str) -> list[list[tuple[str, float, int]]]:

@@ -83,6 +83,7 @@ class Run:
         self._seconds, self._trained = 0.0, 0
         self._row: tuple[int, ...] = ()
         self._loss: Tensor | None = None  # of the step that is being made
+        self._images: int | Tensor = 0
         self.open_epoch()
 
     @property
@@ -213,18 +214,19 @@ class Run:
         parts = order.to(self.device).tensor_split(max(1, min(-(-len(order) // size), len(order) // 2)))
         return [part[self.rank :: self.world] for part in parts]
 
-    def backward(self, loss: Tensor, rows: int) -> None:
+    def backward(self, loss: Tensor, rows: int | Tensor) -> None:
         """Add the gradients of one part of a step's loss.
 
         A loss that is a sum is best given term by term: each term's activations are freed before the next is made.
 
         Args:
             loss: 0-d; it stays on the device until the end of the epoch.
-            rows: how many rows went forward and backward through a net for it: what throughput and MFU count.
+            rows: how many rows went forward and backward through a net for it: what throughput and MFU count. A
+                0-d tensor stays on the device, too.
         """
         self.accelerator.backward(loss)
         self._loss = self._loss + loss.detach() if self._loss is not None else loss.detach()
-        self._images += rows
+        self._images = self._images + rows
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """One optimizer step with the gradients added since the last one, averaged over the processes."""
@@ -269,7 +271,7 @@ class Run:
         """
         losses = self._finite_losses()
         seconds = time.perf_counter() - self._started
-        images = self._images * self.world
+        images = int(self._images) * self.world
         self._seconds, self._trained = self._seconds + seconds, self._trained + images
         stats = {"images": images, "seconds": seconds, "images_per_second": images / seconds}
         if len(losses):

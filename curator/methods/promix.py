@@ -13,6 +13,9 @@ Where the released code differs from the paper it is the default, because it gav
 - A row that LGA adds gets the net's own debiased argmax as its label (`lga_label`; paper: the label agreed on).
 - mixup's weight is max(w, 1 - w) (`larger_weight`; the paper does not say).
 - It runs one epoch more (601 passes), and a batch without unselected rows makes its loss NaN; both are not followed.
+  LGA acts after epoch 350 as there, so in K - 1 of our 600 epochs.
+- With several processes each selects within its part of the batch and takes means over its own selected rows; gradients
+  and priors are averaged.
 
 On features there is no picture to crop or mask: the weak view is the row, the strong view adds noise and drops
 features, and FMix is left out.
@@ -37,9 +40,14 @@ from curator.signals.gaussian import clean_posterior_by_class, normalised
 from curator.signals.small_loss import Quota, quotas, smallest_of_class
 
 PRESETS: dict[str, dict[str, Any]] = {
-    "parity": {"after_ramp": "off", "inclusive": False, "lga_label": "debiased", "larger_weight": True},
-    "paper": {"after_ramp": "constant", "inclusive": True, "lga_label": "agreed", "larger_weight": False},
-}
+    "parity": {
+        "after_ramp": "off", "inclusive": False, "lga_label": "debiased", "larger_weight": True, "mix_per_head": True,
+    },
+    "paper": {
+        "after_ramp": "constant", "inclusive": True, "lga_label": "agreed", "larger_weight": False,
+        "mix_per_head": True,
+    },
+}  # fmt: skip
 
 
 class Batch(NamedTuple):
@@ -132,6 +140,7 @@ class ProMix:
     preset: Literal["parity", "paper"] | None = None
     """All options that have two readings at once: the released code's (the defaults), or the paper's."""
 
+    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
     # A net of 0.2 M parameters is seldom sure of .99 on mixed views, and its steps count more than its epochs.
     small_net: ClassVar[dict[str, Any]] = {
         "epochs": 90, "warmup": 10, "lga_epochs": 30, "gamma_ramp": 20, "lambda_u_ramp": 20, "batch_size": 128,
@@ -276,7 +285,7 @@ class ProMix:
         epoch: int,
         generator: torch.Generator,
         run: Run,
-    ) -> Iterator[tuple[Tensor, int]]:
+    ) -> Iterator[tuple[Tensor, int | Tensor]]:
         """Selection in one batch and the terms of its loss (equations 3 to 10), with the rows forwarded for each."""
         weak, strong, labels, base, weights = batch
         k = priors.shape[2]
@@ -310,7 +319,7 @@ class ProMix:
                 with run.autocast():
                     out = self.heads(model(inputs))
                 terms = [masked_mean(debiased_loss(out[head], goals, log_priors[i, 0]), inside) for head in heads]
-                yield gamma * torch.stack(terms).sum(), len(rows)
+                yield gamma * torch.stack(terms).sum(), inside.sum().long()
         move_priors(priors, probs, selected, self.prior_momentum, run)
 
     def heads(self, out: Output) -> list[Tensor]:

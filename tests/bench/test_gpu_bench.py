@@ -80,7 +80,7 @@ def test_slices_and_parts_end_like_one_run(packed, tmp_path, capsys):
         for key in ("epoch", "of", "test_accuracy", "clean", "noisy_f1", "loss"):
             assert a[key] == b[key], key
     assert slices[-1]["minutes"] > slices[0]["minutes"]
-    assert "| short schedule, small, epoch 4 of 4 | 4 of 4 |" in (tmp_path / "straight.md").read_text()
+    assert "| short schedule, small | 4 of 4 |" in (tmp_path / "straight.md").read_text()
     torch.set_num_threads(threads)
 
 
@@ -101,9 +101,31 @@ def test_missing_parts_are_named(packed, tmp_path, capsys):
 def test_the_step_bench(tmp_path, capsys):
     threads = torch.get_num_threads()
     results = tmp_path / "R.md"
-    for _ in range(2):  # the second time every row is there
-        gpu.main(["--results", str(results), "--net", "small", "--batch", "8", "step"])
+    argv = ["--results", str(results), "--net", "small", "--batch", "8", "step"]
+    gpu.main(argv)
+    before = results.read_bytes()
+    gpu.main(argv)  # every row is there: nothing is measured again
+    assert results.read_bytes() == before
     rows = [line for line in results.read_text().splitlines() if line.startswith("| small, batch 8")]
     wanted = 6 if torch.cuda.is_available() else 4
     assert len(rows) == wanted and all(float(row.split("|")[4]) > 0 for row in rows)
     torch.set_num_threads(threads)
+
+
+def test_rows_that_no_gpu_has_measured(tmp_path):
+    """They are marked, a measured row takes their place, and nothing is marked twice."""
+    results = tmp_path / "R.md"
+    gpu.main(["--results", str(results), "pending"])
+    text = results.read_text()
+    assert (
+        text.count("| not measured | not measured |") >= 8 and "| published schedule, resnet18 | not measured" in text
+    )
+    table = gpu.table_of_runs(results)
+    assert "short schedule, resnet18" not in table
+    table.append("short schedule, resnet18", ["90 of 90", *["1"] * 9])
+    gpu.main(["--results", str(results), "pending"])
+    assert "short schedule, resnet18" in table
+    assert results.read_text().splitlines() == [
+        line if not line.startswith("| short schedule") else "| short schedule, resnet18 | 90 of 90" + " | 1" * 9 + " |"
+        for line in text.splitlines()
+    ]

@@ -72,8 +72,9 @@ def test_matched_high_confidence():
         [[0.97, 0.02, 0.01], [0.02, 0.97, 0.01], [0.9, 0.05, 0.05], [0.95, 0.03, 0.02], [0.01, 0.01, 0.98]]
     )
     y = torch.tensor([0, 0, 0, 0, 2])
-    assert match_confident(p[None].double(), y, 0.95, inclusive=False).int().tolist() == [[1, 0, 0, 0, 1]]
-    assert match_confident(p[None], y, float(p[3, 0]), inclusive=True).int().tolist() == [[1, 0, 0, 1, 1]]
+    tau = p[3, 0].item()  # .95 as float32 holds it: the fourth row is exactly there
+    assert match_confident(p[None], y, tau, inclusive=False).int().tolist() == [[1, 0, 0, 0, 1]]
+    assert match_confident(p[None], y, tau, inclusive=True).int().tolist() == [[1, 0, 0, 1, 1]]
 
 
 NET1 = [(0.99, 0), (0.98, 1), (0.97, 2), (0.999, 1), (0.96, 0), (0.5, 2), (0.97, 1), (0.99, 2)]
@@ -258,13 +259,17 @@ def test_mixed_views_of_images_go_in_the_published_order(make_run):
     weights = torch.tensor([[0.7, 0.3], [0.6, 0.5]])
     found = list(method.mixed_views(x, goal, inside, weights, torch.Generator().manual_seed(0)))
     assert [heads for _, _, heads in found] == [[0], [0], [1], [1]]
-    shares = [0.7, 0.3, 0.6, 0.5]
-    for i, ((inputs, goals, _), share) in enumerate(zip(found, shares, strict=True)):
-        close(goals.sum(1), torch.ones(4))
-        assert goals.gather(1, goal.argmax(1, keepdim=True)).min() >= share - 1e-6
-        from_self = (inputs == x).float().mean((1, 2, 3))
-        if i % 2:  # FMix shows pixels of the row itself on its share of the area
-            assert (from_self >= share - 1 / 64).all() and set(inputs.unique().tolist()) <= set(x.unique().tolist())
+    for i, ((inputs, goals, _), share) in enumerate(zip(found, [0.7, 0.3, 0.6, 0.5], strict=True)):
+        for row in range(4):  # of the four possible partners, one explains both the inputs and the target
+            fits = []
+            for partner in range(4):
+                mine = inputs[row] == x[row]
+                seen = torch.where(mine, x[row], x[partner]) if i % 2 else share * x[row] + (1 - share) * x[partner]
+                area = mine.float().mean() if i % 2 and partner != row else torch.tensor(share)
+                target = share * goal[row] + (1 - share) * goal[partner]
+                same = torch.allclose(seen, inputs[row]) and torch.allclose(target, goals[row])
+                fits.append(same and abs(area - share) <= 1 / 64 + 1e-6)
+            assert any(fits), (i, row)
     assert len(list(plain(fmix=False).mixed_views(x, goal, inside, weights, torch.Generator()))) == 2
 
 
@@ -338,6 +343,7 @@ def test_guessing_acts_in_the_last_epochs_only(make_run):
 
 def test_presets_are_the_two_readings():
     assert replace(ProMix(preset="parity"), preset=None) == ProMix()
+    assert ProMix(**{**ProMix.small_net, "preset": "parity"}).mix_per_head
     paper = ProMix(preset="paper")
     assert (paper.after_ramp, paper.inclusive, paper.lga_label, paper.larger_weight) == (
         "constant",
