@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.runs import finished_run  # noqa: E402
+from bench.runs import finished_run, has_data  # noqa: E402
 from bench.table import Table, processor, today  # noqa: E402
 
 COLUMNS = [
@@ -27,8 +27,9 @@ def main() -> None:
     """Run the cells that have no row yet."""
     table = Table("Methods on 2 cores", COLUMNS)
     for cell, flags in CELLS.items():
-        if cell in table or (facts := finished_run(cell, flags)) is None:
+        if cell in table or not has_data(cell, flags):
             continue
+        facts = finished_run(cell, flags)
         m = facts["metrics"]
         table.append(cell, [
             f"{m['noisy_precision']:.3f} / {m['noisy_recall']:.3f} / {m['noisy_f1']:.3f}",

@@ -1,8 +1,8 @@
 """How long a step of ProMix takes: two ResNet-18, batch 256, all views, 90 % of the rows selected.
 
 Ours in float32, with channels last, and with bf16; on a GPU also compiled; against bench/reference_step.py, the same
-step written the straightforward way (its strong view is torchvision's RandAugment with erasing). Rows/s are rows of the
-batch per second of a whole step, views included.
+step written the straightforward way (its strong view is torchvision's RandAugment with erasing). Images/s are rows of
+the batch per second of a whole step, views included.
 
     python bench/step.py            # appends the missing rows to bench/RESULTS.md
     python bench/step.py --net small --batch 64 --print     # anything else, only printed
@@ -31,7 +31,7 @@ from curator.methods.promix import Batch, ProMix  # noqa: E402
 from curator.system import cores  # noqa: E402
 
 CLASSES, SELECTED = 10, 0.9
-COLUMNS = ["rows/s", "seconds per step", "times the reference", "MFU", "peak GiB", "date", "machine", "versions"]
+COLUMNS = ["images/s", "seconds per step", "times the reference", "MFU", "peak GiB", "date", "machine", "versions"]
 OURS = {
     "float32": {"mixed_precision": "no", "channels_last": False},
     "float32, channels last": {"mixed_precision": "no"},

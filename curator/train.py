@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from curator.sources.table import Table
 
 Say = Callable[[str], None]
+FEW_STEPS = 10  # an epoch; fewer learn little in the usual number of epochs
 LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
 
 
@@ -54,6 +56,10 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     say(
         f"schedule  {total:g} passes over the rows, about {duration(seconds)} at {speed:,.0f} images/s; output {output}"
     )
+    batch = getattr(method, "batch_size", 0)
+    if total and len(data) < FEW_STEPS * batch:
+        smaller = max(2, 2 ** int(math.log2(max(2, len(data) / FEW_STEPS))))
+        say(f"note      {max(1, len(data) // batch)} steps an epoch are few: try --method.batch-size {smaller}")
     if seconds > LONG:
         say(f"warning   this takes about {duration(seconds)}: --epochs, --limit-rows or --net small shorten it")
 

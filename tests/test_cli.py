@@ -353,6 +353,12 @@ def test_dry_run_writes_nothing(capsys, tmp_path):
         assert words in err
 
 
+def test_few_steps_are_said(capsys, tmp_path):
+    argv = ["--dry-run", "--output", tmp_path / "out", "--limit-rows", "300", "--method", "ce"]
+    assert "2 steps an epoch are few: try --method.batch-size 16" in run(capsys, *argv)[2]
+    assert "are few" not in run(capsys, *argv, "--method.batch-size", "30")[2]
+
+
 def test_help(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["clean", "--method", "confident", "--help"])

@@ -132,7 +132,7 @@ def test_two_processes_hold_every_row_once(source, tmp_path, method):
     import datasets
     import numpy as np
 
-    argv = ["--dataset", source, "--method", method, "--epochs", "30", "--output"]
+    argv = ["--dataset", source, "--method", method, "--epochs", "30", "--method.batch-size", "16", "--output"]
     finish(start(*argv, tmp_path / "two", launcher=torchrun(2)))
     finish(start(*argv, tmp_path / "one"))
     one, two = (datasets.load_dataset(str(tmp_path / name)) for name in ("one", "two"))
