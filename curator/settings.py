@@ -110,7 +110,7 @@ BELOW_1 = 1 - 1e-6
 
 # Hyperparameters by name: the values that a run can use.
 RANGES: dict[str, tuple[float, float]] = {
-    "epochs": (1, math.inf), "batch_size": (2, math.inf), "folds": (2, math.inf), "lr": (0, 1e6),
+    "epochs": (1, math.inf), "batch_size": (2, math.inf), "folds": (2, math.inf), "lr": (0, 1e300),
     "momentum": (0, BELOW_1), "weight_decay": (0, math.inf), "alpha": (0, math.inf), "warmup": (1, math.inf),
     "filter_rate": (1e-6, 1), "filter_rate_end": (1e-6, 1), "regroup": (0, math.inf), "tau": (0, 1), "rho": (0, 1),
     "lga_epochs": (0, math.inf), "prior_momentum": (0, 1), "temperature": (1e-6, math.inf), "lambda_u": (0, math.inf),
@@ -159,7 +159,7 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
     name = (
         _method_name(method)
         if method is not None
-        else str(given.get("method") or (recipe or {}).get("method") or DEFAULT_METHOD)
+        else str(given.get("method") or (recipe or {}).get("method") or _default_method(given))
     )
     if method is None and name not in METHODS:
         raise CuratorError(f"--method: expected one of {', '.join(METHODS)}{_nearest(name, METHODS)}; found {name!r}")
@@ -249,6 +249,11 @@ def _check_ranges(settings: Settings, method: Method) -> None:
         if isinstance(value, int | float) and not low <= value <= high:
             wanted = f"at least {low}" if high == math.inf else f"{low} to {high:g}"
             raise CuratorError(f"--{METHOD}{name.replace('_', '-')}: expected {wanted}, found {value}")
+
+
+def _default_method(given: dict[str, Any]) -> str:
+    """The method when none is named; probabilities of one's own are for one method only."""
+    return "confident" if given.get("pred_probs") is not None else DEFAULT_METHOD
 
 
 def _refuse_against_preset(cls: type, hyper: dict[str, Any]) -> None:
