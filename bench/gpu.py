@@ -302,7 +302,7 @@ def main(argv: list[str] | None = None) -> None:
         pack(flags.source, flags.out)
     elif flags.command == "step":
         found = step_table(flags.results)
-        measure(flags.net, flags.batch, 3, 10, found.append, skip=found)
+        measure(flags.net, flags.batch, 3, 10, found.append, there=found)
     elif flags.command == "pending":
         pending(flags.results)
     elif flags.command == "train":

@@ -106,16 +106,25 @@ def timed(steps: Iterator, warm: int, count: int) -> float:
     return sorted(seconds)[len(seconds) // 2]
 
 
-def measure(net: str, batch: int, warm: int, count: int, report: Callable[[str, list[str]], None], skip=()) -> None:
+def measure(
+    net: str,
+    batch: int,
+    warm: int,
+    count: int,
+    report: Callable[[str, list[str]], None],
+    there: Table | None = None,  # whose rows are skipped
+) -> None:
     """Measure the reference and ours, and report one row each."""
     gpu = torch.cuda.is_available()
     machine = torch.cuda.get_device_name() if gpu else processor()
     if not gpu:
         torch.set_num_threads(cores())
     cells: dict[str, dict | None] = {"reference": None, **OURS, **(COMPILED if gpu else {})}
-    missing = [name for name in cells if cell_name(net, batch, gpu, name) not in skip]
-    base = 0.0  # seconds of the reference, measured in the same sitting as what is held against it
-    for name in dict.fromkeys(["reference", *missing]) if missing else ():
+    missing = [name for name in cells if there is None or cell_name(net, batch, gpu, name) not in there]
+    before = there.row(cell_name(net, batch, gpu, "reference")) if there is not None else {}
+    same = before.get("date") == today() and before.get("machine") == machine
+    base = float(before["seconds per step"]) if same else 0.0  # of the reference: ratios are of one day and machine
+    for name in dict.fromkeys([*([] if same else ["reference"]), *missing]) if missing else ():
         cell, settings = cell_name(net, batch, gpu, name), cells[name]
         if gpu:
             torch.cuda.empty_cache()
@@ -162,7 +171,7 @@ def main() -> None:
     if flags.print:
         measure(flags.net, flags.batch, flags.warm, flags.count, lambda cell, values: print(cell, *values, sep=" | "))
     else:
-        measure(flags.net, flags.batch, flags.warm, flags.count, table().append, skip=table())
+        measure(flags.net, flags.batch, flags.warm, flags.count, table().append, there=table())
 
 
 if __name__ == "__main__":

@@ -22,6 +22,13 @@ class Table:
         unmeasured = " | ".join([f"| {cell}", *[PENDING] * len(self.columns)]) + " |"
         return any(line.startswith(f"| {cell} |") and line != unmeasured for line in self._section())
 
+    def row(self, cell: str) -> dict[str, str]:
+        """A measured cell's values by column; empty where there is none."""
+        for line in self._section() if cell in self else ():
+            if line.startswith(f"| {cell} |"):
+                return dict(zip(self.columns, line.strip("| ").split(" | ")[1:], strict=True))
+        return {}
+
     def pending(self, cell: str) -> None:
         """Say of a cell that it was not measured, unless it was."""
         if cell not in self:
