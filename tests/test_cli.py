@@ -375,7 +375,7 @@ def test_help(capsys):
 
 
 def test_help_is_quick():
-    """Under 4 s, or 2 s more than `import torch` on a machine where that alone takes long. Best of three."""
+    """Under 4 s, or 3 s more than `import torch` on a machine where that alone takes long. Best of three."""
 
     def best(*argv) -> float:
         times = []
@@ -386,7 +386,7 @@ def test_help_is_quick():
         return min(times)
 
     took = best("curator/clean.py", "--help")
-    assert took < 4 or took < best("-c", "import torch") + 2
+    assert took < 4 or took < best("-c", "import torch") + 3
 
 
 def test_no_command(capsys):
