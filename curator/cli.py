@@ -102,12 +102,12 @@ def parse(argv: list[str]) -> dict[str, Any]:
         CuratorError: for what tyro refuses, as one line.
         SystemExit: 0, after printing the help.
     """
-    from curator.settings import Settings, resolve
+    from curator.settings import Settings, hyperparameters, resolve
 
     wants_help = any(a in ("-h", "--help") for a in argv)
     words = [a for a in argv if a not in ("-h", "--help")]
-    peek = {name: _value_of(words, name) for name in ("dataset", "method", "recipe", "label-noise", "net")}
-    named = {k: v for k, v in peek.items() if v is not None}
+    peeked = ("dataset", "method", "ensemble", "recipe", "label-noise", "net", "backbone", "features-column")
+    named = {k: v for k in peeked if (v := _value_of(words, k)) is not None}
     try:
         shown = resolve(dict(named))
     except CuratorError:
@@ -115,16 +115,19 @@ def parse(argv: list[str]) -> dict[str, Any]:
             raise
         shown = resolve({})
     flags = Annotated[Settings, tyro.conf.arg(name="")]
-    hyper = Annotated[type(shown.method), tyro.conf.arg(name="method")]  # type: ignore[valid-type]
-    defaults = {"flags": shown.settings, "hyper": shown.method}
-    both = dataclasses.make_dataclass("clean", [("flags", flags), ("hyper", hyper)])
+    fields, defaults = [("flags", flags)], {"flags": shown.settings}
+    if dataclasses.is_dataclass(shown.method):  # an ensemble's hyperparameters are in recipes
+        fields.append(("hyper", Annotated[type(shown.method), tyro.conf.arg(name="method")]))
+        defaults["hyper"] = shown.method
+    both = dataclasses.make_dataclass("clean", fields)
     try:
         parsed = _tyro(
             both, [*words, *(["--help"] if wants_help else [])], "label-curator clean", default=both(**defaults)
         )
     except CuratorError as e:
         known = [
-            "--" + n.replace("_", "-") for n in (*vars(shown.settings), *(f"method.{n}" for n in vars(shown.method)))
+            "--" + n.replace("_", "-")
+            for n in (*vars(shown.settings), *(f"method.{n}" for n in hyperparameters(shown.method)))
         ]
         unknown = next((w for w in words if w.startswith("--") and w.split("=")[0] not in known), "")
         hint = did_you_mean(unknown, known) if "Unrecognized" in str(e) else ""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from curator.evidence import CuratorError, NoisyDataset
-from curator.system import free_memory, local_processes, rank
+from curator.system import cores, free_memory, local_processes, rank
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from curator.engine.checkpoint import Checkpoints
     from curator.methods import Method
     from curator.settings import Resolved
+    from curator.sources.inputs import Reader
     from curator.sources.table import Table
     from curator.train import Say
 
@@ -98,8 +99,8 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     from curator.engine.checkpoint import FINISHED, SETTINGS, Checkpoints
     from curator.engine.hardware import best_precision, process_state
     from curator.engine.run import Run
-    from curator.engine.source import Resident
-    from curator.sources.images import choose_size, decode_images
+    from curator.engine.source import held
+    from curator.sources.inputs import Reader
     from curator.train import describe, train
 
     s, lead, state = resolved.settings, rank() == 0, process_state()
@@ -110,13 +111,17 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         if resumes:
             _same_settings(checkpoints.folder / SETTINGS, resolved.identity(), output)
     budget = s.memory_budget * 2**30 if s.memory_budget is not None else _free_memory(state.device) / 2
-    table = _load(resolved, source, budget)
-    size = choose_size(table.dataset, table.image_column, table.rows, s.image_size, str(s.net))
-    decoded = decode_images(table.dataset, table.image_column, table.rows, size, budget)
-    table.digest = _digest(table, decoded.digest)
-    others = _decode_others(table, resolved.method, tuple(decoded.images.shape[2:]), budget - decoded.images.numel())
-    require_space([table.dataset, *table.others.values()], output)
     precision = s.mixed_precision or best_precision(state.device)
+    table = _load(resolved, source, budget)
+    torch.set_num_threads(max(1, cores() // local_processes()))  # accelerate launch sets one
+    reader = Reader(s, table, precision, state, say)
+    if s.dry_run and reader.backbone:  # its features can take longer than the training
+        inputs, others = reader.sample(budget), {}
+    else:
+        inputs, digest = reader(table.dataset, table.rows, budget)
+        table.digest = _digest(table, digest)
+        others = _read_others(table, resolved.method, reader, budget - inputs.nbytes)
+    require_space([table.dataset, *table.others.values()], output)
     machine = {"mixed_precision": precision, "device": state.device.type, "processes": state.num_processes}
     identity = {**resolved.identity(), **machine, "source": table.digest}
     if lead and resumes and not s.dry_run:
@@ -134,8 +139,8 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         track=s.track,
         track_dir=output / "tracker" if s.track else None,
     )
-    data = NoisyDataset(Resident(decoded.images, run.device), *_torch(table))
-    del decoded  # on a GPU the images are there now
+    data = NoisyDataset(held(inputs, run.device), *_torch(table))
+    del inputs  # on a GPU they are there now
     describe(table, resolved, run, data, output, say)
     if s.dry_run:
         return None
@@ -160,21 +165,20 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     return done
 
 
-def _decode_others(table: Table, method: Method, size: tuple[int, ...], budget: float) -> dict[str, Tensor]:
-    """Images of the other splits that will be scored: what is wrong with them is said before the training."""
+def _read_others(table: Table, method: Method, reader: Reader, budget: float) -> dict[str, Tensor]:
+    """Rows of the other splits that will be scored: what is wrong with them is said before the training."""
     from curator.methods import passes
-    from curator.sources.images import decode_images
     from curator.sources.load import other_labels
 
-    images: dict[str, Tensor] = {}
+    inputs: dict[str, Tensor] = {}
     for name, other in table.others.items():
         if passes(method) and (other_labels(table, name) >= 0).any():
             try:
-                images[name] = decode_images(other, table.image_column, np.arange(len(other)), size, budget).images
+                inputs[name] = reader(other, np.arange(len(other)), budget)[0]
             except CuratorError as e:
                 raise CuratorError(f"split {name!r}: {e}") from e
-            budget -= images[name].numel()
-    return images
+            budget -= inputs[name].nbytes
+    return inputs
 
 
 def _load(resolved: Resolved, source: Dataset | DatasetDict | None, budget: float) -> Table:
@@ -198,6 +202,7 @@ def _load(resolved: Resolved, source: Dataset | DatasetDict | None, budget: floa
         column_prefix=s.column_prefix,
         image_size=s.image_size,
         net=str(s.net),
+        features_only=s.features_column is not None,
         budget=budget,
     )
 
@@ -248,8 +253,8 @@ def _same_settings(file: Path, identity: dict[str, Any], output: Path) -> None:
         )
 
 
-def _digest(table: Table, images: str) -> str:
-    digest = hashlib.blake2b(images.encode(), digest_size=16)
+def _digest(table: Table, inputs: str) -> str:
+    digest = hashlib.blake2b(inputs.encode(), digest_size=16)
     for part in (repr(table.dataset.features), repr(table.classes)):
         digest.update(part.encode())
     for array in (table.labels, table.rows):

@@ -18,6 +18,7 @@ from curator.engine.hardware import no_accelerator
 from curator.engine.nets import NETS, PRETRAINED
 from curator.evidence import CuratorError
 from curator.methods import DEFAULT_METHOD, METHODS, Method, scale_epochs
+from curator.methods.ensemble import Ensemble
 from curator.sources.defaults import DEFAULT_NOISE
 from curator.system import did_you_mean, is_path
 
@@ -34,6 +35,8 @@ class Settings:
     """Folder with a named dataset's files, instead of downloading them."""
     method: str = DEFAULT_METHOD
     """How wrong labels are found: promix, confident, ce or mixup."""
+    ensemble: str | None = None
+    """Several methods, as promix,confident: the means of their probabilities and clean scores."""
     recipe: str | None = None
     """A YAML file or a name in recipes/, with :VARIANT to pick one.
     Default: the one of the dataset and method, if any."""
@@ -60,9 +63,15 @@ class Settings:
     """Decode images to squares of this many pixels a side.
     Default: their own size up to 64 px, else 64 (large nets: 224)."""
     net: str | None = None
-    """small, resnet18, preact18, resnet50 or vgg19_bn. Default: small without an accelerator, else resnet18."""
+    """small, resnet18, preact18, resnet50 or vgg19_bn; mlp on frozen features.
+    Default: small without an accelerator, else resnet18."""
     pretrained: bool = False
     """Start from torchvision's ImageNet weights (resnet50, vgg19_bn)."""
+    backbone: str | None = None
+    """Train on frozen features of a torchvision model with weights (resnet50),
+    or of MODULE:CALLABLE, uint8 (b, 3, h, w) to float32 (b, d)."""
+    features_column: str | None = None
+    """Train on a column of embeddings, a list of numbers of one length in every row."""
     epochs: int | None = None
     """Scale every setting that counts epochs by this over the recipe's epochs."""
     early_stop: int | None = None
@@ -119,7 +128,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }  # fmt: skip
 
 # What a command does with its run, not what the run is.
-NOT_IN_RECIPES = {"recipe", "output", "overwrite", "resume", "dry_run"}
+NOT_IN_RECIPES = {"recipe", "ensemble", "output", "overwrite", "resume", "dry_run"}
 
 
 @dataclass
@@ -133,7 +142,7 @@ class Resolved:
 
     def describe(self) -> dict[str, Any]:
         """All settings and hyperparameters by flag name, as JSON values."""
-        flat = {**dataclasses.asdict(self.settings), **{METHOD + k: v for k, v in vars(self.method).items()}}
+        flat = {**dataclasses.asdict(self.settings), **{METHOD + k: v for k, v in hyperparameters(self.method).items()}}
         return {k: str(v) if isinstance(v, Path) else v for k, v in flat.items()}
 
     def identity(self) -> dict[str, Any]:
@@ -150,6 +159,8 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
         CuratorError: for an unknown name or value, naming the nearest known one.
     """
     given = {k.replace("-", "_"): v for k, v in given.items()}
+    if given.get("ensemble") is not None:
+        return _resolve_ensemble(given, method)
     recipe: dict[str, Any] | None = None
     label: str | None = None
     variants: list[str] = []
@@ -164,8 +175,10 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
     if method is None and name not in METHODS:
         raise CuratorError(f"--method: expected one of {', '.join(METHODS)}{_nearest(name, METHODS)}; found {name!r}")
     if recipe is None:
-        path = recipes_folder() / f"{folder_name(dataset)}-{name}.yaml"
-        if path.exists():
+        frozen = given.get("backbone") is not None or given.get("features_column") is not None
+        own = f"{folder_name(dataset)}-{name}"
+        paths = [recipes_folder() / f"{n}.yaml" for n in ([f"{own}-features", f"features-{name}"] if frozen else [own])]
+        if path := next((p for p in paths if p.exists()), None):
             recipe, label, variants = _named_recipe(str(path))
     values: dict[str, Any] = {}
     if recipe is not None:
@@ -185,17 +198,62 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
     return _build(values, given, name, method, label)
 
 
+def _resolve_ensemble(given: dict[str, Any], method: Method | None) -> Resolved:
+    """Every member as it would be resolved alone, with its own recipe."""
+    text = str(given["ensemble"])
+    names = [name.strip() for name in text.split(",")]
+    wrong = next((name for name in names if name not in METHODS), None)
+    if wrong is not None or len(names) < 2 or len(set(names)) < len(names):
+        hint = _nearest(wrong, METHODS) if wrong else ""
+        raise CuratorError(f"--ensemble: expected two or more of {', '.join(METHODS)}, as a,b; found {text!r}{hint}")
+    unfit = next((key for key in given if key in ("method", "recipe") or key.startswith(METHOD)), None)
+    if method is not None or unfit:
+        raise CuratorError(
+            f"--ensemble {text}: every method takes its own recipe or defaults; leave --{unfit or 'method'} out"
+        )
+    rest = {key: value for key, value in given.items() if key != "ensemble"}
+    members = {name: resolve({**rest, "method": name}) for name in names}
+    settings = dataclasses.replace(members[names[0]].settings, method="+".join(names), ensemble=",".join(names))
+    for name, member in members.items():
+        for field, value in vars(member.settings).items():
+            if field not in ("method", "ensemble") and value != getattr(settings, field):
+                raise CuratorError(
+                    f"--ensemble {text}: the recipes of {names[0]} and {name} differ in --{field.replace('_', '-')} "
+                    f"({getattr(settings, field)} and {value}); give it"
+                )
+    labels = [member.recipe for member in members.values() if member.recipe]
+    scaled = {f"{name}.{k}": v for name, member in members.items() for k, v in member.scaled.items()}
+    ensemble = Ensemble({name: member.method for name, member in members.items()})
+    return Resolved(settings, ensemble, " + ".join(labels) or None, scaled)
+
+
+def hyperparameters(method: Method) -> dict[str, Any]:
+    """The hyperparameters by name; those of an ensemble as "MEMBER.NAME"."""
+    if isinstance(method, Ensemble):
+        return {f"{name}.{k}": v for name, member in method.members.items() for k, v in vars(member).items()}
+    return vars(method)
+
+
 def _build(
     values: dict[str, Any], given: dict[str, Any], name: str, method: Method | None, label: str | None
 ) -> Resolved:
     flags, hyper = _typed({**values, **given}, type(method) if method is not None else METHODS[name])
     settings = Settings(**flags)
     settings.dataset, settings.method = values["dataset"], name
+    if settings.backbone is not None and settings.features_column is not None:
+        raise CuratorError("--backbone makes features, --features-column reads them; give only one")
+    frozen = settings.backbone is not None or settings.features_column is not None
     if settings.net is None:
-        settings.net = "small" if no_accelerator() else "resnet18"
+        settings.net = "mlp" if frozen else "small" if no_accelerator() else "resnet18"
     if settings.net not in NETS:
         raise CuratorError(
             f"--net: expected one of {', '.join(NETS)}{_nearest(settings.net, NETS)}; found {settings.net!r}"
+        )
+    if (settings.net == "mlp") != frozen:
+        raise CuratorError(
+            f"--net {settings.net}: on frozen features it is mlp; leave --net out"
+            if frozen
+            else "--net mlp reads features: add --backbone or --features-column"
         )
     if settings.pretrained and settings.net not in PRETRAINED:
         raise CuratorError(f"--pretrained is for --net {' or '.join(PRETRAINED)}; found --net {settings.net}")

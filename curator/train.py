@@ -15,6 +15,7 @@ import torch
 from curator.curation.metrics import precision_recall_f1
 from curator.evidence import Evidence, NoisyDataset, RunFailed
 from curator.methods import passes
+from curator.settings import hyperparameters
 
 if TYPE_CHECKING:
     from curator.engine.run import Run
@@ -46,13 +47,16 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     say(f"recipe    {resolved.recipe or 'none for this dataset and method: defaults'}")
     if resolved.scaled:
         say("epochs    " + ", ".join(f"method.{k} {a} -> {b}" for k, (a, b) in resolved.scaled.items()))
-    say(f"method    {s.method}, net {s.net}, {', '.join(f'{k} {v}' for k, v in vars(method).items() if v is not None)}")
+    hyper = ", ".join(f"{k} {v}" for k, v in hyperparameters(method).items() if v is not None)
+    say(f"method    {s.method}, net {s.net}, {hyper}")
     say(f"machine   {run.device}, {run.world} process(es) of {run.threads} thread(s), precision {run.precision}")
     total = passes(method)
     speed = run.measure_speed(data, getattr(method, "batch_size", 128)) if total else 0.0
     seconds = total * len(data) / speed if total else 0.0
-    images = len(data) * int(np.prod(data.inputs.shape))
-    say(f"memory    {images / 2**30:.2f} GiB of images on {run.device}, {run.memory() / 2**30:.2f} GiB in use")
+    held = len(data) * int(np.prod(data.inputs.shape)) * (1 if data.inputs.kind == "images" else 4)
+    say(
+        f"memory    {held / 2**30:.2f} GiB of {data.inputs.kind} on {run.device}, {run.memory() / 2**30:.2f} GiB in use"
+    )
     say(
         f"schedule  {total:g} passes over the rows, about {duration(seconds)} at {speed:,.0f} images/s; output {output}"
     )

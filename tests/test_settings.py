@@ -24,8 +24,13 @@ def recipe(tmp_path: Path, **content) -> str:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda p: p.stem)
 def test_every_recipe_and_variant(path):
     content = read_recipe(path)
-    assert path.stem == f"{content['dataset']}-{content['method']}"
+    features = path.stem.startswith("features-")
+    assert path.stem == (f"features-{content['method']}" if features else f"{content['dataset']}-{content['method']}")
     assert path.read_text().startswith("# ")
+    if features:
+        assert "dataset" not in content
+        assert resolve({"backbone": "resnet50", "method": content["method"]}).recipe.startswith(path.stem)
+        return
     for variant in ("", *content["variants"]):
         resolved = resolve({"recipe": path.stem + (f":{variant}" if variant else "")})
         assert resolved.settings.dataset == content["dataset"]
@@ -271,3 +276,66 @@ def test_every_flag_is_documented():
     for field in Settings.__dataclass_fields__:
         text = get_field_docstring(Settings, field, ())
         assert text and text.rstrip().endswith("."), field
+
+
+FROZEN = {"backbone": "resnet50"}
+
+
+def test_recipes_of_frozen_features(tmp_path, monkeypatch):
+    """The dataset's own, then the one of all datasets; never that of images."""
+    for name, lr in {"cifar10-ce": 1, "cifar10-ce-features": 2, "features-ce": 3}.items():
+        (tmp_path / f"{name}.yaml").write_text(
+            f"method: ce\nmethod.lr: {lr}\nvariants: {{sym50: {{method.lr: {lr}.5}}}}\n"
+        )
+    monkeypatch.setattr("curator.settings.recipes_folder", lambda: tmp_path)
+    asked = {"dataset": "cifar10", "method": "ce"}
+    assert resolve(asked).method.lr == 1
+    assert resolve({**asked, **FROZEN}).method.lr == 2
+    assert resolve({**asked, "features_column": "e", "label_noise": "sym:0.5"}).method.lr == 2.5
+    assert resolve({**asked, **FROZEN, "dataset": "digits"}).method.lr == 3
+    assert resolve({**asked, "dataset": "digits"}).method.lr == CrossEntropy().lr
+    (tmp_path / "cifar10-ce-features.yaml").unlink()
+    (tmp_path / "features-ce.yaml").unlink()
+    assert resolve({**asked, **FROZEN}).method.lr == CrossEntropy().lr
+
+
+def test_features_are_read_by_the_mlp():
+    assert resolve(FROZEN).settings.net == "mlp" == resolve({"features_column": "e", "net": "mlp"}).settings.net
+    with pytest.raises(CuratorError, match="--net small: on frozen features it is mlp"):
+        resolve({**FROZEN, "net": "small"})
+    with pytest.raises(CuratorError, match="--net mlp reads features: add --backbone or --features-column"):
+        resolve({"net": "mlp"})
+    with pytest.raises(CuratorError, match="give only one"):
+        resolve({**FROZEN, "features_column": "e"})
+
+
+def test_ensemble():
+    r = resolve({"ensemble": "promix,mixup", "epochs": 10})
+    assert r.settings.method == "promix+mixup" and str(output_folder(r.settings, False)) == "runs/digits-promix+mixup"
+    alone = {name: resolve({"method": name, "epochs": 10}) for name in ("promix", "mixup")}
+    assert {name: vars(m) for name, m in r.method.members.items()} == {n: vars(a.method) for n, a in alone.items()}
+    assert r.recipe == " + ".join(a.recipe for a in alone.values())
+    assert r.scaled["promix.epochs"] == (20, 10) and r.identity()["method.mixup.epochs"] == 10
+    yaml.safe_dump(r.describe())  # plain values only
+
+
+@pytest.mark.parametrize("given, words", [
+    ({"ensemble": "promix"}, "expected two or more of promix, confident, ce, mixup, as a,b; found 'promix'"),
+    ({"ensemble": "promix,promix"}, "expected two or more"),
+    ({"ensemble": "promix,mixp"}, "did you mean 'mixup'"),
+    ({"ensemble": "promix,mixup", "method": "ce"}, "leave --method out"),
+    ({"ensemble": "promix,mixup", "method.lr": "1"}, "leave --method.lr out"),
+    ({"ensemble": "promix,mixup", "recipe": "digits-mixup"}, "leave --recipe out"),
+    ({"ensemble": "promix,mixup", "pred_probs": "p.npy"}, "--pred-probs is for --method confident"),
+])  # fmt: skip
+def test_ensemble_refusals(given, words):
+    with pytest.raises(CuratorError, match=words):
+        resolve(given)
+
+
+def test_members_whose_recipes_differ(tmp_path, monkeypatch):
+    (tmp_path / "digits-ce.yaml").write_text("dataset: digits\nmethod: ce\nimage_size: 16\n")
+    monkeypatch.setattr("curator.settings.recipes_folder", lambda: tmp_path)
+    with pytest.raises(CuratorError, match="the recipes of mixup and ce differ in --image-size .None and 16.; give it"):
+        resolve({"ensemble": "mixup,ce"})
+    assert resolve({"ensemble": "mixup,ce", "image_size": 8}).settings.image_size == 8

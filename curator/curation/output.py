@@ -25,6 +25,7 @@ from curator.system import sync_folder
 SHARD_BYTES = 500 * 2**20
 WRITE_BYTES = 100 * 2**20
 FINISHED = "curation.json"  # written last
+FEATURES = "features.npy"  # of runs on features only
 STAGING = ".staging"
 
 
@@ -121,7 +122,12 @@ def no_space(folder: Path, detail: str = "the disk is full") -> CuratorError:
 
 
 def write_issues(
-    path: Path, dataset: Dataset, image_column: str, columns: Columns, given: np.ndarray, classes: tuple[str, ...]
+    path: Path,
+    dataset: Dataset,
+    image_column: str | None,
+    columns: Columns,
+    given: np.ndarray,
+    classes: tuple[str, ...],
 ) -> None:
     """issues.csv: row, file, given, suggested and score of every row that is not selected, worst first."""
     from curator.sources.images import encoded
@@ -129,7 +135,7 @@ def write_issues(
     wrong = np.flatnonzero(~columns.selected)
     wrong = wrong[np.argsort(columns.clean_score[wrong], kind="stable")]
     files: dict[int, str] = {}
-    if len(wrong):
+    if len(wrong) and image_column is not None:
         paths = [
             os.path.basename(item["path"] or "") if item else ""
             for _, item in encoded(dataset.select(wrong), image_column)
@@ -139,7 +145,7 @@ def write_issues(
         writer = csv.writer(file)
         writer.writerow(["row", "file", "given", "suggested", "score"])
         for i in wrong.tolist():
-            names = _cell(files[i]), _cell(classes[given[i]]), _cell(classes[columns.corrected[i]])
+            names = _cell(files.get(i, "")), _cell(classes[given[i]]), _cell(classes[columns.corrected[i]])
             writer.writerow([columns.rows[i], *names, f"{columns.clean_score[i]:.6f}"])
 
 
@@ -167,11 +173,14 @@ def staged(folder: Path) -> Iterator[Path]:
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
         (folder / FINISHED).unlink(missing_ok=True)
+        written = {path.name for path in staging.iterdir()}
         for path in sorted(staging.iterdir(), key=lambda p: p.name == FINISHED):
             target = folder / path.name
             if target.is_dir():
                 shutil.rmtree(target)
             os.replace(path, target)
+        if FEATURES not in written:
+            (folder / FEATURES).unlink(missing_ok=True)
         sync_folder(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

@@ -27,7 +27,7 @@ def write_report(
     classes: tuple[str, ...],
     history: list[dict[str, float]],
     dataset: Dataset,
-    image_column: str,
+    image_column: str | None,
 ) -> None:
     """Write report.md and its plots to folder/report."""
     out = folder / "report"
@@ -220,13 +220,18 @@ def _training(out: Path, history: list[dict[str, float]]) -> bool:
 
 
 def _contact(
-    out: Path, columns: Columns, given: np.ndarray, classes: tuple[str, ...], dataset: Dataset, image_column: str
+    out: Path,
+    columns: Columns,
+    given: np.ndarray,
+    classes: tuple[str, ...],
+    dataset: Dataset,
+    image_column: str | None,
 ) -> bool:
     from matplotlib.figure import Figure
 
     wrong = np.flatnonzero(~columns.selected)
     worst = wrong[np.argsort(columns.clean_score[wrong], kind="stable")][:CONTACT]
-    if not len(worst):
+    if not len(worst) or image_column is None:
         return False
     height = -(-len(worst) // 8)
     figure = Figure(figsize=(12, 1.75 * height), layout="constrained")

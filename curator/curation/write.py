@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import torch
 from datasets import Dataset
 from torch import Tensor
 
@@ -16,7 +18,7 @@ from curator.curation.card import dataset_card
 from curator.curation.columns import Columns, add_columns, columns_of, columns_of_other, flag_worst, no_columns
 from curator.curation.metrics import metrics
 from curator.curation.report import write_report
-from curator.engine.source import Resident
+from curator.engine.source import Features, held
 from curator.evidence import Evidence, NoisyDataset
 from curator.sources.load import other_labels
 from curator.sources.table import Table
@@ -43,12 +45,12 @@ def write_result(
     found: Evidence,
     history: list[dict[str, float]],
     output: Path,
-    images: dict[str, Tensor],  # of the other splits: uint8 (n, c, h, w)
+    inputs: dict[str, Tensor],  # of the other splits: images uint8 (n, c, h, w), or features (n, d)
 ) -> Done:
     """Make the columns and, in the main process, write dataset, report and card."""
     s = resolved.settings
     trusted = data.trusted.numpy()
-    others, test_accuracy = _other_splits(table, data, run, images)
+    others, test_accuracy = _other_splits(table, data, run, inputs)
     columns = columns_of(found, table.labels, trusted, table.rows)
     if s.flag_worst is not None:
         columns = flag_worst(columns, table.labels, trusted, s.flag_worst)
@@ -67,24 +69,26 @@ def write_result(
             content = out.content_hash(folder)
             card = dataset_card(table, facts, resolved.identity(), columns, list(splits), s.column_prefix, content)
             (folder / "README.md").write_text(card, encoding="utf-8")
+            if isinstance(data.inputs, Features):
+                np.save(folder / out.FEATURES, data.inputs.features.half().cpu().numpy())
             out.write_json(folder / out.FINISHED, facts)
     run.accelerator.wait_for_everyone()
     return Done(output, splits[table.split], facts)
 
 
 def _other_splits(
-    table: Table, data: NoisyDataset, run: Run, images: dict[str, Tensor]
+    table: Table, data: NoisyDataset, run: Run, inputs: dict[str, Tensor]
 ) -> tuple[dict[str, tuple[Dataset, Columns]], float | None]:
     """The other splits with their columns, by the run's nets if there are any, and the accuracy on the test split."""
-    nets, accuracy, scored = run.registered.get("nets"), None, {}
+    ensembles, accuracy, scored = run.ensembles(), None, {}
     for name, other in table.others.items():
         labels = other_labels(table, name)
-        if nets is None or name not in images:
+        if not ensembles or name not in inputs:
             scored[name] = other, no_columns(len(other), len(table.classes))
             continue
-        inputs = Resident(images[name], run.device)
-        logits = run.predict(nets, inputs, normaliser=run.normaliser(data.inputs))
-        columns = columns_of_other(logits.softmax(1).numpy(), labels)
+        rows, normaliser = held(inputs[name], run.device), run.normaliser(data.inputs)
+        probs = [run.predict(nets, rows, normaliser=normaliser).softmax(1) for nets in ensembles]
+        columns = columns_of_other(torch.stack(probs).mean(0).numpy(), labels)
         scored[name] = other, columns
         if name == "test":
             accuracy = float((columns.corrected == labels)[labels >= 0].mean())

@@ -5,6 +5,8 @@ Each has a primary head and, where a method asks for them, an auxiliary and a pr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -123,13 +125,8 @@ def _torchvision(name: str, channels: int, pretrained: bool) -> tuple[nn.Module,
 
     if channels != 3:
         raise CuratorError(f"--net {name}: expected images of 3 channels, found {channels}")
-    try:
+    with fetching("--pretrained", name):
         net = getattr(torchvision.models, name)(weights="IMAGENET1K_V1" if pretrained else None)
-    except (OSError, RuntimeError) as e:  # no network; a file that was cut short
-        raise CuratorError(
-            f"--pretrained: torchvision's weights of {name} could not be fetched ({' '.join(str(e).split())[:120]}); "
-            "put the file into the folder checkpoints of torch.hub.get_dir(), or leave --pretrained out"
-        ) from e
     if name == "resnet50":
         net.fc = nn.Identity()
         return net, 2048
@@ -138,7 +135,21 @@ def _torchvision(name: str, channels: int, pretrained: bool) -> tuple[nn.Module,
     return _pooled(net.features), 512
 
 
+@contextmanager
+def fetching(flag: str, name: str) -> Iterator[None]:
+    """What torchvision raises when it cannot fetch weights, as one line."""
+    try:
+        yield
+    except (OSError, RuntimeError) as e:  # no network; a file that was cut short
+        raise CuratorError(
+            f"{flag}: torchvision's weights of {name} could not be fetched ({' '.join(str(e).split())[:120]}); "
+            f"put the file into {torch.hub.get_dir()}/checkpoints, or leave {flag} out"
+        ) from e
+
+
 PRETRAINED = ("resnet50", "vgg19_bn")
+
+MLP = 512  # units of a hidden layer
 
 NETS = {
     "small": "0.2 M parameters, for CPUs",
@@ -175,8 +186,8 @@ def build_net(
     if name == "vgg19_bn" and min(shape[1:]) < 32:
         raise CuratorError(f"--net vgg19_bn: expected images of at least 32 px, found {shape[2]} x {shape[1]}")
     if name == "mlp":
-        body: nn.Module = nn.Sequential(_mlp(shape[0], (512, 512)), nn.BatchNorm1d(512), nn.ReLU(inplace=True))
-        width = 512
+        body: nn.Module = nn.Sequential(_mlp(shape[0], (MLP, MLP)), nn.BatchNorm1d(MLP), nn.ReLU(inplace=True))
+        width = MLP
     elif name in ("resnet50", "vgg19_bn"):
         body, width = _torchvision(name, shape[0], pretrained)
     elif name in ("resnet18", "preact18"):

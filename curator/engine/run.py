@@ -71,6 +71,7 @@ class Run:
         self.stopping = False  # set by the caller: no stage hands out another epoch
         self._saved: dict[str, Any] = {}
         self._stages: set[str] = set()
+        self._member = ""  # of several methods in one run: what their names begin with
         self._checkpoints = Checkpoints(checkpoints) if checkpoints else None
         restored = self._checkpoints.load() if self._checkpoints else None
         if restored:
@@ -125,13 +126,14 @@ class Run:
 
         Yield evidence at the end of an epoch's body.
         """
-        if stage in self._stages:
-            raise ValueError(f"stage {stage!r} was used before: stage names are unique")
-        self._stages.add(stage)
-        for epoch in range(self.progress.get(stage, 0), n):
+        place = self._member + stage
+        if place in self._stages:
+            raise ValueError(f"stage {place!r} was used before: stage names are unique")
+        self._stages.add(place)
+        for epoch in range(self.progress.get(place, 0), n):
             if self.stopping:
                 return
-            self.progress[stage] = epoch + 1
+            self.progress[place] = epoch + 1
             with self._own_randomness():
                 torch.manual_seed(self.derived_seed(f"global/{stage}", epoch))
                 yield epoch
@@ -144,6 +146,7 @@ class Run:
             value: a module (it is moved to the device), anything with state_dict and load_state_dict, or a tensor
                 that is updated in place.
         """
+        name = self._member + name
         if name in self.registered:
             raise ValueError(f"{name!r} is registered already")
         if isinstance(value, nn.Module):
@@ -166,6 +169,22 @@ class Run:
     def _placed(self, net: M) -> M:
         """The net on the device, channels last."""
         return net.to(self.device).to(memory_format=torch.channels_last)
+
+    def ensembles(self) -> list[nn.ModuleList]:
+        """What was registered as "nets": the nets that score the other splits, of every method that trained."""
+        return [value for name, value in self.registered.items() if name.rpartition("/")[2] == "nets"]
+
+    @contextmanager
+    def member(self, name: str) -> Iterator[None]:
+        """Inside the block, names that are registered and stages are those of one of several methods.
+
+        Its randomness stays what it is when the method runs alone.
+        """
+        outer, self._member = self._member, f"{name}/"
+        try:
+            yield
+        finally:
+            self._member = outer
 
     def checkpoint(self) -> None:
         """Write everything registered, atomically; the previous checkpoint stays until the new one is on disk."""
@@ -385,10 +404,10 @@ class Run:
         The FLOPs of the training passes are held against the card's dense bf16 peak.
         """
         peak = peak_flops(self.device)
-        nets = self.registered.get("nets")
-        if peak is None or nets is None or not self._seconds:
+        ensembles = self.ensembles()
+        if peak is None or not ensembles or not self._seconds:
             return None
-        return 3 * forward_flops(nets[0], self._row) * self._trained / self._seconds / (peak * self.world)
+        return 3 * forward_flops(ensembles[0][0], self._row) * self._trained / self._seconds / (peak * self.world)
 
     def _share_buffers(self, net: nn.Module) -> None:
         """Give all processes rank 0's BatchNorm statistics: all score alike and a checkpoint holds everything."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from curator.evidence import CuratorError
+from curator.evidence import CuratorError, Source
 
 
 class Resident:
@@ -17,7 +17,7 @@ class Resident:
         if images.dtype != torch.uint8 or images.ndim != 4:
             raise CuratorError(f"images: expected uint8 (n, c, h, w), found {images.dtype} {tuple(images.shape)}")
         self.images = images.to(device)
-        self.shape = tuple(images.shape[1:])
+        self.shape: tuple[int, ...] = tuple(images.shape[1:])
         self._moments: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class Features:
             bad = int((~torch.isfinite(features).all(1)).nonzero()[0])
             raise CuratorError(f"features: expected finite numbers, found NaN or infinity in row {bad}")
         self.features = features.float().to(device)
-        self.shape = (features.shape[1],)
+        self.shape: tuple[int, ...] = (features.shape[1],)
 
     def __len__(self) -> int:
         return len(self.features)
@@ -71,3 +71,8 @@ class Features:
         x = self.features.double()
         std = x.std(0, correction=0)
         return x.mean(0).float().cpu(), torch.where(std > 1e-6, std, 1.0).float().cpu()
+
+
+def held(rows: Tensor, device: torch.device | str = "cpu") -> Source:
+    """Images uint8 (n, c, h, w) or features float (n, d) on the device."""
+    return Resident(rows, device) if rows.dtype == torch.uint8 else Features(rows, device)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curator.engine.run import Run
-from curator.engine.views import crop_flip, mixup
+from curator.engine.views import crop_flip, jitter, mixup
 from curator.evidence import Evidence, NoisyDataset, evidence
 
 # The type of a hyperparameter that counts epochs: --epochs scales it.
@@ -42,6 +42,10 @@ class CrossEntropy:
     """Weight decay on all parameters (>= 0)."""
     flip: bool = True
     """Mirror images left-right at random; off where a mirrored image may be of another class, as for digits."""
+    feature_noise: float = 0.2
+    """On features: deviation of the noise that is added, in deviations of a feature (>= 0)."""
+    feature_drop: float = 0.2
+    """On features: share of the features set to their mean, in [0, 1)."""
     alpha: float = 0.0
     """Parameter of mixup's Beta(alpha, alpha) (>= 0; 0: no mixup)."""
 
@@ -79,7 +83,6 @@ class CrossEntropy:
         normaliser = run.normaliser(data.inputs)
         labels = data.labels.to(run.device)
         classes = len(data.classes)
-        images = data.inputs.kind == "images"
 
         def fit(epoch: int, rows: Tensor) -> None:
             net.train()
@@ -89,10 +92,7 @@ class CrossEntropy:
             for step, batch in enumerate(batches):
                 for group in optimizer.param_groups:
                     group["lr"] = cosine(self.lr, epoch + step / len(batches), self.epochs)
-                x = data.inputs.batch(batch)
-                if images:
-                    x = crop_flip(x, generator, padding=x.shape[-1] // 8, flip=self.flip)
-                x, target = normaliser(x), labels[batch]
+                x, target = self.view(data.inputs.batch(batch), normaliser, generator), labels[batch]
                 if weights is not None:
                     partner = torch.randperm(len(batch), generator=generator, device=run.device)
                     x, target = mixup(x, F.one_hot(target, classes).float(), weights[step], partner)
@@ -102,6 +102,12 @@ class CrossEntropy:
                 run.step(optimizer)
 
         return fit
+
+    def view(self, x: Tensor, normaliser: Callable[[Tensor], Tensor], generator: torch.Generator) -> Tensor:
+        """Float rows: cropped and mirrored images, or features with noise and gaps."""
+        if x.ndim == 2:
+            return jitter(normaliser(x), generator, noise=self.feature_noise, drop=self.feature_drop)
+        return normaliser(crop_flip(x, generator, padding=x.shape[-1] // 8, flip=self.flip))
 
 
 def cosine(lr: float, epoch: float, epochs: int, floor: float = 0.0) -> float:

@@ -73,10 +73,9 @@ def render(rows: Rows, given: int, number: int) -> tuple[str, int]:
 def _figure(rows: Rows, i: int, image: bytes) -> str:
     names = (html.escape(_short(rows.classes[c])) for c in (rows.given[i], rows.corrected[i]))
     caption = "<bdi>{}</bdi> → <b><bdi>{}</bdi></b>".format(*names)
-    return (
-        f"<figure><img src='{_thumbnail(image)}' alt='row {rows.row[i]}' loading='lazy'>"
-        f"<figcaption>{caption}<br><small>row {rows.row[i]}, clean {rows.score[i]:.3f}</small></figcaption></figure>"
-    )
+    picture = f"<img src='{_thumbnail(image)}' alt='row {rows.row[i]}' loading='lazy'>" if image else ""
+    place = f"row {rows.row[i]}, clean {rows.score[i]:.3f}"
+    return f"<figure>{picture}<figcaption>{caption}<br><small>{place}</small></figcaption></figure>"
 
 
 def _short(name: str, length: int = 24) -> str:

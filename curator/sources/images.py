@@ -18,7 +18,7 @@ from curator.system import cores
 
 # Images of one common size up to this many pixels a side are taken as they are; others become squares of SIDE.
 OWN_SIZE = 64
-SIDE = {"small": 64, "resnet18": 64, "preact18": 64, "resnet50": 224, "vgg19_bn": 224}
+SIDE = {"small": 64, "resnet18": 64, "preact18": 64, "resnet50": 224, "vgg19_bn": 224, "mlp": 224}
 
 
 @dataclass
@@ -93,6 +93,14 @@ def decode_images(
     if out is None:
         raise CuratorError(f"column {column!r}: expected images, found no rows")
     return Decoded(torch.from_numpy(out).permute(0, 3, 1, 2), digest.hexdigest())
+
+
+def content_digest(dataset: Dataset, column: str, rows: np.ndarray) -> str:
+    """Hash of a column's encoded images, which are read but not decoded; rows as in decode_images."""
+    digest = hashlib.blake2b(digest_size=16)
+    for position, item in encoded(dataset, column):
+        digest.update(_with_bytes(position, item, rows, column)["bytes"])
+    return digest.hexdigest()
 
 
 def _with_bytes(position: int, item: dict | None, rows: np.ndarray, column: str) -> dict:

@@ -57,6 +57,7 @@ def load_table(
     column_prefix: str = "",
     image_size: int | None = None,
     net: str = "small",
+    features_only: bool = False,
     budget: float = float("inf"),
 ) -> Table:
     """Load a dataset, guess its columns, check its labels; then the long tail, the noise and the sample, if asked for.
@@ -71,7 +72,7 @@ def load_table(
     splits = DatasetDict({k: v.with_format(None) for k, v in splits.items()})
     main = _free_columns(splits[chosen], overwrite_columns, column_prefix)
     features = main.features
-    image_column = guess_image_column(features, image_column)
+    image_column = guess_image_column(features, image_column, needed=not features_only)
     if reference_column is None and TRUE_LABEL in features:
         reference_column = TRUE_LABEL
     if label_column is None and named and named[2] in features:
@@ -106,9 +107,9 @@ def load_table(
         seed,
         lambda: decode_images(
             table.dataset,
-            table.image_column,
+            str(table.image_column),
             table.rows,
-            choose_size(table.dataset, table.image_column, table.rows, image_size, net),
+            choose_size(table.dataset, str(table.image_column), table.rows, image_size, net),
             budget,
         ),
     )
@@ -139,6 +140,8 @@ def _make_noisy(
         table.take(noise.long_tail(by, k, imbalance, seed))
     if injected:
         kind, rate = injected
+        if kind == "idn" and table.image_column is None:
+            raise CuratorError(f"--label-noise {label_noise}: it reads images, and there is no image column")
         images = decode().images.numpy() if kind == "idn" else None
         table.relabel(noise.inject(table.labels, table.classes, kind, rate, seed, images))
 

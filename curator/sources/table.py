@@ -37,7 +37,7 @@ class Table:
     split: str
     dataset: Dataset
     others: dict[str, Dataset]
-    image_column: str
+    image_column: str | None  # None: a dataset of embeddings
     label_column: str
     classes: tuple[str, ...]
     labels: np.ndarray
@@ -122,13 +122,15 @@ def column_array(dataset: Dataset, column: str) -> pa.ChunkedArray:
     return dataset.select_columns(column).with_format("arrow")[:][column]
 
 
-def guess_image_column(features: Features, wanted: str | None) -> str:
-    """The wanted column, or the only image column.
+def guess_image_column(features: Features, wanted: str | None, *, needed: bool = True) -> str | None:
+    """The wanted column, or the only image column; None where there is none and none is needed.
 
     Raises:
         CuratorError: when it is not there, or none or several could be meant.
     """
     candidates = [name for name, feature in features.items() if isinstance(feature, Image)]
+    if not (needed or wanted or candidates):
+        return None
     column = _pick("--image-column", wanted, candidates, list(features), "an image column (type Image)")
     if column not in candidates:
         raise CuratorError(f"--image-column {column}: expected a column of type Image, found {features[column]}")

@@ -1,0 +1,52 @@
+"""Several methods in one run: the means of their probabilities and of their clean scores.
+
+They train in turn, an epoch each, so that a run cut short has all of them equally trained. Each draws what it would
+draw alone. A row is kept where the mean probabilities predict its given label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import zip_longest
+
+import torch
+
+from curator.engine.run import Run
+from curator.evidence import Evidence, NoisyDataset, evidence
+from curator.methods import Method, passes
+
+
+class Ensemble:
+    """Methods by name."""
+
+    def __init__(self, members: dict[str, Method]):
+        self.members = members
+        self.epochs = max(member.epochs for member in members.values())
+
+    @property
+    def total_epochs(self) -> float:
+        """Passes over all rows, for the ETA."""
+        return sum(passes(member) for member in self.members.values())
+
+    def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
+        """Train all members and yield after an epoch of each."""
+        latest: list[Evidence | None] = [None] * len(self.members)
+        for found in zip_longest(*(_within(run, name, m(data, run)) for name, m in self.members.items())):
+            latest = [new or old for new, old in zip(found, latest, strict=True)]
+            yield mean_evidence([e for e in latest if e is not None], data)
+
+
+def _within(run: Run, name: str, stream: Iterator[Evidence]) -> Iterator[Evidence]:
+    """The evidence of a method under the member's own names in the run."""
+    while True:
+        with run.member(name):
+            found = next(stream, None)
+        if found is None:
+            return
+        yield found
+
+
+def mean_evidence(found: list[Evidence], data: NoisyDataset) -> Evidence:
+    """One verdict of several on the same rows."""
+    probs = torch.stack([e.probs for e in found]).mean(0)
+    return evidence(probs, data, clean_score=torch.stack([e.clean_score for e in found]).mean(0))

@@ -1,0 +1,151 @@
+"""Frozen features of a dataset: computed by a backbone and kept, or read from a column."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+import torch
+from datasets import Dataset
+from torch import Tensor
+
+from curator.evidence import CuratorError
+from curator.sources.images import content_digest, decode_images
+from curator.sources.table import column_array
+from curator.system import atomic
+
+if TYPE_CHECKING:
+    from accelerate import PartialState
+
+    from curator.engine.backbone import Backbone
+
+CHUNK = 512  # rows a file of the cache; at most these are lost when a run is killed
+
+
+def cache_folder() -> Path:
+    """Where features are kept: label-curator/features in the user's cache folder. It may be removed at any time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "label-curator" / "features"
+
+
+def backbone_features(
+    dataset: Dataset,
+    column: str,
+    rows: np.ndarray,  # (n,) positions in the source, for error messages
+    size: tuple[int, ...] | None,  # (h, w) that images are decoded to; None: their own
+    backbone: Backbone,
+    state: PartialState,
+    say: Callable[[str], None],
+) -> tuple[Tensor, str]:
+    """Features (n, d) float32 of an image column, and a hash of what they were made from.
+
+    They are rounded to float16, in which they are kept chunk by chunk under the hash of the chunk's encoded images, the
+    backbone's fingerprint and the size: never used for other rows, another backbone or other weights, and used again
+    where a dataset has grown at its end. Processes share the chunks.
+
+    Raises:
+        CuratorError: for an image that cannot be decoded, or features that are not finite in float16.
+    """
+    folder = cache_folder() / f"{backbone.fingerprint}-{'x'.join(map(str, size)) if size else 'own'}"
+    folder.mkdir(parents=True, exist_ok=True)
+    starts = range(0, len(dataset), CHUNK)
+    done: dict[int, tuple[np.ndarray, str]] = {}
+
+    def chunk(start: int) -> tuple[np.ndarray, str]:
+        positions = rows[start : start + CHUNK]
+        part = dataset.select(range(start, start + len(positions)))
+        digest = content_digest(part, column, positions)
+        path = folder / f"{digest}.npy"
+        kept = _kept(path, len(part))
+        if kept is None:
+            images = decode_images(part, column, positions, size, float("inf")).images
+            kept = _halved(backbone(images), positions, backbone.name)
+            with atomic(path) as temporary, open(temporary, "wb") as file:
+                np.save(file, kept)
+        return kept, digest
+
+    mine = starts[state.process_index :: state.num_processes]
+    for start in _progress(mine, backbone.name, state.process_index == 0, say):
+        done[start] = chunk(start)
+    state.wait_for_everyone()
+    parts = [done.get(start) or chunk(start) for start in starts]
+    digest = hashlib.blake2b(folder.name.encode(), digest_size=16)
+    for _, name in parts:
+        digest.update(name.encode())
+    return torch.from_numpy(np.concatenate([values for values, _ in parts])).float(), digest.hexdigest()
+
+
+def _kept(path: Path, n: int) -> np.ndarray | None:
+    """A chunk's features from the cache; None where there are none, or something else lies there."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return values if values.ndim == 2 and len(values) == n and values.dtype == np.float16 else None
+
+
+def _halved(features: Tensor, rows: np.ndarray, name: str) -> np.ndarray:
+    """Features as float16."""
+    values = features.half()
+    bad = (~torch.isfinite(values).all(1)).nonzero()
+    if len(bad):
+        worst = features[bad[0, 0]].abs().max().item()
+        raise CuratorError(
+            f"--backbone {name}: expected features that are finite in float16 (below 65,504), found {worst:g} in row "
+            f"{rows[int(bad[0])]}; let it scale them"
+        )
+    return values.numpy()
+
+
+def _progress(starts: range, name: str, shown: bool, say: Callable[[str], None]) -> Iterator[int]:
+    """The starts, with a bar on a terminal; elsewhere a line a minute."""
+    from tqdm import tqdm
+
+    last = time.monotonic()
+    with tqdm(
+        total=len(starts) * CHUNK, desc="features", unit="img", disable=None if shown else True, leave=False
+    ) as bar:
+        for i, start in enumerate(starts):
+            yield start
+            bar.update(CHUNK)
+            if bar.disable and shown and time.monotonic() - last > 60:
+                last = time.monotonic()
+                say(f"{(i + 1) / len(starts):4.0%}  features of {name}")
+
+
+def column_features(dataset: Dataset, column: str, rows: np.ndarray) -> tuple[Tensor, str]:
+    """Features (n, d) float32 of a column of lists of numbers, and a hash of them.
+
+    Raises:
+        CuratorError: for another type, a missing or a shorter list.
+    """
+    if column not in dataset.column_names:
+        raise CuratorError(
+            f"--features-column: no column {column!r}; the columns are {', '.join(dataset.column_names)}"
+        )
+    values = column_array(dataset, column).combine_chunks()
+    kind = values.type
+    is_list = pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+    if not is_list or not (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type)):
+        raise CuratorError(
+            f"--features-column {column}: expected a list of numbers in every row, found {dataset.features[column]}"
+        )
+    lengths = values.value_lengths().fill_null(-1).to_numpy(zero_copy_only=False)
+    bad = np.flatnonzero((lengths != lengths[0]) | (lengths < 1))
+    if len(bad):
+        found = "no list" if lengths[bad[0]] < 0 else f"{lengths[bad[0]]} numbers"
+        raise CuratorError(
+            f"--features-column {column}: expected lists of one length, found {found} in row {rows[bad[0]]} and "
+            f"{lengths[0]} numbers in row {rows[0]}"
+        )
+    numbers = values.flatten()
+    if numbers.null_count:
+        row = rows[int(np.flatnonzero(numbers.is_null().to_numpy(zero_copy_only=False))[0]) // lengths[0]]
+        raise CuratorError(f"--features-column {column}: expected numbers, found a missing one in row {row}")
+    array = np.array(numbers.to_numpy(zero_copy_only=False), np.float32).reshape(len(values), -1)
+    return torch.from_numpy(array), hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()

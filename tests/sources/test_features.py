@@ -1,0 +1,118 @@
+"""Features that are kept are those of the same images, backbone and size, and of nothing else."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from accelerate import PartialState
+from datasets import Dataset, Features, List, Value
+
+from curator.engine.backbone import Backbone
+from curator.evidence import CuratorError
+from curator.sources import features
+from curator.sources.features import backbone_features, column_features
+from tests.conftest import hf_dataset
+
+CODE = """
+import torch
+factor, calls = 1.0, []
+class Net(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(factor))
+    def forward(self, x):
+        calls.append(len(x))
+        return x.float().mean((2, 3)) * self.factor
+net = Net()
+"""
+
+
+@pytest.fixture
+def extract(tmp_path, monkeypatch):
+    """Features of a dataset, and how many images went through the backbone for them."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setattr(features, "CHUNK", 20)
+    (tmp_path / "counted.py").write_text(CODE)
+    sys.modules.pop("counted", None)
+
+    def run(dataset: Dataset, factor: float = 1.0, size=None, precision="no"):
+        backbone = Backbone("counted:net", torch.device("cpu"), precision)
+        with torch.no_grad():
+            backbone.call.factor.fill_(factor)
+        backbone.fingerprint = backbone._fingerprint(b"")
+        calls = sys.modules["counted"].calls
+        calls.clear()
+        found = backbone_features(
+            dataset, "image", np.arange(len(dataset)), size, backbone, PartialState(cpu=True), print
+        )
+        return (*found, sum(calls))
+
+    yield run
+    sys.modules.pop("counted", None)
+
+
+def test_used_again_for_the_same_and_for_nothing_else(extract):
+    rows = hf_dataset(50)
+    values, digest, seen = extract(rows)
+    assert values.shape == (50, 3) and values.dtype == torch.float32 and seen == 50
+    pixels = torch.stack([torch.from_numpy(np.array(image)) for image in rows["image"]]).float().mean((1, 2))
+    torch.testing.assert_close(values, pixels.half().float())
+    again, same, seen = extract(rows)
+    assert seen == 0 and same == digest and torch.equal(again, values)
+    assert extract(rows, factor=2.0)[1] != digest and extract(rows, factor=3.0)[2] == 50  # other weights
+    assert extract(rows, precision="bf16")[2] == 50
+    assert extract(rows, size=(6, 6))[2] == 50
+    swapped = rows.select([1, 0, *range(2, 50)])  # another revision: the first chunk holds other images
+    values_swapped, other, seen = extract(swapped)
+    assert seen == 20 and other != digest and torch.equal(values_swapped[[1, 0]], values[:2])
+    assert extract(hf_dataset(60).select(range(40)))[2] == 0  # its first 40 rows are the same images
+    assert extract(rows.select(range(10, 50)))[2] == 40  # the same images in other chunks are not found again
+
+
+def test_a_broken_file_of_the_cache_is_made_again(extract, tmp_path):
+    rows = hf_dataset(50)
+    values, _, _ = extract(rows)
+    files = sorted((tmp_path / "cache").rglob("*.npy"))
+    assert len(files) == 3
+    files[0].write_bytes(files[0].read_bytes()[:-10])
+    files[1].write_bytes(b"nonsense")
+    np.save(files[2], np.zeros((3, 3)))
+    again, _, seen = extract(rows)
+    assert seen == 50 and torch.equal(again, values)
+
+
+def test_features_too_large_for_float16(extract):
+    with pytest.raises(CuratorError, match="finite in float16 .* in row 0"):
+        extract(hf_dataset(5), factor=1e6)
+
+
+def embeddings(values, feature=None) -> Dataset:
+    return Dataset.from_dict({"e": values}, features=Features({"e": feature}) if feature else None)
+
+
+@pytest.mark.parametrize("feature", [
+    List(Value("float32")), List(Value("float16"), length=2), List(Value("float64")), List(Value("int32")),
+])  # fmt: skip
+def test_a_column_of_embeddings(feature):
+    rows = embeddings([[1, 2], [3, 4], [5, 6]], feature)
+    values, digest = column_features(rows, "e", np.arange(3))
+    assert values.dtype == torch.float32 and values.tolist() == [[1, 2], [3, 4], [5, 6]]
+    part, other = column_features(rows.select([2, 0]), "e", np.array([2, 0]))
+    assert part.tolist() == [[5, 6], [1, 2]] and digest != other
+
+
+@pytest.mark.parametrize("rows, words", [
+    (embeddings(["a", "b"]), "expected a list of numbers"),
+    (embeddings([["a"], ["b"]]), "expected a list of numbers"),
+    (embeddings([[1.0, 2.0], [1.0]]), "expected lists of one length, found 1 numbers in row 8 and 2 numbers in row 7"),
+    (embeddings([[1.0, 2.0], None]), "found no list in row 8"),
+    (embeddings([[1.0, 2.0], [None, 1.0]]), "found a missing one in row 8"),
+    (embeddings([[], []], List(Value("float32"))), "expected lists of one length, found 0 numbers"),
+    (Dataset.from_dict({"x": [1, 2]}), "no column 'e'; the columns are x"),
+])  # fmt: skip
+def test_columns_that_are_no_embeddings(rows, words):
+    with pytest.raises(CuratorError, match=words):
+        column_features(rows, "e", np.array([7, 8]))
