@@ -33,9 +33,11 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     counts = np.bincount(table.labels, minlength=len(table.classes))
     order = sorted(range(len(counts)), key=lambda c: -counts[c])
     shown = order if len(order) <= 12 else [*order[:5], *order[-3:]]
+    columns = {"image": table.image_column, "features": s.features_column, "label": table.label_column}
+    found = ", ".join(f"{kind} column {name!r}" for kind, name in columns.items() if name)
     say(
-        f"dataset   {table.name}, split {table.split}: {len(data):,} rows, {len(table.classes)} classes; image column "
-        f"{table.image_column!r}, label column {table.label_column!r}, reference {table.reference_column or 'none'}"
+        f"dataset   {table.name}, split {table.split}: {len(data):,} rows, {len(table.classes)} classes; {found}, "
+        f"reference {table.reference_column or 'none'}"
     )
     say(
         "classes   "

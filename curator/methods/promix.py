@@ -126,8 +126,6 @@ class ProMix:
     """Also train on FMix views (images only)."""
     mix_per_head: bool = True
     """Mixed views are drawn for each head; off: one forward serves both heads, a third less work (not as published)."""
-    weak_noise: float = 0.0
-    weak_drop: float = 0.0
     feature_noise: float = 0.2
     """Strong view of features: deviation of the noise that is added, in deviations of a feature (>= 0)."""
     feature_drop: float = 0.2
@@ -211,7 +209,7 @@ class ProMix:
     def weak(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:
         """Float rows: cropped and mirrored images, or features as they are."""
         if x.ndim == 2:
-            return jitter(normaliser(x), generator, noise=self.weak_noise, drop=self.weak_drop)
+            return normaliser(x)
         return normaliser(crop_flip(x, generator, padding=x.shape[-1] // 8, flip=self.flip))
 
     def strengthened(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,201 @@
+"""The arena: every method and its peers side by side, on the same frozen features of all rows of CIFAR-10N.
+
+    pip install 'label-curator[bench]'
+    CURATOR_DATA=... python bench/arena.py          # two cells at a time, one a core; resumes cell by cell
+    CURATOR_DATA=... python bench/arena.py plot     # the picture again
+
+Features: EfficientNet-Lite0 at 128 px, pooled to 1,280 numbers. Every cell is three seeds. Ours are runs of the
+command with the recipes features-METHOD.yaml; an ensemble is the mean of its members' runs of one seed (which is what
+`--ensemble` gives) in the sum of their times. The peers read features.npy of such a run.
+
+Hyperparameters, the peers' regularisation among them, were chosen on the label sets rand2 and rand3 and on the worse
+of the two labels of each row, never on the sets of the table, and are the same for all sets.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.runs import finished_run, has_data, run_folder  # noqa: E402
+from bench.table import Table, processor, today  # noqa: E402
+
+SETS = ("worst", "rand1", "aggre")
+SEEDS = (1, 2, 3)
+METHODS = ("ce", "mixup", "confident", "promix")
+ENSEMBLES = ("promix+confident",)
+PEERS = ("cleanlab", "k-NN vote")
+FEATURES = "--dataset cifar10n --data-dir $CURATOR_DATA --backbone bench.backbones:efficientnet_lite0"
+COLUMNS = [
+    "noisy P / R / F1", "F1 ±", "clean P / R / F1", "AUROC", "average precision", "label accuracy before → after",
+    "accuracy ±", "seconds", "date", "machine",
+]  # fmt: skip
+HEADING = "Arena: CIFAR-10N, 50,000 rows, frozen features of EfficientNet-Lite0, one core a run, three seeds"
+PLOT = Path(__file__).with_name("arena.png")
+
+
+def main() -> None:
+    """Fill the cells that have no row yet, then draw the picture."""
+    if not has_data("arena", FEATURES):
+        return
+    table = Table(HEADING, COLUMNS)
+    free: queue.Queue[int] = queue.Queue()
+    for core in sorted(os.sched_getaffinity(0)):
+        free.put(core)
+
+    def on_a_core(work: Callable[..., dict[str, Any]], *args) -> dict[str, Any]:
+        core = free.get()
+        try:
+            return work(*args, core)
+        finally:
+            free.put(core)
+
+    extract()
+    with ThreadPoolExecutor(free.qsize()) as pool:
+        for labels in SETS:
+            jobs = {
+                method: [pool.submit(on_a_core, our_run, labels, method, seed) for seed in SEEDS] for method in METHODS
+            }
+            jobs |= {peer: [pool.submit(on_a_core, peer_run, labels, peer, seed) for seed in SEEDS] for peer in PEERS}
+            for name, futures in jobs.items():
+                add(table, labels, name, [future.result() for future in futures])
+            for names in ENSEMBLES:
+                add(table, labels, names, [ensemble_of(labels, names.split("+"), seed) for seed in SEEDS])
+    plot(table)
+
+
+def extract() -> None:
+    """Compute the features once, on all cores: every later run finds them kept."""
+    table = Table("Frozen features", ["images", "seconds, the whole command", "images/s", "date", "machine"])
+    name = "EfficientNet-Lite0, 128 px"
+    started = time.perf_counter()
+    finished_run("arena features", f"{FEATURES} --label-noise worst --method ce --method.epochs 1")
+    seconds = time.perf_counter() - started
+    if name not in table:
+        table.append(name, ["60,000", f"{seconds:.0f}", f"{60_000 / seconds:.0f}", today(), processor()])
+
+
+def cell(labels: str, method: str, seed: int) -> tuple[str, str]:
+    """Name and flags of one run of ours."""
+    flags = f"{FEATURES} --label-noise {labels} --method {method} --seed {seed}"
+    return f"arena {labels} {method} {seed}", flags
+
+
+def our_run(labels: str, method: str, seed: int, core: int) -> dict[str, Any]:
+    """Metrics and seconds of a run of the command."""
+    facts = finished_run(*cell(labels, method, seed), core)
+    return {**facts["metrics"], "seconds": facts["seconds"]}
+
+
+def peer_run(labels: str, peer: str, seed: int, core: int) -> dict[str, Any]:
+    """Metrics and seconds of a peer on the features of one of our runs; kept, so that a cut-off bench goes on."""
+    import subprocess
+
+    kept = run_folder(f"arena {labels} {peer} {seed}").with_suffix(".json")
+    if not kept.exists():
+        argv = [sys.executable, __file__, "peer", labels, peer, str(seed), str(kept)]
+        subprocess.run(["taskset", "-c", str(core), *argv], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return json.loads(kept.read_text())
+
+
+def measure_peer(labels: str, peer: str, seed: int, kept: Path) -> None:
+    """Run a peer in this process and keep its figures; its seconds are from features to verdict."""
+    import torch
+
+    from bench.peers import cleanlab_probe, knn_vote, of_run
+
+    torch.set_num_threads(1)
+    data, truth = of_run(run_folder(f"arena {labels} ce {seed}"))
+    started = time.perf_counter()
+    found = cleanlab_probe(data, seed) if peer == "cleanlab" else knn_vote(data)
+    seconds = time.perf_counter() - started
+    kept.write_text(json.dumps({**measured(found, data, truth), "seconds": seconds}))
+
+
+def ensemble_of(labels: str, names: list[str], seed: int) -> dict[str, Any]:
+    """Metrics of the mean of the members' finished runs, in the sum of their seconds."""
+    import numpy as np
+    import torch
+    from datasets import load_dataset
+
+    from bench.peers import of_run
+    from curator.evidence import evidence
+    from curator.methods.ensemble import mean_evidence
+
+    folders = [run_folder(cell(labels, name, seed)[0]) for name in names]
+    data, truth = of_run(folders[0])
+    found = []
+    for folder in folders:
+        rows = load_dataset(str(folder), split="train").with_format("numpy", ["teacher_soft_label", "clean_score"])
+        probs, score = (torch.from_numpy(np.stack(rows[:][name])) for name in ("teacher_soft_label", "clean_score"))
+        found.append(evidence(probs, data, clean_score=score))
+    seconds = sum(our_run(labels, name, seed, 0)["seconds"] for name in names)
+    return {**measured(mean_evidence(found, data), data, truth), "seconds": seconds}
+
+
+def measured(found, data, truth) -> dict[str, Any]:
+    """The metrics of curation.json."""
+    import numpy as np
+
+    from curator.curation.columns import columns_of
+    from curator.curation.metrics import metrics
+
+    given, trusted = data.labels.numpy(), data.trusted.numpy()
+    return metrics(columns_of(found, given, trusted, np.arange(len(given))), given, truth, trusted)
+
+
+def add(table: Table, labels: str, name: str, runs: list[dict[str, Any]]) -> None:
+    """Append the row of a method's three runs."""
+
+    def mean(key: str) -> float:
+        return statistics.mean(run[key] for run in runs)
+
+    def three(kind: str) -> str:
+        return " / ".join(f"{mean(f'{kind}_{key}'):.3f}" for key in ("precision", "recall", "f1"))
+
+    f1, after = ([run[key] for run in runs] for key in ("noisy_f1", "label_accuracy_after"))
+    table.append(f"{labels} {name}", [
+        three("noisy"), f"{statistics.stdev(f1):.4f}", three("clean"), f"{mean('auroc'):.3f}",
+        f"{mean('average_precision'):.3f}", f"{mean('label_accuracy_before'):.3f} → {statistics.mean(after):.3f}",
+        f"{statistics.stdev(after):.4f}", f"{mean('seconds'):.0f}", today(), processor(),
+    ])  # fmt: skip
+
+
+def plot(table: Table) -> None:
+    """F1 for wrong labels against seconds, a panel a label set, from the rows of the table."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(12, 4), layout="constrained")
+    for axes, labels in zip(figure.subplots(1, len(SETS)), SETS, strict=True):
+        for name in (*METHODS, *ENSEMBLES, *PEERS):
+            row = table.row(f"{labels} {name}")
+            if not row:
+                continue
+            seconds, f1 = float(row["seconds"]), float(row["noisy P / R / F1"].split(" / ")[2])
+            spread, peer = float(row["F1 ±"]), name in PEERS
+            axes.errorbar(seconds, f1, spread, fmt="s" if peer else "o", color="tab:gray" if peer else "tab:blue")
+            axes.annotate(name, (seconds, f1), (5, 5), textcoords="offset points", fontsize=8)
+        axes.set(title=f"CIFAR-10N {labels}", xlabel="seconds on one core, features given", xscale="log")
+        axes.margins(x=0.3, y=0.15)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("F1 for wrong labels")
+    figure.savefig(PLOT, dpi=120)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["plot"]:
+        plot(Table(HEADING, COLUMNS))
+    elif sys.argv[1:2] == ["peer"]:
+        measure_peer(*sys.argv[2:4], int(sys.argv[4]), Path(sys.argv[5]))
+    else:
+        main()

@@ -1,0 +1,166 @@
+"""Runs on frozen features and of several methods, from the flags to the output folder."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+
+import curator
+from curator.cli import main
+from curator.review.page import render
+from curator.review.rows import Rows
+from tests.conftest import hf_dataset, noisy
+from tests.test_processes import finish, start, torchrun
+
+# Every call is written down; a pause makes a chunk long enough to be killed in.
+BACKBONE = """
+import os, time
+def pixels(x):
+    with open(os.environ["CALLS"], "a") as file:
+        file.write(f"{len(x)}\\n")
+    time.sleep(float(os.environ.get("PAUSE", 0)))
+    return x.float().flatten(1)[:, ::9] / 255
+"""
+
+
+@pytest.fixture
+def backbone(tmp_path, monkeypatch):
+    """A backbone of one's own, in a folder on the path, with a cache of features of its own."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "pixel_backbone.py").write_text(BACKBONE)
+    monkeypatch.syspath_prepend(tmp_path / "code")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "code"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CALLS", str(tmp_path / "calls"))
+    yield "pixel_backbone:pixels"
+    sys.modules.pop("pixel_backbone", None)
+
+
+def seen(tmp_path: Path) -> int:
+    """Images that went through the backbone; the two of its fingerprint are left out."""
+    calls = [int(line) for line in (tmp_path / "calls").read_text().split()] if (tmp_path / "calls").exists() else []
+    (tmp_path / "calls").unlink(missing_ok=True)
+    return sum(calls) - 2 * calls.count(2)
+
+
+def source(tmp_path: Path, n: int = 203) -> Path:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    hf_dataset(n, 3, 0.3).to_parquet(folder / "train.parquet")
+    hf_dataset(40, 3, 0.1).to_parquet(folder / "test.parquet")
+    return folder
+
+
+QUICK = ["--epochs", "8", "--method.batch-size", "16", "--method.feature-drop", "0.1"]
+
+
+def run(*argv) -> int:
+    return main(["clean", *map(str, argv)])
+
+
+def test_a_backbone(backbone, tmp_path, capsys):
+    argv = ["--dataset", source(tmp_path), "--method", "mixup", "--output", tmp_path / "out", *QUICK]
+    assert run(*argv, "--backbone", backbone) == 0
+    assert seen(tmp_path) == 243
+    features = np.load(tmp_path / "out" / "features.npy", allow_pickle=False)
+    rows = datasets.load_dataset(str(tmp_path / "out"))
+    pixels = np.stack([np.asarray(image).transpose(2, 0, 1).reshape(-1)[::9] for image in rows["train"]["image"]])
+    np.testing.assert_allclose(features.astype(np.float32), pixels / 255, atol=1e-3)
+    assert features.dtype == np.float16
+    assert None not in rows["test"]["selected"]
+    facts = json.loads((tmp_path / "out" / "curation.json").read_text())
+    assert facts["metrics"]["noisy_f1"] > 0.75 and facts["metrics"]["test_accuracy"] > 0.75
+    assert facts["settings"]["net"] == "mlp" and facts["settings"]["backbone"] == backbone
+    # The same again takes none of them; a run without features leaves none behind.
+    assert run(*argv, "--backbone", backbone, "--overwrite", "--seed", "5") == 0 and seen(tmp_path) == 0
+    assert run(*argv, "--overwrite") == 0
+    assert not (tmp_path / "out" / "features.npy").exists() and seen(tmp_path) == 0
+    capsys.readouterr()
+
+
+def test_a_dry_run_looks_at_one_chunk(backbone, tmp_path, capsys, monkeypatch):
+    for module in ("features", "inputs"):
+        monkeypatch.setattr(f"curator.sources.{module}.CHUNK", 50)
+    argv = ["--dataset", source(tmp_path), "--output", tmp_path / "out", "--backbone", backbone, "--dry-run"]
+    assert run(*argv) == 0
+    err = capsys.readouterr().err
+    assert "features  48 a row, about 0 min" in err and "203 rows" in err and not (tmp_path / "out").exists()
+    assert seen(tmp_path) == 50
+
+
+def test_a_column_of_embeddings_and_no_images(tmp_path, capsys):
+    rows = {}
+    for split, n in (("train", 150), ("test", 60)):
+        data, truth = noisy(n, 3, kind="features", share=0.2)
+        rows[split] = datasets.Dataset.from_dict(
+            {"embedding": data.inputs.features.tolist(), "label": data.labels.tolist(), "true_label": truth.tolist()}
+        )
+        rows[split].to_parquet(tmp_path / "rows" / f"{split}.parquet")
+    argv = ["--dataset", tmp_path / "rows", "--features-column", "embedding", "--method", "mixup", *QUICK]
+    assert run(*argv, "--output", tmp_path / "out") == 0
+    assert "3 classes; features column 'embedding', label column 'label', reference" in capsys.readouterr().err
+    again = datasets.load_dataset(str(tmp_path / "out"))
+    assert again["train"]["embedding"][:] == rows["train"]["embedding"][:]
+    assert None not in again["test"]["clean_score"]
+    facts = json.loads((tmp_path / "out" / "curation.json").read_text())
+    assert facts["image_column"] is None and facts["metrics"]["noisy_f1"] > 0.65
+    features = np.load(tmp_path / "out" / "features.npy", allow_pickle=False)
+    np.testing.assert_allclose(features, np.array(rows["train"]["embedding"]), rtol=1e-3, atol=1e-3)
+    page, _ = render(Rows(tmp_path / "out"), -1, 1)
+    assert page.count("<figure>") == facts["n"] - facts["selected"] and "<img" not in page
+    report = (tmp_path / "out" / "report" / "report.md").read_text()
+    assert "contact_sheet" not in report and (tmp_path / "out" / "report" / "matrix.png").exists()
+    returned = curator.curate(
+        datasets.DatasetDict(rows), features_column="embedding", method="mixup", output=tmp_path / "called",
+        epochs=8, **{"method.batch_size": 16},
+    )  # fmt: skip
+    assert returned["selected"][:] == again["train"]["selected"][:]
+    assert run(*argv, "--label-noise", "idn:0.2", "--output", tmp_path / "no") == 2
+    assert "--label-noise idn:0.2: it reads images" in capsys.readouterr().err
+
+
+def test_an_ensemble(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    argv = ["--dataset", source(tmp_path), "--epochs", "4", "--seed", "3"]
+    assert run(*argv, "--ensemble", "mixup,confident") == 0
+    for method in ("mixup", "confident"):
+        assert run(*argv, "--method", method) == 0
+    capsys.readouterr()
+    both, *alone = (
+        datasets.load_dataset(f"runs/rows-{name}")["train"].with_format("numpy")
+        for name in ("mixup+confident", "mixup", "confident")
+    )
+    for column in ("clean_score", "teacher_soft_label"):
+        mean = np.mean([np.stack(rows[:][column]) for rows in alone], 0)
+        np.testing.assert_allclose(np.stack(both[:][column]), mean, atol=1e-6)
+    assert (both["selected"][:] == (np.stack(both[:]["teacher_soft_label"]).argmax(1) == both["label"][:])).all()
+    facts = json.loads(Path("runs/rows-mixup+confident/curation.json").read_text())
+    assert facts["method"] == "mixup+confident" and facts["settings"]["method.confident.epochs"] == 4
+
+
+def test_extraction_goes_on_after_a_kill(backbone, tmp_path, monkeypatch):
+    """kill -9 in the middle, then two processes that share what is left."""
+    argv = ["--dataset", source(tmp_path, 2100), "--method", "ce", "--epochs", "1", "--backbone", backbone, "--output"]
+    monkeypatch.setenv("PAUSE", "0.1")
+    process = start(*argv, tmp_path / "out")
+    end = time.monotonic() + 120
+    while len(list((tmp_path / "cache").rglob("*.npy"))) < 2 and process.poll() is None:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    kept = len(list((tmp_path / "cache").rglob("*.npy")))
+    assert kept in (2, 3) and not (tmp_path / "out" / "curation.json").exists()
+    first = seen(tmp_path)
+    assert first < 512 * (kept + 1)
+    monkeypatch.setenv("PAUSE", "0")
+    finish(start(*argv, tmp_path / "out", launcher=torchrun(2)))
+    assert seen(tmp_path) == 2100 + 40 - 512 * kept
+    assert len(list((tmp_path / "cache").rglob("*.npy"))) == 6 and not list((tmp_path / "cache").rglob("*.tmp"))
+    assert np.load(tmp_path / "out" / "features.npy").shape == (2100, 48)
+    os.environ.pop("PAUSE", None)
