@@ -86,7 +86,9 @@ def test_published_values_of_promix(name, differs, gpu):
 
 def test_published_values_are_of_all_promix_recipes():
     names = set()
-    for path in recipes_folder().glob("*-promix.yaml"):
+    for path in sorted(recipes_folder().glob("*-promix.yaml")):
+        if path.stem.startswith("features-"):  # our own choice
+            continue
         variants = [v for v in read_recipe(path)["variants"] if v != "small"]
         names |= {f"{path.stem}:{v}" for v in variants} or {path.stem}
     assert names - {"digits-promix"} == set(PROMIX)
