@@ -16,7 +16,7 @@ from curator.evidence import Evidence, NoisyDataset, evidence  # noqa: E402
 BLOCK = 4096  # rows whose similarities to all others are held at once
 
 
-def cleanlab_probe(data: NoisyDataset, seed: int, *, c: float = 0.01) -> Evidence:
+def cleanlab_probe(data: NoisyDataset, seed: int, *, c: float = 0.001) -> Evidence:
     """Cleanlab with its defaults on the out-of-sample probabilities of a linear probe in five folds.
 
     Args:

@@ -114,6 +114,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     precision = s.mixed_precision or best_precision(state.device)
     table = _load(resolved, source, budget)
     torch.set_num_threads(max(1, cores() // local_processes()))  # accelerate launch sets one
+    require_space([table.dataset, *table.others.values()], output)
     reader = Reader(s, table, precision, state, say)
     if s.dry_run and reader.backbone:  # its features can take longer than the training
         inputs, others = reader.sample(budget), {}
@@ -121,7 +122,6 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         inputs, digest = reader(table.dataset, table.rows, budget)
         table.digest = _digest(table, digest)
         others = _read_others(table, resolved.method, reader, budget - inputs.nbytes)
-    require_space([table.dataset, *table.others.values()], output)
     machine = {"mixed_precision": precision, "device": state.device.type, "processes": state.num_processes}
     identity = {**resolved.identity(), **machine, "source": table.digest}
     if lead and resumes and not s.dry_run:

@@ -86,7 +86,7 @@ def _imported(name: str) -> tuple[Callable[[Tensor], Tensor], bytes]:
     """The callable that MODULE:CALLABLE names, from the working folder or what is installed; and its module's code."""
     module_name, _, attribute = name.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)  # at the end: its files hide no module of others
     try:
         found: Any = importlib.import_module(module_name)
         source = Path(found.__file__).read_bytes() if getattr(found, "__file__", None) else b""

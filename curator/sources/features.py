@@ -52,7 +52,6 @@ def backbone_features(
         CuratorError: for an image that cannot be decoded, or features that are not finite in float16.
     """
     folder = cache_folder() / f"{backbone.fingerprint}-{'x'.join(map(str, size)) if size else 'own'}"
-    folder.mkdir(parents=True, exist_ok=True)
     starts = range(0, len(dataset), CHUNK)
     done: dict[int, tuple[np.ndarray, str]] = {}
 
@@ -65,8 +64,7 @@ def backbone_features(
         if kept is None:
             images = decode_images(part, column, positions, size, float("inf")).images
             kept = _halved(backbone(images), positions, backbone.name)
-            with atomic(path) as temporary, open(temporary, "wb") as file:
-                np.save(file, kept)
+            _keep(path, kept)
         return kept, digest
 
     mine = starts[state.process_index :: state.num_processes]
@@ -87,6 +85,19 @@ def _kept(path: Path, n: int) -> np.ndarray | None:
     except (OSError, ValueError, EOFError):
         return None
     return values if values.ndim == 2 and len(values) == n and values.dtype == np.float16 else None
+
+
+def _keep(path: Path, values: np.ndarray) -> None:
+    """Write a chunk's features to the cache."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            np.save(file, values)
+    except OSError as e:
+        raise CuratorError(
+            f"features cannot be kept in {path.parent} ({e.strerror or e}): make room there, or name another cache "
+            "folder in XDG_CACHE_HOME; the same command then goes on where it was"
+        ) from e
 
 
 def _halved(features: Tensor, rows: np.ndarray, name: str) -> np.ndarray:

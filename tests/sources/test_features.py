@@ -89,6 +89,12 @@ def test_features_too_large_for_float16(extract):
         extract(hf_dataset(5), factor=1e6)
 
 
+def test_a_cache_that_cannot_be_written(extract, tmp_path):
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(CuratorError, match="features cannot be kept in .*XDG_CACHE_HOME"):
+        extract(hf_dataset(5))
+
+
 def embeddings(values, feature=None) -> Dataset:
     return Dataset.from_dict({"e": values}, features=Features({"e": feature}) if feature else None)
 
