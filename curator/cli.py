@@ -102,7 +102,8 @@ def parse(argv: list[str]) -> dict[str, Any]:
         CuratorError: for what tyro refuses, as one line.
         SystemExit: 0, after printing the help.
     """
-    from curator.settings import Settings, hyperparameters, resolve
+    from curator.flags import Settings
+    from curator.settings import hyperparameters, resolve
 
     wants_help = any(a in ("-h", "--help") for a in argv)
     words = [a for a in argv if a not in ("-h", "--help")]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from accelerate import PartialState
 
     from curator.engine.hardware import Precision
-    from curator.settings import Settings
+    from curator.flags import Settings
 
 
 class Reader:
