@@ -54,7 +54,7 @@ class Settings:
     """Curate a sample of this many rows, stratified by class; the output holds only these."""
     image_size: int | None = None
     """Decode images to squares of this many pixels a side.
-    Default: their own size up to 64 px, else 64 (large nets: 224)."""
+    Default: their own size up to 64 px, else 64 (large nets and backbones: 224, or what their weights want)."""
     net: str | None = None
     """small, resnet18, preact18, resnet50 or vgg19_bn; mlp on frozen features.
     Default: small without an accelerator, else resnet18."""
@@ -141,7 +141,9 @@ def check_ranges(settings: Settings, method: Method) -> None:
 
 
 def hints(cls: type) -> dict[str, Any]:
-    """Types of a dataclass's fields."""
+    """Types of a dataclass's fields; none of another class's."""
+    if not dataclasses.is_dataclass(cls):
+        return {}
     found = typing.get_type_hints(cls, include_extras=True)
     return {f.name: found[f.name] for f in dataclasses.fields(typing.cast(Any, cls))}
 

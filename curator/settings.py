@@ -44,6 +44,13 @@ class Resolved:
         """The settings that decide the result."""
         return {k: v for k, v in self.describe().items() if k not in NOT_IDENTITY}
 
+    def again(self) -> dict[str, Any]:
+        """The flags that give the result again; members of an ensemble take their hyperparameters from recipes."""
+        if self.settings.ensemble is None:
+            return self.identity()
+        kept = {k: v for k, v in self.identity().items() if k != "method" and not k.startswith(METHOD)}
+        return {**kept, "epochs": self.settings.epochs}
+
 
 def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
     """Settings from what was given: flag names with underscores, hyperparameters as "method.NAME".
@@ -101,7 +108,8 @@ def _resolve_ensemble(given: dict[str, Any], method: Method | None) -> Resolved:
     if wrong is not None or len(names) < 2 or len(set(names)) < len(names):
         hint = nearest(wrong, METHODS) if wrong else ""
         raise CuratorError(f"--ensemble: expected two or more of {', '.join(METHODS)}, as a,b; found {text!r}{hint}")
-    unfit = next((key for key in given if key in ("method", "recipe") or key.startswith(METHOD)), None)
+    fixed = (key for key in given if key in ("method", "recipe") or key.startswith(METHOD))
+    unfit = next((key for key in fixed if given[key] is not None), None)
     if method is not None or unfit:
         raise CuratorError(
             f"--ensemble {text}: every method takes its own recipe or defaults; leave --{unfit or 'method'} out"
@@ -146,7 +154,7 @@ def _build(
         )
     if (settings.net == "mlp") != frozen:
         raise CuratorError(
-            f"--net {settings.net}: on frozen features it is mlp; leave --net out"
+            f"--net {settings.net}: on frozen features it is mlp; leave --net out, or the recipe that sets it"
             if frozen
             else "--net mlp reads features: add --backbone or --features-column"
         )
