@@ -9,7 +9,7 @@ demo: $(READY)  ## find the wrong labels of the embedded digits
 	$(BIN)/python curator/clean.py --overwrite
 
 test: $(READY)  ## everything that takes seconds
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --dist worksteal -n $$($(BIN)/python -c "from curator.system import cores; print(min(4, cores()))")
 
 test-slow: $(READY)  ## what takes minutes
 	$(BIN)/python -m pytest -m slow

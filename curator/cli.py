@@ -102,12 +102,15 @@ def parse(argv: list[str]) -> dict[str, Any]:
         CuratorError: for what tyro refuses, as one line.
         SystemExit: 0, after printing the help.
     """
-    from curator.settings import Settings, hyperparameters, resolve
+    from curator.flags import Settings
+    from curator.settings import hyperparameters, resolve
 
     wants_help = any(a in ("-h", "--help") for a in argv)
     words = [a for a in argv if a not in ("-h", "--help")]
     peeked = ("dataset", "method", "ensemble", "recipe", "label-noise", "net", "backbone", "features-column")
     named = {k: v for k in peeked if (v := _value_of(words, k)) is not None}
+    if "ensemble" in named:  # resolve says that hyperparameters do not go with it
+        named |= {w[2:].split("=")[0]: "" for w in words if w.startswith("--method.")}
     try:
         shown = resolve(dict(named))
     except CuratorError:

@@ -117,13 +117,15 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     require_space([table.dataset, *table.others.values()], output)
     reader = Reader(s, table, precision, state, say)
     if s.dry_run and reader.backbone:  # its features can take longer than the training
-        inputs, others = reader.sample(budget), {}
+        inputs, others = reader.sample(), {}
     else:
         inputs, digest = reader(table.dataset, table.rows, budget)
         table.digest = _digest(table, digest)
-        others = _read_others(table, resolved.method, reader, budget - inputs.nbytes)
+        others = _read_others(table, resolved.method, reader, tuple(inputs.shape[1:]), budget - inputs.nbytes)
+    fingerprint = reader.fingerprint or None
+    del reader  # its backbone has done its work
     machine = {"mixed_precision": precision, "device": state.device.type, "processes": state.num_processes}
-    identity = {**resolved.identity(), **machine, "source": table.digest}
+    identity = {**resolved.identity(), **machine, "fingerprint": fingerprint, "source": table.digest}
     if lead and resumes and not s.dry_run:
         _same_settings(checkpoints.folder / SETTINGS, identity, output)
     elif lead and not s.dry_run:
@@ -165,7 +167,9 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     return done
 
 
-def _read_others(table: Table, method: Method, reader: Reader, budget: float) -> dict[str, Tensor]:
+def _read_others(
+    table: Table, method: Method, reader: Reader, shape: tuple[int, ...], budget: float
+) -> dict[str, Tensor]:
     """Rows of the other splits that will be scored: what is wrong with them is said before the training."""
     from curator.methods import passes
     from curator.sources.load import other_labels
@@ -177,6 +181,11 @@ def _read_others(table: Table, method: Method, reader: Reader, budget: float) ->
                 inputs[name] = reader(other, np.arange(len(other)), budget)[0]
             except CuratorError as e:
                 raise CuratorError(f"split {name!r}: {e}") from e
+            if inputs[name].shape[1:] != shape:
+                raise CuratorError(
+                    f"split {name!r}: expected rows of shape {shape}, as in split {table.split!r}, "
+                    f"found {tuple(inputs[name].shape[1:])}"
+                )
             budget -= inputs[name].nbytes
     return inputs
 
@@ -215,7 +224,7 @@ def _torch(table: Table) -> tuple[Tensor, tuple[str, ...], Tensor, Tensor]:
 
 def _refuse_folder(output: Path, checkpoints: Checkpoints, overwrite: bool) -> None:
     """Refuse a finished run without --overwrite, and a folder with files of somebody else."""
-    from curator.curation.output import FINISHED, STAGING
+    from curator.curation.output import FEATURES, FINISHED, STAGING
 
     finished, interrupted = (output / FINISHED).exists(), checkpoints.interrupted()
     if finished and not interrupted and not overwrite:
@@ -225,7 +234,9 @@ def _refuse_folder(output: Path, checkpoints: Checkpoints, overwrite: bool) -> N
         )
     foreign = [f"checkpoints/{name}" for name in checkpoints.foreign()]
     if not (finished or interrupted or (output / STAGING).exists()):
-        foreign += [name for name in ("README.md", "data", "report", "issues.csv") if (output / name).exists()]
+        foreign += [
+            name for name in ("README.md", "data", "report", "issues.csv", FEATURES) if (output / name).exists()
+        ]
     if foreign:
         raise CuratorError(
             f"--output {output}: it holds {', '.join(foreign[:5])} that no run of Curator wrote; name another folder"
@@ -241,8 +252,9 @@ def _same_settings(file: Path, identity: dict[str, Any], output: Path) -> None:
     for name, value in json.loads(json.dumps(identity)).items():
         if before.get(name) == value or (name == "mixed_precision" and value is None):  # not resolved yet
             continue
-        if name == "source":
-            what = "the dataset changed since its run was interrupted"
+        if name in ("source", "fingerprint"):
+            changed = "the dataset" if name == "source" else "the weights or the code of --backbone"
+            what = f"{changed} changed since its run was interrupted"
         elif name in ("device", "processes"):
             what = f"it holds an interrupted run with {name} {before.get(name)!r}, here it is {value!r}"
         else:

@@ -35,6 +35,15 @@ def local_processes() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
+def duration(seconds: float) -> str:
+    """90 -> '1 min 30 s'."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+
+
 def free_memory() -> float:
     """Bytes of memory that can be had without swapping, within the limit of a container."""
     import psutil

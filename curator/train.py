@@ -16,6 +16,7 @@ from curator.curation.metrics import precision_recall_f1
 from curator.evidence import Evidence, NoisyDataset, RunFailed
 from curator.methods import passes
 from curator.settings import hyperparameters
+from curator.system import duration
 
 if TYPE_CHECKING:
     from curator.engine.run import Run
@@ -68,15 +69,6 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
         say(f"note      {max(1, len(data) // batch)} steps an epoch are few: try --method.batch-size {smaller}")
     if seconds > LONG:
         say(f"warning   this takes about {duration(seconds)}: --epochs, --limit-rows or --net small shorten it")
-
-
-def duration(seconds: float) -> str:
-    """90 -> '1 min 30 s'."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
 
 
 class History:

@@ -14,6 +14,11 @@ os.environ |= {
     "GRADIO_ANALYTICS_ENABLED": "False",
 }
 
+# A worker of pytest-xdist has a core to itself: threads of two of them on the same cores would wait for each other.
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
+
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,7 @@
 """Runs on frozen features and of several methods, from the flags to the output folder."""
 
 import json
-import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -12,6 +12,7 @@ import pytest
 
 import curator
 from curator.cli import main
+from curator.engine.run import Run
 from curator.review.page import render
 from curator.review.rows import Rows
 from tests.conftest import hf_dataset, noisy
@@ -56,6 +57,7 @@ def source(tmp_path: Path, n: int = 203) -> Path:
     return folder
 
 
+NAMES = ("mixup+confident", "mixup", "confident")
 QUICK = ["--epochs", "8", "--method.batch-size", "16", "--method.feature-drop", "0.1"]
 
 
@@ -83,14 +85,55 @@ def test_a_backbone(backbone, tmp_path, capsys):
     capsys.readouterr()
 
 
-def test_a_dry_run_looks_at_one_chunk(backbone, tmp_path, capsys, monkeypatch):
-    for module in ("features", "inputs"):
-        monkeypatch.setattr(f"curator.sources.{module}.CHUNK", 50)
+def test_a_dry_run_looks_at_a_few_rows(backbone, tmp_path, capsys):
+    """Its time is for all splits and leaves out what is kept already; it keeps nothing itself."""
     argv = ["--dataset", source(tmp_path), "--output", tmp_path / "out", "--backbone", backbone, "--dry-run"]
     assert run(*argv) == 0
     err = capsys.readouterr().err
-    assert "features  48 a row, about 0 min" in err and "203 rows" in err and not (tmp_path / "out").exists()
-    assert seen(tmp_path) == 50
+    assert "features  48 a row, about 0 s where none of them is kept yet" in err and "203 rows" in err
+    assert not (tmp_path / "out").exists() and not (tmp_path / "cache").exists()
+
+
+def test_a_function_that_wants_one_size(tmp_path, monkeypatch, capsys):
+    """Its images have that size from the first call on, and those of other splits too."""
+    (tmp_path / "flat_backbone.py").write_text(
+        "import torch\nweights = torch.linspace(-1, 1, 3 * 16 * 16 * 8).view(-1, 8)\n"
+        "def flat(x):\n    return x.float().flatten(1) @ weights / 100\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = source(tmp_path, 60)
+    argv = ["--dataset", folder, "--method", "ce", "--epochs", "1", "--backbone", "flat_backbone:flat"]
+    assert run(*argv, "--image-size", "16", "--output", tmp_path / "out") == 0
+    capsys.readouterr()
+    assert run(*argv, "--output", tmp_path / "no") == 2
+    assert "it cannot read uint8 images of shape (2, 3, 12, 12)" in capsys.readouterr().err
+    hf_dataset(60, 3, size=16).to_parquet(folder / "train.parquet")  # the test split stays at 12 px
+    assert run(*argv, "--output", tmp_path / "own") == 0
+    assert None not in datasets.load_dataset(str(tmp_path / "own"))["test"]["selected"]
+    sys.modules.pop("flat_backbone", None)
+
+
+@pytest.mark.parametrize("test, words", [
+    ([[1.0, 2.0, 3.0]] * 12, "split 'test': expected rows of shape (2,), as in split 'train', found (3,)"),
+    ([[1.0, float("nan")]] * 12, "split 'test': --features-column e: expected features that are finite"),
+])  # fmt: skip
+def test_embeddings_of_other_splits_are_looked_at_before_the_training(test, words, tmp_path, capsys):
+    for split, values in (("train", [[1.0, 2.0], [2.0, 1.0]] * 6), ("test", test)):
+        datasets.Dataset.from_dict({"e": values, "label": [0, 1] * 6}).to_parquet(
+            tmp_path / "rows" / f"{split}.parquet"
+        )
+    argv = ["--dataset", tmp_path / "rows", "--features-column", "e", "--method", "ce", "--output", tmp_path / "out"]
+    assert run(*argv) == 2
+    assert words in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_features_of_somebody_else_are_kept(tmp_path, capsys):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "features.npy").write_bytes(b"mine")
+    assert run("--output", tmp_path / "out", "--method", "ce", "--epochs", "1") == 2
+    assert "it holds features.npy that no run of Curator wrote" in capsys.readouterr().err
+    assert (tmp_path / "out" / "features.npy").read_bytes() == b"mine"
 
 
 def test_a_column_of_embeddings_and_no_images(tmp_path, capsys):
@@ -131,16 +174,37 @@ def test_an_ensemble(tmp_path, capsys, monkeypatch):
     for method in ("mixup", "confident"):
         assert run(*argv, "--method", method) == 0
     capsys.readouterr()
-    both, *alone = (
-        datasets.load_dataset(f"runs/rows-{name}")["train"].with_format("numpy")
-        for name in ("mixup+confident", "mixup", "confident")
-    )
+    both, *alone = (datasets.load_dataset(f"runs/rows-{name}")["train"].with_format("numpy") for name in NAMES)
     for column in ("clean_score", "teacher_soft_label"):
         mean = np.mean([np.stack(rows[:][column]) for rows in alone], 0)
         np.testing.assert_allclose(np.stack(both[:][column]), mean, atol=1e-6)
     assert (both["selected"][:] == (np.stack(both[:]["teacher_soft_label"]).argmax(1) == both["label"][:])).all()
     facts = json.loads(Path("runs/rows-mixup+confident/curation.json").read_text())
     assert facts["method"] == "mixup+confident" and facts["settings"]["method.confident.epochs"] == 4
+    soft = [np.array(datasets.load_dataset(f"runs/rows-{n}")["test"]["teacher_soft_label"]) for n in NAMES]
+    np.testing.assert_allclose(soft[0], np.mean(soft[1:], 0), atol=1e-6)  # the other splits, too
+    # The card's command makes it again; the same command continues a run that was stopped.
+    card = Path("runs/rows-mixup+confident/README.md").read_text()
+    (line,) = [line for line in card.splitlines() if line.startswith("label-curator clean")]
+    words = shlex.split(line)[2:]
+    words[words.index("--dataset") + 1] = str(tmp_path / "rows")
+    checkpoint = Run.checkpoint
+
+    def interrupt(self):
+        checkpoint(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "checkpoint", interrupt)
+    assert run(*words, "--output", "again") == 130
+    monkeypatch.setattr(Run, "checkpoint", checkpoint)
+    assert run(*words, "--output", "again") == 0
+    assert "continuing from mixup/train epoch 1, confident/train epoch 1" in capsys.readouterr().err
+    name = "data/train-00000-of-00001.parquet"
+    assert Path("again", name).read_bytes() == Path("runs/rows-mixup+confident", name).read_bytes()
+    assert run(*argv, "--ensemble", "mixup,confident", "--method.lr", "1", "--output", "no") == 2
+    assert "leave --method.lr out" in capsys.readouterr().err
+    assert run(*argv, "--ensemble", "mixup,confident", "--early-stop", "1", "--epochs", "60", "--output", "early") == 0
+    assert json.loads(Path("early/curation.json").read_text())["epochs"] < 60
 
 
 def test_extraction_goes_on_after_a_kill(backbone, tmp_path, monkeypatch):
@@ -163,4 +227,3 @@ def test_extraction_goes_on_after_a_kill(backbone, tmp_path, monkeypatch):
     assert seen(tmp_path) == 2100 + 40 - 512 * kept
     assert len(list((tmp_path / "cache").rglob("*.npy"))) == 6 and not list((tmp_path / "cache").rglob("*.tmp"))
     assert np.load(tmp_path / "out" / "features.npy").shape == (2100, 48)
-    os.environ.pop("PAUSE", None)

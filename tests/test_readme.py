@@ -3,8 +3,8 @@
 import re
 
 from curator.cli import main
+from curator.flags import Settings
 from curator.methods import METHODS
-from curator.settings import Settings
 from tests.conftest import ROOT, image_folder
 
 README = (ROOT / "README.md").read_text()

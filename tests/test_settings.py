@@ -5,10 +5,11 @@ import pytest
 import yaml
 
 from curator.evidence import CuratorError
+from curator.flags import Settings, coerce
 from curator.methods import METHODS
 from curator.methods.ce import CrossEntropy, Epochs
 from curator.methods.promix import ProMix
-from curator.settings import Settings, coerce, noise_name, output_folder, read_recipe, recipes_folder, resolve
+from curator.settings import noise_name, output_folder, read_recipe, recipes_folder, resolve
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("no_gpu")

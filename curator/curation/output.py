@@ -173,14 +173,13 @@ def staged(folder: Path) -> Iterator[Path]:
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
         (folder / FINISHED).unlink(missing_ok=True)
-        written = {path.name for path in staging.iterdir()}
+        if not (staging / FEATURES).exists():
+            (folder / FEATURES).unlink(missing_ok=True)
         for path in sorted(staging.iterdir(), key=lambda p: p.name == FINISHED):
             target = folder / path.name
             if target.is_dir():
                 shutil.rmtree(target)
             os.replace(path, target)
-        if FEATURES not in written:
-            (folder / FEATURES).unlink(missing_ok=True)
         sync_folder(folder)
     finally:
         shutil.rmtree(staging, ignore_errors=True)

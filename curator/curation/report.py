@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import html
 import warnings
 from pathlib import Path
@@ -11,6 +12,8 @@ import numpy as np
 from datasets import Dataset, Image
 
 from curator.curation.columns import Columns
+from curator.evidence import CuratorError
+from curator.sources.images import to_array
 
 CONTACT = 64  # images on the contact sheet
 MATRIX = 1000  # classes; above, no matrix
@@ -238,9 +241,10 @@ def _contact(
     grid = figure.subplots(height, 8, squeeze=False).reshape(-1)
     for axes in grid:
         axes.axis("off")
-    images = dataset.select(worst).cast_column(image_column, Image())[image_column]
-    for axes, i, image in zip(grid, worst, images, strict=False):
-        axes.imshow(np.asarray(image.convert("RGB")), interpolation="nearest")
+    items = dataset.select(worst).cast_column(image_column, Image(decode=False))[image_column]
+    for axes, i, item in zip(grid, worst, items, strict=False):
+        with contextlib.suppress(CuratorError):  # on a column of features nobody has looked at the images yet
+            axes.imshow(to_array(int(i), item, columns.rows, image_column, None), interpolation="nearest")
         names = f"{_label(classes[given[i]])} → {_label(classes[columns.corrected[i]])}"
         title = f"{names}\nrow {columns.rows[i]}, {columns.clean_score[i]:.3f}"
         axes.set_title(title, fontsize=7)

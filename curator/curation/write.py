@@ -67,7 +67,7 @@ def write_result(
                 folder, table.name, facts, columns, given, table.truth, classes, history, table.dataset, image_column
             )
             content = out.content_hash(folder)
-            card = dataset_card(table, facts, resolved.identity(), columns, list(splits), s.column_prefix, content)
+            card = dataset_card(table, facts, resolved.again(), columns, list(splits), s.column_prefix, content)
             (folder / "README.md").write_text(card, encoding="utf-8")
             if isinstance(data.inputs, Features):
                 np.save(folder / out.FEATURES, data.inputs.features.half().cpu().numpy())

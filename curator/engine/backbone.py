@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,23 +24,21 @@ class Backbone:
 
     Attributes:
         name: as it was given.
-        side: pixels a side that its images should have; None: it takes any size.
-        fingerprint: of its weights and code, and of the precision. Features of an equal one may be used again.
+        side: pixels a side that its weights want images to have; None: not known.
     """
 
     def __init__(self, name: str, device: torch.device, precision: Precision):
         self.name, self.device, self.precision = name, device, precision
         self.side: int | None = None
         if ":" in name:
-            self.call, code = _imported(name)
+            self.call, self.code = _imported(name)
         else:
             self.call, self.side = _torchvision(name)
-            code = b""
+            self.code = b""
         if isinstance(self.call, nn.Module):
             self.call = self.call.eval().to(device).to(memory_format=torch.channels_last)
         # On a CPU, what 32 small images need between two layers stays in its cache: three times as fast as 256.
         self.batch = 32 if device.type == "cpu" else 256
-        self.fingerprint = self._fingerprint(code)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -54,6 +53,8 @@ class Backbone:
         try:
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
                 features = self.call(images.to(self.device))
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
         except Exception as e:  # whatever it does not like about them
             raise CuratorError(
                 f"--backbone {self.name}: it cannot read uint8 images of shape {tuple(images.shape)} "
@@ -68,18 +69,28 @@ class Backbone:
             )
         return features.float().cpu()
 
-    def _fingerprint(self, code: bytes) -> str:
+    def fingerprint(self, size: tuple[int, ...]) -> str:
+        """Hash of its weights, its code and the precision: features of an equal one may be used again.
+
+        The code is the file that names it and those of the modules it is made of. The weights of a plain function
+        cannot be seen, so what it makes of two fixed images of the size (h, w) stands for them.
+        """
         digest = hashlib.blake2b(f"{self.name}\0{self.precision}\0{torch.__version__}\0".encode(), digest_size=16)
-        digest.update(code)
+        digest.update(self.code)
         if isinstance(self.call, nn.Module):
+            for source in sorted({inspect.getsourcefile(type(m)) or "" for m in self.call.modules()} - {""}):
+                digest.update(Path(source).read_bytes())
             for name, value in self.call.state_dict().items():
                 digest.update(name.encode())
-                digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        else:  # its weights cannot be seen, so what it does tells
-            side = self.side or 32
-            noise = torch.randint(256, (2, 3, side, side), generator=torch.Generator().manual_seed(0))
-            digest.update(self(noise.to(torch.uint8)).numpy().tobytes())
+                digest.update(_bytes(value) if isinstance(value, Tensor) else repr(value).encode())
+        else:
+            noise = torch.randint(256, (2, 3, *size), generator=torch.Generator().manual_seed(0))
+            digest.update(_bytes(self(noise.to(torch.uint8))))
         return digest.hexdigest()
+
+
+def _bytes(value: Tensor) -> bytes:
+    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
 
 
 def _imported(name: str) -> tuple[Callable[[Tensor], Tensor], bytes]:

@@ -133,6 +133,7 @@ class Run:
         for epoch in range(self.progress.get(place, 0), n):
             if self.stopping:
                 return
+            self.progress.pop(place, None)  # the stage at work stands last
             self.progress[place] = epoch + 1
             with self._own_randomness():
                 torch.manual_seed(self.derived_seed(f"global/{stage}", epoch))

@@ -68,9 +68,10 @@ class Features:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Per-feature mean and standard deviation (d,)."""
-        x = self.features.double()
-        std = x.std(0, correction=0)
-        return x.mean(0).float().cpu(), torch.where(std > 1e-6, std, 1.0).float().cpu()
+        n, parts = len(self.features), self.features.split(2**16)  # in float64, a part at a time
+        mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / n
+        std = (torch.stack([((part.double() - mean) ** 2).sum(0) for part in parts]).sum(0) / n).sqrt()
+        return mean.float().cpu(), torch.where(std > 1e-6, std, 1.0).float().cpu()
 
 
 def held(rows: Tensor, device: torch.device | str = "cpu") -> Source:

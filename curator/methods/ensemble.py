@@ -1,7 +1,7 @@
 """Several methods in one run: the means of their probabilities and of their clean scores.
 
-They train in turn, an epoch each, so that a run cut short has all of them equally trained. Each draws what it would
-draw alone. A row is kept where the mean probabilities predict its given label.
+They train in turn, an epoch each, so that a run cut short has trained all of them. Each draws what it would draw alone.
+A row is kept where the mean probabilities predict its given label.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class Ensemble:
     def __init__(self, members: dict[str, Method]):
         self.members = members
         self.epochs = max(member.epochs for member in members.values())
+        self.batch_size = max(getattr(member, "batch_size", 0) for member in members.values())
 
     @property
     def total_epochs(self) -> float:

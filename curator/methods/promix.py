@@ -36,6 +36,7 @@ from curator.engine.run import Run
 from curator.engine.views import Strong, crop_flip, fmix_masks, jitter, mixup, strengthen
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import Epochs, cosine
+from curator.signals.agreement import guess_by_agreement, match_confident
 from curator.signals.gaussian import clean_posterior_by_class, normalised
 from curator.signals.small_loss import Quota, quotas, smallest_of_class
 
@@ -348,40 +349,6 @@ class ProMix:
                 partner = partners(inside, generator)
                 mask = fmix_masks(share[None], (x.shape[2], x.shape[3]), generator)
                 yield torch.where(mask, x, x[partner]), share * goal + (1 - share) * goal[partner], served
-
-
-def match_confident(
-    probs: Tensor,  # (nets, b, k)
-    labels: Tensor,  # (b,) int64
-    tau: float,
-    *,
-    inclusive: bool,  # select at exactly tau too
-) -> Tensor:  # (nets, b) bool
-    """Matched high-confidence selection (equation 3): the given label has a probability above tau.
-
-    For tau >= 1/2 that is the paper's rule: the argmax is the given label and its probability reaches tau.
-    """
-    given = probs.gather(2, labels.expand(len(probs), -1)[..., None]).squeeze(2)
-    return given >= tau if inclusive else given > tau
-
-
-def guess_by_agreement(
-    probs: Tensor,  # (2, b, k)
-    selected: Tensor,  # (2, b) bool
-    tau: float,
-    rho: float,  # share of the batch up to which rows are added
-) -> Tensor:  # (2, b) bool, the rows that each net adds
-    """Label guessing by agreement (equation 8): both nets are sure of one label, and the net has not selected the row.
-
-    Where there is not room for all, the rows of the highest mean confidence are added.
-    """
-    confidence, guess = probs.max(2)
-    agreed = (confidence > tau).all(0) & (guess[0] == guess[1])
-    candidate = agreed & ~selected
-    room = int(rho * probs.shape[1]) - selected.sum(1, keepdim=True)
-    score = torch.where(candidate, confidence.mean(0), -1.0)
-    rank = score.argsort(dim=1, descending=True, stable=True).argsort(dim=1)
-    return candidate & (rank < room)
 
 
 def debiased_loss(

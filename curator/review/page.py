@@ -73,7 +73,10 @@ def render(rows: Rows, given: int, number: int) -> tuple[str, int]:
 def _figure(rows: Rows, i: int, image: bytes) -> str:
     names = (html.escape(_short(rows.classes[c])) for c in (rows.given[i], rows.corrected[i]))
     caption = "<bdi>{}</bdi> → <b><bdi>{}</bdi></b>".format(*names)
-    picture = f"<img src='{_thumbnail(image)}' alt='row {rows.row[i]}' loading='lazy'>" if image else ""
+    try:
+        picture = f"<img src='{_thumbnail(image)}' alt='row {rows.row[i]}' loading='lazy'>" if image else ""
+    except OSError:  # it cannot be decoded
+        picture = ""
     place = f"row {rows.row[i]}, clean {rows.score[i]:.3f}"
     return f"<figure>{picture}<figcaption>{caption}<br><small>{place}</small></figcaption></figure>"
 

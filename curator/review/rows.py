@@ -46,7 +46,7 @@ class Rows:
         return np.array(values)
 
     def images(self, positions: np.ndarray) -> list[bytes]:
-        """Encoded images of the rows at the positions, empty where the dataset has none; a row group is read once."""
+        """Encoded images of the rows at the positions, empty where there is none; a row group is read once."""
         column = self.facts["image_column"]
         if column is None:
             return [b""] * len(positions)
@@ -58,6 +58,6 @@ class Rows:
                 wanted = positions[(positions >= start) & (positions < end)]
                 if len(wanted):
                     values = file.read_row_group(group, [column])[column]
-                    out |= {int(i): values[int(i - start)].as_py()["bytes"] for i in wanted}
+                    out |= {int(i): (values[int(i - start)].as_py() or {}).get("bytes") or b"" for i in wanted}
                 start = end
         return [out[int(i)] for i in positions]

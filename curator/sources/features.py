@@ -37,8 +37,9 @@ def backbone_features(
     dataset: Dataset,
     column: str,
     rows: np.ndarray,  # (n,) positions in the source, for error messages
-    size: tuple[int, ...] | None,  # (h, w) that images are decoded to; None: their own
+    size: tuple[int, ...],  # (h, w) that images are decoded to
     backbone: Backbone,
+    fingerprint: str,  # of the backbone
     state: PartialState,
     say: Callable[[str], None],
 ) -> tuple[Tensor, str]:
@@ -51,7 +52,7 @@ def backbone_features(
     Raises:
         CuratorError: for an image that cannot be decoded, or features that are not finite in float16.
     """
-    folder = cache_folder() / f"{backbone.fingerprint}-{'x'.join(map(str, size)) if size else 'own'}"
+    folder = cache_folder() / f"{fingerprint}-{'x'.join(map(str, size))}"
     starts = range(0, len(dataset), CHUNK)
     done: dict[int, tuple[np.ndarray, str]] = {}
 
@@ -63,7 +64,7 @@ def backbone_features(
         kept = _kept(path, len(part))
         if kept is None:
             images = decode_images(part, column, positions, size, float("inf")).images
-            kept = _halved(backbone(images), positions, backbone.name)
+            kept = _halved(backbone(images), positions, f"--backbone {backbone.name}")
             _keep(path, kept)
         return kept, digest
 
@@ -100,15 +101,16 @@ def _keep(path: Path, values: np.ndarray) -> None:
         ) from e
 
 
-def _halved(features: Tensor, rows: np.ndarray, name: str) -> np.ndarray:
-    """Features as float16."""
+def _halved(features: Tensor, rows: np.ndarray, flag: str) -> np.ndarray:
+    """Features (n, d) as float16, in which they are kept."""
     values = features.half()
-    bad = (~torch.isfinite(values).all(1)).nonzero()
-    if len(bad):
-        worst = features[bad[0, 0]].abs().max().item()
+    finite = torch.isfinite(values)
+    if not finite.all():
+        i = int((~finite.all(1)).nonzero()[0])
+        worst = features[i][~finite[i]][0].item()
         raise CuratorError(
-            f"--backbone {name}: expected features that are finite in float16 (below 65,504), found {worst:g} in row "
-            f"{rows[int(bad[0])]}; let it scale them"
+            f"{flag}: expected features that are finite in float16 (below 65,504), found {worst:g} in row {rows[i]}; "
+            "scale or mend them"
         )
     return values.numpy()
 
@@ -133,7 +135,7 @@ def column_features(dataset: Dataset, column: str, rows: np.ndarray) -> tuple[Te
     """Features (n, d) float32 of a column of lists of numbers, and a hash of them.
 
     Raises:
-        CuratorError: for another type, a missing or a shorter list.
+        CuratorError: for another type, a missing or a shorter list, or numbers that are not finite in float16.
     """
     if column not in dataset.column_names:
         raise CuratorError(
@@ -159,4 +161,6 @@ def column_features(dataset: Dataset, column: str, rows: np.ndarray) -> tuple[Te
         row = rows[int(np.flatnonzero(numbers.is_null().to_numpy(zero_copy_only=False))[0]) // lengths[0]]
         raise CuratorError(f"--features-column {column}: expected numbers, found a missing one in row {row}")
     array = np.array(numbers.to_numpy(zero_copy_only=False), np.float32).reshape(len(values), -1)
-    return torch.from_numpy(array), hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
+    found = torch.from_numpy(array)
+    _halved(found, rows, f"--features-column {column}")
+    return found, hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()

@@ -59,7 +59,7 @@ def decode_images(
     digest = hashlib.blake2b(digest_size=16)
 
     def decode(entry: tuple[int, dict]) -> tuple[int, np.ndarray]:
-        return entry[0], _to_array(*entry, rows, column, size)
+        return entry[0], to_array(*entry, rows, column, size)
 
     def chunks() -> Iterator[list[tuple[int, dict]]]:
         chunk, held = [], 0
@@ -132,7 +132,7 @@ def _broken(position: int, rows: np.ndarray, column: str, error: Exception) -> C
     )
 
 
-def _to_array(
+def to_array(
     position: int, item: dict | None, rows: np.ndarray, column: str, size: tuple[int, ...] | None
 ) -> np.ndarray:
     """One image as (h, w, 3) uint8.

@@ -123,13 +123,13 @@ def column_array(dataset: Dataset, column: str) -> pa.ChunkedArray:
 
 
 def guess_image_column(features: Features, wanted: str | None, *, needed: bool = True) -> str | None:
-    """The wanted column, or the only image column; None where there is none and none is needed.
+    """The wanted column, or the only image column; None where there is not one and none is needed.
 
     Raises:
         CuratorError: when it is not there, or none or several could be meant.
     """
     candidates = [name for name, feature in features.items() if isinstance(feature, Image)]
-    if not (needed or wanted or candidates):
+    if not needed and wanted is None and len(candidates) != 1:
         return None
     column = _pick("--image-column", wanted, candidates, list(features), "an image column (type Image)")
     if column not in candidates:

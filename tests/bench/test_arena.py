@@ -54,4 +54,6 @@ def test_rows_and_picture(tmp_path, monkeypatch):
     assert row["noisy P / R / F1"].split(" / ")[2] == f"{one['noisy_f1'] - 0.01:.3f}"
     arena.plot(table)
     assert (tmp_path / "arena.png").stat().st_size > 5000
-    json.dumps(one, default=float)
+    assert json.loads(json.dumps(one)) == one  # plain numbers, as a peer's file holds them
+    arena.add(table, "worst", "promix", [one, one])
+    assert table.row("worst promix") == row  # a row that is there stays

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from curator.flags import hints
 from curator.methods import METHODS
-from curator.settings import _hints
 from tests.conftest import noisy
 
 QUICK = {"epochs": 6, "batch_size": 32, "flip": False}
@@ -115,7 +115,7 @@ def test_every_hyperparameter_is_documented(name):
     from tyro._docstrings import get_field_docstring
 
     cls = METHODS[name]
-    for field in _hints(cls):
+    for field in hints(cls):
         text = get_field_docstring(cls, field, ())
         assert text and text[0].isupper() and text.rstrip().endswith("."), field
     assert cls.__doc__ and cls().total_epochs > 0
@@ -124,7 +124,7 @@ def test_every_hyperparameter_is_documented(name):
 def test_epochs_are_typed(name):
     from curator.methods.ce import Epochs
 
-    assert _hints(METHODS[name])["epochs"] == Epochs
+    assert hints(METHODS[name])["epochs"] == Epochs
 
 
 def test_large_nets_train_longer(name):

@@ -38,15 +38,15 @@ def extract(tmp_path, monkeypatch):
     (tmp_path / "counted.py").write_text(CODE)
     sys.modules.pop("counted", None)
 
-    def run(dataset: Dataset, factor: float = 1.0, size=None, precision="no"):
+    def run(dataset: Dataset, factor: float = 1.0, size=(12, 12), precision="no"):
         backbone = Backbone("counted:net", torch.device("cpu"), precision)
         with torch.no_grad():
             backbone.call.factor.fill_(factor)
-        backbone.fingerprint = backbone._fingerprint(b"")
         calls = sys.modules["counted"].calls
         calls.clear()
+        fingerprint = backbone.fingerprint(size)
         found = backbone_features(
-            dataset, "image", np.arange(len(dataset)), size, backbone, PartialState(cpu=True), print
+            dataset, "image", np.arange(len(dataset)), size, backbone, fingerprint, PartialState(cpu=True), print
         )
         return (*found, sum(calls))
 
@@ -118,6 +118,8 @@ def test_a_column_of_embeddings(feature):
     (embeddings([[1.0, 2.0], [None, 1.0]]), "found a missing one in row 8"),
     (embeddings([[], []], List(Value("float32"))), "expected lists of one length, found 0 numbers"),
     (Dataset.from_dict({"x": [1, 2]}), "no column 'e'; the columns are x"),
+    (embeddings([[1.0, 2.0], [float("nan"), 1.0]]), "--features-column e: .* found nan in row 8"),
+    (embeddings([[1.0, 2.0], [0.0, -7e4]]), "below 65,504.*, found -70000 in row 8"),
 ])  # fmt: skip
 def test_columns_that_are_no_embeddings(rows, words):
     with pytest.raises(CuratorError, match=words):

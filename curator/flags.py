@@ -1,0 +1,202 @@
+"""The flags: what they are, their types, and the values that a run can use."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from curator.evidence import CuratorError
+from curator.methods import DEFAULT_METHOD, Method
+from curator.system import did_you_mean
+
+METHOD = "method."  # what the names of hyperparameters begin with
+
+
+@dataclass
+class Settings:
+    """The flags of clean.py; curate() takes them with underscores."""
+
+    dataset: str = "digits"
+    """A named dataset (digits, cifar10, cifar100, cifar10n, cifar100n), a Hub id (owner/name) or a local folder."""
+    data_dir: Path | None = None
+    """Folder with a named dataset's files, instead of downloading them."""
+    method: str = DEFAULT_METHOD
+    """How wrong labels are found: promix, confident, ce or mixup."""
+    ensemble: str | None = None
+    """Several methods, as promix,confident: the means of their probabilities and clean scores."""
+    recipe: str | None = None
+    """A YAML file or a name in recipes/, with :VARIANT to pick one.
+    Default: the one of the dataset and method, if any."""
+    label_noise: str | None = None
+    """CIFAR-10N: worst, aggre, rand1, rand2, rand3.
+    Any dataset: inject sym:R, sym-other:R, asym:R or idn:R, R in [0, 1]."""
+    imbalance: float | None = None
+    """Make a long tail first: the largest class has this many times the rows of the smallest (>= 1)."""
+    image_column: str | None = None
+    """Column of images; guessed when there is one candidate."""
+    label_column: str | None = None
+    """Column of given labels; guessed when there is one candidate."""
+    reference_column: str | None = None
+    """Column of true labels, if known: only the report sees it. Default: true_label, where there is one."""
+    split: str | None = None
+    """Split to curate; by default the only one, or train."""
+    config_name: str | None = None
+    """Configuration of the dataset."""
+    revision: str | None = None
+    """Revision of the dataset on the Hub: a branch, tag or commit."""
+    limit_rows: int | None = None
+    """Curate a sample of this many rows, stratified by class; the output holds only these."""
+    image_size: int | None = None
+    """Decode images to squares of this many pixels a side.
+    Default: their own size up to 64 px, else 64 (large nets and backbones: 224, or what their weights want)."""
+    net: str | None = None
+    """small, resnet18, preact18, resnet50 or vgg19_bn; mlp on frozen features.
+    Default: small without an accelerator, else resnet18."""
+    pretrained: bool = False
+    """Start from torchvision's ImageNet weights (resnet50, vgg19_bn)."""
+    backbone: str | None = None
+    """Train on frozen features of a torchvision model with weights (resnet50),
+    or of MODULE:CALLABLE, uint8 (b, 3, h, w) to float32 (b, d)."""
+    features_column: str | None = None
+    """Train on a column of embeddings, a list of numbers of one length in every row."""
+    epochs: int | None = None
+    """Scale every setting that counts epochs by this over the recipe's epochs."""
+    early_stop: int | None = None
+    """Stop when fewer than 0.1 % of the corrected labels changed over this many yields of the method."""
+    max_minutes: float | None = None
+    """Stop training after this many minutes and write what there is."""
+    flag_worst: int | None = None
+    """Mark exactly this many least clean rows as not selected, instead of the method's own rule."""
+    pred_probs: Path | None = None
+    """For confident: your own out-of-sample probabilities (n, classes) as .npy; nothing is trained."""
+    seed: int = 123
+    """Seed of everything that is drawn; 123 gives the published noisy labels of CIFAR."""
+    mixed_precision: Literal["no", "bf16"] | None = None
+    """Precision of the forward pass. Default: bf16 where the hardware has it."""
+    compile: bool = False
+    """Compile the net with torch.compile."""
+    memory_budget: float | None = None
+    """GiB the decoded images may take. Default: half of the free memory of the device."""
+    output: Path | None = None
+    """Output folder. Default: runs/DATASET-METHOD, plus -NOISE when --label-noise is given."""
+    overwrite: bool = False
+    """Replace the results of a finished run in the output folder; review.sqlite is never touched."""
+    resume: bool = True
+    """Continue an interrupted run of the output folder when its settings are the same."""
+    keep_checkpoints: bool = False
+    """Keep the last checkpoint when done."""
+    overwrite_columns: bool = False
+    """Replace columns of the source that have the names Curator writes."""
+    column_prefix: str = ""
+    """Put this before the names of the columns Curator writes."""
+    track: Literal["tensorboard", "wandb", "trackio"] | None = None
+    """Log every epoch to a tracker."""
+    dry_run: bool = False
+    """Print columns, class counts, recipe, schedule, ETA and memory, and stop."""
+
+
+BELOW_1 = 1 - 1e-6
+
+# Hyperparameters by name: the values that a run can use.
+RANGES: dict[str, tuple[float, float]] = {
+    "epochs": (1, math.inf), "batch_size": (2, math.inf), "folds": (2, math.inf), "lr": (0, 1e300),
+    "momentum": (0, BELOW_1), "weight_decay": (0, math.inf), "alpha": (0, math.inf), "warmup": (1, math.inf),
+    "filter_rate": (1e-6, 1), "filter_rate_end": (1e-6, 1), "regroup": (0, math.inf), "tau": (0, 1), "rho": (0, 1),
+    "lga_epochs": (0, math.inf), "prior_momentum": (0, 1), "temperature": (1e-6, math.inf), "lambda_u": (0, math.inf),
+    "lambda_u_ramp": (0, math.inf), "gamma_ramp": (0, math.inf), "mixup_alpha": (1e-6, math.inf),
+    "feature_noise": (0, math.inf), "feature_drop": (0, BELOW_1),
+}  # fmt: skip
+
+# What a command does with its run, not what the run is.
+NOT_IN_RECIPES = {"recipe", "ensemble", "output", "overwrite", "resume", "dry_run"}
+
+
+def check_ranges(settings: Settings, method: Method) -> None:
+    """One line for values that no run can use."""
+    at_least = {
+        "seed": 0,
+        "limit_rows": 1,
+        "image_size": 4,
+        "early_stop": 1,
+        "flag_worst": 0,
+        "imbalance": 1,
+        "max_minutes": 0,
+        "memory_budget": 0,
+    }
+    for name, least in at_least.items():
+        value = getattr(settings, name)
+        if value is not None and not value >= least:
+            raise CuratorError(f"--{name.replace('_', '-')}: expected at least {least}, found {value}")
+    for name, (low, high) in RANGES.items():
+        value = getattr(method, name, None)
+        if isinstance(value, int | float) and not low <= value <= high:
+            wanted = f"at least {low}" if high == math.inf else f"{low} to {high:g}"
+            raise CuratorError(f"--{METHOD}{name.replace('_', '-')}: expected {wanted}, found {value}")
+
+
+def hints(cls: type) -> dict[str, Any]:
+    """Types of a dataclass's fields; none of another class's."""
+    if not dataclasses.is_dataclass(cls):
+        return {}
+    found = typing.get_type_hints(cls, include_extras=True)
+    return {f.name: found[f.name] for f in dataclasses.fields(typing.cast(Any, cls))}
+
+
+def typed(values: dict[str, Any], cls: type) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split values into flags and hyperparameters of the method, each of its field's type."""
+    flags, hyper = {}, {}
+    known = {**hints(Settings), **{METHOD + k: v for k, v in hints(cls).items()}}
+    for key, value in values.items():
+        if key not in known:
+            raise CuratorError(f"unknown setting {key.replace('_', '-')!r}{nearest(key, known)}")
+        value = coerce(value, known[key], f"--{key.replace('_', '-')}")
+        if key.startswith(METHOD):
+            hyper[key.removeprefix(METHOD)] = value
+        else:
+            flags[key] = value
+    return flags, hyper
+
+
+def nearest(key: str, known: Iterable[str]) -> str:
+    """The end of an error for what may be far off, as a flag typed from memory."""
+    return did_you_mean(key, known, 0.5)
+
+
+def coerce(value: Any, hint: Any, flag: str) -> Any:
+    """The value as the type: numbers may be written as text (YAML reads 1e-3 as text), nothing else is bent.
+
+    Raises:
+        CuratorError: naming the flag, the type and the value.
+    """
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return coerce(value, args[0], flag)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        return coerce(value, next(a for a in args if a is not type(None)), flag)
+    if origin is Literal:
+        value = "no" if value is False and "no" in args else value  # YAML reads no as false
+        if value not in args:
+            raise CuratorError(f"{flag}: expected one of {', '.join(map(str, args))}; found {value!r}")
+        return value
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is str and isinstance(value, str):
+        return value
+    if hint is Path and isinstance(value, str | Path):
+        return Path(value).expanduser()
+    if hint in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            number = float(value)
+            if hint is float and number == number or hint is int and number.is_integer():
+                return hint(number) if not isinstance(value, int) else hint(value)
+        except (ValueError, OverflowError):
+            pass
+    raise CuratorError(f"{flag}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
