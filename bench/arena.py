@@ -31,10 +31,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.runs import finished_run, has_data, run_folder  # noqa: E402
 from bench.table import Table, processor, today  # noqa: E402
+from curator.methods import METHODS  # noqa: E402
 
 SETS = ("worst", "rand1", "aggre")
 SEEDS = (1, 2, 3)
-METHODS = ("ce", "mixup", "confident", "promix")
 ENSEMBLES = ("promix+confident",)
 PEERS = ("cleanlab", "k-NN vote")
 FEATURES = "--dataset cifar10n --data-dir $CURATOR_DATA --backbone bench.backbones:efficientnet_lite0"
