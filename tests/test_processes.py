@@ -22,7 +22,14 @@ def start(*argv, launcher=CLEAN, core: int | None = None) -> subprocess.Popen:
     cores = sorted(os.sched_getaffinity(0))
     pin = [] if core is None or not shutil.which("taskset") else ["taskset", "-c", str(cores[core % len(cores)])]
     words = [*pin, *launcher, *map(str, argv)]
-    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_listen_to_ctrl_c
+    )
+
+
+def _listen_to_ctrl_c() -> None:
+    """As in a terminal: a worker of pytest-xdist ignores it, and so would what it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def finish(process: subprocess.Popen) -> str:
