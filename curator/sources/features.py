@@ -161,6 +161,6 @@ def column_features(dataset: Dataset, column: str, rows: np.ndarray) -> tuple[Te
         row = rows[int(np.flatnonzero(numbers.is_null().to_numpy(zero_copy_only=False))[0]) // lengths[0]]
         raise CuratorError(f"--features-column {column}: expected numbers, found a missing one in row {row}")
     array = np.array(numbers.to_numpy(zero_copy_only=False), np.float32).reshape(len(values), -1)
-    found = torch.from_numpy(array)
-    _halved(found, rows, f"--features-column {column}")
-    return found, hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
+    features = torch.from_numpy(array)
+    _halved(features, rows, f"--features-column {column}")
+    return features, hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
