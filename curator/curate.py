@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from curator.evidence import CuratorError, NoisyDataset
-from curator.system import cores, free_memory, local_processes, rank
+from curator.system import free_memory, local_processes, rank, threads_per_process
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -113,7 +113,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     budget = s.memory_budget * 2**30 if s.memory_budget is not None else _free_memory(state.device) / 2
     precision = s.mixed_precision or best_precision(state.device)
     table = _load(resolved, source, budget)
-    torch.set_num_threads(max(1, cores() // local_processes()))  # accelerate launch sets one
+    torch.set_num_threads(threads_per_process())
     require_space([table.dataset, *table.others.values()], output)
     reader = Reader(s, table, precision, state, say)
     if s.dry_run and reader.backbone:  # its features can take longer than the training

@@ -35,6 +35,11 @@ def local_processes() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
 
 
+def threads_per_process() -> int:
+    """This process's share of the cores. accelerate launch sets OMP_NUM_THREADS=1 on a CPU, so it is set by hand."""
+    return max(1, cores() // local_processes())
+
+
 def duration(seconds: float) -> str:
     """90 -> '1 min 30 s'."""
     if seconds < 60:

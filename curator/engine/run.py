@@ -21,7 +21,7 @@ from curator.engine.hardware import Precision, best_precision, forward_flops, no
 from curator.engine.nets import Net, build_net
 from curator.engine.views import normalise
 from curator.evidence import CuratorError, NoisyDataset, RunFailed, Source
-from curator.system import cores, local_processes
+from curator.system import cores, threads_per_process
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -79,7 +79,7 @@ class Run:
             self.stopping = restored["stopping"]
         # accelerate launch sets OMP_NUM_THREADS=1 on a CPU. One and two threads add in another order and give other
         # weights, so a resumed run takes the threads of its checkpoint.
-        self.threads = threads or max(1, cores() // local_processes())
+        self.threads = threads or threads_per_process()
         torch.set_num_threads(self.threads)
         self._seconds, self._trained = 0.0, 0
         self._row: tuple[int, ...] = ()

@@ -72,13 +72,12 @@ class Reader:
     def sample(self) -> Tensor:
         """Features (n, d) for a dry run: those of the first rows over and over. It says how long all would take."""
         assert self.backbone is not None
-        images = self._images(SAMPLE)
-        self.backbone(images[:1])  # the first call also warms up
+        self.backbone(self._images(1))  # the first call also warms up
         started = time.perf_counter()
         found = self.backbone(self._images(SAMPLE))
         n = len(self.table.rows)
         total = n + sum(map(len, self.table.others.values()))
-        seconds = (time.perf_counter() - started) * total / len(images) / self.state.num_processes
+        seconds = (time.perf_counter() - started) * total / len(found) / self.state.num_processes
         self.say(f"features  {found.shape[1]} a row, about {duration(seconds)} where none of them is kept yet")
         return found[torch.arange(n) % len(found)]
 
