@@ -8,17 +8,13 @@ repeated to fill the batch, which changes BatchNorm's statistics.
 
 from __future__ import annotations
 
-import os
-import queue
 import statistics
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.runs import finished_run  # noqa: E402
+from bench.runs import Cores, finished_run  # noqa: E402
 from bench.table import Table, processor, today  # noqa: E402
 
 NO_LGA = "--method.lga-epochs 0"
@@ -41,26 +37,18 @@ def main() -> None:
     columns = ["noisy F1", "label accuracy after", "training s of one run on one core", "date", "machine", "flags"]
     table = Table("Ablation of ProMix on digits, sym:0.5", columns)
     missing = {name: f"{DIGITS} {flags}" for name, flags in ROWS.items() if name not in table}
-    free: queue.Queue[int] = queue.Queue()
-    for core in sorted(os.sched_getaffinity(0)):
-        free.put(core)
-
-    def run(name: str, flags: str, seed: int) -> dict[str, Any]:
-        core = free.get()
-        try:
-            return finished_run(f"ablation {name} {seed}", f"{flags} --seed {seed}", core)
-        finally:
-            free.put(core)
-
-    with ThreadPoolExecutor(free.qsize()) as pool:
-        runs = {name: [pool.submit(run, name, flags, seed) for seed in SEEDS] for name, flags in missing.items()}
-        for name, futures in runs.items():
-            found = [future.result() for future in futures]
-            f1, after = ([facts["metrics"][key] for facts in found] for key in ("noisy_f1", "label_accuracy_after"))
-            table.append(name, [
-                spread(f1), spread(after), f"{statistics.mean(facts['seconds'] for facts in found):.0f}", today(),
-                processor(), f"`{' '.join(missing[name].split())} --seed 1, 2`",
-            ])  # fmt: skip
+    cores = Cores()
+    runs = {
+        name: [cores.submit(finished_run, f"ablation {name} {seed}", f"{flags} --seed {seed}") for seed in SEEDS]
+        for name, flags in missing.items()
+    }
+    for name, futures in runs.items():
+        found = [future.result() for future in futures]
+        f1, after = ([facts["metrics"][key] for facts in found] for key in ("noisy_f1", "label_accuracy_after"))
+        table.append(name, [
+            spread(f1), spread(after), f"{statistics.mean(facts['seconds'] for facts in found):.0f}", today(),
+            processor(), f"`{' '.join(missing[name].split())} --seed 1, 2`",
+        ])  # fmt: skip
 
 
 def spread(values: list[float]) -> str:

@@ -18,18 +18,15 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import statistics
 import sys
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.runs import finished_run, has_data, run_folder  # noqa: E402
+from bench.runs import Cores, finished_run, has_data, run_folder  # noqa: E402
 from bench.table import Table, processor, today  # noqa: E402
 from curator.methods import METHODS  # noqa: E402
 
@@ -52,26 +49,15 @@ def main() -> None:
     if not has_data("arena", FEATURES):
         return
     table = Table(HEADING, COLUMNS)
-    free: queue.Queue[int] = queue.Queue()
-    for core in sorted(os.sched_getaffinity(0)):
-        free.put(core)
-
-    def on_a_core(work: Callable[..., dict[str, Any]], *args) -> dict[str, Any]:
-        core = free.get()
-        try:
-            return work(*args, core)
-        finally:
-            free.put(core)
-
+    cores = Cores()
     extract()
-    with ThreadPoolExecutor(free.qsize()) as pool:
-        for labels in SETS:
-            for work, names in ((our_run, METHODS), (peer_run, PEERS)):  # peers read what ours have written
-                jobs = {name: [pool.submit(on_a_core, work, labels, name, seed) for seed in SEEDS] for name in names}
-                for name, futures in jobs.items():
-                    add(table, labels, name, [future.result() for future in futures])
-            for names in ENSEMBLES:
-                add(table, labels, names, [ensemble_of(labels, names.split("+"), seed) for seed in SEEDS])
+    for labels in SETS:
+        for work, names in ((our_run, METHODS), (peer_run, PEERS)):  # peers read what ours have written
+            jobs = {name: [cores.submit(work, labels, name, seed) for seed in SEEDS] for name in names}
+            for name, futures in jobs.items():
+                add(table, labels, name, [future.result() for future in futures])
+        for names in ENSEMBLES:
+            add(table, labels, names, [ensemble_of(labels, names.split("+"), seed) for seed in SEEDS])
     plot(table)
 
 

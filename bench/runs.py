@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import queue
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,28 @@ def has_data(name: str, flags: str) -> bool:
     if not there:
         print(f"skipped: {name} (CURATOR_DATA is not set)")
     return there
+
+
+class Cores:
+    """A pool that runs one job on every core; a job is a function whose last argument is its core."""
+
+    def __init__(self) -> None:
+        self.free: queue.Queue[int] = queue.Queue()
+        for core in sorted(os.sched_getaffinity(0)):
+            self.free.put(core)
+        self.pool = ThreadPoolExecutor(self.free.qsize())
+
+    def submit(self, work: Callable[..., dict[str, Any]], *args) -> Future[dict[str, Any]]:
+        """Run work(*args, core) when a core is free."""
+
+        def job() -> dict[str, Any]:
+            core = self.free.get()
+            try:
+                return work(*args, core)
+            finally:
+                self.free.put(core)
+
+        return self.pool.submit(job)
 
 
 def finished_run(name: str, flags: str, core: int | None = None) -> dict[str, Any]:
