@@ -1,7 +1,7 @@
 """Curator finds, fixes and publishes wrong labels in image datasets."""
 
 from curator.curate import curate
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 
 __all__ = ["CuratorError", "curate"]
 __version__ = "0.1.0"

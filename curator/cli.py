@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.system import did_you_mean, rank
 
 USAGE = "usage: label-curator clean | review [FLAGS]    (--help lists the flags)"
@@ -57,12 +57,20 @@ def clean(argv: list[str]) -> int:
 
 @dataclasses.dataclass
 class Review:
-    """Look at the rows of a finished run that are held to be wrong."""
+    """Review the rows of a finished run that are held to be wrong, in the browser."""
 
-    run: tyro.conf.Positional[Path]
-    """Output folder of the run."""
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Output folder of the run; more runs of the same rows show where they disagree."""
+    host: str = "127.0.0.1"
+    """Address to serve on; any other than this machine's own needs --auth."""
     port: int = 7860
-    """Port on 127.0.0.1."""
+    """Port to serve on."""
+    auth: tuple[str, ...] = ()
+    """NAME:PASSWORD of everybody who may log in; decisions are theirs."""
+    reviewer: str | None = None
+    """Whose decisions they are, without --auth. Default: the user's name."""
+    journal: Path | None = None
+    """File of the decisions. Default: review.sqlite in the first run's folder."""
 
 
 def review(argv: list[str]) -> int:
@@ -70,10 +78,21 @@ def review(argv: list[str]) -> int:
     flags = _tyro(Review, argv, "label-curator review")
     from curator.review.page import launch
 
+    if not flags.runs:
+        raise CuratorError("expected the output folder of a run, as in: python app.py runs/digits-promix")
     try:
-        launch(flags.run, flags.port)
+        launch(
+            flags.runs,
+            host=flags.host,
+            port=flags.port,
+            auth=flags.auth,
+            reviewer=flags.reviewer,
+            journal=flags.journal,
+        )
     except OSError as e:
-        raise CuratorError(f"--port {flags.port}: the page cannot be served there ({e}); choose another port") from e
+        raise CuratorError(
+            f"--port {flags.port}: the page cannot be served on {flags.host} there ({e}); choose another port"
+        ) from e
     return 0
 
 
@@ -84,7 +103,9 @@ def summary(output, facts: dict[str, Any]) -> None:
     """What was found, where it is and what to do next."""
     flagged = facts["n"] - facts["selected"]
     print(f"\n{flagged:,} of {facts['n']:,} labels ({flagged / facts['n']:.1%}) are held to be wrong; ", end="")
-    print(f"{facts['changed']:,} get another label")
+    print(f"{facts['changed']:,} get another label", end="")
+    trusted = facts["trusted"]["count"]
+    print(f"; {trusted:,} rows were trusted" if trusted else "")
     if "noisy_f1" in facts.get("metrics", {}):
         text = (
             "against the truth: precision {noisy_precision:.3f}, recall {noisy_recall:.3f}, F1 {noisy_f1:.3f} for "

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from curator.evidence import CuratorError, NoisyDataset
+from curator.errors import CuratorError
 from curator.system import free_memory, local_processes, rank, threads_per_process
 
 if TYPE_CHECKING:
+    import torch
     from datasets import Dataset, DatasetDict
+    from torch import Tensor
 
     from curator.curation.write import Done
     from curator.engine.checkpoint import Checkpoints
@@ -30,6 +30,14 @@ if TYPE_CHECKING:
     from curator.sources.inputs import Reader
     from curator.sources.table import Table
     from curator.train import Say
+
+
+# What a run reads, by its name in the identity of an interrupted one.
+CONTENT = {
+    "source": "the dataset",
+    "fingerprint": "the weights or the code of --backbone",
+    "verified": "the rows of --trusted",
+}
 
 
 def curate(
@@ -76,6 +84,8 @@ def execute(
     Raises:
         CuratorError: nothing is left half-written; an interrupted run continues with the same settings.
     """
+    import torch
+
     from curator.curation.output import lock, no_space
     from curator.settings import output_folder
 
@@ -94,12 +104,15 @@ def execute(
 
 
 def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: Path, say: Say) -> Done | None:
+    import torch
+
     from curator.curation.output import require_space
     from curator.curation.write import write_result
     from curator.engine.checkpoint import FINISHED, SETTINGS, Checkpoints
     from curator.engine.hardware import best_precision, process_state
     from curator.engine.run import Run
     from curator.engine.source import held
+    from curator.evidence import NoisyDataset
     from curator.sources.inputs import Reader
     from curator.train import describe, train
 
@@ -125,7 +138,8 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     fingerprint = reader.fingerprint or None
     del reader  # its backbone has done its work
     machine = {"mixed_precision": precision, "device": state.device.type, "processes": state.num_processes}
-    identity = {**resolved.identity(), **machine, "fingerprint": fingerprint, "source": table.digest}
+    content = {"fingerprint": fingerprint, "source": table.digest, "verified": table.verified_digest()}
+    identity = {**resolved.identity(), **machine, **content}
     if lead and resumes and not s.dry_run:
         _same_settings(checkpoints.folder / SETTINGS, identity, output)
     elif lead and not s.dry_run:
@@ -206,6 +220,7 @@ def _load(resolved: Resolved, source: Dataset | DatasetDict | None, budget: floa
         label_noise=s.label_noise,
         imbalance=s.imbalance,
         limit_rows=s.limit_rows,
+        trusted=s.trusted,
         seed=s.seed,
         overwrite_columns=s.overwrite_columns,
         column_prefix=s.column_prefix,
@@ -218,8 +233,13 @@ def _load(resolved: Resolved, source: Dataset | DatasetDict | None, budget: floa
 
 def _torch(table: Table) -> tuple[Tensor, tuple[str, ...], Tensor, Tensor]:
     """labels, classes, trusted and rows of a NoisyDataset."""
-    rows = torch.from_numpy(table.rows)
-    return torch.from_numpy(table.labels), table.classes, torch.zeros(len(rows), dtype=torch.bool), rows
+    import torch
+
+    rows, trusted = torch.from_numpy(table.rows), torch.from_numpy(table.trusted)
+    labels = torch.from_numpy(table.labels)
+    if table.verified is not None:
+        labels = torch.where(trusted, torch.from_numpy(table.verified), labels)
+    return labels, table.classes, trusted, rows
 
 
 def _refuse_folder(output: Path, checkpoints: Checkpoints, overwrite: bool) -> None:
@@ -252,8 +272,8 @@ def _same_settings(file: Path, identity: dict[str, Any], output: Path) -> None:
     for name, value in json.loads(json.dumps(identity)).items():
         if before.get(name) == value or (name == "mixed_precision" and value is None):  # not resolved yet
             continue
-        if name in ("source", "fingerprint"):
-            changed = "the dataset" if name == "source" else "the weights or the code of --backbone"
+        if name in CONTENT:
+            changed = CONTENT[name]
             what = f"{changed} changed since its run was interrupted"
         elif name in ("device", "processes"):
             what = f"it holds an interrupted run with {name} {before.get(name)!r}, here it is {value!r}"
@@ -276,6 +296,8 @@ def _digest(table: Table, inputs: str) -> str:
 
 def _free_memory(device: torch.device) -> float:
     """Bytes that images may take: they are decoded on the host, then held by the device; processes share both."""
+    import torch
+
     free = free_memory()
     if device.type == "cuda":
         free = min(free, float(torch.cuda.mem_get_info(device)[0]) * local_processes())

@@ -1,4 +1,4 @@
-"""What flows through Curator: a noisy dataset in, evidence about its labels out, and the one error users see."""
+"""What flows through Curator: a noisy dataset in, evidence about its labels out."""
 
 from __future__ import annotations
 
@@ -8,17 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-
-class CuratorError(ValueError):
-    """Something the user can put right; its one line says what was expected, what came and what to do."""
-
-    exit_code = 2
-
-
-class RunFailed(CuratorError):
-    """A run that could not go on (a NaN loss, a full disk): the input was fine, so the exit code is 1."""
-
-    exit_code = 1
+from curator.errors import CuratorError, RunFailed
 
 
 class Source(Protocol):

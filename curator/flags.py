@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import types
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.methods import DEFAULT_METHOD, Method
 from curator.system import did_you_mean
 
@@ -65,6 +66,9 @@ class Settings:
     or of MODULE:CALLABLE, uint8 (b, 3, h, w) to float32 (b, d)."""
     features_column: str | None = None
     """Train on a column of embeddings, a list of numbers of one length in every row."""
+    trusted: str | Path | float | None = None
+    """Rows whose labels are verified: a boolean column, a CSV or parquet file row,label, a review journal,
+    or a share as 0.1, drawn from the reference (for experiments)."""
     epochs: int | None = None
     """Scale every setting that counts epochs by this over the recipe's epochs."""
     early_stop: int | None = None
@@ -180,7 +184,11 @@ def coerce(value: Any, hint: Any, flag: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in args:
             return None
-        return coerce(value, next(a for a in args if a is not type(None)), flag)
+        kinds = [a for a in args if a is not type(None)]
+        for kind in kinds[:-1]:
+            with contextlib.suppress(CuratorError):
+                return coerce(value, kind, flag)
+        return coerce(value, kinds[-1], flag)
     if origin is Literal:
         value = "no" if value is False and "no" in args else value  # YAML reads no as false
         if value not in args:

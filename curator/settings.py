@@ -12,7 +12,7 @@ import yaml
 
 from curator.engine.hardware import no_accelerator
 from curator.engine.nets import NETS, PRETRAINED
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.flags import METHOD, NOT_IN_RECIPES, Settings, check_ranges, hints, nearest, typed
 from curator.methods import DEFAULT_METHOD, METHODS, Method, scale_epochs
 from curator.methods.ensemble import Ensemble

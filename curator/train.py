@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from curator.curation.metrics import precision_recall_f1
-from curator.evidence import Evidence, NoisyDataset, RunFailed
+from curator.errors import RunFailed
+from curator.evidence import Evidence, NoisyDataset
 from curator.methods import passes
 from curator.settings import hyperparameters
 from curator.system import duration
@@ -94,7 +95,7 @@ def train(
     history = run.register("history", History())
     recent = run.register("recent", torch.full((s.early_stop, len(data)), -1)) if s.early_stop else None
     run.start_tracking(resolved.describe())
-    total = passes(method)
+    total, rest = passes(method), ~data.trusted.numpy()
     started, found = time.monotonic(), None
     run.open_epoch()  # the plan's measurements are not training
     with _progress(int(total * len(data)), history, run.main, say) as advance:
@@ -104,12 +105,11 @@ def train(
             if not entry["images"]:
                 continue
             entry |= {"selected": float(found.selected.float().mean())}
-            if table.truth is not None:
-                wrong = data.labels.numpy() != table.truth
-                entry["noisy_f1"] = float(
-                    precision_recall_f1(~found.selected.numpy(), wrong)[2]
-                )  # checkpoints hold no numpy
-                entry["label_accuracy_after"] = float((found.corrected.numpy() == table.truth).mean())
+            if table.truth is not None and rest.any():
+                wrong = (data.labels.numpy() != table.truth)[rest]
+                f1 = precision_recall_f1(~found.selected.numpy()[rest], wrong)[2]
+                right = (found.corrected.numpy() == table.truth)[rest]
+                entry["noisy_f1"], entry["label_accuracy_after"] = float(f1), float(right.mean())  # no numpy is saved
             history.entries.append(entry)
             advance(entry)
             run.track(entry, len(history.entries))

@@ -14,7 +14,7 @@ import torch
 
 import curator
 from curator.cli import main
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.methods.ce import CrossEntropy
 from tests.conftest import ROOT, hf_dataset, image_folder
 

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from curator.evidence import CuratorError, Evidence, NoisyDataset, RunFailed, evidence
+from curator.errors import CuratorError, RunFailed
+from curator.evidence import Evidence, NoisyDataset, evidence
 from tests.conftest import noisy
 
 

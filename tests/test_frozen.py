@@ -13,8 +13,7 @@ import pytest
 import curator
 from curator.cli import main
 from curator.engine.run import Run
-from curator.review.page import render
-from curator.review.rows import Rows
+from curator.review.session import Session
 from tests.conftest import hf_dataset, noisy
 from tests.test_processes import finish, start, torchrun
 
@@ -154,8 +153,11 @@ def test_a_column_of_embeddings_and_no_images(tmp_path, capsys):
     assert facts["image_column"] is None and facts["metrics"]["noisy_f1"] > 0.65
     features = np.load(tmp_path / "out" / "features.npy", allow_pickle=False)
     np.testing.assert_allclose(features, np.array(rows["train"]["embedding"]), rtol=1e-3, atol=1e-3)
-    page, _ = render(Rows(tmp_path / "out"), -1, 1)
-    assert page.count("<figure>") == facts["n"] - facts["selected"] and "<img" not in page
+    session = Session([tmp_path / "out"])
+    opened = session.open({}, "ann")
+    cards = session.page({"token": opened["token"], "number": 0}, "ann")["cards"]
+    assert opened["total"] == facts["n"] - facts["selected"] and cards[0]["image"] is None
+    assert session.detail({"row": cards[0]["row"]}, "ann")["near"][0]["cards"]
     report = (tmp_path / "out" / "report" / "report.md").read_text()
     assert "contact_sheet" not in report and (tmp_path / "out" / "report" / "matrix.png").exists()
     returned = curator.curate(

@@ -4,7 +4,7 @@ from typing import Literal
 import pytest
 import yaml
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.flags import Settings, coerce
 from curator.methods import METHODS
 from curator.methods.ce import CrossEntropy, Epochs

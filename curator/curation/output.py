@@ -19,13 +19,14 @@ from datasets import Dataset
 from datasets.table import embed_table_storage, table_cast
 
 from curator.curation.columns import Columns
-from curator.evidence import CuratorError
-from curator.system import sync_folder
+from curator.errors import CuratorError
+from curator.system import as_cell, sync_folder
 
 SHARD_BYTES = 500 * 2**20
+ROW_GROUP = 100  # rows: to look at one image these are read
 WRITE_BYTES = 100 * 2**20
 FINISHED = "curation.json"  # written last
-FEATURES = "features.npy"  # of runs on features only
+FEATURES = "features.npy"  # of runs that trained
 STAGING = ".staging"
 
 
@@ -74,7 +75,7 @@ def write_parquet(dataset: Dataset, folder: Path, split: str) -> None:
     files = max(1, -(-len(dataset) // per_file))
     schema = dataset.features.arrow_schema
     arrow = dataset.with_format("arrow")
-    step = min(1000, max(1, WRITE_BYTES * len(dataset) // max(1, _bytes(dataset))))  # rows held at once
+    step = min(ROW_GROUP, max(1, WRITE_BYTES * len(dataset) // max(1, _bytes(dataset))))  # rows held at once
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for i in range(files):
         end = min((i + 1) * per_file, len(dataset))
@@ -145,13 +146,8 @@ def write_issues(
         writer = csv.writer(file)
         writer.writerow(["row", "file", "given", "suggested", "score"])
         for i in wrong.tolist():
-            names = _cell(files.get(i, "")), _cell(classes[given[i]]), _cell(classes[columns.corrected[i]])
+            names = as_cell(files.get(i, "")), as_cell(classes[given[i]]), as_cell(classes[columns.corrected[i]])
             writer.writerow([columns.rows[i], *names, f"{columns.clean_score[i]:.6f}"])
-
-
-def _cell(text: str) -> str:
-    """Text that a spreadsheet does not take for a formula."""
-    return "'" + text if text[:1] in ("=", "+", "@", "\t", "\r") or (text[:1] == "-" and len(text) > 1) else text
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 from datasets import Dataset, Image
 
 from curator.curation.columns import Columns
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.sources.images import to_array
 
 CONTACT = 64  # images on the contact sheet
@@ -92,6 +92,13 @@ def _text(
         f"({percent(facts['estimated_noise_rate'])}) are held to be wrong, {facts['changed']:,} get another one.",
         "",
     ]
+    if facts["trusted"]["count"]:
+        lines += [
+            f"{facts['trusted']['count']:,} rows are trusted ({md(str(facts['settings']['trusted']), 200)}); the "
+            f"verified label of {facts['trusted']['relabelled']:,} is not the given one. "
+            "Trusted rows are left out of the figures below, but for label_accuracy_after_all.",
+            "",
+        ]
     if facts.get("metrics"):
         lines += ["## Against the truth", "", "| figure | value |", "|---|---|"]
         lines += [f"| {figure} | {value:.4f} |" for figure, value in facts["metrics"].items() if value is not None]

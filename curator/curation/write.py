@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,9 @@ from curator.sources.table import Table
 if TYPE_CHECKING:
     from curator.engine.run import Run
     from curator.settings import Resolved
+
+
+HALF = 65504.0  # the largest float16
 
 
 @dataclass
@@ -54,6 +56,7 @@ def write_result(
     columns = columns_of(found, table.labels, trusted, table.rows)
     if s.flag_worst is not None:
         columns = flag_worst(columns, table.labels, trusted, s.flag_worst)
+    features = _features(data, run)
     facts = _facts(resolved, table, data, run, columns, history, test_accuracy)
     curated = {table.split: (table.dataset, columns), **others}
     splits = {name: add_columns(part, cols, table.classes, s.column_prefix) for name, (part, cols) in curated.items()}
@@ -69,8 +72,8 @@ def write_result(
             content = out.content_hash(folder)
             card = dataset_card(table, facts, resolved.again(), columns, list(splits), s.column_prefix, content)
             (folder / "README.md").write_text(card, encoding="utf-8")
-            if isinstance(data.inputs, Features):
-                np.save(folder / out.FEATURES, data.inputs.features.half().cpu().numpy())
+            if features is not None:
+                np.save(folder / out.FEATURES, features.numpy())
             out.write_json(folder / out.FINISHED, facts)
     run.accelerator.wait_for_everyone()
     return Done(output, splits[table.split], facts)
@@ -93,6 +96,16 @@ def _other_splits(
         if name == "test":
             accuracy = float((columns.corrected == labels)[labels >= 0].mean())
     return scored, accuracy
+
+
+def _features(data: NoisyDataset, run: Run) -> Tensor | None:
+    """Features (n, d) float16 by which a review finds alike rows: the frozen ones, or what a net's head reads."""
+    if isinstance(data.inputs, Features):
+        return data.inputs.features.half().cpu()
+    for nets in run.ensembles():
+        found = run.predict(nets[0], data.inputs, normaliser=run.normaliser(data.inputs), output="features")
+        return found.clamp(-HALF, HALF).half()
+    return None
 
 
 def _facts(
@@ -120,7 +133,8 @@ def _facts(
         "seed": resolved.settings.seed,
         "trusted": {
             "count": int(trusted.sum()),
-            "hash": hashlib.blake2b(table.rows[trusted].tobytes(), digest_size=16).hexdigest(),
+            "relabelled": int((data.labels.numpy() != table.labels).sum()),
+            "hash": table.verified_digest(),
         },
         "estimated_noise_rate": float((~columns.selected).mean()),
         "selected": int(columns.selected.sum()),

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from curator.engine.hardware import Precision
 from curator.engine.nets import fetching
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.system import did_you_mean
 
 

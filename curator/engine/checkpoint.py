@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from curator.evidence import RunFailed
+from curator.errors import RunFailed
 from curator.system import atomic, sync_folder, write_text
 
 SETTINGS, FINISHED = "settings.json", "finished"  # written by the caller

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 
 
 class Output(NamedTuple):

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,7 +20,8 @@ from curator.engine.checkpoint import Checkpoints
 from curator.engine.hardware import Precision, best_precision, forward_flops, no_accelerator, peak_flops
 from curator.engine.nets import Net, build_net
 from curator.engine.views import normalise
-from curator.evidence import CuratorError, NoisyDataset, RunFailed, Source
+from curator.errors import CuratorError, RunFailed
+from curator.evidence import NoisyDataset, Source
 from curator.system import cores, threads_per_process
 
 T = TypeVar("T")
@@ -335,7 +336,8 @@ class Run:
         *,
         normaliser=None,
         batch: int = 1024,
-    ) -> Tensor:  # (m, k) float32 on the CPU, in the order of rows
+        output: Literal["logits", "features"] = "logits",
+    ) -> Tensor:  # (m, k) float32 on the CPU, in the order of rows; (m, width) of features
         """Mean logits of the nets in evaluation mode, without augmentation; rows are shared among the processes."""
         self._finite_losses()  # a net that broke is named as that, not as wrong probabilities
         nets = [nets] if isinstance(nets, nn.Module) and not isinstance(nets, nn.ModuleList) else list(nets)
@@ -350,15 +352,17 @@ class Run:
         for part in mine.split(batch):
             with self.autocast():
                 x = normaliser(inputs.batch(rows[part]))
-                logits = torch.stack([net(x).logits for net in nets]).mean(0)
-            out = torch.zeros(len(rows), logits.shape[1], device=self.device) if out is None else out
-            out[part.to(self.device)] = logits.float()
+                mean = torch.stack([getattr(net(x), output) for net in nets]).mean(0)
+            out = torch.zeros(len(rows), mean.shape[1], device=self.device) if out is None else out
+            out[part.to(self.device)] = mean.float()
         if out is not None and not torch.isfinite(out).all():
             raise self._broke("the net's predictions stopped being numbers", len(self._losses) - 1)
         for net, mode in zip(nets, modes, strict=True):
             net.train(mode)
         if out is None:
-            out = torch.zeros(len(rows), cast(Net, nets[0]).head.out_features, device=self.device)
+            head = cast(Net, nets[0]).head
+            width = head.out_features if output == "logits" else head.in_features
+            out = torch.zeros(len(rows), width, device=self.device)
         return self.summed(out).cpu()
 
     # What the caller decides and reports

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from curator.evidence import CuratorError, Source
+from curator.errors import CuratorError
+from curator.evidence import Source
 
 
 class Resident:

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from curator.engine.run import Run
-from curator.evidence import CuratorError, Evidence, NoisyDataset, evidence
+from curator.errors import CuratorError
+from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import CrossEntropy
 
 Filter = Literal["prune_by_noise_rate", "prune_by_class", "both", "confident_learning", "predicted_neq_given"]

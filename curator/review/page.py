@@ -1,97 +1,171 @@
-"""The page: rows that are not selected, least clean first. Everything of a stranger is escaped; nothing is changed."""
+"""The page, served by Gradio: its markup and script (page.js, page.css), who may ask, and what they may ask for.
+
+Names, captions and ids of strangers reach the browser as JSON and the page as text; no template sees them.
+"""
 
 from __future__ import annotations
 
-import base64
-import html
-import io
+import logging
 import os
+from collections.abc import Callable, Sequence
+from http.cookies import SimpleCookie
+from importlib.resources import files
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
-from curator.review.rows import Rows
+from curator.errors import CuratorError
+from curator.review.session import Session
 
-PAGE = 64
-SIDE = 128  # pixels of a thumbnail
-
-CSS = """
-.grid {display: grid; grid-template-columns: repeat(auto-fill, minmax(128px, 1fr)); gap: 12px}
-.grid figure {margin: 0; overflow: hidden}
-.grid img {width: 100%; aspect-ratio: 1; object-fit: contain; image-rendering: pixelated;
-    background: #8882; border-radius: 6px}
-.grid figcaption {font-size: 13px; line-height: 1.35; overflow-wrap: anywhere}
-.grid small {opacity: .65}
-"""
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+# What the page of the login needs; everything else asks for it.
+PUBLIC = ("/static/", "/assets/", "/svelte/")
+PUBLIC_PAGES = ("/", "/login", "/login/", "/theme.css", "/favicon.ico", "/manifest.json")
+ASKED = (
+    "hello", "open", "page", "detail", "matrix", "people", "export", "save", "audit", "pictures", "audit_result",
+)  # fmt: skip
 
 
-def launch(folder: Path, port: int) -> None:
-    """Serve the page of a run on this machine only, until Ctrl-C."""
+def launch(
+    folders: Sequence[Path],
+    *,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    auth: Sequence[str] = (),  # NAME:PASSWORD
+    reviewer: str | None = None,
+    journal: Path | None = None,
+) -> None:
+    """Serve the page until Ctrl-C.
+
+    Raises:
+        CuratorError: for flags or folders that do not fit.
+        OSError: when the port cannot be had.
+    """
+    people = accounts(auth, reviewer)
+    if host not in LOOPBACK and not people:
+        raise CuratorError(
+            f"--host {host}: others could then open the page; add --auth NAME:PASSWORD, or leave --host out"
+        )
+    session = Session(folders, journal)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    rows = Rows(folder)
-    page = build(rows, folder.name)
-    page.launch(server_name="127.0.0.1", server_port=port, css=CSS, share=False)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    page = build(session, reviewer or _user())
+    from starlette.middleware import Middleware
+
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            auth=people or None,
+            css=_file("page.css"),
+            share=False,
+            footer_links=[],
+            enable_monitoring=False,
+            ssr_mode=False,
+            pwa=False,
+            app_kwargs={"middleware": [Middleware(Guard, page=page, any_host=bool(people))]},
+        )
+    finally:
+        session.journal.close()
 
 
-def build(rows: Rows, name: str):
+def accounts(auth: Sequence[str], reviewer: str | None) -> list[tuple[str, str]]:
+    """(name, password) of every --auth; what came is not repeated in the error, it may end in a log."""
+    people = [(name, password) for name, _, password in (text.partition(":") for text in auth)]
+    if not all(name and password for name, password in people) or len({name for name, _ in people}) < len(people):
+        raise CuratorError("--auth: expected NAME:PASSWORD, a name once; write --auth ann:secret1 ben:secret2 for two")
+    if people and reviewer is not None:
+        raise CuratorError("--reviewer: with --auth the reviewers are those who log in; give only one of the two")
+    return people
+
+
+def build(session: Session, reviewer: str):
     """The Gradio page."""
     import gradio as gr
 
-    facts = rows.facts
-    with gr.Blocks(title=f"Curator: {name}") as page:
+    with gr.Blocks(title=f"Curator: {session.rows.folder.resolve().name}", fill_width=True) as page:
         gr.HTML(
-            f"<h2>{html.escape(name)}</h2><p>{len(rows.order):,} of {facts['n']:,} labels are held to be wrong by "
-            f"{html.escape(facts['method'])}; least clean first, given → suggested.</p>"
+            value="",
+            html_template=_file("page.html"),
+            js_on_load=_file("page.js"),
+            elem_id="curator",
+            apply_default_css=False,
+            server_functions=[asked(session, reviewer)],
         )
-        with gr.Row():
-            classes = [("all classes", -1), *((_short(c, 40), i) for i, c in enumerate(rows.classes))]
-            given = gr.Dropdown(classes, value=-1, label="given class")
-            number = gr.Number(1, label="page", precision=0, minimum=1)
-            before, after = gr.Button("Previous"), gr.Button("Next")
-        grid = gr.HTML()
-
-        def show(given: int, number: int) -> tuple[str, int]:
-            return render(rows, int(given), int(number or 1))
-
-        inputs, outputs = [given, number], [grid, number]
-        page.load(show, inputs, outputs, api_name="show")
-        given.change(lambda g: render(rows, int(g), 1), given, outputs)
-        number.submit(show, inputs, outputs)
-        before.click(lambda g, n: show(g, n - 1), inputs, outputs)
-        after.click(lambda g, n: show(g, n + 1), inputs, outputs)
     return page
 
 
-def render(rows: Rows, given: int, number: int) -> tuple[str, int]:
-    """A page of the grid as HTML, and its number, brought into range; given: a class number, -1 for all."""
-    order = rows.order if given < 0 else rows.order[rows.given[rows.order] == given]
-    pages = max(1, -(-len(order) // PAGE))
-    number = min(max(1, number), pages)
-    shown = order[(number - 1) * PAGE : number * PAGE]
-    figures = [_figure(rows, int(i), image) for i, image in zip(shown, rows.images(shown), strict=True)]
-    return f"<p>page {number} of {pages}, {len(order):,} rows</p><div class='grid'>{''.join(figures)}</div>", number
+def asked(session: Session, reviewer: str) -> Callable:
+    """The function that the page's script calls with {"what": a name of ASKED, ...}; users' errors are a value."""
+    import gradio as gr
+
+    def ask_session(data: dict[str, Any], request: gr.Request) -> dict[str, Any]:
+        what = data.pop("what", None)
+        if what not in ASKED:
+            return {"error": f"expected one of {', '.join(ASKED)}"}
+        try:
+            user = user_of(request.app, request.headers.get("cookie", "")) or reviewer
+            return getattr(session, what)(data, user)
+        except CuratorError as e:
+            return {"error": str(e)}
+
+    ask_session.__annotations__["request"] = gr.Request  # Gradio evaluates no text
+    return ask_session
 
 
-def _figure(rows: Rows, i: int, image: bytes) -> str:
-    names = (html.escape(_short(rows.classes[c])) for c in (rows.given[i], rows.corrected[i]))
-    caption = "<bdi>{}</bdi> → <b><bdi>{}</bdi></b>".format(*names)
+def user_of(app: Any, cookies: str) -> str | None:
+    """Who is logged in, by the cookies that Gradio's login sets."""
+    found = SimpleCookie(cookies)
+    for name in (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}"):
+        if name in found and (user := app.tokens.get(found[name].value)):
+            return user
+    return None
+
+
+class Guard:
+    """In front of every route, Gradio's own among them.
+
+    Refused are requests that another site made the browser send; without accounts also those by another name of this
+    machine (a name of somebody's that was pointed at it); with accounts whatever nobody has logged in for.
+    """
+
+    def __init__(self, app: Any, page: Any, any_host: bool):
+        self.app, self.page, self.any_host = app, page, any_host
+
+    async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
+        """Answer 403 or 401, or let the request pass."""
+        if scope["type"] not in ("http", "websocket"):
+            return await self.app(scope, receive, send)
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        status = self.refused(scope["path"], headers)
+        if not status:
+            return await self.app(scope, receive, send)
+        from starlette.responses import PlainTextResponse
+
+        words = {403: "refused: another site, or another name of this machine", 401: "log in first"}
+        return await PlainTextResponse(words[status], status)(scope, receive, send)
+
+    def refused(self, path: str, headers: dict[str, str]) -> int:
+        """The status to refuse a request with; 0 to let it pass."""
+        host, origin = headers.get("host", ""), headers.get("origin")
+        names = {host, headers.get("x-forwarded-host", host)}  # a site cannot make a browser send the latter
+        if origin is not None and urlsplit(origin).netloc not in names:
+            return 403
+        if not self.any_host:
+            return 0 if urlsplit(f"//{host}").hostname in LOOPBACK else 403
+        if path in PUBLIC_PAGES or (path.startswith(PUBLIC) and ".." not in path):
+            return 0
+        return 0 if user_of(self.page.app, headers.get("cookie", "")) else 401
+
+
+def _user() -> str:
+    import getpass
+
     try:
-        picture = f"<img src='{_thumbnail(image)}' alt='row {rows.row[i]}' loading='lazy'>" if image else ""
-    except OSError:  # it cannot be decoded
-        picture = ""
-    place = f"row {rows.row[i]}, clean {rows.score[i]:.3f}"
-    return f"<figure>{picture}<figcaption>{caption}<br><small>{place}</small></figcaption></figure>"
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "reviewer"
 
 
-def _short(name: str, length: int = 24) -> str:
-    name = " ".join(name.split())
-    return name if len(name) <= length else name[: length - 1] + "…"
-
-
-def _thumbnail(image: bytes) -> str:
-    """An image as a PNG data address; large ones are made small, small ones stay as they are."""
-    from PIL import Image, ImageOps
-
-    picture = ImageOps.exif_transpose(Image.open(io.BytesIO(image))).convert("RGB")
-    picture.thumbnail((SIDE, SIDE))
-    file = io.BytesIO()
-    picture.save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+def _file(name: str) -> str:
+    return files("curator.review").joinpath(name).read_text(encoding="utf-8")

@@ -1,63 +1,165 @@
-"""A finished run as the review page reads it.
+"""A finished run as the review reads it.
 
-Small columns are in memory, images come from the parquet files when they are shown.
+Small columns are in memory; images, soft labels and features come from their files when they are looked at.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import threading
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from datasets import Features
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
+
+SOFT_ROWS = 100_000  # soft labels held at once while all are read
 
 
 class Rows:
-    """The curated split of an output folder, its rows that are not selected in the order least clean first."""
+    """The curated split of an output folder: n rows, addressed by their position in its files.
+
+    Attributes:
+        facts: curation.json.
+        classes: the k class names.
+        row: (n,) int64, ascending ids: positions in the source split.
+        given, suggested: (n,) int32 class numbers.
+        score: (n,) float32 in [0, 1]; selected: (n,) bool.
+    """
 
     def __init__(self, folder: Path):
+        self.folder = folder
         try:
-            self.facts = json.loads((folder / "curation.json").read_text(encoding="utf-8"))
+            self.facts: dict[str, Any] = json.loads((folder / "curation.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as e:
             raise CuratorError(
                 f"{folder}: expected the output folder of a finished run (with curation.json); {e}"
             ) from e
-        self.files = [pq.ParquetFile(p) for p in sorted((folder / "data").glob(f"{self.facts['split']}-*.parquet"))]
-        if not self.files:
-            raise CuratorError(f"{folder}: expected data/{self.facts['split']}-*.parquet, found none")
-        prefix = self.facts["settings"].get("column_prefix") or ""
-        self.features = Features.from_arrow_schema(self.files[0].schema_arrow)
-        self.classes: list[str] = self.features[prefix + "corrected_label"].names
-        names = [prefix + n for n in ("clean_score", "selected", "corrected_label", "row")]
-        columns = [np.concatenate([f.read([n])[n].to_numpy() for f in self.files]) for n in names]
-        self.score, self.selected, self.corrected, self.row = columns
-        self.given = self._given(self.facts["label_column"])
-        wrong = np.flatnonzero(~self.selected.astype(bool))
-        self.order = wrong[np.argsort(self.score[wrong], kind="stable")]
+        try:
+            found = sorted((folder / "data").glob(f"{self.facts['split']}-*.parquet"))
+            self.files = [pq.ParquetFile(path) for path in found]
+            if not self.files:
+                raise CuratorError(f"{folder}: expected data/{self.facts['split']}-*.parquet, found none")
+            self._prefix = self.facts["settings"].get("column_prefix") or ""
+            described = json.loads(self.files[0].schema_arrow.metadata[b"huggingface"])["info"]["features"]
+            self.classes: list[str] = described[self._prefix + "corrected_label"]["names"]
+            names = [self._prefix + name for name in ("clean_score", "selected", "corrected_label", "row")]
+            columns = self._read([*names, self.facts["label_column"]])
+        except CuratorError:
+            raise
+        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as e:
+            raise CuratorError(f"{folder}: its files are not those of a finished run ({e}); run it again") from e
+        self.score, self.selected, suggested, self.row = (columns[name].to_numpy() for name in names)
+        self.suggested, self.given = suggested.astype(np.int32), self._codes(columns[self.facts["label_column"]])
+        groups = [f.metadata.row_group(g).num_rows for f in self.files for g in range(f.num_row_groups)]
+        self._group = [(f, g) for f in self.files for g in range(f.num_row_groups)]
+        self._lock = threading.Lock()  # a file has one reader
+        self._start = np.concatenate([[0], np.cumsum(groups)])
 
-    def _given(self, column: str) -> np.ndarray:
-        values = [v for f in self.files for v in f.read([column])[column].to_pylist()]
-        if isinstance(values[0], str):
-            number = {name: i for i, name in enumerate(self.classes)}
-            values = [number[v] for v in values]
-        return np.array(values)
+    def __len__(self) -> int:
+        return len(self.row)
 
-    def images(self, positions: np.ndarray) -> list[bytes]:
-        """Encoded images of the rows at the positions, empty where there is none; a row group is read once."""
+    def _read(self, columns: list[str]) -> pa.Table:
+        return pa.concat_tables([f.read(columns) for f in self.files])
+
+    def _codes(self, labels: pa.ChunkedArray) -> np.ndarray:
+        if pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type):
+            labels = pc.index_in(labels, value_set=pa.array(self.classes, labels.type))
+        return labels.to_numpy().astype(np.int32)
+
+    def position(self, row: int) -> int | None:
+        """Where the row of an id lies; None where the run has no such row."""
+        place = int(np.searchsorted(self.row, row))
+        return place if place < len(self) and self.row[place] == row else None
+
+    def positions(self, rows: list[int]) -> np.ndarray:
+        """Positions of ids; ids that the run does not have are left out."""
+        ids = np.asarray(rows, np.int64)
+        places = np.minimum(np.searchsorted(self.row, ids), len(self) - 1)
+        return places[self.row[places] == ids]
+
+    def _values(self, positions: np.ndarray, column: str) -> list[Any]:
+        """Values of a column at positions; each row group is read once."""
+        out: dict[int, Any] = {}
+        groups = np.searchsorted(self._start, positions, "right") - 1
+        for group in np.unique(groups):
+            file, number = self._group[group]
+            with self._lock:
+                values = file.read_row_group(number, [column], use_threads=False)[column]
+            for position in positions[groups == group].tolist():
+                out[position] = values[position - int(self._start[group])].as_py()
+        return [out[position] for position in positions.tolist()]
+
+    def images(self, positions: np.ndarray) -> list[tuple[bytes, str]]:
+        """Encoded images and their file names; empty where there is none."""
         column = self.facts["image_column"]
         if column is None:
-            return [b""] * len(positions)
-        out: dict[int, bytes] = {}
-        start = 0
+            return [(b"", "")] * len(positions)
+        items = [value or {} for value in self._values(positions, column)]
+        return [(item.get("bytes") or b"", Path(item.get("path") or "").name) for item in items]
+
+    def soft(self, positions: np.ndarray) -> np.ndarray:
+        """Soft labels (m, k) float32 at positions."""
+        values = self._values(positions, self._prefix + "teacher_soft_label")
+        return np.array(values, np.float32).reshape(len(positions), len(self.classes))
+
+    @cached_property
+    def verdict(self) -> str:
+        """Hash of which rows are selected: a run that was made anew has another."""
+        digest = hashlib.blake2b(self.row.tobytes(), digest_size=16)
+        digest.update(np.packbits(self.selected).tobytes())
+        return digest.hexdigest()
+
+    @cached_property
+    def margin(self) -> np.ndarray:
+        """(n,) float32 in [-1, 1]: probability of the given label less that of the best other one."""
+        out, column = np.empty(len(self), np.float32), self._prefix + "teacher_soft_label"
+        start, k = 0, len(self.classes)
         for file in self.files:
-            for group in range(file.num_row_groups):
-                end = start + file.metadata.row_group(group).num_rows
-                wanted = positions[(positions >= start) & (positions < end)]
-                if len(wanted):
-                    values = file.read_row_group(group, [column])[column]
-                    out |= {int(i): (values[int(i - start)].as_py() or {}).get("bytes") or b"" for i in wanted}
+            for batch in file.iter_batches(SOFT_ROWS, columns=[column]):
+                soft = batch.column(0).flatten().to_numpy().reshape(-1, k).copy()
+                rows, end = np.arange(len(soft)), start + len(soft)
+                of_given = soft[rows, self.given[start:end]]
+                soft[rows, self.given[start:end]] = -1
+                out[start:end] = of_given - soft.max(1)
                 start = end
-        return [out[int(i)] for i in positions]
+        return out
+
+    @cached_property
+    def features(self) -> np.ndarray | None:
+        """(n, d) float16, read from the disk where it is touched; None where the run has none."""
+        path = self.folder / "features.npy"
+        if not path.exists():
+            return None
+        try:
+            features = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as e:
+            raise CuratorError(f"{path}: expected an array of numbers; {e}") from e
+        return features if features.ndim == 2 and len(features) == len(self) else None
+
+    def nearest(self, position: int, label: int, count: int = 6, most: int = 20_000) -> np.ndarray:
+        """Positions of the rows nearest to one (cosine of their features) among those held to be of a class.
+
+        These are the selected rows with the label, or all with it where none is selected. Of more than `most`, a fixed
+        sample is searched.
+        """
+        if self.features is None:
+            return np.zeros(0, np.int64)
+        same = self.given == label
+        candidates = np.flatnonzero(same & self.selected)
+        candidates = candidates if len(candidates) else np.flatnonzero(same)
+        candidates = candidates[candidates != position]
+        if len(candidates) > most:
+            candidates = np.sort(np.random.default_rng(0).choice(candidates, most, replace=False))
+        if not len(candidates):
+            return candidates
+        near = self.features[candidates].astype(np.float32)
+        one = self.features[position].astype(np.float32)
+        similarity = near @ one / np.maximum(np.linalg.norm(near, axis=1) * np.linalg.norm(one), 1e-12)
+        return candidates[np.argsort(-similarity, kind="stable")[:count]]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.system import atomic
 
 # label-noise setting -> key in the file

@@ -15,7 +15,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.sources.images import content_digest, decode_images
 from curator.sources.table import column_array
 from curator.system import atomic

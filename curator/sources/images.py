@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from datasets import Dataset, Image
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.system import cores
 
 # Images of one common size up to this many pixels a side are taken as they are; others become squares of SIDE.

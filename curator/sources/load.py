@@ -12,7 +12,7 @@ import datasets
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.sources import cifar_n, noise
 from curator.sources.defaults import DEFAULT_NOISE
 from curator.sources.images import Decoded, choose_size, decode_images
@@ -27,6 +27,7 @@ from curator.sources.table import (
     require_label_type,
     require_labels,
 )
+from curator.sources.trusted import trust
 from curator.system import did_you_mean, is_path
 
 # name -> Hub id, folder under --data-dir, label column (None: guessed)
@@ -52,6 +53,7 @@ def load_table(
     label_noise: str | None = None,
     imbalance: float | None = None,
     limit_rows: int | None = None,
+    trusted: str | Path | float | None = None,
     seed: int = 0,
     overwrite_columns: bool = False,
     column_prefix: str = "",
@@ -60,7 +62,7 @@ def load_table(
     features_only: bool = False,
     budget: float = float("inf"),
 ) -> Table:
-    """Load a dataset, guess its columns, check its labels; then the long tail, the noise and the sample, if asked for.
+    """Load a dataset, guess its columns, check its labels; then, if asked for, long tail, noise, sample, trusted rows.
 
     Raises:
         CuratorError: in the user's terms, for whatever does not fit.
@@ -95,7 +97,8 @@ def load_table(
     others = {k: _free_columns(v, overwrite_columns, column_prefix) for k, v in alike.items()}
     table = Table(
         name if isinstance(dataset, str) and not is_path(name) else Path(name).name or "dataset",
-        chosen, main, others, image_column, label_column, classes, labels, rows, reference_column, truth, source,
+        chosen, main, others, image_column, label_column, classes, labels, rows, reference_column, truth, len(main),
+        source=source,
     )  # fmt: skip
     table.notes += [f"split {k!r} has other columns and stays out" for k in splits if k not in (chosen, *alike)]
     _make_noisy(
@@ -115,6 +118,8 @@ def load_table(
     )
     if limit_rows is not None and limit_rows < len(table.labels):
         table.take(noise.stratified_sample(table.labels, limit_rows, seed))
+    if trusted is not None:
+        trust(table, trusted, seed)
     return table
 
 

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog; the others stay (Patrini et al. 2017).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ import pyarrow.compute
 from datasets import ClassLabel, Dataset, Features, Image, Value, concatenate_datasets
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 
 # The columns Curator writes: never taken for input.
 COLUMNS = ("clean_score", "selected", "corrected_label", "teacher_soft_label", "row")
@@ -29,7 +30,8 @@ class Table:
         dataset: its rows, in source order, with every original column; the label column holds the given labels.
         others: the other splits, with the same features.
         classes: the k class names; labels (n,) int64 in [0, k) and truth, where it is known, index them.
-        rows: (n,) int64, 0-based positions in the source split.
+        rows: (n,) int64, 0-based positions in the source split, which has source_rows of them.
+        verified: (n,) int64, the label of a trusted row, -1 where the row is not.
         digest: hash of what was read, for resuming and for curation.json.
     """
 
@@ -44,9 +46,23 @@ class Table:
     rows: np.ndarray
     reference_column: str | None = None
     truth: np.ndarray | None = None
+    source_rows: int = 0
+    verified: np.ndarray | None = None
     source: dict[str, str | None] = field(default_factory=dict)  # id, revision, config, license: for the card
     digest: str = ""
     notes: list[str] = field(default_factory=list)  # what the user should know of the loading
+
+    @property
+    def trusted(self) -> np.ndarray:
+        """(n,) bool, rows whose label was verified."""
+        return np.zeros(len(self.labels), bool) if self.verified is None else self.verified >= 0
+
+    def verified_digest(self) -> str | None:
+        """Hash of which rows are trusted, with which labels; None where there is none."""
+        if self.verified is None:
+            return None
+        pairs = np.stack([self.rows, self.verified])[:, self.trusted]
+        return hashlib.blake2b(np.ascontiguousarray(pairs).tobytes(), digest_size=16).hexdigest()
 
     def take(self, index: np.ndarray) -> None:
         """Keep the rows at the positions (sorted), in source order."""

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from curator.engine.backbone import Backbone
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 
 CPU = torch.device("cpu")
 IMAGES = torch.randint(256, (70, 3, 12, 12), generator=torch.Generator().manual_seed(1)).to(torch.uint8)

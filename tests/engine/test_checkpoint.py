@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from curator.engine.checkpoint import Checkpoints, atomic, write_text
-from curator.evidence import RunFailed
+from curator.errors import RunFailed
 
 
 def test_atomic_replaces_or_leaves_alone(tmp_path):

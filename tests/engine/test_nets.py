@@ -3,7 +3,7 @@ import torch
 
 from curator.engine.hardware import forward_flops
 from curator.engine.nets import NETS, build_net
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 
 
 def count(net):

@@ -6,7 +6,7 @@ from torch import nn
 
 from curator.engine.hardware import best_precision
 from curator.engine.run import Run
-from curator.evidence import CuratorError, RunFailed
+from curator.errors import CuratorError, RunFailed
 from tests.conftest import noisy
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from curator.engine.source import Features, Resident
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 
 
 def test_resident():

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.methods import METHODS
 from curator.methods.ce import cosine
 from curator.methods.confident import Confident, read_probs, stratified_folds

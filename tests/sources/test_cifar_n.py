@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.sources.cifar_n import align, find_file, read_labels
 
 

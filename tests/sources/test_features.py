@@ -9,7 +9,7 @@ from accelerate import PartialState
 from datasets import Dataset, Features, List, Value
 
 from curator.engine.backbone import Backbone
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.sources import features
 from curator.sources.features import backbone_features, column_features
 from tests.conftest import hf_dataset

@@ -5,7 +5,7 @@ import pytest
 from datasets import Dataset, Features, Image
 from PIL import Image as Pil
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.sources.images import choose_size, decode_images
 
 ROWS = np.arange(100, 200)

@@ -4,7 +4,7 @@ import random
 import numpy as np
 import pytest
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.sources.cifar_n import read_labels
 from curator.sources.noise import CIFAR10, inject, long_tail, parse_noise, stratified_sample
 

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
-from curator.evidence import CuratorError
+from curator.errors import CuratorError
 from curator.sources.load import load_table
 from curator.sources.table import class_names, guess_image_column, guess_label_column, label_codes
 from tests.conftest import hf_dataset, image_folder

@@ -1,0 +1,142 @@
+"""The loop: what reviewed rows are worth, on frozen features of all of CIFAR-10N worst.
+
+    CURATOR_DATA=... python bench/loop.py        # one cell a core; resumes cell by cell
+    CURATOR_DATA=... python bench/loop.py plot   # the picture again
+
+A run without reviewed rows gives an order (least sure first, or random); its first rows are decided as a reviewer who
+knows the truth would, into a journal like the page's, and a second run starts from scratch with `--trusted JOURNAL`.
+Runs without reviewed rows are those of bench/arena.py. "Put in": the first run's labels with the verified ones put in,
+without a second run.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.arena import cell, our_run  # noqa: E402
+from bench.runs import Cores, finished_run, has_data, run_folder  # noqa: E402
+from bench.table import Table, processor, today  # noqa: E402
+
+METHODS = ("promix", "confident")
+BY = ("least sure", "random")
+COUNTS = (100, 500, 2000)
+SEEDS = (1, 2, 3)
+COLUMNS = [
+    "label accuracy of all rows", "±", "put in, no second run", "of the rows not reviewed", "noisy F1",
+    "wrong among the reviewed", "date", "machine",
+]  # fmt: skip
+HEADING = "The loop: reviewed rows of CIFAR-10N worst, frozen features, three seeds"
+PLOT = Path(__file__).with_name("loop.png")
+
+
+def main() -> None:
+    """Fill the cells that have no row yet, then draw the picture."""
+    if not has_data("loop", "$CURATOR_DATA"):
+        return
+    table = Table(HEADING, COLUMNS)
+    cores = Cores()
+    for method in METHODS:
+        base = [cores.submit(our_run, "worst", method, seed) for seed in SEEDS]
+        add(table, f"{method} 0", [without_review(f.result()) for f in base])
+        for count in COUNTS:
+            jobs = {by: [cores.submit(reviewed_run, method, by, count, seed) for seed in SEEDS] for by in BY}
+            for by, futures in jobs.items():
+                add(table, f"{method} {count} {by}", [future.result() for future in futures])
+    plot(table)
+
+
+def without_review(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Figures of a run without trusted rows."""
+    return {**metrics, "put_in": metrics["label_accuracy_after_all"], "wrong": 0.0}
+
+
+def reviewed_run(method: str, by: str, count: int, seed: int, core: int) -> dict[str, Any]:
+    """Figures of a run that trusts the first `count` rows of an order, decided by one who knows the truth."""
+    import numpy as np
+    from datasets import load_dataset
+
+    from curator.review.queue import order
+    from curator.review.rows import Rows
+
+    first, flags = cell("worst", method, seed)
+    rows = Rows(run_folder(first))
+    truth = np.array(load_dataset(str(rows.folder), split="train")["true_label"])
+    positions = np.random.default_rng(seed).permutation(len(rows)) if by == "random" else order([rows], by)
+    chosen = positions[:count]
+    name = f"loop {method} {count} {by} {seed}"
+    journal = run_folder(name).with_suffix(".sqlite")
+    if not journal.exists():
+        whole = journal.with_suffix(".new")
+        whole.unlink(missing_ok=True)
+        review(whole, rows, chosen, truth)
+        whole.rename(journal)
+    facts = finished_run(name, f"{flags} --trusted {journal}", core)
+    put_in = rows.suggested.copy()
+    put_in[chosen] = truth[chosen]
+    wrong = float((rows.given[chosen] != truth[chosen]).mean())
+    return {**facts["metrics"], "put_in": float((put_in == truth).mean()), "wrong": wrong}
+
+
+def review(path: Path, rows, chosen, truth) -> None:
+    """A journal in which the rows are kept or relabelled by the truth."""
+    from curator.review.journal import Journal
+
+    facts = {"classes": rows.classes, "dataset": rows.facts["dataset"], "split": rows.facts["split"]}
+    names = rows.classes
+    steps = [
+        {"key": str(i), "kind": "do", "rows": [(int(rows.row[i]), action, names[truth[i]])]}
+        for i in chosen.tolist()
+        for action in ["keep" if rows.given[i] == truth[i] else "relabel"]
+    ]
+    with closing(Journal(path, facts)) as journal:
+        journal.save(steps, "truth")
+
+
+def add(table: Table, name: str, runs: list[dict[str, Any]]) -> None:
+    """Append the row of a cell's three runs, unless it is there."""
+    if name in table:
+        return
+
+    def mean(key: str) -> float:
+        return statistics.mean(run[key] for run in runs)
+
+    spread = statistics.stdev(run["label_accuracy_after_all"] for run in runs)
+    table.append(name, [
+        f"{mean('label_accuracy_after_all'):.4f}", f"{spread:.4f}", f"{mean('put_in'):.4f}",
+        f"{mean('label_accuracy_after'):.4f}", f"{mean('noisy_f1'):.4f}", f"{mean('wrong'):.2f}", today(), processor(),
+    ])  # fmt: skip
+
+
+def plot(table: Table) -> None:
+    """Label accuracy against reviewed rows, a panel a method, from the rows of the table."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    for axes, method in zip(figure.subplots(1, len(METHODS)), METHODS, strict=True):
+        for by, colour in zip(BY, ("tab:blue", "tab:orange"), strict=True):
+            cells = [(0, table.row(f"{method} 0")), *((n, table.row(f"{method} {n} {by}")) for n in COUNTS)]
+            there = [(n, row) for n, row in cells if row]
+            x = [n for n, _ in there]
+            after, put_in, spread = ([float(row[c]) for _, row in there] for c in (COLUMNS[0], COLUMNS[2], COLUMNS[1]))
+            axes.errorbar(x, after, spread, color=colour, marker="o", capsize=2, label=f"{by} first")
+            axes.plot(x, put_in, color=colour, linestyle=":", label=f"{by}, put in, no second run")
+        axes.set(title=method, xlabel="reviewed rows", xscale="symlog", xlim=(-20, 3000))
+        axes.set_xscale("symlog", linthresh=100)
+        axes.set_xticks([0, *COUNTS], map(str, (0, *COUNTS)))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize=8)
+    figure.axes[0].set_ylabel("label accuracy of all 50,000 rows")
+    figure.savefig(PLOT, dpi=120)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["plot"]:
+        plot(Table(HEADING, COLUMNS))
+    else:
+        main()

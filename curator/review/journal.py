@@ -1,0 +1,405 @@
+"""The journal of a review: who decided what, append-only in SQLite, on the disk before it shows as saved.
+
+A step is what a reviewer does at once (one key, or a bulk apply) and the unit of undo. It holds a decision for each of
+its rows. Undo and redo are steps, too: they append decisions, nothing is ever changed or removed. Several reviewers,
+in one process or in several, may write to one file.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import sqlite3
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from curator.errors import CuratorError
+from curator.system import as_cell, atomic
+
+ACTIONS = ("keep", "relabel", "drop", "unsure")
+CLEAR = "clear"  # what undo appends for a row that had no decision before
+FILE = "review.sqlite"
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS steps (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, kind TEXT NOT NULL, target INTEGER, reviewer TEXT NOT NULL,
+    time TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS decisions (
+    id INTEGER PRIMARY KEY, row INTEGER NOT NULL, action TEXT NOT NULL, label TEXT, reviewer TEXT NOT NULL,
+    time TEXT NOT NULL, previous INTEGER, step INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS decisions_of_step ON decisions (step);
+CREATE TABLE IF NOT EXISTS audits (
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, seed INTEGER NOT NULL, time TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS audit_rows (
+    audit INTEGER NOT NULL, place INTEGER NOT NULL, row INTEGER NOT NULL, stratum TEXT NOT NULL,
+    PRIMARY KEY (audit, place));
+CREATE TABLE IF NOT EXISTS audit_labels (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, audit INTEGER NOT NULL, row INTEGER NOT NULL, label TEXT,
+    reviewer TEXT NOT NULL, time TEXT NOT NULL);
+"""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One reviewer's word on a row: the label is the class name that holds from now on, None for drop and unsure."""
+
+    id: int
+    row: int
+    action: str
+    label: str | None
+    reviewer: str
+    time: str
+    previous: int | None  # id of the decision of the same row and reviewer that it replaces
+    step: int
+
+
+@dataclass
+class Verified:
+    """The rows whose label reviewers verified, and how many were left out and why."""
+
+    labels: dict[int, str] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)  # keep, relabel, drop, unsure, conflict
+
+
+@dataclass
+class _Stacks:
+    """A reviewer's steps that undo and redo would take next (the last ones)."""
+
+    done: list[int] = field(default_factory=list)
+    undone: list[int] = field(default_factory=list)
+
+
+class Journal:
+    """The open journal; what other processes append is seen at the next call.
+
+    Raises:
+        CuratorError: when the file cannot be opened, is none of Curator's, or belongs to other classes.
+    """
+
+    def __init__(self, path: Path, facts: dict[str, Any] | None = None):
+        """Open the file; with facts (classes, dataset, split) make it if it is missing, without them only read."""
+        self.path = path
+        self._lock = threading.RLock()
+        self._seen = 0, 0  # ids of the last step and decision that were read
+        self._rows: dict[int, dict[str, Decision]] = {}
+        self._stacks: dict[str, _Stacks] = {}
+        if facts is None and not path.is_file():
+            raise CuratorError(f"{path}: expected a review journal, found no such file")
+        try:
+            self._db = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode={'ro' if facts is None else 'rwc'}",
+                uri=True, timeout=30, isolation_level=None, check_same_thread=False,
+            )  # fmt: skip
+            self._db.execute("PRAGMA trusted_schema = OFF")
+            if facts is not None:
+                _patiently(lambda: self._prepare(facts))
+            self.facts = {name: json.loads(value) for name, value in self._db.execute("SELECT * FROM facts")}
+            self._read()
+        except (sqlite3.Error, ValueError) as e:
+            raise CuratorError(f"{path}: expected a review journal that can be opened; {e}") from e
+        if facts is not None and self.facts["classes"] != facts["classes"]:
+            raise CuratorError(f"{path}: its decisions are about other classes than this run's; name another --journal")
+
+    def _prepare(self, facts: dict[str, Any]) -> None:
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = FULL")
+        self._db.executescript(SCHEMA)
+        new = ((name, json.dumps(value)) for name, value in facts.items())
+        self._db.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", new)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._db.close()
+
+    # Writing
+
+    def save(self, steps: Sequence[dict[str, Any]], reviewer: str) -> dict[int, Decision | None]:
+        """Append steps in their order, in one transaction; it is on the disk when this returns.
+
+        Args:
+            steps: each with a "key" that no other step has (a step sent twice counts once) and a "kind": "do" with
+                "rows", a list of (row, action, label), or "undo" or "redo".
+            reviewer: whose steps they are.
+
+        Returns:
+            The reviewer's decision on every row that the steps touched, None where there is none now.
+        """
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._read()
+                touched = [row for step in steps for row in self._append(step, reviewer)]
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                self._forget()
+                raise
+            return {row: self.decision(row, reviewer) for row in touched}
+
+    def _append(self, step: dict[str, Any], reviewer: str) -> list[int]:
+        """Append one step; the rows it touches."""
+        known = self._db.execute("SELECT id FROM steps WHERE key = ?", (step["key"],)).fetchone()
+        if known:
+            return [row for (row,) in self._db.execute("SELECT row FROM decisions WHERE step = ?", known)]
+        kind, now = step["kind"], _now()
+        stacks = self._stacks.setdefault(reviewer, _Stacks())
+        target = {"undo": stacks.done, "redo": stacks.undone}.get(kind, [])[-1:]
+        number = self._db.execute(
+            "INSERT INTO steps (key, kind, target, reviewer, time) VALUES (?, ?, ?, ?, ?)",
+            (step["key"], kind, target[0] if target else None, reviewer, now),
+        ).lastrowid
+        if kind == "do":
+            made = [(int(row), action, label) for row, action, label in step["rows"]]
+        else:
+            made = self._decisions_of(target[0]) if kind == "redo" and target else []
+            made = self._before(target[0]) if kind == "undo" and target else made
+        rows = [
+            (row, action, label, reviewer, now, before.id if before else None, number)
+            for row, action, label in made
+            for before in [self._rows.get(row, {}).get(reviewer)]
+        ]
+        self._db.executemany(
+            "INSERT INTO decisions (row, action, label, reviewer, time, previous, step) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            rows,
+        )
+        self._read()
+        return [row for row, *_ in made]
+
+    def _decisions_of(self, step: int) -> list[tuple[int, str, str | None]]:
+        return self._db.execute("SELECT row, action, label FROM decisions WHERE step = ?", (step,)).fetchall()
+
+    def _before(self, step: int) -> list[tuple[int, str, str | None]]:
+        """What held of a step's rows before it."""
+        return self._db.execute(
+            f"SELECT d.row, coalesce(p.action, '{CLEAR}'), p.label FROM decisions d "
+            "LEFT JOIN decisions p ON p.id = d.previous WHERE d.step = ?",
+            (step,),
+        ).fetchall()
+
+    # Reading
+
+    def sync(self) -> None:
+        """Read what other processes have appended."""
+        with self._lock:
+            self._read()
+
+    def _forget(self) -> None:
+        """After a transaction that failed, what was read inside it is not there."""
+        self._seen, self._rows, self._stacks = (0, 0), {}, {}
+        self._read()
+
+    def _read(self) -> None:
+        step, decision = self._seen
+        steps = self._db.execute("SELECT id, kind, target, reviewer FROM steps WHERE id > ? ORDER BY id", (step,))
+        for step, kind, target, reviewer in steps.fetchall():  # noqa: B007
+            stacks = self._stacks.setdefault(reviewer, _Stacks())
+            if kind == "do":
+                stacks.done.append(step)
+                stacks.undone.clear()
+            elif target is not None:
+                source, goal = (stacks.done, stacks.undone) if kind == "undo" else (stacks.undone, stacks.done)
+                goal.append(source.pop())
+        columns = "id, row, action, label, reviewer, time, previous, step"
+        # A reader between two statements must not see the decisions of a step that it has not seen.
+        found = self._db.execute(
+            f"SELECT {columns} FROM decisions WHERE id > ? AND step <= ? ORDER BY id", (decision, step)
+        )
+        for values in found.fetchall():
+            made = Decision(*values)
+            decision = made.id
+            of_row = self._rows.setdefault(made.row, {})
+            if made.action == CLEAR:
+                of_row.pop(made.reviewer, None)
+            else:
+                of_row[made.reviewer] = made
+        self._seen = step, decision
+
+    @property
+    def last(self) -> int:
+        """Id of the last decision that was read."""
+        return self._seen[1]
+
+    def decision(self, row: int, reviewer: str) -> Decision | None:
+        """The reviewer's latest decision on the row."""
+        return self._rows.get(row, {}).get(reviewer)
+
+    def of_row(self, row: int) -> dict[str, Decision]:
+        """The latest decision of every reviewer on the row."""
+        return dict(self._rows.get(row, {}))
+
+    def rows(self, reviewer: str | None = None) -> list[int]:
+        """Rows decided by the reviewer, or by anybody."""
+        with self._lock:
+            return [row for row, of in self._rows.items() if (of if reviewer is None else reviewer in of)]
+
+    def reviewers(self) -> dict[str, int]:
+        """Rows decided by every reviewer who decided any."""
+        with self._lock:
+            return dict(Counter(reviewer for of in self._rows.values() for reviewer in of))
+
+    def can(self, reviewer: str) -> tuple[bool, bool]:
+        """Whether the reviewer can undo, and redo."""
+        stacks = self._stacks.get(reviewer, _Stacks())
+        return bool(stacks.done), bool(stacks.undone)
+
+    def conflicts(self) -> list[int]:
+        """Rows, in order, to which reviewers gave different labels, or one a label and another dropped it.
+
+        Who is unsure does not contradict anybody.
+        """
+        with self._lock:
+            return sorted(row for row, of in self._rows.items() if len(_outcomes(of.values())) > 1)
+
+    def agreement(self) -> list[dict[str, Any]]:
+        """For every two reviewers the rows both decided, the share they agree on, and Cohen's kappa if defined."""
+        with self._lock:
+            named: dict[str, dict[int, str]] = {}
+            for row, of in self._rows.items():
+                for reviewer, d in of.items():
+                    if d.action != "unsure":
+                        named.setdefault(reviewer, {})[row] = f"={d.label}" if d.label is not None else "drop"
+        out = []
+        for a, b in itertools.combinations(sorted(named), 2):
+            both = [(named[a][row], named[b][row]) for row in named[a].keys() & named[b].keys()]
+            if both:
+                share = sum(x == y for x, y in both) / len(both)
+                first, second = Counter(x for x, _ in both), Counter(y for _, y in both)
+                chance = sum(first[label] * second[label] for label in first) / len(both) ** 2
+                kappa = (share - chance) / (1 - chance) if chance < 1 else None
+                out.append({"reviewers": [a, b], "rows": len(both), "agreement": share, "kappa": kappa})
+        return out
+
+    def verified(self) -> Verified:
+        """The rows to trust: the latest keep is the given label, the latest relabel its label.
+
+        Dropped rows, rows on which all are unsure, and rows on which reviewers conflict are not.
+        """
+        found, counts = Verified(), Counter(dict.fromkeys((*ACTIONS, "conflict"), 0))
+        with self._lock:
+            for row, of in sorted(self._rows.items()):
+                if not of:
+                    continue
+                sure = [d for d in of.values() if d.action != "unsure"]
+                if len(_outcomes(sure)) > 1:
+                    counts["conflict"] += 1
+                elif not sure:
+                    counts["unsure"] += 1
+                else:
+                    latest = max(sure, key=lambda d: d.id)
+                    counts[latest.action] += 1
+                    if latest.label is not None:
+                        found.labels[row] = latest.label
+        found.counts = dict(counts)
+        return found
+
+    def export(self, folder: Path) -> list[Path]:
+        """Write decisions (all of them) and verified (row, label: a file for --trusted) as parquet and CSV."""
+        import pyarrow as pa
+
+        with self._lock:
+            self._read()
+            columns = ("id", "row", "action", "label", "reviewer", "time", "previous", "step")
+            rows = self._db.execute(f"SELECT {', '.join(columns)} FROM decisions ORDER BY id").fetchall()
+            verified = self.verified().labels
+        kinds = (pa.int64(), pa.int64(), *[pa.string()] * 4, pa.int64(), pa.int64())
+        by_column = list(zip(*rows, strict=True)) or [()] * len(columns)
+        decisions = {c: pa.array(v, t) for c, v, t in zip(columns, by_column, kinds, strict=True)}
+        labels = {"row": pa.array(verified, pa.int64()), "label": pa.array(verified.values(), pa.string())}
+        return [
+            *write_table(pa.table(decisions), folder / "decisions"),
+            *write_table(pa.table(labels), folder / "verified"),
+        ]
+
+    # Audits
+
+    def new_audit(self, run: str, seed: int, rows: Sequence[tuple[int, str]]) -> int:
+        """Write down a sample of a run, (row, stratum) in the order in which it is to be labelled; its number."""
+        with self._lock:
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                number = self._db.execute(
+                    "INSERT INTO audits (run, seed, time) VALUES (?, ?, ?)", (run, seed, _now())
+                ).lastrowid
+                places = ((number, place, row, stratum) for place, (row, stratum) in enumerate(rows))
+                self._db.executemany("INSERT INTO audit_rows VALUES (?, ?, ?, ?)", places)
+                self._db.execute("COMMIT")
+            except BaseException:
+                self._db.execute("ROLLBACK")
+                raise
+            return int(number or 0)
+
+    def last_audit(self, run: str) -> tuple[int, list[tuple[int, str]]] | None:
+        """Number and (row, stratum) of the run's latest sample, in the order of labelling."""
+        with self._lock:
+            number = self._db.execute("SELECT max(id) FROM audits WHERE run = ?", (run,)).fetchone()[0]
+            if number is None:
+                return None
+            rows = self._db.execute("SELECT row, stratum FROM audit_rows WHERE audit = ? ORDER BY place", (number,))
+            return number, rows.fetchall()
+
+    def save_audit_label(self, audit: int, row: int, label: str | None, reviewer: str, key: str) -> None:
+        """Append a blind label (None: it cannot be told); one sent twice counts once."""
+        with self._lock:
+            self._db.execute(
+                "INSERT OR IGNORE INTO audit_labels (key, audit, row, label, reviewer, time) VALUES (?, ?, ?, ?, ?, ?)",
+                (key, audit, row, label, reviewer, _now()),
+            )
+
+    def audit_labels(self, audit: int, reviewer: str) -> dict[int, str | None]:
+        """The reviewer's latest label of every row of the sample that has one."""
+        with self._lock:
+            found = self._db.execute(
+                "SELECT row, label FROM audit_labels WHERE audit = ? AND reviewer = ? ORDER BY id", (audit, reviewer)
+            )
+            return dict(found.fetchall())
+
+
+def read_verified(path: Path) -> tuple[Verified, dict[str, Any]]:
+    """The verified rows of a journal that may be open elsewhere, and its facts."""
+    journal = Journal(path)
+    with closing(journal):
+        return journal.verified(), journal.facts
+
+
+def _patiently(work: Callable[[], None], seconds: float = 30) -> None:
+    """Repeat what another process's opening of the same new file hinders: SQLite does not wait when it turns to WAL."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return work()
+        except sqlite3.OperationalError as e:
+            if "locked" not in str(e) or time.monotonic() > end:
+                raise
+        time.sleep(0.05)
+
+
+def write_table(table, path: Path) -> list[Path]:
+    """Write path.parquet and path.csv, each whole or not at all; in the CSV no text is taken for a formula."""
+    import pyarrow.parquet as pq
+
+    files = [path.with_suffix(".parquet"), path.with_suffix(".csv")]
+    with atomic(files[0]) as temporary:
+        pq.write_table(table, temporary)
+    with atomic(files[1]) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(table.column_names)
+        for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+            writer.writerow([as_cell(value) if isinstance(value, str) else value for value in row])
+    return files
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def _outcomes(decisions: Iterable[Decision]) -> set[str | None]:
+    return {d.label for d in decisions if d.action != "unsure"}

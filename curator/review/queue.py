@@ -1,0 +1,134 @@
+"""The queue: which rows a reviewer sees, and in which order."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from curator.errors import CuratorError
+from curator.review.journal import Journal
+from curator.review.rows import Rows
+
+ORDERS = ("least clean", "least sure", "margin", "given class", "pair", "disagreement", "row")
+SHOW = ("flagged", "all")
+DECIDED = ("any", "undecided", "open", "mine", "conflicts")
+KEPT = 8  # opened views that are kept
+
+
+@dataclass(frozen=True)
+class View:
+    """What to show.
+
+    Attributes:
+        order: one of ORDERS.
+        show: "flagged" (rows that are not selected) or "all".
+        given, suggested: only rows of these classes; None for all.
+        decided: "any"; "undecided" by the reviewer; "open", undecided by everybody; "mine", decided by the reviewer;
+            "conflicts" between reviewers.
+    """
+
+    order: str = "least clean"
+    show: str = "flagged"
+    given: int | None = None
+    suggested: int | None = None
+    decided: str = "any"
+
+    def __post_init__(self):
+        for name, known in (("order", ORDERS), ("show", SHOW), ("decided", DECIDED)):
+            if getattr(self, name) not in known:
+                raise CuratorError(f"{name}: expected one of {', '.join(known)}; found {getattr(self, name)!r}")
+
+
+class Queue:
+    """Positions of rows in the order of a view.
+
+    An opened view is a snapshot: its pages stay where they are while rows are decided. A page is a slice of it.
+    """
+
+    def __init__(self, runs: Sequence[Rows], journal: Journal):
+        self.runs, self.rows, self.journal = runs, runs[0], journal
+        for other in runs[1:]:
+            if other.classes != self.rows.classes or not (
+                np.array_equal(other.row, self.rows.row) and np.array_equal(other.given, self.rows.given)
+            ):
+                raise CuratorError(
+                    f"{other.folder}: expected a run on the rows, classes and given labels of {self.rows.folder}; "
+                    "open it by itself"
+                )
+        self._orders: dict[str, np.ndarray] = {}
+        self._views: OrderedDict[tuple[View, str, int], np.ndarray] = OrderedDict()
+
+    def open(self, view: View, reviewer: str) -> np.ndarray:
+        """Positions (m,) int32 of the view's rows as decided now."""
+        key = view, reviewer, 0 if view.decided == "any" else self.journal.last
+        if key not in self._views:
+            order = self._order(view.order)
+            self._views[key] = order[self._mask(view, reviewer)[order]]
+            while len(self._views) > KEPT:
+                self._views.popitem(last=False)
+        self._views.move_to_end(key)
+        return self._views[key]
+
+    def _mask(self, view: View, reviewer: str) -> np.ndarray:
+        rows = self.rows
+        mask = ~rows.selected if view.show == "flagged" else np.ones(len(rows), bool)
+        if view.given is not None:
+            mask &= rows.given == view.given
+        if view.suggested is not None:
+            mask &= rows.suggested == view.suggested
+        if view.decided == "conflicts":
+            mask &= self.among(self.journal.conflicts())
+        elif view.decided != "any":
+            decided = self.among(self.journal.rows(None if view.decided == "open" else reviewer))
+            mask &= decided if view.decided == "mine" else ~decided
+        return mask
+
+    def among(self, ids: list[int]) -> np.ndarray:
+        """(n,) bool: rows with one of the ids."""
+        mask = np.zeros(len(self.rows), bool)
+        mask[self.rows.positions(ids)] = True
+        return mask
+
+    def _order(self, name: str) -> np.ndarray:
+        """All positions (n,) int32 in an order; made once."""
+        if name not in self._orders:
+            self._orders[name] = order(self.runs, name).astype(np.int32)
+        return self._orders[name]
+
+    def pairs(self, show: str, most: int = 2000) -> list[tuple[int, int, int]]:
+        """The most frequent (given, suggested, rows), most frequent first."""
+        rows, k = self.rows, len(self.rows.classes)
+        mask = ~rows.selected if show == "flagged" else np.ones(len(rows), bool)
+        codes, counts = np.unique(rows.given[mask].astype(np.int64) * k + rows.suggested[mask], return_counts=True)
+        first = np.argsort(-counts, kind="stable")[:most]
+        return [(int(codes[i] // k), int(codes[i] % k), int(counts[i])) for i in first]
+
+
+def order(runs: Sequence[Rows], name: str) -> np.ndarray:
+    """All positions (n,) of the first run in an order of ORDERS; rows that are alike stay in the order of their ids.
+
+    "margin" puts rows first whose given label is farthest below the best other one; "disagreement" those for which
+    most pairs of runs suggest different labels, then those with the largest spread of clean scores; "given class" and
+    "pair" (the largest pair first) put the least clean rows first within each.
+    """
+    rows = runs[0]
+    if name == "row":
+        return np.arange(len(rows))
+    if name == "least sure":
+        return np.argsort(np.abs(rows.score - 0.5), kind="stable")
+    if name == "margin":
+        return np.argsort(rows.margin, kind="stable")
+    if name == "given class":
+        return np.lexsort((rows.score, rows.given))
+    if name == "pair":
+        pair = rows.given.astype(np.int64) * len(rows.classes) + rows.suggested
+        _, inverse, counts = np.unique(pair, return_inverse=True, return_counts=True)
+        return np.lexsort((rows.score, pair, -counts[inverse]))
+    if name == "disagreement":
+        suggested, scores = np.stack([r.suggested for r in runs]), np.stack([r.score for r in runs])
+        differ = sum((suggested[i] != suggested[j]).astype(np.int32) for j in range(len(runs)) for i in range(j))
+        return np.lexsort((-np.ptp(scores, axis=0), -differ * np.ones(len(rows), np.int32)))
+    return np.argsort(rows.score, kind="stable")

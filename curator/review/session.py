@@ -1,0 +1,309 @@
+"""What the page asks of the server: rows to look at, decisions to save, the audit. Plain values in, JSON values out."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from curator.errors import CuratorError
+from curator.review.audit import STRATA, Stratum, draw_sample, error_rate
+from curator.review.journal import ACTIONS, FILE, Decision, Journal
+from curator.review.pictures import data_address
+from curator.review.queue import DECIDED, ORDERS, SHOW, Queue, View
+from curator.review.rows import Rows
+
+PAGE = 64  # rows of a page
+SMALL, LARGE = 160, 1024  # pixels a side of thumbnails and of the large view
+TOP = 9  # suggestions that keys reach
+NAME = 300  # characters of a class name that travel
+VIEWS = 32  # opened views that pages can be asked of
+AUDIT = 10_000  # rows of an audit at most
+
+
+class Session:
+    """Runs of one source, opened for any number of reviewers, and their journal.
+
+    Raises:
+        CuratorError: when a folder is no finished run, or the runs or the journal do not belong together.
+    """
+
+    def __init__(self, folders: Sequence[Path], journal: Path | None = None):
+        self.runs = [Rows(folder) for folder in folders]
+        self.rows = self.runs[0]
+        facts = self.rows.facts
+        self.journal = Journal(
+            journal or self.rows.folder / FILE,
+            {
+                "classes": self.rows.classes,
+                "dataset": facts["dataset"],
+                "split": facts["split"],
+                "id": uuid.uuid4().hex,
+            },
+        )
+        self.queue = Queue(self.runs, self.journal)
+        self.code = {name: i for i, name in enumerate(self.rows.classes)}
+        self._views: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._number = itertools.count()
+        self._lock = threading.Lock()
+
+    def hello(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
+        """What the page needs to begin."""
+        names = [run.folder.resolve().name for run in self.runs]
+        return {
+            "name": names[0],
+            "runs": names,
+            "method": self.rows.facts["method"],
+            "rows": len(self.rows),
+            "classes": [name[:NAME] for name in self.rows.classes],
+            "orders": [name for name in ORDERS if name != "disagreement" or len(self.runs) > 1],
+            "show": SHOW,
+            "decided": DECIDED,
+            "journal": self.journal.facts["id"],
+            "reviewer": reviewer,
+            "features": self.rows.features is not None,
+            "counts": self.counts(reviewer),
+        }
+
+    def counts(self, reviewer: str) -> dict[str, Any]:
+        """How far the review is."""
+        flagged = ~self.rows.selected
+        undo, redo = self.journal.can(reviewer)
+        return {
+            "flagged": int(flagged.sum()),
+            "mine": int((self.queue.among(self.journal.rows(reviewer)) & flagged).sum()),
+            "anybody": int((self.queue.among(self.journal.rows()) & flagged).sum()),
+            "undo": undo,
+            "redo": redo,
+        }
+
+    # Looking
+
+    def open(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
+        """Open a view (the fields of View): its token, rows and pages."""
+        view = View(**{key: data[key] for key in View.__dataclass_fields__ if data.get(key) is not None})
+        self.journal.sync()
+        found = self.queue.open(view, reviewer)
+        with self._lock:
+            token = f"{next(self._number)}-{uuid.uuid4().hex}"
+            self._views[token] = found
+            while len(self._views) > VIEWS:
+                self._views.popitem(last=False)
+        return {"token": token, "total": len(found), "pages": max(1, -(-len(found) // PAGE))}
+
+    def page(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
+        """The rows of a page (numbered from 0) of an opened view; "gone" where the server does not know it any more."""
+        with self._lock:
+            found = self._views.get(str(data["token"]))
+            if found is None:
+                return {"gone": True}
+            self._views.move_to_end(str(data["token"]))
+        self.journal.sync()
+        start = int(data["number"]) * PAGE
+        return {"cards": self.cards(found[start : start + PAGE], reviewer)}
+
+    def cards(self, positions: np.ndarray, reviewer: str, side: int = SMALL) -> list[dict[str, Any]]:
+        """What is shown of rows at positions."""
+        positions = np.asarray(positions, np.int64)
+        rows, soft = self.rows, self.rows.soft(positions)
+        top = np.argsort(-soft, axis=1, kind="stable")[:, :TOP]
+        cards = []
+        for i, position in enumerate(positions.tolist()):
+            cards.append(
+                {
+                    "row": int(rows.row[position]),
+                    "given": int(rows.given[position]),
+                    "suggested": int(rows.suggested[position]),
+                    "selected": bool(rows.selected[position]),
+                    "score": float(rows.score[position]),
+                    "top": [[int(c), float(soft[i, c])] for c in top[i]],
+                    **self.decided(int(rows.row[position]), reviewer),
+                    "runs": [
+                        {"suggested": int(run.suggested[position]), "score": float(run.score[position])}
+                        for run in self.runs[1:]
+                    ],
+                }
+            )
+        for card, (image, file) in zip(cards, rows.images(positions), strict=True):
+            card |= {"image": data_address(image, side), "file": file[:NAME]}
+        return cards
+
+    def decided(self, row: int, reviewer: str) -> dict[str, Any]:
+        """The reviewer's decision on a row and those of the others."""
+        of_row = self.journal.of_row(row)
+        mine = of_row.pop(reviewer, None)
+        others = [{"reviewer": name[:NAME], **self._decision(d)} for name, d in sorted(of_row.items())]
+        return {"mine": self._decision(mine) if mine else None, "others": others}
+
+    def _decision(self, made: Decision) -> dict[str, Any]:
+        return {"action": made.action, "label": self.code.get(made.label) if made.label is not None else None}
+
+    def detail(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
+        """A row large, with the nearest rows of its given and its suggested class."""
+        position = self.rows.position(int(data["row"]))
+        if position is None:
+            return {"error": f"no row {int(data['row'])}"}
+        (card,) = self.cards(np.array([position]), reviewer, LARGE)
+        card["near"] = [
+            {"label": label, "cards": self.near(position, label)}
+            for label in dict.fromkeys((card["given"], card["suggested"]))
+        ]
+        return card
+
+    def near(self, position: int, label: int) -> list[dict[str, Any]]:
+        """The nearest rows that are held to be of a class."""
+        found = self.rows.nearest(position, label)
+        images = self.rows.images(found)
+        return [
+            {"row": int(self.rows.row[p]), "image": data_address(image, SMALL)}
+            for p, (image, _) in zip(found.tolist(), images, strict=True)
+        ]
+
+    def matrix(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
+        """Rows by (given, suggested), the most frequent first."""
+        return {"pairs": self.queue.pairs(View(show=data.get("show", "flagged")).show)}
+
+    def people(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
+        """Who decided how many rows, how far they agree, and what the verified rows would be."""
+        self.journal.sync()
+        return {
+            "reviewers": self.journal.reviewers(),
+            "agreement": self.journal.agreement(),
+            "verified": self.journal.verified().counts,
+        }
+
+    def export(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
+        """Write the decisions and the verified rows beside the journal."""
+        return {"files": [str(path) for path in self.journal.export(self.journal.path.absolute().parent)]}
+
+    # Deciding
+
+    def save(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
+        """Append the steps that the page sends, in order; they are on the disk when this returns.
+
+        Steps that no page of this run would send are refused, and keep no other from being saved.
+        """
+        steps, refused = [], []
+        for step in data["steps"]:
+            try:
+                steps.append(self._checked(step))
+            except (CuratorError, KeyError, TypeError, ValueError):
+                refused.append(step.get("key"))
+        for step in steps:
+            if step["kind"] == "audit":
+                self.journal.save_audit_label(step["audit"], step["row"], step["label"], reviewer, step["key"])
+        decided = self.journal.save([step for step in steps if step["kind"] != "audit"], reviewer)
+        states = {str(row): self._decision(made) if made else None for row, made in decided.items()}
+        saved = [step["key"] for step in steps]
+        return {"saved": saved, "refused": refused, "rows": states, "counts": self.counts(reviewer)}
+
+    def _checked(self, step: dict[str, Any]) -> dict[str, Any]:
+        """A step of the page as the journal takes it: labels by name, and nothing that is not there.
+
+        Raises:
+            CuratorError: for what no page would send.
+        """
+        kind, key = step.get("kind"), str(step.get("key", ""))
+        if kind not in ("do", "undo", "redo", "audit") or not 8 <= len(key) <= 100:
+            raise CuratorError("expected a step with a key and the kind do, undo, redo or audit")
+        if kind == "do":
+            return {"key": key, "kind": kind, "rows": [self._act(*act) for act in step["rows"]]}
+        if kind == "audit":
+            label = None if step["label"] is None else self._name(step["label"])
+            return {"key": key, "kind": kind, "audit": int(step["audit"]), "row": int(step["row"]), "label": label}
+        return {"key": key, "kind": kind}
+
+    def _act(self, row: int, action: str, label: int | None) -> tuple[int, str, str | None]:
+        position = self.rows.position(int(row))
+        if position is None or action not in ACTIONS:
+            raise CuratorError(f"expected a row of the run and one of {', '.join(ACTIONS)}")
+        given = int(self.rows.given[position])
+        if action == "relabel" and label == given:
+            action = "keep"
+        if action == "keep":
+            return int(row), action, self.rows.classes[given]
+        return int(row), action, self._name(label) if action == "relabel" else None
+
+    def _name(self, label: int | None) -> str:
+        if label is None or not 0 <= int(label) < len(self.rows.classes):
+            raise CuratorError(f"expected a class number below {len(self.rows.classes)}")
+        return self.rows.classes[int(label)]
+
+    # The audit
+
+    def audit(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
+        """The current sample with the reviewer's labels; with "size", a new one is drawn first."""
+        if data.get("size") is not None:
+            size, seed = int(data["size"]), int(data.get("seed", 0))
+            if not 1 <= size <= AUDIT:
+                raise CuratorError(f"audit: expected 1 to {AUDIT:,} rows, found {size}")
+            sample = draw_sample(self.rows.selected, min(size, len(self.rows)), seed)
+            self.journal.new_audit(
+                self.rows.verdict, seed, [(int(self.rows.row[p]), self._stratum(int(p))) for p in sample]
+            )
+        last = self.journal.last_audit(self.rows.verdict)
+        if last is None:
+            return {"rows": []}
+        number, rows = last
+        labels = self.journal.audit_labels(number, reviewer)
+        codes = {str(row): None if label is None else self.code.get(label) for row, label in labels.items()}
+        return {"audit": number, "rows": [row for row, _ in rows], "labels": codes}
+
+    def _stratum(self, position: int) -> str:
+        return STRATA[0] if self.rows.selected[position] else STRATA[1]
+
+    def pictures(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
+        """Images of rows and nothing else: the audit is blind."""
+        positions = self.rows.positions([int(row) for row in data["rows"][:PAGE]])
+        images = self.rows.images(positions)
+        addresses = [data_address(image, LARGE // 2) for image, _ in images]
+        return {"images": dict(zip(map(str, self.rows.row[positions].tolist()), addresses, strict=True))}
+
+    def audit_result(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
+        """The label-error rate before and after, from the reviewer's labels of the current sample.
+
+        After: the run's corrected labels, with what reviewers verified put in and the rows they dropped left out.
+        """
+        self.journal.sync()
+        last = self.journal.last_audit(self.rows.verdict)
+        if last is None:
+            raise CuratorError("audit: no sample was drawn yet")
+        number, sample = last
+        labels = {row: label for row, label in self.journal.audit_labels(number, reviewer).items() if label is not None}
+        after = self.rows.suggested.copy()
+        verified = self.journal.verified().labels
+        place = self.rows.positions(list(verified))
+        after[place] = [self.code.get(verified[int(row)], -1) for row in self.rows.row[place]]
+        dropped = np.zeros(len(self.rows), bool)
+        conflicts = set(self.journal.conflicts())
+        drops = [
+            row
+            for row in self.journal.rows()
+            if row not in conflicts and any(d.action == "drop" for d in self.journal.of_row(row).values())
+        ]
+        dropped[self.rows.positions(drops)] = True
+        return {
+            "before": self._rate(self.rows.given, np.zeros(len(self.rows), bool), sample, labels),
+            "after": self._rate(after, dropped, sample, labels),
+        }
+
+    def _rate(
+        self, codes: np.ndarray, dropped: np.ndarray, sample: list[tuple[int, str]], labels: dict[int, str]
+    ) -> dict[str, Any]:
+        strata = []
+        for name in STRATA:
+            inside = (self.rows.selected if name == STRATA[0] else ~self.rows.selected) & ~dropped
+            rows = [row for row, stratum in sample if stratum == name and row in labels]
+            places = {row: self.rows.position(row) for row in rows}
+            kept = [(row, place) for row, place in places.items() if place is not None and not dropped[place]]
+            wrong = sum(self.rows.classes[codes[place]] != labels[row] for row, place in kept)
+            strata.append(Stratum(int(inside.sum()), len(kept), int(wrong)))
+        rate = error_rate(strata)
+        shown = [{"name": n, **vars(s)} for n, s in zip(STRATA, strata, strict=True)]
+        return {"strata": shown, **(vars(rate) if rate else {"estimate": None})}

@@ -1,0 +1,178 @@
+"""Trusted rows: those whose label somebody verified, in any of the forms that --trusted takes."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.types as pt
+from datasets import Value
+
+from curator.errors import CuratorError
+from curator.sources.noise import stratified_sample
+from curator.sources.table import Table, column_array
+from curator.system import did_you_mean, from_cell
+
+FORMS = "a boolean column, a .csv or .parquet file with the columns row and label, a review journal, or a share as 0.1"
+
+
+def trust(table: Table, trusted: str | Path | float, seed: int) -> None:
+    """Set table.verified, and a note that says how many rows it has.
+
+    Args:
+        table: with its noise and its sample drawn.
+        trusted: a boolean column of the dataset; a CSV or parquet file `row,label` (row: position in the source split,
+            label: a class name or number); a review journal, or the run's folder that holds it; or a share in (0, 1),
+            drawn from every class of the reference.
+        seed: of the draw.
+
+    Raises:
+        CuratorError: naming what does not fit.
+    """
+    share = _share(trusted)
+    if share is not None:
+        found, how = _drawn(table, share, seed), "drawn from the reference"
+    elif str(trusted) in table.dataset.column_names:
+        found, how = _column(table, str(trusted)), f"column {trusted!r}"
+    else:
+        path = Path(str(trusted)).expanduser()
+        columns = did_you_mean(str(trusted), table.dataset.column_names)
+        if path.is_dir():
+            path = path / "review.sqlite"
+        if not path.is_file():
+            raise CuratorError(f"--trusted: expected {FORMS}; found neither a column nor a file {trusted!s}{columns}")
+        found, how = _file(table, path)
+    table.verified = found
+    count = int((found >= 0).sum())
+    if not count:
+        raise CuratorError(f"--trusted {trusted}: it names no row of this dataset; leave it out")
+    wrong = int(((found >= 0) & (found != table.labels)).sum())
+    table.notes.append(f"{count:,} trusted rows ({how}), of which {wrong:,} were given another label")
+
+
+def _share(trusted: str | Path | float) -> float | None:
+    try:
+        share = float(str(trusted))
+    except ValueError:
+        return None
+    if not 0 < share < 1:
+        raise CuratorError(f"--trusted: expected a share between 0 and 1, found {trusted}")
+    return share
+
+
+def _drawn(table: Table, share: float, seed: int) -> np.ndarray:
+    if table.truth is None:
+        raise CuratorError(
+            f"--trusted {share:g}: a share is drawn from the true labels, and they are not known; "
+            "name their column with --reference-column, or give verified rows"
+        )
+    found = np.full(len(table.labels), -1)
+    chosen = stratified_sample(table.truth, max(1, round(share * len(found))), seed)
+    found[chosen] = table.truth[chosen]
+    return found
+
+
+def _column(table: Table, column: str) -> np.ndarray:
+    feature = table.dataset.features[column]
+    if not (isinstance(feature, Value) and feature.dtype == "bool"):
+        raise CuratorError(f"--trusted {column}: expected a boolean column, found {feature}")
+    trusted = column_array(table.dataset, column).fill_null(False).to_numpy()
+    return np.where(trusted, table.labels, -1)
+
+
+def _file(table: Table, path: Path) -> tuple[np.ndarray, str]:
+    """Verified labels (n,), and where they come from."""
+    with open(path, "rb") as file:
+        start = file.read(16)
+    if start == b"SQLite format 3\0":
+        return _journal(table, path)
+    pairs = _parquet(path) if start[:4] == b"PAR1" else _csv(path)
+    return _placed(table, pairs, path), path.name
+
+
+def _journal(table: Table, path: Path) -> tuple[np.ndarray, str]:
+    from curator.review.journal import read_verified
+
+    verified, facts = read_verified(path)
+    counts = ", ".join(f"{count:,} {name}" for name, count in verified.counts.items())
+    if facts.get("split") != table.split:
+        raise CuratorError(
+            f"--trusted {path}: its rows are of split {facts.get('split')!r}, this run is of {table.split!r}; "
+            "choose it with --split"
+        )
+    if not verified.labels:
+        raise CuratorError(f"--trusted {path}: no row is verified yet ({counts}); review some first")
+    other = "" if facts.get("dataset") == table.name else f" made on dataset {facts.get('dataset')}"
+    return _placed(table, verified.labels.items(), path), f"review journal {path.name}{other} ({counts})"
+
+
+def _parquet(path: Path) -> Iterable[tuple[int, object]]:
+    import pyarrow.parquet as pq
+
+    try:
+        names = pq.read_schema(path).names
+        content = pq.read_table(path, columns=[c for c in ("row", "label") if c in names])
+    except (pa.ArrowException, OSError) as e:
+        raise CuratorError(f"--trusted {path}: it cannot be read as parquet ({e})") from e
+    _require_columns(content.column_names, names, path)
+    if not pt.is_integer(content.schema.field("row").type):
+        raise CuratorError(
+            f"--trusted {path}: expected integers in column row, found {content.schema.field('row').type}"
+        )
+    return zip(content["row"].to_pylist(), content["label"].to_pylist(), strict=True)
+
+
+def _csv(path: Path) -> Iterable[tuple[int, object]]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        try:
+            reader = csv.DictReader(file)
+            _require_columns(
+                [c for c in ("row", "label") if c in (reader.fieldnames or ())], reader.fieldnames or (), path
+            )
+            lines = [(line["row"], line["label"]) for line in reader]
+        except (csv.Error, UnicodeDecodeError) as e:
+            raise CuratorError(f"--trusted {path}: expected a CSV file with the columns row and label; {e}") from e
+    try:
+        return [(int(row), label) for row, label in lines]
+    except (TypeError, ValueError) as e:
+        raise CuratorError(f"--trusted {path}: expected integers in column row; {e}") from e
+
+
+def _require_columns(found: Iterable[str], there: Iterable[str], path: Path) -> None:
+    if set(found) != {"row", "label"}:
+        raise CuratorError(f"--trusted {path}: expected the columns row and label, found {', '.join(there) or 'none'}")
+
+
+def _placed(table: Table, pairs: Iterable[tuple[int, object]], path: Path) -> np.ndarray:
+    """Class numbers (n,) of verified (row, label); rows outside a sample (--limit-rows) are left out."""
+    last = table.source_rows - 1
+    place = {int(row): i for i, row in enumerate(table.rows)}
+    number = {name: i for i, name in enumerate(table.classes)}
+    found = np.full(len(table.rows), -1)
+    seen: dict[int, int] = {}
+    for row, label in pairs:
+        if row is None or not 0 <= row <= last:
+            raise CuratorError(f"--trusted {path}: expected rows 0 to {last} of split {table.split!r}, found {row}")
+        code = _code(label, number)
+        if code is None:
+            known = did_you_mean(str(label), number)
+            raise CuratorError(f"--trusted {path}: row {row} has the label {label!r}, which is not a class{known}")
+        if seen.setdefault(row, code) != code:
+            raise CuratorError(f"--trusted {path}: row {row} has two labels; keep one")
+        if row in place:
+            found[place[row]] = code
+    return found
+
+
+def _code(label: object, number: dict[str, int]) -> int | None:
+    """A class name, or else a class number; None for anything else."""
+    if isinstance(label, int) and not isinstance(label, bool):
+        return label if 0 <= label < len(number) else None
+    text = str(label)
+    text = text if text in number else from_cell(text)
+    if text in number:
+        return number[text]
+    return int(text) if text.isdecimal() and int(text) < len(number) else None

@@ -1,0 +1,23 @@
+import pytest
+from datasets import ClassLabel
+
+import curator
+from tests.conftest import hf_dataset
+from tests.review.serving import HOSTILE
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory):
+    """A finished run of 400 rows and 5 classes: half of the labels are wrong, 150 rows are flagged."""
+    folder = tmp_path_factory.mktemp("review") / "out"
+    curator.curate(hf_dataset(400, 5, share=0.5), method="ce", epochs=1, output=folder, flag_worst=150)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def hostile_run(tmp_path_factory):
+    """The same with class names that want to be more than names."""
+    folder = tmp_path_factory.mktemp("review") / "hostile"
+    ds = hf_dataset(400, 5, share=0.5).remove_columns("true_label").cast_column("label", ClassLabel(names=HOSTILE))
+    curator.curate(ds, method="ce", epochs=1, output=folder, flag_worst=150)
+    return folder

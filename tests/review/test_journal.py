@@ -1,0 +1,178 @@
+import csv
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
+
+import pyarrow.parquet as pq
+import pytest
+
+from curator.errors import CuratorError
+from curator.review.journal import Journal, read_verified
+from tests.conftest import ROOT
+
+FACTS = {"classes": ["cat", "dog", "=2+2"], "dataset": "pets", "split": "train"}
+
+
+@pytest.fixture
+def journal(tmp_path):
+    with closing(Journal(tmp_path / "review.sqlite", FACTS)) as journal:
+        yield journal
+
+
+def do(key, *rows):
+    return {"key": key, "kind": "do", "rows": list(rows)}
+
+
+def turn(key, kind):
+    return {"key": key, "kind": kind}
+
+
+def labels(journal, reviewer="ann"):
+    found = {row: journal.decision(row, reviewer) for row in journal.rows(reviewer)}
+    return {row: (d.action, d.label) for row, d in found.items()}
+
+
+def test_the_latest_decision_of_a_reviewer_holds(journal):
+    journal.save([do("1", (7, "keep", "cat")), do("2", (7, "relabel", "dog"), (9, "drop", None))], "ann")
+    assert labels(journal) == {7: ("relabel", "dog"), 9: ("drop", None)}
+    first, second = journal.decision(7, "ann").previous, journal.decision(9, "ann").previous
+    assert (first, second) == (1, None) and journal.decision(7, "ben") is None
+
+
+def test_undo_and_redo_take_a_step_at_a_time(journal):
+    journal.save([do("1", (1, "keep", "cat")), do("2", (1, "drop", None), (2, "drop", None), (3, "drop", None))], "ann")
+    assert journal.save([turn("3", "undo")], "ann").keys() == {1, 2, 3}
+    assert labels(journal) == {1: ("keep", "cat")} and journal.can("ann") == (True, True)
+    journal.save([turn("4", "undo"), turn("5", "undo")], "ann")  # the second has nothing to take back
+    assert labels(journal) == {} and journal.can("ann") == (False, True)
+    journal.save([turn("6", "redo"), turn("7", "redo"), turn("8", "redo")], "ann")
+    assert labels(journal) == {1: ("drop", None), 2: ("drop", None), 3: ("drop", None)}
+    journal.save([turn("9", "undo"), do("10", (5, "unsure", None)), turn("11", "redo")], "ann")  # nothing to redo now
+    assert labels(journal) == {1: ("keep", "cat"), 5: ("unsure", None)} and journal.can("ann") == (True, False)
+
+
+def test_undo_is_a_reviewers_own(journal):
+    journal.save([do("1", (1, "keep", "cat"))], "ann")
+    journal.save([do("2", (1, "drop", None))], "ben")
+    journal.save([turn("3", "undo")], "ann")
+    assert labels(journal) == {} and labels(journal, "ben") == {1: ("drop", None)}
+
+
+def test_a_step_that_is_sent_twice_counts_once(journal):
+    steps = [do("1", (1, "keep", "cat")), turn("2", "undo"), turn("3", "redo")]
+    for _ in range(3):
+        assert journal.save(steps, "ann")[1].label == "cat"
+    journal.save([turn("4", "undo")], "ann")
+    assert labels(journal) == {} and journal.can("ann") == (False, True)
+
+
+def test_nothing_is_ever_changed(journal):
+    db = sqlite3.connect(journal.path)
+    seen = []
+    for i, step in enumerate(
+        [do("1", (1, "keep", "cat")), do("2", (1, "drop", None)), *[turn(f"u{i}", "undo") for i in range(2)]]
+    ):
+        journal.save([step], "ann")
+        now = db.execute("SELECT * FROM decisions ORDER BY id").fetchall()
+        assert now[: len(seen)] == seen and len(now) == i + 1
+        seen = now
+    db.close()
+    assert [row[2] for row in seen] == ["keep", "drop", "keep", "clear"]
+
+
+def test_it_is_on_the_disk_and_comes_back(journal):
+    journal.save([do("1", (1, "keep", "cat")), do("2", (2, "drop", None)), turn("3", "undo")], "ann")
+    with closing(Journal(journal.path, FACTS)) as again:
+        assert labels(again) == {1: ("keep", "cat")} and again.can("ann") == (True, True)
+        assert again._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+        assert again._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        again.save([turn("4", "redo")], "ann")
+        journal.sync()
+        assert labels(journal) == {1: ("keep", "cat"), 2: ("drop", None)}
+
+
+def test_a_step_that_fails_leaves_nothing(journal):
+    journal.save([do("1", (1, "keep", "cat"))], "ann")
+    with pytest.raises(sqlite3.Error):
+        journal.save([do("2", (2, "keep", "cat")), do("3", (3, None, None))], "ann")
+    assert labels(journal) == {1: ("keep", "cat")} and journal.can("ann") == (True, False)
+    journal.save([do("2", (2, "keep", "cat"))], "ann")
+    assert set(labels(journal)) == {1, 2}
+
+
+def test_agreement_conflicts_and_what_is_trusted(journal):
+    ann = [(0, "keep", "cat"), (1, "relabel", "dog"), (2, "keep", "cat"), (3, "drop", None), (4, "unsure", None)]
+    ben = [(0, "keep", "cat"), (1, "keep", "cat"), (2, "unsure", None), (3, "relabel", "dog"), (5, "relabel", "dog")]
+    journal.save([do("1", *ann), do("x", (6, "drop", None))], "ann")
+    journal.save([do("2", *ben)], "ben")
+    assert journal.conflicts() == [1, 3]
+    (both,) = journal.agreement()
+    assert both["reviewers"] == ["ann", "ben"] and both["rows"] == 3 and both["agreement"] == pytest.approx(1 / 3)
+    # ann: cat dog drop, ben: cat cat dog -> chance (1*2 + 1*1) / 9
+    assert both["kappa"] == pytest.approx((1 / 3 - 1 / 3) / (1 - 1 / 3))
+    verified = journal.verified()
+    assert verified.labels == {0: "cat", 2: "cat", 5: "dog"}
+    assert verified.counts == {"keep": 2, "relabel": 1, "drop": 1, "unsure": 1, "conflict": 2}
+    assert read_verified(journal.path)[0] == verified
+    journal.save([do("3", (1, "relabel", "dog"))], "ben")
+    assert journal.conflicts() == [3] and journal.verified().labels[1] == "dog"
+
+
+def test_export(journal, tmp_path):
+    journal.save(
+        [do("1", (4, "keep", "=2+2"), (2, "relabel", "dog"), (3, "drop", None)), turn("2", "undo"), turn("3", "redo")],
+        "ann",
+    )
+    files = journal.export(tmp_path)
+    assert [f.name for f in files] == ["decisions.parquet", "decisions.csv", "verified.parquet", "verified.csv"]
+    decisions = pq.read_table(files[0]).to_pylist()
+    assert [d["action"] for d in decisions] == ["keep", "relabel", "drop", *["clear"] * 3, "keep", "relabel", "drop"]
+    assert {d["reviewer"] for d in decisions} == {"ann"} and decisions[0]["time"].startswith("20")
+    assert pq.read_table(files[2]).to_pydict() == {"row": [2, 4], "label": ["dog", "=2+2"]}
+    with open(files[3], newline="") as file:
+        assert list(csv.reader(file)) == [["row", "label"], ["2", "dog"], ["4", "'=2+2"]]  # no formula
+    with open(files[1], newline="") as file:
+        assert len(list(csv.reader(file))) == 10
+    with closing(Journal(tmp_path / "empty.sqlite", FACTS)) as empty:
+        (tmp_path / "sub").mkdir()
+        assert pq.read_table(empty.export(tmp_path / "sub")[0]).num_rows == 0
+
+
+def test_what_is_no_journal(tmp_path, journal):
+    with pytest.raises(CuratorError, match="no such file"):
+        Journal(tmp_path / "none.sqlite")
+    (tmp_path / "text.sqlite").write_text("row,label\n" * 100)
+    with pytest.raises(CuratorError, match="expected a review journal"):
+        Journal(tmp_path / "text.sqlite", FACTS)
+    sqlite3.connect(tmp_path / "other.sqlite").execute("CREATE TABLE facts (a)")
+    with pytest.raises(CuratorError, match="expected a review journal"):
+        Journal(tmp_path / "other.sqlite")
+    with pytest.raises(CuratorError, match="other classes.*--journal"):
+        Journal(journal.path, {**FACTS, "classes": ["a", "b"]})
+
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from curator.review.journal import Journal
+while not Path(sys.argv[3]).exists():
+    time.sleep(0.001)
+journal = Journal(Path(sys.argv[1]), {"classes": ["cat", "dog"], "dataset": "pets", "split": "train"})
+for i in range(150):
+    label = "cat" if i % 3 or sys.argv[2] == "ann" else "dog"
+    journal.save([{"key": f"{sys.argv[2]}-{i}", "kind": "do", "rows": [(i, "relabel", label)]}], sys.argv[2])
+"""
+
+
+def test_processes_write_at_once(tmp_path):
+    path = tmp_path / "review.sqlite"
+    argv = [sys.executable, "-c", WRITER, str(path)]
+    writers = [subprocess.Popen([*argv, who, str(tmp_path / "go")], cwd=ROOT) for who in ("ann", "ben")]
+    time.sleep(1)
+    (tmp_path / "go").touch()  # both open the new file at the same moment
+    assert [w.wait(120) for w in writers] == [0, 0]
+    with closing(Journal(path)) as journal:
+        assert journal.reviewers() == {"ann": 150, "ben": 150}
+        assert journal.conflicts() == list(range(0, 150, 3))
