@@ -374,7 +374,7 @@ async function turnTo(to, again = true) {
     }
     number = to;
     showCards(answer.cards);
-    element.scrollIntoView({ block: "start" });
+    window.scrollTo(0, 0);
     showPages();
     if (to + 1 < opened.pages) ahead = { token, number: to + 1, promise: ask("page", { token, number: to + 1 }) };
     ahead?.promise.catch(() => null);
@@ -519,6 +519,12 @@ async function openLarge(row) {
   );
   paint(shared);
 }
+
+const patiently = (open) => () =>
+  open().catch(() => {
+    problem = "the server does not answer: try again";
+    showState();
+  });
 
 async function openMatrix() {
   const { pairs } = await ask("matrix", { show: view.show });
@@ -787,7 +793,7 @@ function pageKey(event) {
     Enter: () => (event.shiftKey && !panel ? rest(accepted) : act(accepted)),
     k: () => act(plainly("keep")), d: () => act(plainly("drop")), u: () => act(plainly("unsure")),
     x: () => !panel && toggle(focus), n: () => !panel && turnPage(1), p: () => !panel && turnPage(-1),
-    m: openMatrix, "?": openHelp, "/": labelSearch, Escape: choose_none,
+    m: patiently(openMatrix), "?": openHelp, "/": labelSearch, Escape: choose_none,
     " ": () => (panel ? close_panel() : cards[focus] && openLarge(cards[focus].row)),
   };
   const work = /^[1-9]$/.test(key) ? () => act(suggestion(Number(key) - 1)) : once[key.length === 1 ? key.toLowerCase() : key];
@@ -797,7 +803,7 @@ function pageKey(event) {
 }
 
 const BUTTONS = {
-  matrix: openMatrix, audit: () => openAudit(), people: openPeople, help: openHelp, label: labelSearch,
+  matrix: patiently(openMatrix), audit: patiently(openAudit), people: patiently(openPeople), help: openHelp, label: labelSearch,
   undo: () => turn("undo"), redo: () => turn("redo"), previous: () => turnPage(-1), next: () => turnPage(1),
   "accept-page": () => rest(accepted), "keep-page": () => rest(plainly("keep")), "drop-page": () => rest(plainly("drop")),
   theme: () => setTheme(document.body.classList.contains("dark") ? "light" : "dark"),

@@ -18,9 +18,10 @@ from curator.errors import CuratorError
 from curator.review.session import Session
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+STARTED = "/gradio_api/startup-events"  # asked by Gradio itself when it starts; it tells nothing
 # What the page of the login needs; everything else asks for it.
 PUBLIC = ("/static/", "/assets/", "/svelte/")
-PUBLIC_PAGES = ("/", "/login", "/login/", "/theme.css", "/favicon.ico", "/manifest.json")
+PUBLIC_PAGES = ("/", "/login", "/login/", "/theme.css", "/favicon.ico", "/manifest.json", STARTED)
 ASKED = (
     "hello", "open", "page", "detail", "matrix", "people", "export", "save", "audit", "pictures", "audit_result",
 )  # fmt: skip

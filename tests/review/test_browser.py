@@ -1,0 +1,335 @@
+"""The page in a real Chromium, as a reviewer uses it."""
+
+import json
+import os
+import re
+import time
+from contextlib import closing
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pytest
+
+import curator
+from curator.cli import main
+from curator.review.journal import Journal, read_verified
+from tests.review.serving import browsing, ready, saved, serving
+
+PHONE = {"width": 390, "height": 800}
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory):
+    """A finished run on the digits, 30 % of their labels wrong."""
+    folder = tmp_path_factory.mktemp("digits") / "digits-ce"
+    curator.curate("digits", method="ce", output=folder)
+    return folder
+
+
+def rows_of(page) -> list[int]:
+    return page.eval_on_selector_all(".cr-card", "cards => cards.map((c) => Number(c.dataset.row))")
+
+
+def badges(page) -> list[str | None]:
+    """What the page shows as decided, card after card."""
+    return page.eval_on_selector_all(
+        ".cr-card", "cards => cards.map((c) => c.querySelector('.cr-badge')?.textContent ?? null)"
+    )
+
+
+def decisions(path: Path, reviewer: str = "ann") -> dict[int, tuple[str, str | None]]:
+    with closing(Journal(path)) as journal:
+        found = {row: journal.decision(row, reviewer) for row in journal.rows(reviewer)}
+    return {row: (d.action, d.label) for row, d in found.items()}
+
+
+def picture(page, name: str) -> None:
+    """A picture for the README: CURATOR_PICTURES=docs python -m pytest tests/review/test_browser.py."""
+    if folder := os.environ.get("CURATOR_PICTURES"):
+        page.wait_for_timeout(400)
+        page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+def no_wider_than_the_window(page) -> bool:
+    return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_review(digits, tmp_path):
+    """Decide 50 rows 5 ms apart, undo 5, accept a page, reload, kill and start the server, filter, audit."""
+    journal = tmp_path / "review.sqlite"
+    columns = datasets.load_dataset(str(digits), split="train").with_format("numpy")[:]
+    given, suggested, truth = columns["label"], columns["corrected_label"], columns["true_label"]
+    soft = np.stack(columns["teacher_soft_label"])
+    with browsing() as page, serving(digits, "--journal", journal, "--reviewer", "ann") as server:
+        ready(page, server.address)
+        rows = rows_of(page)
+        flagged = np.flatnonzero(~columns["selected"])
+        assert rows == flagged[np.argsort(columns["clean_score"][flagged], kind="stable")][:64].tolist()
+
+        keys = (["Enter"] * 4 + ["k", "d", "u", "1", "2", "Enter"]) * 5
+        due = time.monotonic()
+        for key in keys:
+            page.keyboard.press(key)
+            due += 0.005
+            time.sleep(max(0, due - time.monotonic()))
+        saved(page)
+
+        def expected(row: int, key: str) -> tuple[str, str | None]:
+            if key in "du":
+                return {"d": "drop", "u": "unsure"}[key], None
+            label = {"k": given, "Enter": suggested}.get(key, np.argsort(-soft, 1, kind="stable")[:, int(key == "2")])[
+                row
+            ]
+            return ("keep" if label == given[row] else "relabel"), str(label)
+
+        wanted = {row: expected(row, key) for row, key in zip(rows[:50], keys, strict=True)}
+        assert decisions(journal) == wanted
+        picture(page, "review")
+
+        for _ in range(5):
+            page.keyboard.press("Control+z")
+        saved(page)
+        assert decisions(journal) == {row: wanted[row] for row in rows[:45]}
+        assert badges(page)[45:] == [None] * 19
+        page.keyboard.press("Control+Shift+z")
+        page.keyboard.press("Control+z")
+
+        page.keyboard.press("Shift+Enter")
+        saved(page)
+        wanted = {row: wanted[row] for row in rows[:45]} | {row: expected(row, "Enter") for row in rows[45:]}
+        assert decisions(journal) == wanted and None not in badges(page)
+        before = badges(page)
+
+        page.reload()
+        ready(page, server.address)
+        assert badges(page) == before
+        server.kill()
+        page.keyboard.press("d")
+        page.wait_for_selector(".cr-failing")
+        assert "not saved" in page.inner_text(".cr-state")
+        page.keyboard.press("d")
+        server.start()
+        saved(page)
+        wanted |= {row: ("drop", None) for row in rows[:2]}
+        assert decisions(journal) == wanted
+        server.kill()
+        page.keyboard.press("d")
+        page.wait_for_selector(".cr-failing")
+        server.start()
+        page.reload()  # what was not saved is kept by the browser
+        ready(page, server.address)
+        wanted[rows[2]] = ("drop", None)
+        assert decisions(journal) == wanted and badges(page) == ["drop"] * 3 + before[3:]
+        page.keyboard.press("n")
+        page.wait_for_function("document.querySelector('.cr-pages').textContent.startsWith('page 2')")
+        assert not set(rows_of(page)) & set(rows)
+
+        page.keyboard.press("m")
+        cell = page.locator(".cr-matrix td[data-given]").nth(7)
+        a, b = (int(cell.get_attribute(f"data-{n}")) for n in ("given", "suggested"))
+        count = cell.inner_text()
+        cell.click()
+        page.wait_for_function(f"document.querySelector('.cr-pages').textContent.endsWith('· {count} rows')")
+        assert sorted(rows_of(page)) == [i for i in flagged if given[i] == a and suggested[i] == b]
+        picture(page, "filtered")
+
+        page.click("[data-do=audit]")
+        page.fill(".cr-panel input", "30")
+        page.click("text=Start")
+        for i in range(30):
+            page.wait_for_selector(f"text=Audit: {i + 1} of 30")
+            shown = page.locator(".cr-audit img").get_attribute("alt")
+            if i == 4:
+                picture(page, "audit")
+            page.keyboard.press(str(truth[int(shown.removeprefix("row "))]))
+        page.wait_for_selector(".cr-rate")
+        texts = page.locator(".cr-panel h3").all_inner_texts()
+        rates = [[float(x) for x in re.findall(r"([\d.]+) %", t.replace("95 % interval", ""))] for t in texts]
+        assert [t.split(":")[0] for t in texts] == ["Before", "After"]
+        (before, low, high), (after, *_) = rates
+        assert low <= before <= high and low < 30 < high and after < before
+        picture(page, "audit-result")
+        assert page.outside == [] and page.errors == []
+    assert decisions(journal) == wanted  # an audit decides nothing
+
+
+def test_large_view_search_choice_and_inputs(digits, tmp_path):
+    journal = tmp_path / "review.sqlite"
+    columns = datasets.load_dataset(str(digits), split="train").with_format("numpy")[:]
+    with browsing() as page, serving(digits, "--journal", journal, "--reviewer", "ann") as server:
+        ready(page, server.address)
+        rows = rows_of(page)
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("Space")
+        page.wait_for_selector(f"text=Row {rows[1]}")
+        strips = page.locator(".cr-strip img").evaluate_all("images => images.map((i) => Number(i.alt.slice(4)))")
+        assert len(strips) == 12 and rows[1] not in strips
+        labels = columns["label"][strips]
+        assert set(labels[:6]) == {columns["label"][rows[1]]} and set(labels[6:]) == {
+            columns["corrected_label"][rows[1]]
+        }
+        page.keyboard.press("1")
+        page.wait_for_selector(f"text=Row {rows[2]}")
+        picture(page, "large")
+        page.keyboard.press("/")
+        page.keyboard.type("7")  # letters and digits type here
+        page.keyboard.press("Enter")
+        page.keyboard.press("Escape")
+        saved(page)
+        assert decisions(journal)[rows[2]][1] == "7" and set(decisions(journal)) == {rows[1], rows[2]}
+
+        page.fill("input[data-do=row]", "")
+        page.type("input[data-do=row]", "kd12")
+        page.fill("input[data-do=row]", "5")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("h2:has-text('Row 5')")
+        page.keyboard.press("Escape")
+        page.keyboard.press("Control+k")
+        assert set(decisions(journal)) == {rows[1], rows[2]}
+
+        page.locator(".cr-card").nth(10).click()
+        for _ in range(3):
+            page.keyboard.press("Shift+ArrowRight")
+        page.locator(".cr-card").nth(20).click(modifiers=["Control"])
+        assert page.locator(".cr-chosen").count() == 5 and page.inner_text(".cr-scope") == "5 chosen:"
+        page.keyboard.press("d")
+        saved(page)
+        dropped = {row for row, (action, _) in decisions(journal).items() if action == "drop"}
+        assert dropped == {*rows[10:14], rows[20]} and page.locator(".cr-chosen").count() == 0
+        page.keyboard.press("Control+z")
+        saved(page)
+        assert set(decisions(journal)) == {rows[1], rows[2]}
+
+        page.select_option("[data-view=order]", "least sure")
+        page.select_option("[data-view=decided]", "undecided")
+        page.wait_for_function(f"document.querySelector('.cr-card').dataset.row != '{rows[0]}'")
+        page.wait_for_selector(".cr-grid:not(.cr-loading)")
+        score = columns["clean_score"][rows_of(page)]
+        assert (np.diff(np.abs(score - 0.5)) >= 0).all() and not {rows[1], rows[2]} & set(rows_of(page))
+        page.reload()  # the view is in the address
+        ready(page, page.url)
+        assert page.input_value("[data-view=order]") == "least sure"
+        page.click("[data-do=people]")
+        page.click("text=Export decisions")
+        page.wait_for_selector("text=verified.csv")
+        page.keyboard.press("Escape")
+        page.keyboard.press("?")
+        picture(page, "help")
+        page.keyboard.press("Escape")
+        page.set_viewport_size(PHONE)
+        page.locator(".cr-card").nth(1).click()
+        page.click("button[data-act=unsure]")
+        saved(page)
+        assert "unsure" in badges(page)[1] and no_wider_than_the_window(page)
+        picture(page, "phone")
+        assert page.outside == [] and page.errors == []
+    exported = (tmp_path / "verified.csv").read_text().splitlines()
+    assert len(exported) == 1 + len(read_verified(journal)[0].labels)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_names_of_strangers_are_text(hostile_run, tmp_path, scheme):
+    """Nothing of a class name runs, and none is wider than its place."""
+    words = [hostile_run, "--journal", tmp_path / "j.sqlite", "--reviewer", "<b onclick=hacked=1>${hacked=1}</b>"]
+    with browsing(color_scheme=scheme) as page, serving(*words) as server:
+        for size in ({"width": 1280, "height": 900}, PHONE):
+            page.set_viewport_size(size)
+            ready(page, server.address)
+            assert no_wider_than_the_window(page)
+            page.keyboard.press("Enter")
+            for opening in ("Space", "m", "/", "?"):
+                page.keyboard.press(opening)
+                page.wait_for_selector(".cr-over:not([hidden])")
+                page.wait_for_timeout(200)
+                assert no_wider_than_the_window(page), opening
+                page.keyboard.press("Escape")
+            for button in ("audit", "people"):
+                page.click(f"[data-do={button}]")
+                page.wait_for_selector(".cr-over:not([hidden])")
+                if button == "audit" and page.locator("text=Start").count():
+                    page.click("text=Start")
+                    page.wait_for_selector(".cr-classes")
+                assert no_wider_than_the_window(page), button
+                page.keyboard.press("Escape")
+        saved(page)
+        assert page.evaluate("window.hacked") is None and page.errors == [] and page.outside == []
+        assert page.locator("#curator script").count() == 0 and page.locator("#curator img[src=x]").count() == 0
+        assert page.locator(".cr-name:has-text('<img src=x')").count() > 0
+        heights = page.eval_on_selector_all(".cr-labels", "nodes => nodes.map((n) => n.offsetHeight)")
+        assert max(heights) < 60
+        dark = page.evaluate("document.body.classList.contains('dark')")
+        assert dark == (scheme == "dark")
+
+
+def test_login_and_a_restart_behind_it(run, tmp_path):
+    """Decisions that a restart cut off are saved after the next login."""
+    journal = tmp_path / "j.sqlite"
+    with browsing() as page, serving(run, "--auth", "ann:secret", "--journal", journal) as server:
+
+        def login() -> None:
+            page.goto(server.address)
+            page.get_by_label("username").fill("ann")
+            page.get_by_label("password").fill("secret")
+            page.get_by_role("button", name="Login").click()
+            page.wait_for_selector("#curator [data-row]")
+
+        login()
+        rows = rows_of(page)
+        page.keyboard.press("d")
+        saved(page)
+        server.kill()
+        server.start()
+        page.keyboard.press("u")
+        page.wait_for_selector(".cr-failing")
+        assert set(decisions(journal)) == {rows[0]}
+        login()
+        saved(page)
+        assert decisions(journal) == {rows[0]: ("drop", None), rows[1]: ("unsure", None)}
+        assert page.outside == []
+
+
+def test_several_runs(run, tmp_path):
+    from tests.conftest import hf_dataset
+
+    curator.curate(hf_dataset(400, 5, share=0.5), method="ce", epochs=2, seed=5, output=tmp_path / "second")
+    with browsing() as page, serving(run, tmp_path / "second", "--journal", tmp_path / "j.sqlite") as server:
+        ready(page, server.address)
+        page.select_option("[data-view=show]", "all")
+        page.select_option("[data-view=order]", "disagreement")
+        page.wait_for_function("document.querySelector('.cr-pages').textContent.endsWith('400 rows')")
+        page.wait_for_selector(".cr-grid:not(.cr-loading)")
+        card = page.locator(".cr-card").first.inner_text()
+        assert "second: class" in card and "out + second" in page.inner_text("h1")
+
+
+def test_the_loop_closes(digits, tmp_path):
+    """Page, journal, --trusted: the second run has better labels, also of rows nobody looked at or as good ones."""
+    truth = datasets.load_dataset(str(digits), split="train").with_format("numpy")["true_label"][:]
+    journal = tmp_path / "review.sqlite"
+    with browsing() as page, serving(digits, "--journal", journal, "--reviewer", "ann") as server:
+        ready(page, server.address)
+        page.select_option("[data-view=show]", "all")
+        page.select_option("[data-view=order]", "least sure")
+        page.wait_for_function("document.querySelector('.cr-pages').textContent.endsWith('1,797 rows')")
+        for number in range(2):
+            page.wait_for_selector(".cr-grid:not(.cr-loading)")
+            page.wait_for_function(f"document.querySelector('.cr-pages').textContent.startsWith('page {number + 1} ')")
+            for row in rows_of(page):
+                page.keyboard.press("/")
+                page.keyboard.type(str(truth[row]))
+                page.keyboard.press("Enter")
+            saved(page)
+            page.keyboard.press("n")
+    verified = read_verified(journal)[0].labels
+    assert len(verified) == 128 and all(int(label) == truth[row] for row, label in verified.items())
+    out = tmp_path / "again"
+    assert main(["clean", "--method", "ce", "--trusted", str(journal), "--output", str(out)]) == 0
+    before, after = (json.loads((folder / "curation.json").read_text())["metrics"] for folder in (digits, out))
+    assert after["label_accuracy_after_all"] > before["label_accuracy_after_all"] + 0.005
+    columns = datasets.load_dataset(str(out), split="train").with_format("numpy")[:]
+    reviewed = list(verified)
+    assert (columns["corrected_label"][reviewed] == truth[reviewed]).all()
+    rest = np.setdiff1d(np.arange(len(truth)), reviewed)
+    first = datasets.load_dataset(str(digits), split="train").with_format("numpy")["corrected_label"][:]
+    assert (columns["corrected_label"] == truth)[rest].mean() > (first == truth)[rest].mean() - 0.005
