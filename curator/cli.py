@@ -23,18 +23,23 @@ USAGE = "usage: label-curator clean | review [FLAGS]    (--help lists the flags)
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1, 2, 130 (Ctrl-C) or 143 (SIGTERM)."""
     argv = sys.argv[1:] if argv is None else argv
-    signal.signal(signal.SIGTERM, _terminate)
+    if not argv or argv[0] not in COMMANDS:
+        print(USAGE, file=sys.stderr)
+        return 0 if argv and argv[0] in ("-h", "--help") else 2
+
+    def terminate(signum: int, frame: object) -> None:
+        print(f"terminated: {STOPPED[argv[0]]}", file=sys.stderr)
+        raise SystemExit(128 + signum)
+
+    signal.signal(signal.SIGTERM, terminate)
     _die_with_launcher()
     try:
-        if not argv or argv[0] not in COMMANDS:
-            print(USAGE, file=sys.stderr)
-            return 0 if argv and argv[0] in ("-h", "--help") else 2
         return COMMANDS[argv[0]](argv[1:])
     except CuratorError as e:
         print(f"error: {' '.join(str(e).split())}", file=sys.stderr)
         return e.exit_code
     except KeyboardInterrupt:
-        print("interrupted: the same command continues from the last checkpoint", file=sys.stderr)
+        print(f"interrupted: {STOPPED[argv[0]]}", file=sys.stderr)
         return 130
 
 
@@ -97,6 +102,10 @@ def review(argv: list[str]) -> int:
 
 
 COMMANDS = {"clean": clean, "review": review}
+STOPPED = {
+    "clean": "the same command continues from the last checkpoint",
+    "review": "every decision that showed as saved is in the journal",
+}
 
 
 def summary(output, facts: dict[str, Any]) -> None:
@@ -200,11 +209,6 @@ def _one_line(box: str) -> str:
             break
         text += [line] * bool(line)
     return " ".join([*text, "(--help lists the flags)"])
-
-
-def _terminate(signum: int, frame: object) -> None:
-    print("terminated: the same command continues from the last checkpoint", file=sys.stderr)
-    raise SystemExit(128 + signum)
 
 
 def _die_with_launcher() -> None:
