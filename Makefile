@@ -24,8 +24,10 @@ bench: $(READY)  ## fill bench/RESULTS.md, cell by cell
 	$(BIN)/python bench/ablation.py
 	$(BIN)/python bench/step.py
 	$(BIN)/python bench/train_on_result.py
+	$(BIN)/python bench/review.py
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[bench]'
 	$(BIN)/python bench/arena.py
+	$(BIN)/python bench/loop.py
 
 app: $(READY)  ## look at the demo's findings
 	test -e runs/digits-promix/curation.json || $(MAKE) demo

@@ -2,9 +2,10 @@
 
 import re
 
-from curator.cli import main
+from curator.cli import Review, main
 from curator.flags import Settings
 from curator.methods import METHODS
+from curator.review.session import Session
 from tests.conftest import ROOT, image_folder
 
 README = (ROOT / "README.md").read_text()
@@ -19,8 +20,9 @@ def test_make_targets_exist():
 def test_flags_methods_and_datasets_exist():
     from curator.sources.load import NAMED
 
+    known = {**Settings.__dataclass_fields__, **Review.__dataclass_fields__}
     for flag in set(re.findall(r"--([a-z]+(?:-[a-z]+)*)", README)) - {"help", "method"}:
-        assert flag.replace("-", "_") in Settings.__dataclass_fields__, flag
+        assert flag.replace("-", "_") in known, flag
     assert set(re.findall(r"^\| `(\w+)`.*\|$", README, re.M)) >= set(METHODS)
     assert all(f"`{name}`" in README for name in NAMED)
 
@@ -33,16 +35,21 @@ def test_the_tree_lists_every_file():
 
 
 def test_the_examples_run(tmp_path, monkeypatch):
-    """The command and the Python lines, in an empty folder with a folder of images."""
+    """The commands and the Python lines, in an empty folder with a folder of images."""
     monkeypatch.chdir(tmp_path)
     image_folder(tmp_path / "folder" / "of" / "images")
-    (command,) = re.findall(r"accelerate launch curator/clean.py (--dataset folder\S+)", README)
-    assert main(["clean", *command.split(), "--epochs", "2"]) == 0
+    first, again = re.findall(r"accelerate launch curator/clean.py (--dataset folder[^#\n]+)", README)
+    assert main(["clean", *first.split(), "--epochs", "2"]) == 0
     (python,) = re.findall(r"```python\n(.*?)```", README, re.S)
     exec(python.replace("epochs=30", "epochs=2, overwrite=True"), {})
     (app,) = re.findall(r"python app.py (\S+-promix) ", README)
-    assert (tmp_path / app / "curation.json").exists()
+    session = Session([tmp_path / app])  # what the page does
+    session.save({"steps": [{"key": "a-decision", "kind": "do", "rows": [[3, "keep", None]]}]}, "ann")
+    session.journal.close()
+    assert main(["clean", *again.split(), "--epochs", "2"]) == 0
 
 
 def test_no_placeholder_is_left():
-    assert "RESULTS_TABLE" not in README and (ROOT / "docs" / "app.png").stat().st_size > 10_000
+    pictures = re.findall(r"!\[[^]]+\]\(([^)]+)\)", README)
+    assert "RESULTS_TABLE" not in README and len(pictures) >= 4
+    assert all((ROOT / path).stat().st_size > 10_000 for path in pictures)

@@ -132,7 +132,6 @@ def test_a_review(digits, tmp_path):
         cell.click()
         page.wait_for_function(f"document.querySelector('.cr-pages').textContent.endsWith('· {count} rows')")
         assert sorted(rows_of(page)) == [i for i in flagged if given[i] == a and suggested[i] == b]
-        picture(page, "filtered")
 
         page.click("[data-do=audit]")
         page.fill(".cr-panel input", "30")
@@ -215,14 +214,12 @@ def test_large_view_search_choice_and_inputs(digits, tmp_path):
         page.wait_for_selector("text=verified.csv")
         page.keyboard.press("Escape")
         page.keyboard.press("?")
-        picture(page, "help")
         page.keyboard.press("Escape")
         page.set_viewport_size(PHONE)
         page.locator(".cr-card").nth(1).click()
         page.click("button[data-act=unsure]")
         saved(page)
         assert "unsure" in badges(page)[1] and no_wider_than_the_window(page)
-        picture(page, "phone")
         assert page.outside == [] and page.errors == []
     exported = (tmp_path / "verified.csv").read_text().splitlines()
     assert len(exported) == 1 + len(read_verified(journal)[0].labels)
