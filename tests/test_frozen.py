@@ -77,9 +77,13 @@ def test_a_backbone(backbone, tmp_path, capsys):
     facts = json.loads((tmp_path / "out" / "curation.json").read_text())
     assert facts["metrics"]["noisy_f1"] > 0.75 and facts["metrics"]["test_accuracy"] > 0.5
     assert facts["settings"]["net"] == "mlp" and facts["settings"]["backbone"] == backbone
-    # The same again takes none of them; a run without features leaves none behind.
+    # The same again takes none of them; a run on images leaves its net's, one that trains nothing leaves none behind.
     assert run(*argv, "--backbone", backbone, "--overwrite", "--seed", "5") == 0 and seen(tmp_path) == 0
     assert run(*argv, "--overwrite") == 0
+    of_net = np.load(tmp_path / "out" / "features.npy", allow_pickle=False)
+    assert len(of_net) == len(features) and of_net.dtype == np.float16 and of_net.shape != features.shape
+    np.save(tmp_path / "probs.npy", np.stack(rows["train"].with_format("numpy")["teacher_soft_label"]))
+    assert run(*argv, "--overwrite", "--pred-probs", tmp_path / "probs.npy") == 0
     assert not (tmp_path / "out" / "features.npy").exists() and seen(tmp_path) == 0
     capsys.readouterr()
 

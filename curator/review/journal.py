@@ -19,7 +19,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from curator.errors import CuratorError
 from curator.system import as_cell, atomic
@@ -48,8 +48,7 @@ CREATE TABLE IF NOT EXISTS audit_labels (
 """
 
 
-@dataclass(frozen=True)
-class Decision:
+class Decision(NamedTuple):
     """One reviewer's word on a row: the label is the class name that holds from now on, None for drop and unsure."""
 
     id: int
@@ -91,6 +90,7 @@ class Journal:
         self._lock = threading.RLock()
         self._seen = 0, 0  # ids of the last step and decision that were read
         self._rows: dict[int, dict[str, Decision]] = {}
+        self._log: list[int] = []  # rows of all decisions, as they came
         self._stacks: dict[str, _Stacks] = {}
         if facts is None and not path.is_file():
             raise CuratorError(f"{path}: expected a review journal, found no such file")
@@ -194,7 +194,7 @@ class Journal:
 
     def _forget(self) -> None:
         """After a transaction that failed, what was read inside it is not there."""
-        self._seen, self._rows, self._stacks = (0, 0), {}, {}
+        self._seen, self._rows, self._log, self._stacks = (0, 0), {}, [], {}
         self._read()
 
     def _read(self) -> None:
@@ -216,6 +216,7 @@ class Journal:
         for values in found.fetchall():
             made = Decision(*values)
             decision = made.id
+            self._log.append(made.row)
             of_row = self._rows.setdefault(made.row, {})
             if made.action == CLEAR:
                 of_row.pop(made.reviewer, None)
@@ -227,6 +228,11 @@ class Journal:
     def last(self) -> int:
         """Id of the last decision that was read."""
         return self._seen[1]
+
+    def log(self, start: int) -> list[int]:
+        """Rows of the decisions that were read, from the start-th on; one may come several times."""
+        with self._lock:
+            return self._log[start:]
 
     def decision(self, row: int, reviewer: str) -> Decision | None:
         """The reviewer's latest decision on the row."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ class Queue:
                     f"{other.folder}: expected a run on the rows, classes and given labels of {self.rows.folder}; "
                     "open it by itself"
                 )
+        self._lock = threading.Lock()
+        self._decided: dict[str | None, tuple[int, np.ndarray]] = {}
         self._orders: dict[str, np.ndarray] = {}
         self._views: OrderedDict[tuple[View, str, int], np.ndarray] = OrderedDict()
 
@@ -82,9 +85,20 @@ class Queue:
         if view.decided == "conflicts":
             mask &= self.among(self.journal.conflicts())
         elif view.decided != "any":
-            decided = self.among(self.journal.rows(None if view.decided == "open" else reviewer))
+            decided = self.decided(None if view.decided == "open" else reviewer)
             mask &= decided if view.decided == "mine" else ~decided
         return mask
+
+    def decided(self, reviewer: str | None) -> np.ndarray:
+        """(n,) bool: rows decided by the reviewer, or by anybody; only what is new in the journal is looked up."""
+        with self._lock:
+            seen, mask = self._decided.get(reviewer, (0, np.zeros(len(self.rows), bool)))
+            new = self.journal.log(seen)
+            places = self.rows.positions(list(set(new)))
+            of_rows = map(self.journal.of_row, self.rows.row[places].tolist())
+            mask[places] = [bool(of) if reviewer is None else reviewer in of for of in of_rows]
+            self._decided[reviewer] = seen + len(new), mask
+            return mask.copy()
 
     def among(self, ids: list[int]) -> np.ndarray:
         """(n,) bool: rows with one of the ids."""

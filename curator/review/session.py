@@ -77,8 +77,8 @@ class Session:
         undo, redo = self.journal.can(reviewer)
         return {
             "flagged": int(flagged.sum()),
-            "mine": int((self.queue.among(self.journal.rows(reviewer)) & flagged).sum()),
-            "anybody": int((self.queue.among(self.journal.rows()) & flagged).sum()),
+            "mine": int((self.queue.decided(reviewer) & flagged).sum()),
+            "anybody": int((self.queue.decided(None) & flagged).sum()),
             "undo": undo,
             "redo": redo,
         }
