@@ -126,7 +126,7 @@ def plot(table: Table) -> None:
             after, put_in, spread = ([float(row[c]) for _, row in there] for c in (COLUMNS[0], COLUMNS[2], COLUMNS[1]))
             axes.errorbar(x, after, spread, color=colour, marker="o", capsize=2, label=f"{by} first")
             axes.plot(x, put_in, color=colour, linestyle=":", label=f"{by}, put in, no second run")
-        axes.set(title=method, xlabel="reviewed rows", xscale="symlog", xlim=(-20, 3000))
+        axes.set(title=method, xlabel="reviewed rows", xlim=(-20, 3000))
         axes.set_xscale("symlog", linthresh=100)
         axes.set_xticks([0, *COUNTS], map(str, (0, *COUNTS)))
         axes.grid(alpha=0.3)

@@ -44,7 +44,9 @@ def test_the_examples_run(tmp_path, monkeypatch):
     exec(python.replace("epochs=30", "epochs=2, overwrite=True"), {})
     (app,) = re.findall(r"python app.py (\S+-promix) ", README)
     session = Session([tmp_path / app])  # what the page does
-    session.save({"steps": [{"key": "a-decision", "kind": "do", "rows": [[3, "keep", None]]}]}, "ann")
+    session.save(
+        {"reviewer": "ann", "steps": [{"key": "a-decision", "kind": "do", "rows": [[3, "keep", None]]}]}, "ann"
+    )
     session.journal.close()
     assert main(["clean", *again.split(), "--epochs", "2"]) == 0
 

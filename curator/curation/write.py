@@ -101,11 +101,12 @@ def _other_splits(
 def _features(data: NoisyDataset, run: Run) -> Tensor | None:
     """Features (n, d) float16 by which a review finds alike rows: the frozen ones, or what a net's head reads."""
     if isinstance(data.inputs, Features):
-        return data.inputs.features.half().cpu()
-    for nets in run.ensembles():
-        found = run.predict(nets[0], data.inputs, normaliser=run.normaliser(data.inputs), output="features")
-        return found.clamp(-HALF, HALF).half()
-    return None
+        found = data.inputs.features.cpu()
+    elif ensembles := run.ensembles():
+        found = run.predict(ensembles[0][0], data.inputs, normaliser=run.normaliser(data.inputs), output="features")
+    else:
+        return None
+    return found.clamp(-HALF, HALF).half()
 
 
 def _facts(

@@ -1,8 +1,8 @@
 """The journal of a review: who decided what, append-only in SQLite, on the disk before it shows as saved.
 
 A step is what a reviewer does at once (one key, or a bulk apply) and the unit of undo. It holds a decision for each of
-its rows. Undo and redo are steps, too: they append decisions, nothing is ever changed or removed. Several reviewers,
-in one process or in several, may write to one file.
+its rows. Undo and redo are steps, too: they name the step they turn, and append decisions; nothing is ever changed or
+removed. Several reviewers, in one process or in several, may write to one file.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import sqlite3
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ from curator.errors import CuratorError
 from curator.system import as_cell, atomic
 
 ACTIONS = ("keep", "relabel", "drop", "unsure")
+Act = tuple[int, str, str | None, int | None]  # row, action, label, id of the decision that it repeats
 CLEAR = "clear"  # what undo appends for a row that had no decision before
 FILE = "review.sqlite"
 
@@ -35,10 +36,10 @@ CREATE TABLE IF NOT EXISTS steps (
     time TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS decisions (
     id INTEGER PRIMARY KEY, row INTEGER NOT NULL, action TEXT NOT NULL, label TEXT, reviewer TEXT NOT NULL,
-    time TEXT NOT NULL, previous INTEGER, step INTEGER NOT NULL);
+    time TEXT NOT NULL, previous INTEGER, step INTEGER NOT NULL, repeats INTEGER);
 CREATE INDEX IF NOT EXISTS decisions_of_step ON decisions (step);
 CREATE TABLE IF NOT EXISTS audits (
-    id INTEGER PRIMARY KEY, run TEXT NOT NULL, seed INTEGER NOT NULL, time TEXT NOT NULL);
+    id INTEGER PRIMARY KEY, run TEXT NOT NULL, reviewer TEXT NOT NULL, seed INTEGER NOT NULL, time TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS audit_rows (
     audit INTEGER NOT NULL, place INTEGER NOT NULL, row INTEGER NOT NULL, stratum TEXT NOT NULL,
     PRIMARY KEY (audit, place));
@@ -59,6 +60,12 @@ class Decision(NamedTuple):
     time: str
     previous: int | None  # id of the decision of the same row and reviewer that it replaces
     step: int
+    repeats: int | None  # id of the decision that an undo or redo brought back with this one
+
+    @property
+    def origin(self) -> int:
+        """Id of the decision that said so first."""
+        return self.repeats or self.id
 
 
 @dataclass
@@ -71,23 +78,23 @@ class Verified:
 
 @dataclass
 class _Stacks:
-    """A reviewer's steps that undo and redo would take next (the last ones)."""
+    """A reviewer's steps that undo and redo can turn, number -> key, the next one last."""
 
-    done: list[int] = field(default_factory=list)
-    undone: list[int] = field(default_factory=list)
+    done: dict[int, str] = field(default_factory=dict)
+    undone: dict[int, str] = field(default_factory=dict)
 
 
 class Journal:
     """The open journal; what other processes append is seen at the next call.
 
     Raises:
-        CuratorError: when the file cannot be opened, is none of Curator's, or belongs to other classes.
+        CuratorError: when the file cannot be opened, is none of Curator's, or belongs to another split or classes.
     """
 
     def __init__(self, path: Path, facts: dict[str, Any] | None = None):
         """Open the file; with facts (classes, dataset, split) make it if it is missing, without them only read."""
         self.path = path
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._seen = 0, 0  # ids of the last step and decision that were read
         self._rows: dict[int, dict[str, Decision]] = {}
         self._log: list[int] = []  # rows of all decisions, as they came
@@ -95,19 +102,35 @@ class Journal:
         if facts is None and not path.is_file():
             raise CuratorError(f"{path}: expected a review journal, found no such file")
         try:
-            self._db = sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode={'ro' if facts is None else 'rwc'}",
-                uri=True, timeout=30, isolation_level=None, check_same_thread=False,
-            )  # fmt: skip
+            self._db = self._connect("ro" if facts is None else "rwc")
             self._db.execute("PRAGMA trusted_schema = OFF")
             if facts is not None:
                 _patiently(lambda: self._prepare(facts))
             self.facts = {name: json.loads(value) for name, value in self._db.execute("SELECT * FROM facts")}
             self._read()
         except (sqlite3.Error, ValueError) as e:
-            raise CuratorError(f"{path}: expected a review journal that can be opened; {e}") from e
-        if facts is not None and self.facts["classes"] != facts["classes"]:
-            raise CuratorError(f"{path}: its decisions are about other classes than this run's; name another --journal")
+            hint = "" if facts is None else "; name a file that can be written with --journal"
+            raise CuratorError(f"{path}: expected a review journal that can be opened; {e}{hint}") from e
+        for name in ("classes", "split"):
+            if facts is not None and self.facts[name] != facts[name]:
+                raise CuratorError(
+                    f"{path}: its decisions are about {'another split' if name == 'split' else 'other classes'} than "
+                    "this run's; name another --journal"
+                )
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        def connect(options: str) -> sqlite3.Connection:
+            address = f"{self.path.absolute().as_uri()}?{options}"
+            return sqlite3.connect(address, timeout=30, isolation_level=None, check_same_thread=False, uri=True)
+
+        db = connect(f"mode={mode}")
+        if mode == "ro":
+            try:
+                db.execute("SELECT count(*) FROM sqlite_master")
+            except sqlite3.OperationalError:  # a folder that cannot be written: nobody else writes there, either
+                db.close()
+                db = connect("mode=ro&immutable=1")
+        return db
 
     def _prepare(self, facts: dict[str, Any]) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -127,69 +150,97 @@ class Journal:
 
         Args:
             steps: each with a "key" that no other step has (a step sent twice counts once) and a "kind": "do" with
-                "rows", a list of (row, action, label), or "undo" or "redo".
+                "rows", a list of (row, action, label); or "undo" or "redo" with "target", the key of the step to
+                turn, None for the last one. A step is not undone when one of its rows was decided again since.
             reviewer: whose steps they are.
 
         Returns:
-            The reviewer's decision on every row that the steps touched, None where there is none now.
+            The reviewer's decision on every row that the steps name or touch, None where there is none now.
+
+        Raises:
+            sqlite3.Error: nothing was saved.
         """
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                self._read()
-                touched = [row for step in steps for row in self._append(step, reviewer)]
-                self._db.execute("COMMIT")
-            except BaseException:
+        with self.lock, self._transaction():
+            touched = [row for step in steps for row in self._append(step, reviewer)]
+        return {row: self.decision(row, reviewer) for row in touched}
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """All of the block's writing on the disk at its end, or none of it."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            self._read()
+            yield
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:  # a full disk has ended it by itself
                 self._db.execute("ROLLBACK")
-                self._forget()
-                raise
-            return {row: self.decision(row, reviewer) for row in touched}
+            self._forget()
+            raise
 
     def _append(self, step: dict[str, Any], reviewer: str) -> list[int]:
         """Append one step; the rows it touches."""
         known = self._db.execute("SELECT id FROM steps WHERE key = ?", (step["key"],)).fetchone()
         if known:
-            return [row for (row,) in self._db.execute("SELECT row FROM decisions WHERE step = ?", known)]
+            return [row for row, *_ in self._decisions_of(known[0])]
         kind, now = step["kind"], _now()
-        stacks = self._stacks.setdefault(reviewer, _Stacks())
-        target = {"undo": stacks.done, "redo": stacks.undone}.get(kind, [])[-1:]
+        if kind == "do":
+            made: list[Act] = [(int(row), action, label, None) for row, action, label in step["rows"]]
+            target, named = None, [row for row, *_ in made]
+        else:
+            target, named, made = self._turned(kind, step.get("target"), reviewer)
         number = self._db.execute(
             "INSERT INTO steps (key, kind, target, reviewer, time) VALUES (?, ?, ?, ?, ?)",
-            (step["key"], kind, target[0] if target else None, reviewer, now),
+            (step["key"], kind, target, reviewer, now),
         ).lastrowid
-        if kind == "do":
-            made = [(int(row), action, label) for row, action, label in step["rows"]]
-        else:
-            made = self._decisions_of(target[0]) if kind == "redo" and target else []
-            made = self._before(target[0]) if kind == "undo" and target else made
         rows = [
-            (row, action, label, reviewer, now, before.id if before else None, number)
-            for row, action, label in made
-            for before in [self._rows.get(row, {}).get(reviewer)]
+            (row, action, label, reviewer, now, before.id if before else None, number, repeats)
+            for row, action, label, repeats in made
+            for before in [self.decision(row, reviewer)]
         ]
         self._db.executemany(
-            "INSERT INTO decisions (row, action, label, reviewer, time, previous, step) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            rows,
+            f"INSERT INTO decisions ({', '.join(Decision._fields[1:])}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
         )
         self._read()
-        return [row for row, *_ in made]
+        return named
 
-    def _decisions_of(self, step: int) -> list[tuple[int, str, str | None]]:
-        return self._db.execute("SELECT row, action, label FROM decisions WHERE step = ?", (step,)).fetchall()
-
-    def _before(self, step: int) -> list[tuple[int, str, str | None]]:
-        """What held of a step's rows before it."""
-        return self._db.execute(
-            f"SELECT d.row, coalesce(p.action, '{CLEAR}'), p.label FROM decisions d "
+    def _turned(self, kind: str, key: str | None, reviewer: str) -> tuple[int | None, list[int], list[Act]]:
+        """The step that an undo or redo turns (None: it cannot be turned), its rows, and the decisions to append."""
+        stacks = self._stacks.setdefault(reviewer, _Stacks())
+        stack = stacks.done if kind == "undo" else stacks.undone
+        if key is None:
+            step = next(reversed(stack), None)
+        else:
+            found = self._db.execute("SELECT id FROM steps WHERE key = ? AND reviewer = ?", (key, reviewer)).fetchone()
+            step = found[0] if found else None
+        if step is None:
+            return None, [], []
+        made = self._decisions_of(step)
+        rows = [row for row, *_ in made]
+        if step not in stack:
+            return None, rows, []
+        if kind == "redo":
+            return step, rows, made
+        for row, *_, decision in made:
+            now = self.decision(row, reviewer)
+            if now is None or now.origin != decision:
+                return None, rows, []
+        before = self._db.execute(
+            f"SELECT d.row, coalesce(p.action, '{CLEAR}'), p.label, coalesce(p.repeats, p.id) FROM decisions d "
             "LEFT JOIN decisions p ON p.id = d.previous WHERE d.step = ?",
             (step,),
-        ).fetchall()
+        )
+        return step, rows, before.fetchall()
+
+    def _decisions_of(self, step: int) -> list[Act]:
+        """The decisions of a step, as a step that repeats them has them."""
+        return self._db.execute("SELECT row, action, label, id FROM decisions WHERE step = ?", (step,)).fetchall()
 
     # Reading
 
     def sync(self) -> None:
         """Read what other processes have appended."""
-        with self._lock:
+        with self.lock:
             self._read()
 
     def _forget(self) -> None:
@@ -199,19 +250,19 @@ class Journal:
 
     def _read(self) -> None:
         step, decision = self._seen
-        steps = self._db.execute("SELECT id, kind, target, reviewer FROM steps WHERE id > ? ORDER BY id", (step,))
-        for step, kind, target, reviewer in steps.fetchall():  # noqa: B007
+        steps = self._db.execute("SELECT id, key, kind, target, reviewer FROM steps WHERE id > ? ORDER BY id", (step,))
+        for step, key, kind, target, reviewer in steps.fetchall():  # noqa: B007
             stacks = self._stacks.setdefault(reviewer, _Stacks())
             if kind == "do":
-                stacks.done.append(step)
+                stacks.done[step] = key
                 stacks.undone.clear()
             elif target is not None:
                 source, goal = (stacks.done, stacks.undone) if kind == "undo" else (stacks.undone, stacks.done)
-                goal.append(source.pop())
-        columns = "id, row, action, label, reviewer, time, previous, step"
+                goal[target] = source.pop(target)
         # A reader between two statements must not see the decisions of a step that it has not seen.
         found = self._db.execute(
-            f"SELECT {columns} FROM decisions WHERE id > ? AND step <= ? ORDER BY id", (decision, step)
+            f"SELECT {', '.join(Decision._fields)} FROM decisions WHERE id > ? AND step <= ? ORDER BY id",
+            (decision, step),
         )
         for values in found.fetchall():
             made = Decision(*values)
@@ -231,7 +282,7 @@ class Journal:
 
     def log(self, start: int) -> list[int]:
         """Rows of the decisions that were read, from the start-th on; one may come several times."""
-        with self._lock:
+        with self.lock:
             return self._log[start:]
 
     def decision(self, row: int, reviewer: str) -> Decision | None:
@@ -244,30 +295,31 @@ class Journal:
 
     def rows(self, reviewer: str | None = None) -> list[int]:
         """Rows decided by the reviewer, or by anybody."""
-        with self._lock:
+        with self.lock:
             return [row for row, of in self._rows.items() if (of if reviewer is None else reviewer in of)]
 
     def reviewers(self) -> dict[str, int]:
         """Rows decided by every reviewer who decided any."""
-        with self._lock:
+        with self.lock:
             return dict(Counter(reviewer for of in self._rows.values() for reviewer in of))
 
-    def can(self, reviewer: str) -> tuple[bool, bool]:
-        """Whether the reviewer can undo, and redo."""
-        stacks = self._stacks.get(reviewer, _Stacks())
-        return bool(stacks.done), bool(stacks.undone)
+    def history(self, reviewer: str, most: int = 100) -> tuple[list[str], list[str]]:
+        """Keys of the reviewer's steps that can be undone, and redone, the next one last."""
+        with self.lock:
+            stacks = self._stacks.get(reviewer, _Stacks())
+            return list(stacks.done.values())[-most:], list(stacks.undone.values())[-most:]
 
     def conflicts(self) -> list[int]:
         """Rows, in order, to which reviewers gave different labels, or one a label and another dropped it.
 
         Who is unsure does not contradict anybody.
         """
-        with self._lock:
+        with self.lock:
             return sorted(row for row, of in self._rows.items() if len(_outcomes(of.values())) > 1)
 
     def agreement(self) -> list[dict[str, Any]]:
         """For every two reviewers the rows both decided, the share they agree on, and Cohen's kappa if defined."""
-        with self._lock:
+        with self.lock:
             named: dict[str, dict[int, str]] = {}
             for row, of in self._rows.items():
                 for reviewer, d in of.items():
@@ -290,7 +342,7 @@ class Journal:
         Dropped rows, rows on which all are unsure, and rows on which reviewers conflict are not.
         """
         found, counts = Verified(), Counter(dict.fromkeys((*ACTIONS, "conflict"), 0))
-        with self._lock:
+        with self.lock:
             for row, of in sorted(self._rows.items()):
                 if not of:
                     continue
@@ -311,12 +363,12 @@ class Journal:
         """Write decisions (all of them) and verified (row, label: a file for --trusted) as parquet and CSV."""
         import pyarrow as pa
 
-        with self._lock:
+        with self.lock:
             self._read()
-            columns = ("id", "row", "action", "label", "reviewer", "time", "previous", "step")
+            columns = Decision._fields
             rows = self._db.execute(f"SELECT {', '.join(columns)} FROM decisions ORDER BY id").fetchall()
             verified = self.verified().labels
-        kinds = (pa.int64(), pa.int64(), *[pa.string()] * 4, pa.int64(), pa.int64())
+        kinds = (pa.int64(), pa.int64(), *[pa.string()] * 4, *[pa.int64()] * 3)
         by_column = list(zip(*rows, strict=True)) or [()] * len(columns)
         decisions = {c: pa.array(v, t) for c, v, t in zip(columns, by_column, kinds, strict=True)}
         labels = {"row": pa.array(verified, pa.int64()), "label": pa.array(verified.values(), pa.string())}
@@ -327,42 +379,38 @@ class Journal:
 
     # Audits
 
-    def new_audit(self, run: str, seed: int, rows: Sequence[tuple[int, str]]) -> int:
-        """Write down a sample of a run, (row, stratum) in the order in which it is to be labelled; its number."""
-        with self._lock:
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                number = self._db.execute(
-                    "INSERT INTO audits (run, seed, time) VALUES (?, ?, ?)", (run, seed, _now())
-                ).lastrowid
-                places = ((number, place, row, stratum) for place, (row, stratum) in enumerate(rows))
-                self._db.executemany("INSERT INTO audit_rows VALUES (?, ?, ?, ?)", places)
-                self._db.execute("COMMIT")
-            except BaseException:
-                self._db.execute("ROLLBACK")
-                raise
-            return int(number or 0)
+    def new_audit(self, run: str, reviewer: str, seed: int, rows: Sequence[tuple[int, str]]) -> None:
+        """Write down a reviewer's sample of a run, (row, stratum) in the order in which it is to be labelled."""
+        with self.lock, self._transaction():
+            number = self._db.execute(
+                "INSERT INTO audits (run, reviewer, seed, time) VALUES (?, ?, ?, ?)", (run, reviewer, seed, _now())
+            ).lastrowid
+            places = ((number, place, row, stratum) for place, (row, stratum) in enumerate(rows))
+            self._db.executemany("INSERT INTO audit_rows VALUES (?, ?, ?, ?)", places)
 
-    def last_audit(self, run: str) -> tuple[int, list[tuple[int, str]]] | None:
-        """Number and (row, stratum) of the run's latest sample, in the order of labelling."""
-        with self._lock:
-            number = self._db.execute("SELECT max(id) FROM audits WHERE run = ?", (run,)).fetchone()[0]
+    def last_audit(self, run: str, reviewer: str) -> tuple[int, list[tuple[int, str]]] | None:
+        """Number and (row, stratum) of the reviewer's latest sample of a run, in the order of labelling."""
+        with self.lock:
+            latest = "SELECT max(id) FROM audits WHERE run = ? AND reviewer = ?"
+            number = self._db.execute(latest, (run, reviewer)).fetchone()[0]
             if number is None:
                 return None
             rows = self._db.execute("SELECT row, stratum FROM audit_rows WHERE audit = ? ORDER BY place", (number,))
             return number, rows.fetchall()
 
     def save_audit_label(self, audit: int, row: int, label: str | None, reviewer: str, key: str) -> None:
-        """Append a blind label (None: it cannot be told); one sent twice counts once."""
-        with self._lock:
+        """Append a blind label (None: it cannot be told); one sent twice counts once, one outside the sample never."""
+        with self.lock:
             self._db.execute(
-                "INSERT OR IGNORE INTO audit_labels (key, audit, row, label, reviewer, time) VALUES (?, ?, ?, ?, ?, ?)",
-                (key, audit, row, label, reviewer, _now()),
+                "INSERT OR IGNORE INTO audit_labels (key, audit, row, label, reviewer, time) "
+                "SELECT ?, a.id, r.row, ?, a.reviewer, ? FROM audits a JOIN audit_rows r ON r.audit = a.id "
+                "WHERE a.id = ? AND r.row = ? AND a.reviewer = ?",
+                (key, label, _now(), audit, row, reviewer),
             )
 
     def audit_labels(self, audit: int, reviewer: str) -> dict[int, str | None]:
         """The reviewer's latest label of every row of the sample that has one."""
-        with self._lock:
+        with self.lock:
             found = self._db.execute(
                 "SELECT row, label FROM audit_labels WHERE audit = ? AND reviewer = ? ORDER BY id", (audit, reviewer)
             )

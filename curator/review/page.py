@@ -1,4 +1,4 @@
-"""The page, served by Gradio: its markup and script (page.js, page.css), who may ask, and what they may ask for.
+"""The page, served by Gradio: its markup and scripts (web/), who may ask, and what they may ask for.
 
 Names, captions and ids of strangers reach the browser as JSON and the page as text; no template sees them.
 """
@@ -21,7 +21,8 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STARTED = "/gradio_api/startup-events"  # asked by Gradio itself when it starts; it tells nothing
 # What the page of the login needs; everything else asks for it.
 PUBLIC = ("/static/", "/assets/", "/svelte/")
-PUBLIC_PAGES = ("/", "/login", "/login/", "/theme.css", "/favicon.ico", "/manifest.json", STARTED)
+PUBLIC_PAGES = ("/", "/login", "/login/", "/theme.css", "/favicon.ico", STARTED)
+SCRIPTS = ("common.js", "saving.js", "grid.js", "panels.js", "audit.js", "keys.js")  # one script, in this order
 ASKED = (
     "hello", "open", "page", "detail", "matrix", "people", "export", "save", "audit", "pictures", "audit_result",
 )  # fmt: skip
@@ -84,11 +85,11 @@ def build(session: Session, reviewer: str):
     """The Gradio page."""
     import gradio as gr
 
-    with gr.Blocks(title=f"Curator: {session.rows.folder.resolve().name}", fill_width=True) as page:
+    with gr.Blocks(title="Curator", fill_width=True) as page:  # the page of the login shows it to everybody
         gr.HTML(
             value="",
             html_template=_file("page.html"),
-            js_on_load=_file("page.js"),
+            js_on_load="".join(map(_file, SCRIPTS)),
             elem_id="curator",
             apply_default_css=False,
             server_functions=[asked(session, reviewer)],
@@ -149,11 +150,14 @@ class Guard:
     def refused(self, path: str, headers: dict[str, str]) -> int:
         """The status to refuse a request with; 0 to let it pass."""
         host, origin = headers.get("host", ""), headers.get("origin")
-        names = {host, headers.get("x-forwarded-host", host)}  # a site cannot make a browser send the latter
-        if origin is not None and urlsplit(origin).netloc not in names:
+        try:
+            name, page = urlsplit(f"//{host}").hostname, urlsplit(origin or "").netloc
+        except ValueError:
+            return 403
+        if origin is not None and page != host:
             return 403
         if not self.any_host:
-            return 0 if urlsplit(f"//{host}").hostname in LOOPBACK else 403
+            return 0 if name in LOOPBACK else 403
         if path in PUBLIC_PAGES or (path.startswith(PUBLIC) and ".." not in path):
             return 0
         return 0 if user_of(self.page.app, headers.get("cookie", "")) else 401
@@ -169,4 +173,4 @@ def _user() -> str:
 
 
 def _file(name: str) -> str:
-    return files("curator.review").joinpath(name).read_text(encoding="utf-8")
+    return files("curator.review").joinpath("web", name).read_text(encoding="utf-8")

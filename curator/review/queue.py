@@ -59,7 +59,7 @@ class Queue:
                     f"{other.folder}: expected a run on the rows, classes and given labels of {self.rows.folder}; "
                     "open it by itself"
                 )
-        self._lock = threading.Lock()
+        self._opening, self._lock = threading.Lock(), threading.Lock()
         self._decided: dict[str | None, tuple[int, np.ndarray]] = {}
         self._orders: dict[str, np.ndarray] = {}
         self._views: OrderedDict[tuple[View, str, int], np.ndarray] = OrderedDict()
@@ -67,13 +67,15 @@ class Queue:
     def open(self, view: View, reviewer: str) -> np.ndarray:
         """Positions (m,) int32 of the view's rows as decided now."""
         key = view, reviewer, 0 if view.decided == "any" else self.journal.last
-        if key not in self._views:
-            order = self._order(view.order)
-            self._views[key] = order[self._mask(view, reviewer)[order]]
+        with self._opening:
+            found = self._views.pop(key, None)
+            if found is None:
+                order = self._order(view.order)
+                found = order[self._mask(view, reviewer)[order]]
+            self._views[key] = found
             while len(self._views) > KEPT:
                 self._views.popitem(last=False)
-        self._views.move_to_end(key)
-        return self._views[key]
+            return found
 
     def _mask(self, view: View, reviewer: str) -> np.ndarray:
         rows = self.rows

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -122,7 +123,8 @@ class Rows:
         out, column = np.empty(len(self), np.float32), self._prefix + "teacher_soft_label"
         start, k = 0, len(self.classes)
         for file in self.files:
-            for batch in file.iter_batches(SOFT_ROWS, columns=[column]):
+            batches = file.iter_batches(SOFT_ROWS, columns=[column])
+            while (batch := self._next(batches)) is not None:
                 soft = batch.column(0).flatten().to_numpy().reshape(-1, k).copy()
                 rows, end = np.arange(len(soft)), start + len(soft)
                 of_given = soft[rows, self.given[start:end]]
@@ -131,16 +133,17 @@ class Rows:
                 start = end
         return out
 
+    def _next(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
+        with self._lock:
+            return next(batches, None)
+
     @cached_property
     def features(self) -> np.ndarray | None:
-        """(n, d) float16, read from the disk where it is touched; None where the run has none."""
-        path = self.folder / "features.npy"
-        if not path.exists():
-            return None
+        """(n, d) float16, read from the disk where it is touched; None where the run has none that can be read."""
         try:
-            features = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as e:
-            raise CuratorError(f"{path}: expected an array of numbers; {e}") from e
+            features = np.load(self.folder / "features.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
         return features if features.ndim == 2 and len(features) == len(self) else None
 
     def nearest(self, position: int, label: int, count: int = 6, most: int = 20_000) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
 import threading
 import uuid
 from collections import OrderedDict
@@ -23,7 +24,7 @@ PAGE = 64  # rows of a page
 SMALL, LARGE = 160, 1024  # pixels a side of thumbnails and of the large view
 TOP = 9  # suggestions that keys reach
 NAME = 300  # characters of a class name that travel
-VIEWS = 32  # opened views that pages can be asked of
+VIEWS = 64  # opened views that pages can be asked of
 AUDIT = 10_000  # rows of an audit at most
 
 
@@ -67,20 +68,19 @@ class Session:
             "decided": DECIDED,
             "journal": self.journal.facts["id"],
             "reviewer": reviewer,
+            "images": self.rows.facts["image_column"] is not None,
             "features": self.rows.features is not None,
+            "history": self.journal.history(reviewer),
             "counts": self.counts(reviewer),
         }
 
     def counts(self, reviewer: str) -> dict[str, Any]:
         """How far the review is."""
         flagged = ~self.rows.selected
-        undo, redo = self.journal.can(reviewer)
         return {
             "flagged": int(flagged.sum()),
             "mine": int((self.queue.decided(reviewer) & flagged).sum()),
             "anybody": int((self.queue.decided(None) & flagged).sum()),
-            "undo": undo,
-            "redo": redo,
         }
 
     # Looking
@@ -105,8 +105,8 @@ class Session:
                 return {"gone": True}
             self._views.move_to_end(str(data["token"]))
         self.journal.sync()
-        start = int(data["number"]) * PAGE
-        return {"cards": self.cards(found[start : start + PAGE], reviewer)}
+        start, at = int(data["number"]) * PAGE, self.journal.last
+        return {"cards": self.cards(found[start : start + PAGE], reviewer), "at": at}
 
     def cards(self, positions: np.ndarray, reviewer: str, side: int = SMALL) -> list[dict[str, Any]]:
         """What is shown of rows at positions."""
@@ -149,7 +149,10 @@ class Session:
         position = self.rows.position(int(data["row"]))
         if position is None:
             return {"error": f"no row {int(data['row'])}"}
+        self.journal.sync()
+        at = self.journal.last
         (card,) = self.cards(np.array([position]), reviewer, LARGE)
+        card["at"] = at
         card["near"] = [
             {"label": label, "cards": self.near(position, label)}
             for label in dict.fromkeys((card["given"], card["suggested"]))
@@ -187,21 +190,32 @@ class Session:
     def save(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Append the steps that the page sends, in order; they are on the disk when this returns.
 
-        Steps that no page of this run would send are refused, and keep no other from being saved.
+        Steps that no page of this run would send are refused, and keep no other from being saved. "at" is the last
+        decision that the answer knows of: of two answers about a row the one with the larger is the newer.
+
+        Raises:
+            CuratorError: nothing was saved; the page tries again.
         """
+        if data.get("reviewer") != reviewer:
+            raise CuratorError(f"you are logged in as {reviewer[:NAME]} now: reload the page")
         steps, refused = [], []
         for step in data["steps"]:
             try:
                 steps.append(self._checked(step))
-            except (CuratorError, KeyError, TypeError, ValueError):
-                refused.append(step.get("key"))
-        for step in steps:
-            if step["kind"] == "audit":
-                self.journal.save_audit_label(step["audit"], step["row"], step["label"], reviewer, step["key"])
-        decided = self.journal.save([step for step in steps if step["kind"] != "audit"], reviewer)
+            except (CuratorError, AttributeError, KeyError, OverflowError, TypeError, ValueError):
+                refused.append(step.get("key") if isinstance(step, dict) else None)
+        try:
+            for step in steps:
+                if step["kind"] == "audit":
+                    self.journal.save_audit_label(step["audit"], step["row"], step["label"], reviewer, step["key"])
+            with self.journal.lock:
+                decided = self.journal.save([step for step in steps if step["kind"] != "audit"], reviewer)
+                at, history = self.journal.last, self.journal.history(reviewer)
+        except sqlite3.Error as e:
+            raise CuratorError(f"{self.journal.path.name} cannot be written ({e})") from e
         states = {str(row): self._decision(made) if made else None for row, made in decided.items()}
-        saved = [step["key"] for step in steps]
-        return {"saved": saved, "refused": refused, "rows": states, "counts": self.counts(reviewer)}
+        saved, counts = [step["key"] for step in steps], self.counts(reviewer)
+        return {"saved": saved, "refused": refused, "rows": states, "at": at, "history": history, "counts": counts}
 
     def _checked(self, step: dict[str, Any]) -> dict[str, Any]:
         """A step of the page as the journal takes it: labels by name, and nothing that is not there.
@@ -217,7 +231,8 @@ class Session:
         if kind == "audit":
             label = None if step["label"] is None else self._name(step["label"])
             return {"key": key, "kind": kind, "audit": int(step["audit"]), "row": int(step["row"]), "label": label}
-        return {"key": key, "kind": kind}
+        target = step.get("target")
+        return {"key": key, "kind": kind, "target": None if target is None else str(target)}
 
     def _act(self, row: int, action: str, label: int | None) -> tuple[int, str, str | None]:
         position = self.rows.position(int(row))
@@ -238,16 +253,16 @@ class Session:
     # The audit
 
     def audit(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
-        """The current sample with the reviewer's labels; with "size", a new one is drawn first."""
+        """The reviewer's sample with the reviewer's labels; with "size", a new one is drawn first."""
         if data.get("size") is not None:
             size, seed = int(data["size"]), int(data.get("seed", 0))
             if not 1 <= size <= AUDIT:
                 raise CuratorError(f"audit: expected 1 to {AUDIT:,} rows, found {size}")
             sample = draw_sample(self.rows.selected, min(size, len(self.rows)), seed)
             self.journal.new_audit(
-                self.rows.verdict, seed, [(int(self.rows.row[p]), self._stratum(int(p))) for p in sample]
+                self.rows.verdict, reviewer, seed, [(int(self.rows.row[p]), self._stratum(int(p))) for p in sample]
             )
-        last = self.journal.last_audit(self.rows.verdict)
+        last = self.journal.last_audit(self.rows.verdict, reviewer)
         if last is None:
             return {"rows": []}
         number, rows = last
@@ -271,7 +286,7 @@ class Session:
         After: the run's corrected labels, with what reviewers verified put in and the rows they dropped left out.
         """
         self.journal.sync()
-        last = self.journal.last_audit(self.rows.verdict)
+        last = self.journal.last_audit(self.rows.verdict, reviewer)
         if last is None:
             raise CuratorError("audit: no sample was drawn yet")
         number, sample = last

@@ -12,6 +12,7 @@ import pyarrow.types as pt
 from datasets import Value
 
 from curator.errors import CuratorError
+from curator.review.journal import FILE, read_verified
 from curator.sources.noise import stratified_sample
 from curator.sources.table import Table, column_array
 from curator.system import did_you_mean, from_cell
@@ -40,11 +41,16 @@ def trust(table: Table, trusted: str | Path | float, seed: int) -> None:
     else:
         path = Path(str(trusted)).expanduser()
         columns = did_you_mean(str(trusted), table.dataset.column_names)
-        if path.is_dir():
-            path = path / "review.sqlite"
-        if not path.is_file():
-            raise CuratorError(f"--trusted: expected {FORMS}; found neither a column nor a file {trusted!s}{columns}")
-        found, how = _file(table, path)
+        try:
+            if path.is_dir():
+                path = path / FILE
+                if not path.is_file():
+                    raise CuratorError(f"--trusted {trusted}: the folder holds no {FILE}; review the run first")
+            if not path.is_file():
+                raise CuratorError(f"--trusted: expected {FORMS}; found neither a column nor a file {trusted}{columns}")
+            found, how = _file(table, path)
+        except OSError as e:
+            raise CuratorError(f"--trusted {str(trusted)[:100]}: it cannot be read ({e.strerror})") from e
     table.verified = found
     count = int((found >= 0).sum())
     if not count:
@@ -94,8 +100,6 @@ def _file(table: Table, path: Path) -> tuple[np.ndarray, str]:
 
 
 def _journal(table: Table, path: Path) -> tuple[np.ndarray, str]:
-    from curator.review.journal import read_verified
-
     verified, facts = read_verified(path)
     counts = ", ".join(f"{count:,} {name}" for name, count in verified.counts.items())
     if facts.get("split") != table.split:
@@ -105,7 +109,8 @@ def _journal(table: Table, path: Path) -> tuple[np.ndarray, str]:
         )
     if not verified.labels:
         raise CuratorError(f"--trusted {path}: no row is verified yet ({counts}); review some first")
-    other = "" if facts.get("dataset") == table.name else f" made on dataset {facts.get('dataset')}"
+    made_on = str(facts.get("dataset"))
+    other = "" if table.name in (made_on, Path(made_on).name) else f" made on dataset {made_on}"
     return _placed(table, verified.labels.items(), path), f"review journal {path.name}{other} ({counts})"
 
 
@@ -169,10 +174,8 @@ def _placed(table: Table, pairs: Iterable[tuple[int, object]], path: Path) -> np
 
 def _code(label: object, number: dict[str, int]) -> int | None:
     """A class name, or else a class number; None for anything else."""
-    if isinstance(label, int) and not isinstance(label, bool):
-        return label if 0 <= label < len(number) else None
     text = str(label)
     text = text if text in number else from_cell(text)
     if text in number:
         return number[text]
-    return int(text) if text.isdecimal() and int(text) < len(number) else None
+    return int(text) if text.isdecimal() and len(text) < 10 and int(text) < len(number) else None

@@ -161,7 +161,7 @@ def test_large_view_search_choice_and_inputs(digits, tmp_path):
         rows = rows_of(page)
         page.keyboard.press("ArrowRight")
         page.keyboard.press("Space")
-        page.wait_for_selector(f"text=Row {rows[1]}")
+        page.wait_for_selector(f"h2:text-is('Row {rows[1]}')")
         strips = page.locator(".cr-strip img").evaluate_all("images => images.map((i) => Number(i.alt.slice(4)))")
         assert len(strips) == 12 and rows[1] not in strips
         labels = columns["label"][strips]
@@ -169,7 +169,7 @@ def test_large_view_search_choice_and_inputs(digits, tmp_path):
             columns["corrected_label"][rows[1]]
         }
         page.keyboard.press("1")
-        page.wait_for_selector(f"text=Row {rows[2]}")
+        page.wait_for_selector(f"h2:text-is('Row {rows[2]}')")
         picture(page, "large")
         page.keyboard.press("/")
         page.keyboard.type("7")  # letters and digits type here
@@ -178,9 +178,9 @@ def test_large_view_search_choice_and_inputs(digits, tmp_path):
         saved(page)
         assert decisions(journal)[rows[2]][1] == "7" and set(decisions(journal)) == {rows[1], rows[2]}
 
-        page.fill("input[data-do=row]", "")
-        page.type("input[data-do=row]", "kd12")
-        page.fill("input[data-do=row]", "5")
+        page.fill("input[name=row]", "")
+        page.type("input[name=row]", "kd12")
+        page.fill("input[name=row]", "5")
         page.keyboard.press("Enter")
         page.wait_for_selector("h2:has-text('Row 5')")
         page.keyboard.press("Escape")
@@ -217,7 +217,7 @@ def test_large_view_search_choice_and_inputs(digits, tmp_path):
         page.keyboard.press("Escape")
         page.set_viewport_size(PHONE)
         page.locator(".cr-card").nth(1).click()
-        page.click("button[data-act=unsure]")
+        page.click("button[data-do=unsure]")
         saved(page)
         assert "unsure" in badges(page)[1] and no_wider_than_the_window(page)
         assert page.outside == [] and page.errors == []
@@ -262,28 +262,200 @@ def test_names_of_strangers_are_text(hostile_run, tmp_path, scheme):
 def test_login_and_a_restart_behind_it(run, tmp_path):
     """Decisions that a restart cut off are saved after the next login."""
     journal = tmp_path / "j.sqlite"
-    with browsing() as page, serving(run, "--auth", "ann:secret", "--journal", journal) as server:
+    with browsing() as page, serving(run, "--auth", "ann:secret", "ben:secret", "--journal", journal) as server:
 
-        def login() -> None:
+        def login(name: str, page=page) -> None:
+            page.context.clear_cookies()
             page.goto(server.address)
-            page.get_by_label("username").fill("ann")
+            page.get_by_label("username").fill(name)
             page.get_by_label("password").fill("secret")
             page.get_by_role("button", name="Login").click()
             page.wait_for_selector("#curator [data-row]")
 
-        login()
+        login("ann")
         rows = rows_of(page)
         page.keyboard.press("d")
         saved(page)
         server.kill()
         server.start()
         page.keyboard.press("u")
-        page.wait_for_selector(".cr-failing")
+        page.wait_for_selector("text=log in again")
         assert set(decisions(journal)) == {rows[0]}
-        login()
+        login("ann")
         saved(page)
         assert decisions(journal) == {rows[0]: ("drop", None), rows[1]: ("unsure", None)}
-        assert page.outside == []
+        other = page.context.new_page()  # somebody else logs in, in the same browser
+        login("ben", other)
+        page.bring_to_front()
+        quick(page, "ArrowRight", "ArrowRight", "d")
+        page.wait_for_selector("text=you are logged in as ben now")
+        other.keyboard.press("k")
+        saved(other)
+        assert len(decisions(journal)) == 2 and decisions(journal, "ben").keys() == {rows[0]}
+        other.close()
+        login("ann")
+        saved(page)
+        assert len(decisions(journal)) == 3 and page.outside == []
+
+
+# What the server is asked takes its time: {what: milliseconds}.
+SLOW = """
+const real = window.fetch;
+window.slow = {};
+window.fetch = async (address, options) => {
+  const what = /"what":"(\\w+)"/.exec(options?.body ?? "")?.[1];
+  if (window.slow[what]) await new Promise((done) => setTimeout(done, window.slow[what]));
+  return real(address, options);
+};
+"""
+
+
+def quick(page, *keys: str) -> None:
+    """Keys 5 ms apart."""
+    for key in keys:
+        page.keyboard.press(key)
+        time.sleep(0.005)
+
+
+def test_keys_in_a_hurry(run, tmp_path):
+    """Every key decides the row that was on the screen when it was pressed, however late the server answers."""
+    journal = tmp_path / "j.sqlite"
+    with browsing() as page, serving(run, "--journal", journal, "--reviewer", "ann") as server:
+        page.add_init_script(SLOW)
+        ready(page, server.address)
+        rows = rows_of(page)
+        page.evaluate("window.slow = {detail: 200, save: 200, matrix: 300, pictures: 200}")
+
+        page.keyboard.press("Space")
+        quick(page, "k", "d", "u")
+        page.wait_for_selector(f"h2:text-is('Row {rows[3]}')")
+        quick(page, "Escape")
+        saved(page)
+        wanted = dict(zip(rows, ["keep", "drop", "unsure"], strict=False))
+        assert {row: action for row, (action, _) in decisions(journal).items()} == wanted
+
+        quick(page, "k", "d", "Control+z")  # an undo under way to the server does not leave the others unsaved
+        saved(page)
+        assert decisions(journal)[rows[3]][0] == "keep" and rows[4] not in decisions(journal)
+        assert page.locator(".cr-unsaved").count() == 0
+        wanted[rows[3]] = "keep"
+
+        quick(page, "m", "Escape")
+        page.wait_for_timeout(500)
+        assert page.locator(".cr-matrix").count() == 0  # what comes late does not open any more
+        quick(page, "Space", "/")
+        page.keyboard.type("k")
+        page.wait_for_timeout(500)
+        assert page.input_value(".cr-find input") == "k"
+        quick(page, "Escape", "Escape")
+
+        far = next(row for row in range(400) if row not in rows)
+        page.locator(".cr-card").nth(8).click(modifiers=["Control"])
+        page.fill("input[name=row]", str(far))
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f"h2:text-is('Row {far}')")
+        page.keyboard.press("/")
+        page.keyboard.type("class 3")
+        page.keyboard.press("Enter")  # means the row that is shown, not the one that is chosen
+        saved(page)
+        assert decisions(journal)[far][1] == "class 3" and rows[8] not in decisions(journal)
+        page.keyboard.press("Escape")
+        page.keyboard.press("Escape")
+        page.keyboard.press("9")  # there is no ninth suggestion: nothing happens
+        assert page.locator(".cr-focus").get_attribute("data-row") == str(rows[8])
+
+        page.click("[data-do=audit]")
+        page.fill(".cr-panel input", "150")
+        page.click("text=Start")
+        page.wait_for_selector("text=Audit: 1 of 150")
+        for _ in range(3):
+            quick(page, *["1", "2", "3"] * 8)
+            page.wait_for_timeout(300)
+        page.keyboard.press("Control+u")
+        page.click("text=Result so far")
+        page.wait_for_selector(".cr-rate")
+        with closing(Journal(journal)) as kept:
+            labels = kept._db.execute("SELECT row, label FROM audit_labels").fetchall()
+        assert len(labels) == len({row for row, _ in labels}) and 16 <= len(labels) <= 72
+        assert all(label is not None for _, label in labels)
+        assert page.errors == []
+
+
+def test_undo_across_reloads_and_tabs(run, tmp_path):
+    journal = tmp_path / "j.sqlite"
+    with browsing() as page, serving(run, "--journal", journal, "--reviewer", "ann") as server:
+        ready(page, server.address)
+        a, b, c = rows_of(page)[:3]
+        page.keyboard.press("k")
+        saved(page)
+        page.reload()
+        ready(page, server.address)
+        quick(page, "ArrowRight", "d")
+        quick(page, "Control+z", "Control+z")
+        saved(page)
+        assert decisions(journal) == {} and badges(page)[:2] == [None, None]
+        page.keyboard.press("Control+Shift+z")
+        saved(page)
+        assert list(decisions(journal)) == [a] and badges(page)[:2] == ["keep", None]
+
+        other = page.context.new_page()
+        ready(other, server.address)
+        page.bring_to_front()
+        page.locator(".cr-card").nth(1).click()
+        page.keyboard.press("d")
+        saved(page)
+        other.bring_to_front()
+        other.locator(".cr-card").nth(2).click()
+        other.keyboard.press("u")
+        saved(other)
+        page.bring_to_front()
+        page.keyboard.press("Control+z")  # its own step, not the other tab's
+        saved(page)
+        assert {row: action for row, (action, _) in decisions(journal).items()} == {a: "keep", c: "unsure"}
+        assert b not in decisions(journal) and badges(page)[1] is None
+
+        server.kill()  # both tabs have something that is not saved; one is closed
+        page.locator(".cr-card").nth(5).click()
+        page.keyboard.press("d")
+        page.wait_for_selector(".cr-failing")
+        other.bring_to_front()
+        other.locator(".cr-card").nth(6).click()
+        other.keyboard.press("d")
+        other.wait_for_selector(".cr-failing")
+        rows = rows_of(page)
+        other.close()
+        server.start()
+        saved(page)
+        page.reload()
+        ready(page, server.address)
+        assert {rows[5], rows[6]} <= set(decisions(journal))
+        assert page.errors == []
+
+
+def test_what_was_decided_elsewhere_is_seen(run, tmp_path):
+    """The next page is asked for early; rows of it that are decided meanwhile are not undecided."""
+    journal = tmp_path / "j.sqlite"
+    with browsing() as page, serving(run, "--journal", journal, "--reviewer", "ann") as server:
+        ready(page, server.address)
+        page.wait_for_timeout(500)  # the next page has come
+        columns = datasets.load_dataset(str(run), split="train").with_format("numpy")[:]
+        flagged = np.flatnonzero(~columns["selected"])
+        row = int(flagged[np.argsort(columns["clean_score"][flagged], kind="stable")][70])
+        page.fill("input[name=row]", str(row))
+        page.keyboard.press("Enter")
+        page.wait_for_selector(f"h2:text-is('Row {row}')")
+        page.keyboard.press("d")
+        saved(page)
+        quick(page, "Escape", "n")
+        page.wait_for_function("document.querySelector('.cr-pages').textContent.startsWith('page 2')")
+        assert badges(page)[6] == "drop"
+        page.keyboard.press("Shift+Enter")
+        saved(page)
+        assert decisions(journal)[row] == ("drop", None) and len(decisions(journal)) == 64
+        page.goto(server.address + "#" + "%7B%22order%22%3A%22best%22%2C%22given%22%3A99%7D")  # a view that is none
+        page.reload()
+        ready(page, page.url)
+        assert len(rows_of(page)) == 64 and page.input_value("[data-view=order]") == "least clean"
 
 
 def test_several_runs(run, tmp_path):

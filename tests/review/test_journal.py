@@ -44,13 +44,53 @@ def test_the_latest_decision_of_a_reviewer_holds(journal):
 def test_undo_and_redo_take_a_step_at_a_time(journal):
     journal.save([do("1", (1, "keep", "cat")), do("2", (1, "drop", None), (2, "drop", None), (3, "drop", None))], "ann")
     assert journal.save([turn("3", "undo")], "ann").keys() == {1, 2, 3}
-    assert labels(journal) == {1: ("keep", "cat")} and journal.can("ann") == (True, True)
+    assert labels(journal) == {1: ("keep", "cat")} and journal.history("ann") == (["1"], ["2"])
     journal.save([turn("4", "undo"), turn("5", "undo")], "ann")  # the second has nothing to take back
-    assert labels(journal) == {} and journal.can("ann") == (False, True)
+    assert labels(journal) == {} and journal.history("ann") == ([], ["2", "1"])
     journal.save([turn("6", "redo"), turn("7", "redo"), turn("8", "redo")], "ann")
     assert labels(journal) == {1: ("drop", None), 2: ("drop", None), 3: ("drop", None)}
     journal.save([turn("9", "undo"), do("10", (5, "unsure", None)), turn("11", "redo")], "ann")  # nothing to redo now
-    assert labels(journal) == {1: ("keep", "cat"), 5: ("unsure", None)} and journal.can("ann") == (True, False)
+    assert labels(journal) == {1: ("keep", "cat"), 5: ("unsure", None)} and journal.history("ann") == (["1", "10"], [])
+
+
+def test_undo_names_its_step(journal):
+    """Two tabs of one reviewer: each takes back its own, unless the row was decided again since."""
+    journal.save([do("a", (1, "keep", "cat")), do("b", (2, "drop", None)), do("c", (3, "drop", None))], "ann")
+    assert journal.save([{**turn("u1", "undo"), "target": "a"}], "ann") == {1: None}
+    assert labels(journal) == {2: ("drop", None), 3: ("drop", None)} and journal.history("ann") == (["b", "c"], ["a"])
+    journal.save([do("d", (2, "keep", "dog"))], "ann")
+    found = journal.save([{**turn("u2", "undo"), "target": "b"}], "ann")  # its row was decided again
+    assert found[2].label == "dog" and journal.history("ann") == (["b", "c", "d"], [])
+    for key, kind, target in [("u3", "redo", "a"), ("u4", "undo", "none"), ("u5", "undo", "a"), ("u6", "redo", "c")]:
+        journal.save([{**turn(key, kind), "target": target}], "ann")
+        assert labels(journal) == {2: ("keep", "dog"), 3: ("drop", None)}
+    journal.save([do("x", (9, "drop", None))], "ben")
+    journal.save([{**turn("u7", "undo"), "target": "x"}], "ann")  # somebody else's
+    assert labels(journal, "ben") == {9: ("drop", None)}
+    journal.save([{**turn("u8", "undo"), "target": "d"}, {**turn("u9", "undo"), "target": "b"}], "ann")
+    assert labels(journal) == {3: ("drop", None)}
+
+
+def test_undo_after_redo(journal):
+    journal.save([do("a", (1, "keep", "cat")), do("b", (1, "drop", None))], "ann")
+    for i in range(3):
+        journal.save([{**turn(f"u{i}", "undo"), "target": "b"}], "ann")
+        assert labels(journal) == {1: ("keep", "cat")}
+        journal.save([{**turn(f"r{i}", "redo"), "target": "b"}], "ann")
+        assert labels(journal) == {1: ("drop", None)}
+
+
+def test_a_full_disk_leaves_nothing(journal):
+    journal.save([do("1", (1, "keep", "cat"))], "ann")
+    pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages + 2}")
+    many = [(i, "relabel", "a class name that takes some space on the disk") for i in range(5000)]
+    with pytest.raises(sqlite3.Error, match="full"):
+        journal.save([do("2", (2, "drop", None)), do("3", *many)], "ann")
+    assert labels(journal) == {1: ("keep", "cat")}
+    journal._db.execute("PRAGMA max_page_count = 100000")
+    assert journal.save([do("4", (9, "drop", None))], "ben")[9].action == "drop"
+    assert labels(journal, "ben") == {9: ("drop", None)} and journal.verified().counts["drop"] == 1
 
 
 def test_undo_is_a_reviewers_own(journal):
@@ -65,7 +105,7 @@ def test_a_step_that_is_sent_twice_counts_once(journal):
     for _ in range(3):
         assert journal.save(steps, "ann")[1].label == "cat"
     journal.save([turn("4", "undo")], "ann")
-    assert labels(journal) == {} and journal.can("ann") == (False, True)
+    assert labels(journal) == {} and journal.history("ann") == ([], ["1"])
 
 
 def test_nothing_is_ever_changed(journal):
@@ -85,7 +125,7 @@ def test_nothing_is_ever_changed(journal):
 def test_it_is_on_the_disk_and_comes_back(journal):
     journal.save([do("1", (1, "keep", "cat")), do("2", (2, "drop", None)), turn("3", "undo")], "ann")
     with closing(Journal(journal.path, FACTS)) as again:
-        assert labels(again) == {1: ("keep", "cat")} and again.can("ann") == (True, True)
+        assert labels(again) == {1: ("keep", "cat")} and again.history("ann") == (["1"], ["2"])
         assert again._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
         assert again._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         again.save([turn("4", "redo")], "ann")
@@ -97,7 +137,7 @@ def test_a_step_that_fails_leaves_nothing(journal):
     journal.save([do("1", (1, "keep", "cat"))], "ann")
     with pytest.raises(sqlite3.Error):
         journal.save([do("2", (2, "keep", "cat")), do("3", (3, None, None))], "ann")
-    assert labels(journal) == {1: ("keep", "cat")} and journal.can("ann") == (True, False)
+    assert labels(journal) == {1: ("keep", "cat")} and journal.history("ann") == (["1"], [])
     journal.save([do("2", (2, "keep", "cat"))], "ann")
     assert set(labels(journal)) == {1, 2}
 
@@ -151,6 +191,8 @@ def test_what_is_no_journal(tmp_path, journal):
         Journal(tmp_path / "other.sqlite")
     with pytest.raises(CuratorError, match="other classes.*--journal"):
         Journal(journal.path, {**FACTS, "classes": ["a", "b"]})
+    with pytest.raises(CuratorError, match="another split.*--journal"):
+        Journal(journal.path, {**FACTS, "split": "test"})
 
 
 WRITER = """

@@ -47,6 +47,15 @@ def test_a_csv_file(rows, tmp_path, label):
     assert verified_of(table) == {0: 2, 5: 2} and table.trusted.sum() == 2
 
 
+def test_a_number_that_is_a_name_is_the_name(tmp_path):
+    """As text or as an integer, in CSV or in parquet."""
+    ds = hf_dataset(N, 3).remove_columns("true_label").cast_column("label", ClassLabel(names=["1", "2", "3"]))
+    (tmp_path / "t.csv").write_text("row,label\n0,1\n1,2\n2,0\n")
+    pq.write_table(pa.table({"row": [0, 1, 2], "label": [1, 2, 0]}), tmp_path / "t.parquet")
+    for file in ("t.csv", "t.parquet"):
+        assert verified_of(load_table(ds, trusted=tmp_path / file)) == {0: 0, 1: 1, 2: 0}
+
+
 @pytest.mark.parametrize("values", [["class 1", "class 0"], [1, 0]])
 def test_a_parquet_file(rows, tmp_path, values):
     pq.write_table(pa.table({"row": [9, 3], "label": values}), tmp_path / "t.parquet")
@@ -105,6 +114,7 @@ BAD = {
     "number": ("row,label\n3,3\n", "row 3 has the label '3', which is not a class"),
     "blank": ("row,label\n3,\n", "row 3 has the label '', which is not a class"),
     "twice": ("row,label\n3,class 1\n3,class 2\n", "row 3 has two labels; keep one"),
+    "digits": ("row,label\n3," + "9" * 5000 + "\n", "row 3 has the label '999"),
     "nothing": ("row,label\n", "it names no row of this dataset"),
 }
 
@@ -123,7 +133,8 @@ def test_what_is_none_of_the_forms(rows, tmp_path):
         "lable": "found neither a column nor a file lable; did you mean 'label'",
         "label": "--trusted label: expected a boolean column, found ClassLabel",
         "1.5": "expected a share between 0 and 1, found 1.5",
-        str(tmp_path): "found neither a column nor a file",
+        str(tmp_path): "the folder holds no review.sqlite; review the run first",
+        "x" * 5000: "it cannot be read (File name too long)",
     }.items():
         with pytest.raises(CuratorError) as e:
             load_table(rows, trusted=trusted)

@@ -1,0 +1,226 @@
+// ---- part 3 of 6: the grid, its pages and filters.
+
+let ahead = null; // {token, number, promise} of the page that was asked for early
+let opening = 0; // counts views: an answer to an older one comes too late
+
+function badge(row) {
+  const { mine, saved } = decided(row);
+  if (!mine) return null;
+  const text = mine.action === "relabel" ? `→ ${className(mine.label)}` : mine.action;
+  return make("span", { class: `cr-badge${saved ? "" : " cr-unsaved"}`, "data-action": mine.action, dir: "auto", text });
+}
+
+function paint(row) {
+  const places = [...$$(`.cr-card[data-row="${row}"]`), ...$$(`.cr-large-picture[data-row="${row}"]`)];
+  for (const node of places) {
+    $(".cr-badge", node)?.remove();
+    node.append(...[badge(row)].filter(Boolean));
+  }
+}
+
+function bars(card, most) {
+  const items = card.top.slice(0, most).map(([label, share], place) =>
+    make(
+      "li",
+      {
+        title: `${place + 1}: ${className(label, 300)}`,
+        ondblclick: (event) => event.stopPropagation(),
+        onclick: (event) => {
+          event.stopPropagation();
+          if (event.detail < 2) decide([card], labelled(label)); // the second click of a double click is none
+        },
+      },
+      make("i", { style: `width:${(100 * share).toFixed(1)}%` }),
+      make("b", { text: place + 1 }),
+      name(label, label === card.given ? "cr-is-given" : ""),
+      make("span", { text: percent(share, 0) }),
+    ),
+  );
+  return make("ol", { class: "cr-bars" }, ...items);
+}
+
+function captions(card) {
+  const small = (...content) => make("p", { class: "cr-small" }, ...content);
+  return [
+    make("p", { class: "cr-labels" }, name(card.given), " → ", name(card.suggested, "cr-suggested")),
+    make("p", { class: "cr-small", text: `row ${card.row} · clean ${card.score.toFixed(3)}`, title: card.file }),
+    ...card.runs.map((run, i) => small(`${oneLine(facts.runs[i + 1], 20)}: `, name(run.suggested), ` ${run.score.toFixed(2)}`)),
+    ...card.others.map(({ reviewer, action, label }) =>
+      make("p", { class: "cr-others", dir: "auto", text: `${oneLine(reviewer, 20)}: ${label === null ? action : className(label)}` }),
+    ),
+  ];
+}
+
+function cardNode(card, place) {
+  const click = (event) => {
+    if (event.shiftKey && !chosen.has(card.row)) {
+      for (let i = Math.min(focus, place); i <= Math.max(focus, place); i++) if (!chosen.has(cards[i].row)) toggle(i);
+    } else if (event.ctrlKey || event.metaKey || event.shiftKey) toggle(place);
+    setFocus(place);
+  };
+  const open = guarded(() => openLarge(card.row));
+  return make(
+    "figure",
+    { class: "cr-card", "data-row": card.row, onclick: click, ondblclick: open },
+    picture(card.image, card.row),
+    ...captions(card),
+    bars(card, 5),
+  );
+}
+
+function showCards(answer) {
+  chooseNone();
+  cards = answer.cards;
+  for (const card of cards) {
+    known.delete(card.row); // the newest last
+    known.set(card.row, card);
+    learn(card.row, card.mine, answer.at);
+  }
+  for (const row of [...known.keys()].slice(0, Math.max(0, known.size - 2000))) known.delete(row);
+  $(".cr-grid").replaceChildren(...cards.map(cardNode));
+  cards.forEach((card) => paint(card.row));
+  if (!cards.length) $(".cr-grid").append(make("p", { text: "No rows here: choose another filter." }));
+  setFocus(0, false);
+}
+
+const nodeAt = (place) => $$(".cr-card")[place];
+
+function setFocus(place, scroll = true) {
+  $(".cr-focus")?.classList.remove("cr-focus");
+  focus = Math.max(0, Math.min(cards.length - 1, place));
+  nodeAt(focus)?.classList.add("cr-focus");
+  if (scroll) nodeAt(focus)?.scrollIntoView({ block: "nearest" });
+  showScope();
+}
+
+const move = (by) => setFocus(focus + by);
+
+function columns() {
+  const nodes = $$(".cr-card");
+  const second = nodes.findIndex((node) => node.offsetTop !== nodes[0].offsetTop);
+  return second < 0 ? Math.max(1, nodes.length) : second;
+}
+
+function toggle(place) {
+  const card = cards[place];
+  if (!card) return;
+  if (!chosen.delete(card.row)) chosen.add(card.row);
+  nodeAt(place).classList.toggle("cr-chosen", chosen.has(card.row));
+  showScope();
+}
+
+function chooseNone() {
+  chosen.clear();
+  $$(".cr-chosen").forEach((node) => node.classList.remove("cr-chosen"));
+  showScope();
+}
+
+function act(choose) {
+  // on the row of the large view, the chosen rows, or the row with the focus; then on to the next
+  if (panel?.name === "large") return decide([panel.card], choose) && panel.step(1);
+  if (panel) return;
+  const several = chosen.size > 0;
+  const targets = several ? cards.filter((card) => chosen.has(card.row)) : cards.slice(focus, focus + 1);
+  if (!decide(targets, choose)) return;
+  if (several) chooseNone();
+  else move(1);
+}
+
+const rest = (choose) => decide(cards.filter((card) => !decided(card.row).mine), choose);
+
+// ---- views and pages
+
+async function openView(changes = {}) {
+  Object.assign(view, changes);
+  showFilters();
+  const mine = ++opening;
+  busy(1);
+  try {
+    const answer = await ask("open", view);
+    if (mine !== opening) return;
+    [opened, ahead, problem] = [answer, null, ""];
+    await turnTo(0);
+    history.replaceState(null, "", "#" + encodeURIComponent(JSON.stringify(view)));
+  } finally {
+    busy(-1);
+    showState();
+  }
+}
+
+async function turnTo(to) {
+  to = Math.max(0, Math.min(opened.pages - 1, to));
+  const { token } = opened;
+  const fetchPage = (n) => ask("page", { token, number: n });
+  busy(1);
+  try {
+    const early = ahead?.token === token && ahead.number === to ? await ahead.promise.catch(() => null) : null;
+    const answer = early ?? (await fetchPage(to));
+    if (token !== opened.token) return; // another view was opened meanwhile
+    if (answer.gone) {
+      // the server was started anew: rows that were decided since may have left the view
+      opened = await ask("open", view);
+      return await turnTo(view.decided === "any" ? to : 0);
+    }
+    number = to;
+    showCards(answer);
+    window.scrollTo(0, 0);
+    $(".cr-pages").textContent = `page ${count(number + 1)} of ${count(opened.pages)} · ${count(opened.total)} rows`;
+    $("[data-do=previous]").disabled = number === 0;
+    $("[data-do=next]").disabled = number + 1 >= opened.pages;
+    ahead = to + 1 < opened.pages ? { token, number: to + 1, promise: fetchPage(to + 1) } : null;
+    ahead?.promise.catch(() => null);
+  } finally {
+    busy(-1);
+  }
+}
+
+const turnPage = (by) => !loading && number + by >= 0 && number + by < opened.pages && guarded(turnTo)(number + by);
+
+function busy(by) {
+  loading += by;
+  $(".cr-grid").classList.toggle("cr-loading", loading > 0);
+}
+
+function showScope() {
+  const card = cards[focus];
+  $(".cr-scope").textContent = chosen.size ? `${chosen.size} chosen:` : card ? `row ${card.row}:` : "";
+}
+
+function showFilters() {
+  for (const node of $$("[data-view]")) node.value = view[node.dataset.view] ?? "";
+}
+
+function fillFilters() {
+  const words = {
+    undecided: "undecided by me", open: "undecided by all", mine: "decided by me", pair: "largest pair", row: "row id",
+  };
+  const plain = (values) => values.map((value) => make("option", { value, text: words[value] ?? value }));
+  const classes = () => [
+    make("option", { value: "", text: "all classes" }),
+    ...facts.classes.map((_, label) => make("option", { value: label, text: className(label, 40) })),
+  ];
+  const options = {
+    order: plain(facts.orders), show: plain(facts.show), decided: plain(facts.decided), given: classes(), suggested: classes(),
+  };
+  for (const node of $$("[data-view]")) {
+    const field = node.dataset.view;
+    node.replaceChildren(...options[field]);
+    node.addEventListener("change", () => {
+      const label = node.value === "" ? null : Number(node.value);
+      node.blur();
+      guarded(openView)({ [field]: field === "given" || field === "suggested" ? label : node.value });
+    });
+  }
+}
+
+function recallView() {
+  // the view in the address, as far as this run has it
+  try {
+    const there = JSON.parse(decodeURIComponent(location.hash.slice(1)));
+    const allowed = { order: facts.orders, show: facts.show, decided: facts.decided };
+    for (const [field, values] of Object.entries(allowed)) if (values.includes(there[field])) view[field] = there[field];
+    for (const field of ["given", "suggested"]) if (facts.classes[there[field]] !== undefined) view[field] = there[field];
+  } catch {
+    // no view in the address
+  }
+}

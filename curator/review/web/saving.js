@@ -1,0 +1,164 @@
+// ---- part 2 of 6: steps and how they are saved. What a key does shows at once and waits in `waiting`, kept in
+// localStorage too, until the server has it on its disk. A step that is sent twice counts once.
+
+const PAUSE = 60; // seconds without a decision that do not count as work
+const tab = newKey(); // a new one at every load: what others left on the shelf is taken over
+const shelf = () => `curator ${JSON.stringify([facts.journal, facts.reviewer])} `;
+let undoable = []; // steps that can be undone, the next one last: {key, before, after}, or {key} of an earlier visit
+let redoable = [];
+let times = []; // [milliseconds, rows] of the latest decisions
+let sending = false;
+let retry = null; // the timer of the next try
+let kept = true; // whether `waiting` would survive a reload
+
+function remember() {
+  try {
+    kept = true;
+    if (waiting.length) localStorage.setItem(shelf() + tab, JSON.stringify(waiting));
+    else localStorage.removeItem(shelf() + tab);
+  } catch {
+    kept = false; // no storage (a private window, or it is full): the steps are still sent
+  }
+}
+
+function recall() {
+  try {
+    const found = Object.keys(localStorage).filter((key) => key.startsWith(shelf()));
+    waiting = found.flatMap((key) => JSON.parse(localStorage.getItem(key)));
+    undoable.push(...waiting.filter((step) => step.kind === "do").map(({ key }) => ({ key })));
+    remember();
+    for (const key of found) if (key !== shelf() + tab) localStorage.removeItem(key);
+  } catch {
+    // nothing was kept
+  }
+}
+
+function post(step) {
+  waiting.push(step);
+  remember();
+  showState();
+  send();
+}
+
+async function send() {
+  if (sending || !waiting.length) return;
+  sending = true;
+  clearTimeout(retry);
+  let again = 0;
+  try {
+    const steps = waiting.slice(0, 200);
+    const answer = await ask("save", { steps: steps.map(({ effects, ...step }) => step), reviewer: facts.reviewer });
+    const done = new Set([...answer.saved, ...answer.refused]);
+    waiting = waiting.filter((step) => !done.has(step.key));
+    problem = answer.refused.length ? `${answer.refused.length} decisions do not fit this run and were not saved` : "";
+    settle(answer, steps);
+    remember();
+  } catch (error) {
+    again = 1000;
+    problem = `not saved, trying again: ${await reason(error)}`;
+  }
+  sending = false;
+  showState();
+  if (again) retry = setTimeout(send, again);
+  else send();
+}
+
+async function reason(error) {
+  const status = await fetch("gradio_api/login_check").then((answer) => answer.status, () => 0);
+  if (status === 401) return "log in again (reload the page; what is not saved is kept)";
+  return status === 200 && error.message ? oneLine(error.message, 200) : "the server does not answer";
+}
+
+function settle(answer, steps) {
+  facts.counts = answer.counts;
+  for (const [row, mine] of Object.entries(answer.rows)) learn(Number(row), mine, answer.at);
+  if (!waiting.length) {
+    // the server's word on what can be turned: other tabs, or a refused undo
+    const mine = new Map([...undoable, ...redoable].map((step) => [step.key, step]));
+    [undoable, redoable] = answer.history.map((keys) => keys.map((key) => mine.get(key) ?? { key }));
+  }
+  for (const row of new Set([...Object.keys(answer.rows).map(Number), ...steps.flatMap((step) => (step.effects ?? []).map(([row]) => row))])) paint(row);
+  showProgress();
+}
+
+function showState() {
+  const node = $(".cr-state");
+  const trouble = problem !== "";
+  node.classList.toggle("cr-saving", waiting.length > 0 && !trouble);
+  node.classList.toggle("cr-failing", trouble);
+  const ahead = waiting.length ? `${waiting.length} ` : "";
+  node.textContent = trouble ? ahead + problem : waiting.length ? `saving ${waiting.length} …` : "all saved";
+}
+
+window.addEventListener("beforeunload", (event) => {
+  if (waiting.length && !kept) event.preventDefault();
+});
+
+// ---- deciding
+
+const accepted = (card) => ({ action: "relabel", label: card.suggested });
+const plainly = (action) => () => ({ action, label: null });
+const labelled = (label) => () => ({ action: "relabel", label });
+const suggestion = (place) => (card) => (card.top[place] ? { action: "relabel", label: card.top[place][0] } : null);
+
+function decide(targets, choose) {
+  // choose(card) -> decision or null; one step, one undo; whether anything was decided
+  const before = [], after = [];
+  for (const card of targets) {
+    const made = choose(card);
+    if (!made) continue;
+    if (made.action === "relabel" && made.label === card.given) made.action = "keep";
+    if (made.action === "keep") made.label = card.given;
+    before.push([card.row, decided(card.row).mine]);
+    after.push([card.row, made]);
+  }
+  if (!after.length) return false;
+  const key = newKey();
+  undoable.push({ key, before, after });
+  redoable = [];
+  times = [...times, [Date.now(), after.length]].slice(-200);
+  post({ key, kind: "do", rows: after.map(([row, made]) => [row, made.action, made.label]), effects: after });
+  after.forEach(([row]) => paint(row));
+  showProgress();
+  return true;
+}
+
+function turn(kind) {
+  const [from, to] = kind === "undo" ? [undoable, redoable] : [redoable, undoable];
+  const step = from.pop();
+  if (!step) return;
+  to.push(step);
+  const effects = kind === "undo" ? step.before : step.after; // not known of an earlier visit: the server tells
+  post({ key: newKey(), kind, target: step.key, effects });
+  for (const [row] of effects ?? []) paint(row);
+  showProgress();
+  const [row] = effects?.[0] ?? [];
+  const place = cards.findIndex((card) => card.row === row);
+  if (place >= 0) setFocus(place);
+  if (panel?.name === "large" && row !== undefined && known.has(row)) openLarge(row);
+  else if (panel?.name === "large") closePanel();
+}
+
+function showProgress() {
+  const { flagged, mine, anybody } = facts.counts;
+  $(".cr-progress div").style.width = `${flagged ? (100 * mine) / flagged : 0}%`;
+  let text = `${count(mine)} of ${count(flagged)} flagged rows decided by ${oneLine(facts.reviewer, 30)}`;
+  if (anybody > mine) text += ` (${count(anybody)} by anybody)`;
+  const left = remaining(flagged - mine);
+  if (left) text += ` · about ${left} left at this pace`;
+  $(".cr-pace").textContent = text;
+  $("[data-do=undo]").disabled = !undoable.length;
+  $("[data-do=redo]").disabled = !redoable.length;
+}
+
+function remaining(rows) {
+  let seconds = 0, done = 0;
+  for (let i = 1; i < times.length; i++) {
+    const gap = (times[i][0] - times[i - 1][0]) / 1000;
+    if (gap < PAUSE) [seconds, done] = [seconds + gap, done + times[i][1]];
+  }
+  if (done < 5 || rows <= 0) return "";
+  const left = (seconds / done) * rows;
+  if (left < 90) return `${Math.ceil(left)} s`;
+  return left < 5400 ? `${Math.round(left / 60)} min` : `${(left / 3600).toFixed(1)} h`;
+}
