@@ -15,9 +15,9 @@ from typing import Annotated, Any
 import tyro
 
 from curator.errors import CuratorError
-from curator.system import did_you_mean, rank
+from curator.system import did_you_mean, is_path, rank
 
-USAGE = "usage: label-curator clean | review [FLAGS]    (--help lists the flags)"
+USAGE = "usage: label-curator clean | review | publish [FLAGS]    (--help lists the flags)"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -101,10 +101,80 @@ def review(argv: list[str]) -> int:
     return 0
 
 
-COMMANDS = {"clean": clean, "review": review}
+@dataclasses.dataclass
+class Publish:
+    """Write a curated version of a finished run to a folder, or push it to the Hub."""
+
+    run: tyro.conf.Positional[Path]
+    """Output folder of the run."""
+    target: tyro.conf.Positional[str]
+    """A Hub id (owner/name), or a folder that begins with ./ or / or is there already."""
+    policy: str = "relabel"
+    """annotate (the columns only), relabel (verified and confident labels take the place of the given ones), or
+    filter (rows that are neither selected nor verified are out)."""
+    min_confidence: float = 0.9
+    """With relabel: how sure the nets must be of a label that nobody verified, 0 to 1."""
+    journal: Path | None = None
+    """File of the decisions. Default: review.sqlite in the run's folder."""
+    public: bool = False
+    """Make a new repository public instead of private."""
+    branch: str | None = None
+    """Push to this branch instead of main."""
+    create_pr: bool = False
+    """Open a pull request, which needs no write access."""
+    tag: str | None = None
+    """Tag of the version. Default: v1, v2, ..."""
+    overwrite: bool = False
+    """Replace an older version in a local folder."""
+    dry_run: bool = False
+    """Say how many rows, labels and bytes would change, and stop."""
+
+
+def publish(argv: list[str]) -> int:
+    """Publish a curated version."""
+    flags = _tyro(Publish, argv, "label-curator publish")
+    from curator.curation.publish import prepared, publish_folder, publish_hub
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    options: dict[str, Any] = {"min_confidence": flags.min_confidence, "journal": flags.journal}
+    if flags.dry_run:
+        with prepared(flags.run, flags.policy, **options) as version:
+            say(f"would publish {version.describe()}")
+    elif is_path(flags.target):
+        hub_only = {
+            "--public": flags.public,
+            "--branch": flags.branch,
+            "--create-pr": flags.create_pr,
+            "--tag": flags.tag,
+        }
+        unfit = next((flag for flag, value in hub_only.items() if value), None)
+        if unfit:
+            raise CuratorError(f"{unfit} is for the Hub; {flags.target} is a folder")
+        publish_folder(flags.run, Path(flags.target), flags.policy, overwrite=flags.overwrite, say=say, **options)
+    else:
+        if flags.overwrite:
+            raise CuratorError("--overwrite is for folders; on the Hub every version is a commit with a tag")
+        publish_hub(
+            flags.run,
+            flags.target,
+            flags.policy,
+            public=flags.public,
+            branch=flags.branch,
+            create_pr=flags.create_pr,
+            tag=flags.tag,
+            say=say,
+            **options,
+        )
+    return 0
+
+
+COMMANDS = {"clean": clean, "review": review, "publish": publish}
 STOPPED = {
     "clean": "the same command continues from the last checkpoint",
     "review": "every decision that showed as saved is in the journal",
+    "publish": "the target holds the whole version or nothing of it; run the same command again",
 }
 
 

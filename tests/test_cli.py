@@ -394,7 +394,7 @@ def test_help_is_quick():
 
 def test_no_command(capsys):
     assert main([]) == 2 and main(["--help"]) == 0 and main(["clan"]) == 2
-    assert "label-curator clean | review" in capsys.readouterr().err
+    assert "label-curator clean | review | publish" in capsys.readouterr().err
 
 
 def test_curate_from_python(tmp_path):

@@ -2,7 +2,7 @@
 
 import re
 
-from curator.cli import Review, main
+from curator.cli import Publish, Review, main
 from curator.flags import Settings
 from curator.methods import METHODS
 from curator.review.session import Session
@@ -20,7 +20,7 @@ def test_make_targets_exist():
 def test_flags_methods_and_datasets_exist():
     from curator.sources.load import NAMED
 
-    known = {**Settings.__dataclass_fields__, **Review.__dataclass_fields__}
+    known = {**Settings.__dataclass_fields__, **Review.__dataclass_fields__, **Publish.__dataclass_fields__}
     for flag in set(re.findall(r"--([a-z]+(?:-[a-z]+)*)", README)) - {"help", "method"}:
         assert flag.replace("-", "_") in known, flag
     assert set(re.findall(r"^\| `(\w+)`.*\|$", README, re.M)) >= set(METHODS)
@@ -49,6 +49,8 @@ def test_the_examples_run(tmp_path, monkeypatch):
     )
     session.journal.close()
     assert main(["clean", *again.split(), "--epochs", "2"]) == 0
+    (published,) = re.findall(r"^label-curator (publish \S+ \S+)", README, re.M)
+    assert main(published.split()) == 0 and (tmp_path / "curated" / "README.md").exists()
 
 
 def test_no_placeholder_is_left():

@@ -7,6 +7,7 @@ from typing import Any
 
 from curator.curation.columns import Columns
 from curator.curation.report import md, pairs, percent
+from curator.sources.load import NAMED
 from curator.sources.table import Table
 
 LINES = "\n"
@@ -69,6 +70,7 @@ def dataset_card(
         ("labels changed", f"{facts['changed']:,}"),
         ("verified rows", f"{facts['trusted']['count']:,}"),
     ]
+    named = settings["dataset"] if settings["dataset"] in NAMED else source or table.name
     k = len(table.classes)
     k_names = {
         "clean_score": "float32 in [0, 1]; 1 = the given label is surely right",
@@ -88,7 +90,7 @@ def dataset_card(
 
 # {md(table.name)}, curated
 
-`{table.label_column}` holds the labels as they were given; these columns say what became of them:
+{as_given(table.label_column)}
 
 | column | meaning |
 |---|---|
@@ -118,10 +120,76 @@ clean = data.filter(lambda selected: selected, input_columns="{prefix}selected")
 Made with label-curator {facts["versions"]["label-curator"]}; to make it again:
 
 ```
-label-curator clean {reproduce({**settings, "dataset": source or table.name})}
+label-curator clean {reproduce({**settings, "dataset": named})}
 ```
 
 `curation.json` holds every setting, `report/report.md` the findings with pictures, `issues.csv` the rows to look at.
+"""
+
+
+def as_given(column: str) -> str:
+    """What the label column of a run holds."""
+    return f"`{column}` holds the labels as they were given; these columns say what became of them:"
+
+
+def as_published(column: str, policy: str) -> str:
+    """What the label column of a version holds."""
+    if policy == "annotate":
+        return as_given(column)
+    where = "; `original_label` holds those that were given" if policy == "relabel" else ""
+    return f"`{column}` holds the curated labels{where}. These columns say how they came about:"
+
+
+def published_card(run_card: str, facts: dict[str, Any], splits: list[str], content: str) -> str:
+    """The card of a published version: the run's card with what the policy and the reviewers did."""
+    from huggingface_hub import DatasetCard
+
+    card, said = DatasetCard(run_card, ignore_metadata_errors=True), facts["published"]
+    reviewed = bool(said["verified"] or said["dropped"])
+    data: Any = card.data
+    data.annotations_creators = ["machine-generated", *["expert-generated"] * reviewed]
+    clean = "data" if said["policy"] == "filter" else "clean"  # other splits are the same in both
+    data.configs = [
+        {
+            "config_name": name,
+            "data_files": [{"split": s, "path": f"{own if s == facts['split'] else 'data'}/{s}-*"} for s in splits],
+            "description": f"label-curator {content}",  # see dataset_card
+        }
+        for name, own in (("default", "data"), ("clean", clean))
+    ]
+    sure = f", corrected where the nets are at least {said['min_confidence']:g} sure"
+    reviewers = ", ".join(f"{md(name, 40)} {count:,}" for name, count in said["reviewers"].items())
+    rows = [
+        ("policy", said["policy"] + (sure if said["policy"] == "relabel" else "")),
+        ("labels changed", f"{said['labels_changed']:,} of {said['rows']:,} rows"),
+        ("rows of config clean", f"{said['clean']:,}"),
+        ("verified", f"{said['verified']:,} labels, {said['dropped']:,} rows dropped"),
+        ("rows decided by reviewers", reviewers or "none"),
+    ]
+    body, _, _ = card.text.strip().partition("\n## Use\n")
+    body = body.replace(as_given(facts["label_column"]), as_published(facts["label_column"], said["policy"]))
+    _, made, how = card.text.strip().partition("\nMade with label-curator ")
+    return f"""---
+{data.to_yaml().strip()}
+---
+
+{body.strip()}
+
+## This version
+
+| | |
+|---|---|
+{LINES.join(f"| {name} | {value} |" for name, value in rows)}
+
+## Use
+
+```python
+from datasets import load_dataset
+
+everything = load_dataset("PATH_OR_ID", split="{facts["split"]}")
+clean = load_dataset("PATH_OR_ID", "clean", split="{facts["split"]}")
+```
+{made}{how}
 """
 
 

@@ -111,11 +111,22 @@ class Journal:
         except (sqlite3.Error, ValueError) as e:
             hint = "" if facts is None else "; name a file that can be written with --journal"
             raise CuratorError(f"{path}: expected a review journal that can be opened; {e}{hint}") from e
-        for name in ("classes", "split"):
-            if facts is not None and self.facts[name] != facts[name]:
+        if facts is not None:
+            self.require(facts["classes"], facts["split"])
+
+    def require(self, classes: list[str], split: str) -> None:
+        """Refuse to be the journal of other rows.
+
+        Raises:
+            CuratorError: when the decisions are about other classes or another split.
+        """
+        for there, here, what in (
+            (self.facts["classes"], classes, "other classes"),
+            (self.facts["split"], split, "another split"),
+        ):
+            if there != here:
                 raise CuratorError(
-                    f"{path}: its decisions are about {'another split' if name == 'split' else 'other classes'} than "
-                    "this run's; name another --journal"
+                    f"{self.path}: its decisions are about {what} than this run's; name another --journal"
                 )
 
     def _connect(self, mode: str) -> sqlite3.Connection:
@@ -316,6 +327,11 @@ class Journal:
         """
         with self.lock:
             return sorted(row for row, of in self._rows.items() if len(_outcomes(of.values())) > 1)
+
+    def dropped(self) -> list[int]:
+        """Rows, in order, that reviewers dropped and nobody kept or relabelled."""
+        with self.lock:
+            return sorted(row for row, of in self._rows.items() if _outcomes(of.values()) == {None})
 
     def agreement(self) -> list[dict[str, Any]]:
         """For every two reviewers the rows both decided, the share they agree on, and Cohen's kappa if defined."""

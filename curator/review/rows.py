@@ -120,22 +120,35 @@ class Rows:
     @cached_property
     def margin(self) -> np.ndarray:
         """(n,) float32 in [-1, 1]: probability of the given label less that of the best other one."""
-        out, column = np.empty(len(self), np.float32), self._prefix + "teacher_soft_label"
-        start, k = 0, len(self.classes)
-        for file in self.files:
-            batches = file.iter_batches(SOFT_ROWS, columns=[column])
-            while (batch := self._next(batches)) is not None:
-                soft = batch.column(0).flatten().to_numpy().reshape(-1, k).copy()
-                rows, end = np.arange(len(soft)), start + len(soft)
-                of_given = soft[rows, self.given[start:end]]
-                soft[rows, self.given[start:end]] = -1
-                out[start:end] = of_given - soft.max(1)
-                start = end
+        out = np.empty(len(self), np.float32)
+        for here, soft in self._soft():
+            rows, given = np.arange(len(soft)), self.given[here]
+            of_given = soft[rows, given]
+            soft[rows, given] = -1
+            out[here] = of_given - soft.max(1)
         return out
 
-    def _next(self, batches: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
-        with self._lock:
-            return next(batches, None)
+    @cached_property
+    def confidence(self) -> np.ndarray:
+        """(n,) float32 in [0, 1]: probability of the suggested label."""
+        out = np.empty(len(self), np.float32)
+        for here, soft in self._soft():
+            out[here] = soft[np.arange(len(soft)), self.suggested[here]]
+        return out
+
+    def _soft(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """All soft labels, a part (slice, (m, k) float32) at a time."""
+        start, column = 0, self._prefix + "teacher_soft_label"
+        for file in self.files:
+            batches = file.iter_batches(SOFT_ROWS, columns=[column])
+            while True:
+                with self._lock:
+                    batch = next(batches, None)
+                if batch is None:
+                    break
+                soft = batch.column(0).flatten().to_numpy().reshape(len(batch), len(self.classes)).copy()
+                yield slice(start, start + len(soft)), soft
+                start += len(soft)
 
     @cached_property
     def features(self) -> np.ndarray | None:

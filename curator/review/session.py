@@ -296,13 +296,7 @@ class Session:
         place = self.rows.positions(list(verified))
         after[place] = [self.code.get(verified[int(row)], -1) for row in self.rows.row[place]]
         dropped = np.zeros(len(self.rows), bool)
-        conflicts = set(self.journal.conflicts())
-        drops = [
-            row
-            for row in self.journal.rows()
-            if row not in conflicts and any(d.action == "drop" for d in self.journal.of_row(row).values())
-        ]
-        dropped[self.rows.positions(drops)] = True
+        dropped[self.rows.positions(self.journal.dropped())] = True
         return {
             "before": self._rate(self.rows.given, np.zeros(len(self.rows), bool), sample, labels),
             "after": self._rate(after, dropped, sample, labels),

@@ -1,0 +1,277 @@
+"""Publishing with the real clients, to folders and to a Hub on this machine."""
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import datasets
+import huggingface_hub.constants as hub_constants
+import numpy as np
+import pytest
+from datasets import ClassLabel, Value
+from huggingface_hub import HfApi
+
+import curator
+from curator.cli import main
+from curator.curation.publish import next_tag, publish_hub
+from curator.errors import CuratorError
+from curator.review.session import Session
+from tests.conftest import hf_dataset
+from tests.hub import loopback_hub
+
+K = 5
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run with a test split, and decisions of two reviewers on it."""
+    folder = tmp_path_factory.mktemp("publish") / "out"
+    rows = hf_dataset(200, K, share=0.4).cast_column("label", ClassLabel(names=[f"kind {i}" for i in range(K)]))
+    rows = rows.remove_columns("true_label")
+    ds = datasets.DatasetDict({"train": rows, "test": rows.select(range(30))})
+    curator.curate(ds, method="ce", epochs=2, output=folder, flag_worst=80)
+    session = Session([folder])
+    with closing(session.journal):
+        flagged = np.flatnonzero(~session.rows.selected).tolist()
+        kept = np.flatnonzero(session.rows.selected).tolist()
+        given = session.rows.given
+        steps = [
+            *([row, "keep", None] for row in flagged[:5]),
+            *([row, "relabel", int(given[row] + 1) % K] for row in [*flagged[5:10], *kept[:3]]),
+            *([row, "drop", None] for row in [*flagged[10:12], *kept[3:5]]),
+            [flagged[12], "unsure", None],
+            [kept[5], "relabel", int(given[kept[5]] + 1) % K],
+        ]
+        session.save({"reviewer": "ann", "steps": [{"key": "anns-step", "kind": "do", "rows": steps}]}, "ann")
+        contested = [[kept[5], "keep", None]]
+        session.save({"reviewer": "ben", "steps": [{"key": "bens-step", "kind": "do", "rows": contested}]}, "ben")
+    return folder
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub that this process's clients use, with the owner's token."""
+    with loopback_hub() as (hub, address):
+        for name, value in {
+            "ENDPOINT": address, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True,
+            "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_DISABLE_PROGRESS_BARS": True,
+        }.items():  # fmt: skip
+            monkeypatch.setattr(hub_constants, name, value)
+        for name, value in {
+            "HF_ENDPOINT": address,
+            "HF_HUB_OFFLINE": False,
+            "HF_DATASETS_CACHE": tmp_path / "ds",
+        }.items():
+            monkeypatch.setattr(datasets.config, name, value)
+        monkeypatch.setenv("HF_TOKEN", "owner")
+        yield hub
+
+
+def load(target, config: str = "default", split: str = "train", **options) -> datasets.Dataset:
+    return datasets.load_dataset(str(target), config, split=split, **options)
+
+
+def expected(run: Path, policy: str, least: float = 0.9) -> tuple[list[int], list[bool]]:
+    """Labels of all rows and whether they are clean, row by row from the words of the issue."""
+    rows = load(run).with_format("numpy")[:]
+    session = Session([run])
+    with closing(session.journal):
+        verified = {r: session.code[name] for r, name in session.journal.verified().labels.items()}
+        ann = {r: session.journal.decision(r, "ann") for r in session.journal.rows("ann")}
+        contested = set(session.journal.conflicts())
+    labels, clean = [], []
+    for i in range(len(rows["row"])):
+        given, corrected = rows["label"][i], rows["corrected_label"][i]
+        label = given
+        if policy == "relabel":
+            label = verified.get(i, corrected if rows["teacher_soft_label"][i][corrected] >= least else given)
+        if policy == "filter":
+            label = verified.get(i, given)
+        right = rows["selected"][i] if i not in verified else policy != "annotate" or verified[i] == given
+        dropped = i in ann and ann[i].action == "drop"
+        labels.append(int(label))
+        clean.append(bool(right) and not dropped and i not in contested)
+    return labels, clean
+
+
+def check(run: Path, target, policy: str, least: float = 0.9, **options) -> None:
+    """What was published is what the policy says: rows, labels, image bytes, the other split, the card."""
+    source, labels, clean = load(run), *expected(run, policy, least)
+    everything, kept = load(target, **options), load(target, "clean", **options)
+    rows = [i for i in range(len(source)) if policy != "filter" or clean[i]]
+    assert everything["row"][:] == rows and everything["label"][:] == [labels[i] for i in rows]
+    assert kept["row"][:] == [i for i in range(len(source)) if clean[i]]
+    assert kept["label"][:] == [labels[i] for i in kept["row"]]
+    assert everything.features["label"] == source.features["label"]
+    raw = [d.cast_column("image", datasets.Image(decode=False))["image"] for d in (source, everything)]
+    assert [raw[0][i]["bytes"] for i in rows] == [image["bytes"] for image in raw[1]]
+    if policy == "relabel":
+        assert everything["original_label"][:] == source["label"][:]
+        assert everything.features["original_label"] == source.features["label"]
+    else:
+        assert everything.features == source.features
+    test = load(target, split="test", **options)
+    assert test["label"][:] == load(run, split="test")["label"][:]
+    assert load(target, "clean", split="test", **options)["row"][:] == test["row"][:]
+
+
+@pytest.mark.parametrize("policy", ["annotate", "relabel", "filter"])
+def test_to_a_folder(run, tmp_path, policy, capsys):
+    target = tmp_path / "curated"
+    argv = ["publish", str(run), str(target), "--policy", policy]
+    assert main([*argv, "--dry-run"]) == 0 and not target.exists()
+    assert f"would publish {policy}: " in capsys.readouterr().err
+    assert main(argv) == 0
+    check(run, target, policy)
+    facts = json.loads((target / "curation.json").read_text())["published"]
+    assert facts["reviewers"] == {"ann": 19, "ben": 1} and facts["verified"] == 13 and facts["dropped"] == 4
+    card = (target / "README.md").read_text()
+    assert f"| policy | {policy}" in card and "ann 19, ben 1" in card and "expert-generated" in card
+    assert list(tmp_path.iterdir()) == [target]  # nothing half-written beside it
+    assert main(argv) == 2 and "add --overwrite, or name another folder" in capsys.readouterr().err
+    assert main([*argv, "--overwrite"]) == 0
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_how_sure_a_label_must_be(run, tmp_path):
+    for least in (0.0, 0.5, 1.0):
+        target = tmp_path / str(least)
+        assert main(["publish", str(run), str(target), "--min-confidence", str(least)]) == 0
+        check(run, target, "relabel", least)
+
+
+@pytest.mark.parametrize("kind", ["string", "int32"])
+def test_labels_keep_their_type(tmp_path, kind):
+    rows = hf_dataset(60, 3, 0.4).remove_columns("true_label").cast_column("label", Value(kind))
+    curator.curate(rows, method="ce", epochs=1, output=tmp_path / "out", column_prefix="c_")
+    assert main(["publish", str(tmp_path / "out"), str(tmp_path / "p"), "--min-confidence", "0"]) == 0
+    found, run = load(tmp_path / "p"), load(tmp_path / "out")
+    assert found.features["label"] == rows.features["label"] and found["original_label"][:] == rows["label"][:]
+    names = run.features["c_corrected_label"].names
+    corrected = [names[c] if kind == "string" else int(names[c]) for c in run["c_corrected_label"]]
+    assert found["label"][:] == corrected and found["label"][:] != rows["label"][:]
+
+
+def test_what_cannot_be_published(run, tmp_path, capsys):
+    def error(*words: object) -> str:
+        assert main(["publish", *map(str, words)]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        return line
+
+    assert "did you mean 'relabel'" in error(run, tmp_path / "x", "--policy", "relable")
+    assert "expected a number from 0 to 1" in error(run, tmp_path / "x", "--min-confidence", "2")
+    assert "finished run" in error(tmp_path, tmp_path / "x")
+    assert "--journal" in error(run, tmp_path / "x", "--journal", tmp_path / "none.sqlite")
+    assert "--public is for the Hub" in error(run, tmp_path / "x", "--public")
+    assert "--overwrite is for folders" in error(run, "me/data", "--overwrite")
+    assert "owner/name" in error(run, "data")
+    assert "give only one" in error(run, "me/data", "--create-pr", "--branch", "b")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "file").write_text("mine")
+    assert "is not empty; name another folder" in error(run, tmp_path / "mine", "--overwrite")
+    assert (tmp_path / "mine" / "file").read_text() == "mine" and not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("policy", ["annotate", "relabel", "filter"])
+def test_to_the_hub(run, hub, policy, capsys):
+    assert main(["publish", str(run), "me/curated", "--policy", policy]) == 0
+    printed = capsys.readouterr().err
+    assert "pushed to http://127.0.0.1" in printed and "tag v1" in printed and "owner" not in printed
+    repo = hub.repos["me/curated"]
+    assert repo.private and len(repo.commits) == 2  # the first one is empty: all of the version came in one
+    check(run, "me/curated", policy)
+    assert policy in repo.messages[-1] and "ce" in repo.messages[-1] and "seed 123" in repo.messages[-1]
+
+
+def test_versions_branches_tags_and_pull_requests(run, hub, monkeypatch):
+    assert main(["publish", str(run), "me/curated", "--policy", "annotate", "--public"]) == 0
+    assert not hub.repos["me/curated"].private
+    sent = len(hub.uploads)
+    assert main(["publish", str(run), "me/curated", "--policy", "relabel", "--branch", "better"]) == 0
+    check(run, "me/curated", "annotate")
+    check(run, "me/curated", "relabel", revision="better")
+    assert main(["publish", str(run), "me/curated", "--policy", "filter"]) == 0
+    check(run, "me/curated", "filter")
+    check(run, "me/curated", "annotate", revision="v1")
+    assert sorted(hub.repos["me/curated"].tags) == ["v1", "v2", "v3"]
+    files = hub.repos["me/curated"].commits[hub.repos["me/curated"].branches["main"]]
+    assert not [path for path in files if path.startswith("clean/")]  # those of older versions are gone
+    assert len(hub.uploads) == len(set(hub.uploads)) and len(hub.uploads) > sent  # nothing is sent twice
+
+    monkeypatch.setenv("HF_TOKEN", "reader")
+    assert main(["publish", str(run), "me/curated", "--policy", "relabel"]) == 2
+    assert main(["publish", str(run), "me/curated", "--policy", "relabel", "--create-pr"]) == 0
+    check(run, "me/curated", "relabel", revision="refs/pr/1")
+    check(run, "me/curated", "filter")
+    assert HfApi().list_repo_refs("me/curated", repo_type="dataset").tags[-1].name == "v3"
+    assert next_tag(["v9", "v10", "draft", "v2.1"]) == "v11"
+
+
+# Every route that a push takes.
+ROUTES = {
+    "look": ("GET", "/api/datasets/me/curated$"),
+    "create": ("POST", "/api/repos/create"),
+    "yaml": ("POST", "/api/validate-yaml"),
+    "preupload": ("POST", "/preupload/"),
+    "batch": ("POST", "/objects/batch"),
+    "upload": ("PUT", "/objects/"),
+    "commit": ("POST", "/commit/"),
+    "refs": ("GET", "/refs$"),
+    "tag": ("POST", "/tag/"),
+}
+
+
+def push(run, lines: list[str] | None = None) -> None:
+    publish_hub(run, "me/curated", "relabel", say=(lines if lines is not None else []).append, wait=0.01)
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_what_passes_is_tried_again(run, hub, route, monkeypatch):
+    """Once each: too many requests, errors of the server, a conflict, a cut connection."""
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own pauses, too
+    for status in (409, 412, 429, 500, 503, 0):
+        if route in ("create", "tag") and status == 409:
+            continue  # it means that the thing is there already
+        hub.repos.clear()
+        hub.objects.clear()
+        hub.fail(*ROUTES[route], status)
+        push(run)
+        assert hub.faults[-1][3] == 0, f"{route} {status} was never asked"
+        repo = hub.repos["me/curated"]
+        assert len(repo.commits) == 2 and list(repo.tags) == ["v1"], (route, status)
+    check(run, "me/curated", "relabel")
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_what_does_not_pass_is_said_and_leaves_nothing_half(run, hub, route, monkeypatch):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    wanted = {
+        401: "hf auth login",
+        403: "--create-pr",
+        404: "",
+        503: "run the same command again",
+        0: "run the same command again",
+    }
+    for status, hint in wanted.items():
+        hub.repos.clear()
+        hub.objects.clear()
+        hub.uploads.clear()
+        if route == "look" and status == 404:
+            continue  # the usual answer for a repository that is to be made
+        hub.faults.clear()
+        hub.fail(*ROUTES[route], status, times=10_000)
+        lines: list[str] = []
+        with pytest.raises(CuratorError) as e:
+            push(run, lines)
+        assert hint in str(e.value) and "\n" not in str(e.value), (route, status, str(e.value))
+        assert "owner" not in str(e.value) + " ".join(lines)
+        repo = hub.repos.get("me/curated")
+        version = {} if repo is None else repo.commits[repo.branches["main"]]
+        whole = {path.split("/")[0] for path in version} >= {"data", "clean", "README.md"}
+        assert not version or whole
+        hub.faults.clear()
+        before = len(hub.uploads)
+        push(run)
+        assert not set(hub.uploads[before:]) & set(hub.uploads[:before])  # what was there is not sent again
+    check(run, "me/curated", "relabel")
