@@ -89,12 +89,24 @@ def execute(
     from curator.curation.output import lock, no_space
     from curator.settings import output_folder
 
-    output = output_folder(resolved.settings, noise_given)
+    s = resolved.settings
+    output = output_folder(s, noise_given)
     threads = torch.get_num_threads()
     leads = rank() == 0
+    if s.push_to_hub is not None and leads:
+        from curator.curation.publish import publish_hub, require_hub
+
+        require_hub(s.push_to_hub)  # before hours of training, not after
     try:
-        with lock(output) if leads and not resolved.settings.dry_run else nullcontext():
-            return _execute(resolved, dataset, output, say if leads else lambda line: None)
+        with lock(output) if leads and not s.dry_run else nullcontext():
+            done = _execute(resolved, dataset, output, say if leads else lambda line: None)
+        if s.push_to_hub is not None and leads and done is not None:
+            try:
+                publish_hub(output, s.push_to_hub, "annotate", public=s.public, say=say)
+            except CuratorError as e:
+                again = f"label-curator publish {output} {s.push_to_hub} --policy annotate{' --public' * s.public}"
+                raise CuratorError(f"the run is finished in {output}, but not published: {e}; then: {again}") from e
+        return done
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise no_space(output) from e

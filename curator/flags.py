@@ -101,6 +101,10 @@ class Settings:
     """Put this before the names of the columns Curator writes."""
     track: Literal["tensorboard", "wandb", "trackio"] | None = None
     """Log every epoch to a tracker."""
+    push_to_hub: str | None = None
+    """Push the result to this Hub id (owner/name) when done, all columns, labels as given; see also publish."""
+    public: bool = False
+    """With --push-to-hub: make a new repository public instead of private."""
     dry_run: bool = False
     """Print columns, class counts, recipe, schedule, ETA and memory, and stop."""
 
@@ -118,7 +122,7 @@ RANGES: dict[str, tuple[float, float]] = {
 }  # fmt: skip
 
 # What a command does with its run, not what the run is.
-NOT_IN_RECIPES = {"recipe", "ensemble", "output", "overwrite", "resume", "dry_run"}
+NOT_IN_RECIPES = {"recipe", "ensemble", "output", "overwrite", "resume", "dry_run", "push_to_hub", "public"}
 
 
 def check_ranges(settings: Settings, method: Method) -> None:
@@ -137,6 +141,8 @@ def check_ranges(settings: Settings, method: Method) -> None:
         value = getattr(settings, name)
         if value is not None and not value >= least:
             raise CuratorError(f"--{name.replace('_', '-')}: expected at least {least}, found {value}")
+    if settings.public and settings.push_to_hub is None:
+        raise CuratorError("--public is for --push-to-hub ID; add it, or leave --public out")
     for name, (low, high) in RANGES.items():
         value = getattr(method, name, None)
         if isinstance(value, int | float) and not low <= value <= high:

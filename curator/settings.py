@@ -22,7 +22,7 @@ from curator.system import is_path
 # Settings that do not change the result: an interrupted run may be continued with others.
 NOT_IDENTITY = {
     "output", "overwrite", "resume", "max_minutes", "keep_checkpoints", "track", "dry_run", "data_dir", "recipe",
-    "epochs", "memory_budget",
+    "epochs", "memory_budget", "push_to_hub", "public",
 }  # fmt: skip
 
 

@@ -275,8 +275,7 @@ def publish_hub(
     from huggingface_hub import HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise CuratorError(f"expected a Hub id as owner/name, found {repo!r}; a folder begins with ./ or /")
+    _require_id(repo)
     if create_pr and branch:
         raise CuratorError("--branch and --create-pr: a pull request is made against main; give only one")
     api = HfApi()
@@ -315,6 +314,23 @@ def publish_hub(
         tried(lambda: api.create_tag(**kind, tag=name, revision=done.oid, exist_ok=tag is None), f"making tag {name}")
         say(f"pushed to {done.commit_url}, tag {name}")
         return version, str(done.commit_url)
+
+
+def _require_id(repo: str) -> None:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise CuratorError(f"expected a Hub id as owner/name, found {repo!r}; a folder begins with ./ or /")
+
+
+def require_hub(repo: str) -> None:
+    """Refuse an id that is none, and a Hub that does not know who we are.
+
+    Raises:
+        CuratorError: with what to do about it.
+    """
+    from huggingface_hub import HfApi
+
+    _require_id(repo)
+    _patiently(HfApi().whoami, "asking who you are", repo, lambda line: None, 1.0)
 
 
 def next_tag(tags: list[str]) -> str:

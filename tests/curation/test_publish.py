@@ -264,3 +264,26 @@ def test_what_does_not_pass_is_said_and_leaves_nothing_half(run, hub, route, mon
     push(run)
     check(run, "me/curated", "relabel")
     assert len(hub.uploads) == len(set(hub.uploads))  # what was there is not sent again
+
+
+def test_clean_pushes_when_it_is_done(run, hub, tmp_path, capsys, monkeypatch):
+    hf_dataset(60, 3, 0.3).to_parquet(tmp_path / "rows.parquet")
+    argv = ["clean", "--dataset", str(tmp_path / "rows.parquet"), "--method", "ce", "--method.epochs", "1"]
+    argv += ["--output", str(tmp_path / "out"), "--push-to-hub", "me/rows"]
+    monkeypatch.setenv("HF_TOKEN", "nobody")
+    assert main(argv) == 2 and not (tmp_path / "out").exists()  # before the training
+    assert "hf auth login" in capsys.readouterr().err
+    monkeypatch.setenv("HF_TOKEN", "owner")
+    assert main([*argv[:-1], "rows"]) == 2 and "owner/name" in capsys.readouterr().err
+    assert main([*argv[:-2], "--public"]) == 2 and "--public is for --push-to-hub" in capsys.readouterr().err
+    hub.fail("POST", "/commit/", 403, times=100)
+    assert main(argv) == 2
+    again = f"label-curator publish {tmp_path / 'out'} me/rows --policy annotate"
+    assert again in capsys.readouterr().err.splitlines()[-1]
+    hub.faults.clear()
+    assert main(again.split()[1:]) == 0
+    assert main([*argv, "--overwrite"]) == 0
+    assert sorted(hub.repos["me/rows"].tags) == ["v1", "v2"] and hub.repos["me/rows"].private
+    assert load("me/rows")["label"][:] == load(tmp_path / "out")["label"][:]
+    curator.curate(hf_dataset(60, 3), method="ce", epochs=1, output=tmp_path / "b", push_to_hub="me/other", public=True)
+    assert not hub.repos["me/other"].private and len(load("me/other")) == 60
