@@ -108,16 +108,15 @@ def measured(folder: Path, n: int) -> list[str]:
     )
     try:
         ask = client(address)
-        opened, me = ask("open"), ask("hello")["reviewer"]
+        opened, hello = ask("open"), ask("hello")
+        me = {name: hello[name] for name in ("reviewer", "journal", "run")}
         ask("page", token=opened["token"], number=0)
         start = time.perf_counter() - started
         orders = [timed(lambda order=order: ask("open", order=order)) for order in ask("hello")["orders"]]
         numbers = [i * (opened["pages"] // 50) for i in range(50)]
         pages = [timed(lambda i=i: ask("page", token=opened["token"], number=i)) for i in numbers]
-        saves = [timed(lambda i=i: ask("save", reviewer=me, steps=[step([i])])) for i in range(100)]
-        bulk = [
-            timed(lambda i=i: ask("save", reviewer=me, steps=[step(range(64 * i, 64 * i + 64))])) for i in range(2, 22)
-        ]
+        saves = [timed(lambda i=i: ask("save", **me, steps=[step([i])])) for i in range(100)]
+        bulk = [timed(lambda i=i: ask("save", **me, steps=[step(range(64 * i, 64 * i + 64))])) for i in range(2, 22)]
         ask("detail", row=5)
         memory = next(line for line in Path(f"/proc/{server.pid}/status").read_text().splitlines() if "VmHWM" in line)
         seen = in_chromium(address)

@@ -133,40 +133,31 @@ class Publish:
 def publish(argv: list[str]) -> int:
     """Publish a curated version."""
     flags = _tyro(Publish, argv, "label-curator publish")
-    from curator.curation.publish import prepared, publish_folder, publish_hub
+    from curator.curation.publish import prepared, publish_folder, publish_hub, require_id
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     options: dict[str, Any] = {"min_confidence": flags.min_confidence, "journal": flags.journal}
-    if flags.dry_run:
-        with prepared(flags.run, flags.policy, **options) as version:
-            say(f"would publish {version.describe()}")
-    elif is_path(flags.target):
-        hub_only = {
-            "--public": flags.public,
-            "--branch": flags.branch,
-            "--create-pr": flags.create_pr,
-            "--tag": flags.tag,
-        }
-        unfit = next((flag for flag, value in hub_only.items() if value), None)
-        if unfit:
-            raise CuratorError(f"{unfit} is for the Hub; {flags.target} is a folder")
-        publish_folder(flags.run, Path(flags.target), flags.policy, overwrite=flags.overwrite, say=say, **options)
-    else:
+    hub: dict[str, Any] = {name: getattr(flags, name) for name in ("public", "branch", "create_pr", "tag")}
+    to_folder = is_path(flags.target)
+    unfit = next((f"--{name.replace('_', '-')}" for name, value in hub.items() if value), None)
+    if to_folder and unfit:
+        raise CuratorError(f"{unfit} is for the Hub; {flags.target} is a folder")
+    if not to_folder:
+        require_id(flags.target)
         if flags.overwrite:
             raise CuratorError("--overwrite is for folders; on the Hub every version is a commit with a tag")
-        publish_hub(
-            flags.run,
-            flags.target,
-            flags.policy,
-            public=flags.public,
-            branch=flags.branch,
-            create_pr=flags.create_pr,
-            tag=flags.tag,
-            say=say,
-            **options,
-        )
+    try:
+        if flags.dry_run:
+            with prepared(flags.run, flags.policy, **options) as version:
+                say(f"would publish {version.describe()}")
+        elif to_folder:
+            publish_folder(flags.run, Path(flags.target), flags.policy, overwrite=flags.overwrite, say=say, **options)
+        else:
+            publish_hub(flags.run, flags.target, flags.policy, **hub, say=say, **options)
+    except OSError as e:
+        raise CuratorError(f"publish {flags.run}: {e.filename or flags.target}: {e.strerror or e}") from e
     return 0
 
 

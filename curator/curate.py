@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import shlex
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -93,7 +94,7 @@ def execute(
     output = output_folder(s, noise_given)
     threads = torch.get_num_threads()
     leads = rank() == 0
-    if s.push_to_hub is not None and leads:
+    if s.push_to_hub is not None and leads and not s.dry_run:
         from curator.curation.publish import publish_hub, require_hub
 
         require_hub(s.push_to_hub)  # before hours of training, not after
@@ -104,7 +105,8 @@ def execute(
             try:
                 publish_hub(output, s.push_to_hub, "annotate", public=s.public, say=say)
             except CuratorError as e:
-                again = f"label-curator publish {output} {s.push_to_hub} --policy annotate{' --public' * s.public}"
+                words = ["label-curator", "publish", str(output), s.push_to_hub, "--policy", "annotate"]
+                again = shlex.join([*words, *["--public"] * s.public])
                 raise CuratorError(f"the run is finished in {output}, but not published: {e}; then: {again}") from e
         return done
     except OSError as e:

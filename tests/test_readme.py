@@ -7,6 +7,7 @@ from curator.flags import Settings
 from curator.methods import METHODS
 from curator.review.session import Session
 from tests.conftest import ROOT, image_folder
+from tests.review.serving import shown
 
 README = (ROOT / "README.md").read_text()
 
@@ -44,9 +45,8 @@ def test_the_examples_run(tmp_path, monkeypatch):
     exec(python.replace("epochs=30", "epochs=2, overwrite=True"), {})
     (app,) = re.findall(r"python app.py (\S+-promix) ", README)
     session = Session([tmp_path / app])  # what the page does
-    session.save(
-        {"reviewer": "ann", "steps": [{"key": "a-decision", "kind": "do", "rows": [[3, "keep", None]]}]}, "ann"
-    )
+    step = {"key": "a-decision", "kind": "do", "rows": [[3, "keep", None]]}
+    session.save({**shown(session), "steps": [step]}, "ann")
     session.journal.close()
     assert main(["clean", *again.split(), "--epochs", "2"]) == 0
     (published,) = re.findall(r"^label-curator (publish \S+ \S+)", README, re.M)

@@ -156,6 +156,7 @@ def published_card(run_card: str, facts: dict[str, Any], splits: list[str], cont
             "description": f"label-curator {content}",  # see dataset_card
         }
         for name, own in (("default", "data"), ("clean", clean))
+        if name == "default" or said["clean"]  # a config without rows cannot be loaded
     ]
     sure = f", corrected where the nets are at least {said['min_confidence']:g} sure"
     reviewers = ", ".join(f"{md(name, 40)} {count:,}" for name, count in said["reviewers"].items())

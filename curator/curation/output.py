@@ -20,6 +20,7 @@ from datasets.table import embed_table_storage, table_cast
 
 from curator.curation.columns import Columns
 from curator.errors import CuratorError
+from curator.review.rows import TRUSTED
 from curator.system import as_cell, sync_folder
 
 SHARD_BYTES = 500 * 2**20
@@ -169,8 +170,9 @@ def staged(folder: Path) -> Iterator[Path]:
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
         (folder / FINISHED).unlink(missing_ok=True)
-        if not (staging / FEATURES).exists():
-            (folder / FEATURES).unlink(missing_ok=True)
+        for name in (FEATURES, TRUSTED):
+            if not (staging / name).exists():
+                (folder / name).unlink(missing_ok=True)
         for path in sorted(staging.iterdir(), key=lambda p: p.name == FINISHED):
             target = folder / path.name
             if target.is_dir():

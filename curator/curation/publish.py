@@ -10,6 +10,7 @@ same labels. What goes to the Hub is written to a folder first and arrives in on
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -29,14 +30,16 @@ from datasets import ClassLabel, Features
 from curator.curation.output import ROW_GROUP, content_hash, write_json
 from curator.errors import CuratorError
 from curator.review.journal import FILE, Journal
-from curator.review.rows import Rows
+from curator.review.rows import Rows, split_of
 from curator.sources.table import is_string
 from curator.system import did_you_mean, sync_folder
 
 POLICIES = ("annotate", "relabel", "filter")
 ORIGINAL = "original_label"
+WRITTEN = {"README.md", "clean", "curation.json", "data", "issues.csv", "report"}  # top level of a version
 TRIES = 6
 CUT = 0  # in place of a status: no answer came
+UNWRITTEN = {".gitattributes", "README.md"}  # what a new repository may hold
 RETRIED = (409, 412, 429, 500, 502, 503, 504)
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -81,18 +84,23 @@ class Verdict:
 
 
 def verdict(rows: Rows, journal: Journal | None, policy: str, min_confidence: float) -> Verdict:
-    """Labels and rows by the policy; a row on which reviewers conflict is as if nobody had looked, and not clean."""
+    """Labels and rows by the policy. Verified are the rows that the run trusted, and those that reviewers verified.
+
+    A row on which reviewers conflict is as if nobody had looked, and not clean.
+    """
     n = len(rows)
     verified, dropped, contested = (np.zeros(n, bool) for _ in range(3))
     label_of = rows.given.copy()
+    found = dict(rows.trusted)
     if journal is not None:
-        found, conflicts = journal.verified().labels, journal.conflicts()
-        places = rows.positions(list(found))
-        code = {name: i for i, name in enumerate(rows.classes)}
-        verified[places] = True
-        label_of[places] = [code[found[int(row)]] for row in rows.row[places]]
-        contested[rows.positions(conflicts)] = True
+        found |= journal.verified().labels
+        contested[rows.positions(journal.conflicts())] = True
         dropped[rows.positions(journal.dropped())] = True
+    places = rows.positions(list(found))
+    code = {name: i for i, name in enumerate(rows.classes)}
+    verified[places] = True
+    label_of[places] = [code[found[int(row)]] for row in rows.row[places]]
+    verified &= ~contested
     labels = label_of if policy == "filter" else rows.given.copy()
     if policy == "relabel":
         labels = np.where(verified, label_of, np.where(rows.confidence >= min_confidence, rows.suggested, rows.given))
@@ -129,6 +137,8 @@ def prepared(
                 people = {"reviewers": opened.reviewers(), "decisions": opened.verified().counts}
         else:
             said, people = verdict(rows, None, policy, min_confidence), {"reviewers": {}, "decisions": {}}
+        if policy == "filter" and not said.kept.any():
+            raise CuratorError("--policy filter: no row is left; review some rows, or choose another policy")
         _write_data(folder, rows, said, policy)
         everything = np.ones(len(rows), bool) if policy != "filter" else said.kept
         version = Version(
@@ -150,7 +160,7 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
         (folder / "clean").mkdir()
     start = 0
     for path in sorted((rows.folder / "data").glob("*.parquet")):
-        curated = path.name.rsplit("-", 3)[0] == split
+        curated = split_of(path) == split
         file = pq.ParquetFile(path)
         features = Features.from_arrow_schema(file.schema_arrow)
         if policy == "relabel":
@@ -159,7 +169,7 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
             features[ORIGINAL] = features[column]
         schema = features.arrow_schema
         with pq.ParquetWriter(folder / "data" / path.name, schema) as writer:
-            apart = curated and policy != "filter"
+            apart = curated and policy != "filter" and said.kept.any()
             clean = pq.ParquetWriter(folder / "clean" / path.name, schema) if apart else None
             try:
                 for batch in file.iter_batches(ROW_GROUP):
@@ -196,7 +206,7 @@ def _write_rest(
 ) -> None:
     from curator.curation.card import published_card
 
-    splits = sorted({p.name.rsplit("-", 3)[0] for p in (folder / "data").iterdir()})
+    splits = sorted({split_of(p) for p in (folder / "data").iterdir()})
     facts = {
         **version.facts,
         "published": {
@@ -216,10 +226,13 @@ def publish_folder(
     run: Path, target: Path, policy: str, *, overwrite: bool = False, say: Say, **options: Any
 ) -> Version:
     """Write a version to a local folder, all or nothing; an older version is replaced with overwrite only."""
-    target = target.expanduser().absolute()
-    ours = (target / "curation.json").exists()
-    if target.exists() and not (ours and overwrite) and any(target.iterdir() if target.is_dir() else [target]):
-        raise CuratorError(f"{target} is not empty; {'add --overwrite, or ' if ours else ''}name another folder")
+    target = target.expanduser().resolve()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        ours = _is_version(target)
+        if not ours or not overwrite:
+            raise CuratorError(
+                f"{target} {'holds a version; add --overwrite, or ' if ours else 'is not empty; '}name another folder"
+            )
     target.parent.mkdir(parents=True, exist_ok=True)
     with prepared(run, policy, beside=target, **options) as version:
         for path in version.folder.rglob("*"):
@@ -227,19 +240,32 @@ def publish_folder(
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
         version.folder.chmod(0o755)
-        old = target.with_name(f".{target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        version.folder.rename(target)
-        sync_folder(target.parent)
-        shutil.rmtree(old, ignore_errors=True)
+        old = Path(tempfile.mkdtemp(prefix=".curator-old-", dir=target.parent))
+        try:
+            if target.exists():
+                target.rename(old / "version")
+            try:
+                version.folder.rename(target)
+            except BaseException:
+                if (old / "version").exists():
+                    (old / "version").rename(target)
+                raise
+            sync_folder(target.parent)
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
         version.folder = target
         say(version.describe())
         say(f"written to {target}")
-        kept = Version(**vars(version))
-        version.folder = target.with_name(".none")  # what is left to remove
-    return kept
+    return version
+
+
+def _is_version(folder: Path) -> bool:
+    """Whether a folder holds what publish_folder wrote, and nothing else: a run, say, is none."""
+    try:
+        facts = json.loads((folder / "curation.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return "published" in facts and {path.name for path in folder.iterdir()} <= WRITTEN
 
 
 def publish_hub(
@@ -272,10 +298,10 @@ def publish_hub(
     Raises:
         CuratorError: the repository holds the whole version or nothing of it.
     """
-    from huggingface_hub import HfApi
+    from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
     from huggingface_hub.errors import RepositoryNotFoundError
 
-    _require_id(repo)
+    require_id(repo)
     if create_pr and branch:
         raise CuratorError("--branch and --create-pr: a pull request is made against main; give only one")
     api = HfApi()
@@ -299,26 +325,56 @@ def publish_hub(
             f"{policy} by {version.facts['method']}, seed {version.facts['seed']}, "
             f"{version.facts['dataset']} {settings.get('revision') or ''}".strip()
         )
-        done = tried(
-            lambda: api.upload_folder(
-                **kind, folder_path=version.folder, commit_message=message, commit_description=version.describe(),
-                revision=branch, create_pr=create_pr, delete_patterns=["data/*", "clean/*", "report/*"],
-            ),
-            "pushing",
-        )  # fmt: skip
+
+        def commit() -> CommitInfo:
+            """All of the version against the head as it is now; if it moves meanwhile, tried again with the new one."""
+            head = api.repo_info(**kind, revision=branch).sha
+            there = set(api.list_repo_files(**kind, revision=head))
+            if not branch and not create_pr and there - UNWRITTEN and "curation.json" not in there:
+                raise CuratorError(
+                    f"{repo} holds files that no version of Curator wrote; push to another id, or with --branch or "
+                    "--create-pr"
+                )
+            files = {str(p.relative_to(version.folder)): p for p in version.folder.rglob("*") if p.is_file()}
+            gone = [p for p in there - set(files) if p.split("/")[0] in ("data", "clean", "report")]
+            operations: list[CommitOperationAdd | CommitOperationDelete] = [
+                *(CommitOperationAdd(path, file) for path, file in sorted(files.items())),
+                *(CommitOperationDelete(path, is_folder=False) for path in sorted(gone)),
+            ]
+            return api.create_commit(
+                **kind, operations=operations, commit_message=message, commit_description=version.describe(),
+                revision=branch, create_pr=create_pr, parent_commit=head,
+            )  # fmt: skip
+
+        def put_tag() -> str:
+            tags = {t.name: t.target_commit for t in api.list_repo_refs(**kind).tags}
+            name = tag or next_tag(list(tags))
+            if tags.get(name) != done.oid:
+                api.create_tag(**kind, tag=name, revision=done.oid, exist_ok=False)
+            return name
+
+        if tag and tag in [t.name for t in tried(lambda: api.list_repo_refs(**kind), "reading tags").tags]:
+            raise CuratorError(f"--tag {tag}: {repo} has that tag; choose another")
+        done = tried(commit, "pushing")
         if create_pr:
-            say(f"pull request: {done.pr_url}")
+            say(f"pull request: {done.pr_url}" if done.pr_url else "nothing differs from main, so there is none")
             return version, str(done.pr_url)
-        refs = tried(lambda: api.list_repo_refs(**kind), "reading tags")
-        name = tag or next_tag([t.name for t in refs.tags])
-        tried(lambda: api.create_tag(**kind, tag=name, revision=done.oid, exist_ok=tag is None), f"making tag {name}")
+        name = tried(put_tag, "making a tag")
         say(f"pushed to {done.commit_url}, tag {name}")
         return version, str(done.commit_url)
 
 
-def _require_id(repo: str) -> None:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-        raise CuratorError(f"expected a Hub id as owner/name, found {repo!r}; a folder begins with ./ or /")
+def require_id(repo: str) -> None:
+    """Refuse what is no Hub id with an owner."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(repo)
+        if "/" not in repo:
+            raise HFValidationError("no owner")
+    except HFValidationError as e:
+        raise CuratorError(f"expected a Hub id as owner/name, found {repo!r}; a folder begins with ./ or /") from e
 
 
 def require_hub(repo: str) -> None:
@@ -329,7 +385,7 @@ def require_hub(repo: str) -> None:
     """
     from huggingface_hub import HfApi
 
-    _require_id(repo)
+    require_id(repo)
     _patiently(HfApi().whoami, "asking who you are", repo, lambda line: None, 1.0)
 
 
@@ -348,6 +404,8 @@ def _patiently(work: Callable[[], T], what: str, repo: str, say: Say, wait: floa
             return work()
         except LocalTokenNotFoundError as e:
             raise _refused(401, what, repo) from e
+        except CuratorError:
+            raise
         except Exception as e:
             status = _status(e)
             if status is None:
@@ -355,7 +413,7 @@ def _patiently(work: Callable[[], T], what: str, repo: str, say: Say, wait: floa
             if status == 404 and isinstance(e, RepositoryNotFoundError):
                 raise
             if last or status not in (*RETRIED, CUT):
-                raise _refused(status, what, repo) from e
+                raise _refused(status, what, repo, str(e) if status in (400, 422) else "") from e
             reason = "the connection was cut" if status == CUT else f"the Hub answered {status}"
         pause = wait * 2**attempt
         say(f"{what}: {reason}, trying again in {pause:.0f} s")
@@ -381,7 +439,7 @@ def _status(error: BaseException | None) -> int | None:
     return None
 
 
-def _refused(status: int, what: str, repo: str) -> CuratorError:
+def _refused(status: int, what: str, repo: str, words: str = "") -> CuratorError:
     hints = {
         401: "the token is missing or not valid: log in with `hf auth login`, or set HF_TOKEN",
         403: "the token may not write there: use one that may, another id, or --create-pr",
@@ -390,4 +448,4 @@ def _refused(status: int, what: str, repo: str) -> CuratorError:
     }
     hint = hints.get(status, "run the same command again; what was uploaded is not sent again")
     came = "the connection was cut" if status == CUT else f"the Hub answered {status}"
-    return CuratorError(f"{what} ({repo}): {came}; {hint}")
+    return CuratorError(f"{what} ({repo}): {came}; {' '.join(words.split())[-300:] or hint}")

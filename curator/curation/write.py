@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from datasets import Dataset
 from torch import Tensor
@@ -74,6 +76,9 @@ def write_result(
             (folder / "README.md").write_text(card, encoding="utf-8")
             if features is not None:
                 np.save(folder / out.FEATURES, features.numpy())
+            if trusted.any():
+                labels = [table.classes[code] for code in data.labels.numpy()[trusted]]
+                pq.write_table(pa.table({"row": table.rows[trusted], "label": labels}), folder / out.TRUSTED)
             out.write_json(folder / out.FINISHED, facts)
     run.accelerator.wait_for_everyone()
     return Done(output, splits[table.split], facts)

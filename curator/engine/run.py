@@ -338,7 +338,10 @@ class Run:
         batch: int = 1024,
         output: Literal["logits", "features"] = "logits",
     ) -> Tensor:  # (m, k) float32 on the CPU, in the order of rows; (m, width) of features
-        """Mean logits of the nets in evaluation mode, without augmentation; rows are shared among the processes."""
+        """Mean output of the nets in evaluation mode, without augmentation; rows are shared among the processes.
+
+        Features are what a net's head reads; those of several nets are not alike, so ask one net for them.
+        """
         self._finite_losses()  # a net that broke is named as that, not as wrong probabilities
         nets = [nets] if isinstance(nets, nn.Module) and not isinstance(nets, nn.ModuleList) else list(nets)
         rows = torch.arange(len(inputs)) if rows is None else rows

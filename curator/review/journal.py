@@ -236,10 +236,11 @@ class Journal:
             now = self.decision(row, reviewer)
             if now is None or now.origin != decision:
                 return None, rows, []
+        latest = "SELECT max(id) FROM steps WHERE id = ? OR (target = ? AND kind = 'redo')"
         before = self._db.execute(
             f"SELECT d.row, coalesce(p.action, '{CLEAR}'), p.label, coalesce(p.repeats, p.id) FROM decisions d "
-            "LEFT JOIN decisions p ON p.id = d.previous WHERE d.step = ?",
-            (step,),
+            f"LEFT JOIN decisions p ON p.id = d.previous WHERE d.step = ({latest})",
+            (step, step),
         )
         return step, rows, before.fetchall()
 
@@ -414,8 +415,11 @@ class Journal:
             rows = self._db.execute("SELECT row, stratum FROM audit_rows WHERE audit = ? ORDER BY place", (number,))
             return number, rows.fetchall()
 
-    def save_audit_label(self, audit: int, row: int, label: str | None, reviewer: str, key: str) -> None:
-        """Append a blind label (None: it cannot be told); one sent twice counts once, one outside the sample never."""
+    def save_audit_label(self, audit: int, row: int, label: str | None, reviewer: str, key: str) -> bool:
+        """Append a blind label (None: it cannot be told), once, and only for a row of the reviewer's sample.
+
+        Whether it is there.
+        """
         with self.lock:
             self._db.execute(
                 "INSERT OR IGNORE INTO audit_labels (key, audit, row, label, reviewer, time) "
@@ -423,6 +427,7 @@ class Journal:
                 "WHERE a.id = ? AND r.row = ? AND a.reviewer = ?",
                 (key, label, _now(), audit, row, reviewer),
             )
+            return self._db.execute("SELECT count(*) FROM audit_labels WHERE key = ?", (key,)).fetchone() == (1,)
 
     def audit_labels(self, audit: int, reviewer: str) -> dict[int, str | None]:
         """The reviewer's latest label of every row of the sample that has one."""

@@ -20,7 +20,13 @@ import pyarrow.parquet as pq
 
 from curator.errors import CuratorError
 
+TRUSTED = "trusted.parquet"  # row, label
 SOFT_ROWS = 100_000  # soft labels held at once while all are read
+
+
+def split_of(file: Path) -> str:
+    """The split of data/SPLIT-0000i-of-0000n.parquet."""
+    return file.name.rsplit("-", 3)[0]
 
 
 class Rows:
@@ -43,7 +49,7 @@ class Rows:
                 f"{folder}: expected the output folder of a finished run (with curation.json); {e}"
             ) from e
         try:
-            found = sorted((folder / "data").glob(f"{self.facts['split']}-*.parquet"))
+            found = [p for p in sorted((folder / "data").glob("*.parquet")) if split_of(p) == self.facts["split"]]
             self.files = [pq.ParquetFile(path) for path in found]
             if not self.files:
                 raise CuratorError(f"{folder}: expected data/{self.facts['split']}-*.parquet, found none")
@@ -112,10 +118,20 @@ class Rows:
 
     @cached_property
     def verdict(self) -> str:
-        """Hash of which rows are selected: a run that was made anew has another."""
+        """Hash of rows, given labels and which are selected: a run that was made anew has another."""
         digest = hashlib.blake2b(self.row.tobytes(), digest_size=16)
+        digest.update(self.given.tobytes())
         digest.update(np.packbits(self.selected).tobytes())
         return digest.hexdigest()
+
+    @cached_property
+    def trusted(self) -> dict[int, str]:
+        """Verified labels of the rows that the run trusted."""
+        try:
+            table = pq.read_table(self.folder / TRUSTED)
+        except FileNotFoundError:
+            return {}
+        return dict(zip(table["row"].to_pylist(), table["label"].to_pylist(), strict=True))
 
     @cached_property
     def margin(self) -> np.ndarray:

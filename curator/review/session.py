@@ -67,6 +67,7 @@ class Session:
             "show": SHOW,
             "decided": DECIDED,
             "journal": self.journal.facts["id"],
+            "run": self.rows.verdict,
             "reviewer": reviewer,
             "images": self.rows.facts["image_column"] is not None,
             "features": self.rows.features is not None,
@@ -198,6 +199,8 @@ class Session:
         """
         if data.get("reviewer") != reviewer:
             raise CuratorError(f"you are logged in as {reviewer[:NAME]} now: reload the page")
+        if (data.get("journal"), data.get("run")) != (self.journal.facts["id"], self.rows.verdict):
+            raise CuratorError("another run is served here now: reload the page")
         steps, refused = [], []
         for step in data["steps"]:
             try:
@@ -205,16 +208,18 @@ class Session:
             except (CuratorError, AttributeError, KeyError, OverflowError, TypeError, ValueError):
                 refused.append(step.get("key") if isinstance(step, dict) else None)
         try:
-            for step in steps:
-                if step["kind"] == "audit":
-                    self.journal.save_audit_label(step["audit"], step["row"], step["label"], reviewer, step["key"])
+            labels = [step for step in steps if step["kind"] == "audit"]
+            for step in labels:
+                of = step["audit"], step["row"], step["label"]
+                if not self.journal.save_audit_label(*of, reviewer, step["key"]):
+                    refused.append(step["key"])
             with self.journal.lock:
                 decided = self.journal.save([step for step in steps if step["kind"] != "audit"], reviewer)
                 at, history = self.journal.last, self.journal.history(reviewer)
         except sqlite3.Error as e:
             raise CuratorError(f"{self.journal.path.name} cannot be written ({e})") from e
         states = {str(row): self._decision(made) if made else None for row, made in decided.items()}
-        saved, counts = [step["key"] for step in steps], self.counts(reviewer)
+        saved, counts = [step["key"] for step in steps if step["key"] not in refused], self.counts(reviewer)
         return {"saved": saved, "refused": refused, "rows": states, "at": at, "history": history, "counts": counts}
 
     def _checked(self, step: dict[str, Any]) -> dict[str, Any]:

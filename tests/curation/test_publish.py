@@ -18,6 +18,7 @@ from curator.errors import CuratorError
 from curator.review.session import Session
 from tests.conftest import hf_dataset
 from tests.hub import loopback_hub
+from tests.review.serving import shown
 
 K = 5
 
@@ -42,9 +43,12 @@ def run(tmp_path_factory):
             [flagged[12], "unsure", None],
             [kept[5], "relabel", int(given[kept[5]] + 1) % K],
         ]
-        session.save({"reviewer": "ann", "steps": [{"key": "anns-step", "kind": "do", "rows": steps}]}, "ann")
+        session.save({**shown(session), "steps": [{"key": "anns-step", "kind": "do", "rows": steps}]}, "ann")
         contested = [[kept[5], "keep", None]]
-        session.save({"reviewer": "ben", "steps": [{"key": "bens-step", "kind": "do", "rows": contested}]}, "ben")
+        session.save(
+            {**shown(session, "ben"), "steps": [{"key": "bens-step", "kind": "do", "rows": contested}]},
+            "ben",
+        )
     return folder
 
 
@@ -167,6 +171,12 @@ def test_what_cannot_be_published(run, tmp_path, capsys):
     assert "--overwrite is for folders" in error(run, "me/data", "--overwrite")
     assert "owner/name" in error(run, "data")
     assert "give only one" in error(run, "me/data", "--create-pr", "--branch", "b")
+    before = sorted(path.name for path in run.iterdir())
+    assert "is not empty; name another folder" in error(run, run, "--overwrite")  # a run is no version
+    assert sorted(path.name for path in run.iterdir()) == before
+    assert "owner/name" in error(run, "me/a--b") and "owner/name" in error(run, "data", "--dry-run")
+    (tmp_path / "file").write_text("mine")
+    assert "file" in error(run, tmp_path / "file" / "below")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "file").write_text("mine")
     assert "is not empty; name another folder" in error(run, tmp_path / "mine", "--overwrite")
@@ -287,3 +297,56 @@ def test_clean_pushes_when_it_is_done(run, hub, tmp_path, capsys, monkeypatch):
     assert load("me/rows")["label"][:] == load(tmp_path / "out")["label"][:]
     curator.curate(hf_dataset(60, 3), method="ce", epochs=1, output=tmp_path / "b", push_to_hub="me/other", public=True)
     assert not hub.repos["me/other"].private and len(load("me/other")) == 60
+
+
+def test_trusted_rows_of_the_run_are_verified(tmp_path):
+    """Without any journal: what was verified before the run is what is published."""
+    rows = hf_dataset(120, 3, 0.4)
+    wrong = [i for i in range(120) if rows["label"][i] != rows["true_label"][i]][:10]
+    (tmp_path / "t.csv").write_text("row,label\n" + "".join(f"{i},{rows['true_label'][i]}\n" for i in wrong))
+    out = tmp_path / "out"
+    curator.curate(rows, method="ce", epochs=1, trusted=tmp_path / "t.csv", output=out)
+    for policy in ("relabel", "filter"):
+        assert main(["publish", str(out), str(tmp_path / policy), "--policy", policy]) == 0
+        labels = dict(zip(*(load(tmp_path / policy)[c][:] for c in ("row", "label")), strict=True))
+        assert [labels[i] for i in wrong] == [rows["true_label"][i] for i in wrong]
+    curator.curate(rows, method="ce", epochs=1, output=out, overwrite=True)
+    assert not (out / "trusted.parquet").exists()
+
+
+def test_no_clean_row_is_left(tmp_path, capsys):
+    curator.curate(hf_dataset(60, 3, 0.3), method="ce", epochs=1, flag_worst=60, output=tmp_path / "out")
+    assert main(["publish", str(tmp_path / "out"), str(tmp_path / "p")]) == 0
+    assert len(load(tmp_path / "p")) == 60
+    assert main(["publish", str(tmp_path / "out"), str(tmp_path / "q"), "--policy", "filter"]) == 2
+    assert "no row is left" in capsys.readouterr().err
+
+
+def test_who_else_writes_there(run, hub, monkeypatch, capsys):
+    """A push in between, a tag that is taken, files of somebody else: no version is mixed, none is lost."""
+    push(run)
+    create = HfApi.create_commit
+    once = iter([True])
+
+    def another_first(self, *args, **kwargs):
+        if next(once, False):
+            repo = hub.repos["me/curated"]
+            head = repo.commits[repo.branches["main"]]
+            oid = head["README.md"]
+            repo.branches["main"] = repo.commit({**head, "data/train-00000-of-00009.parquet": oid}, "another push")
+        return create(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(HfApi, "create_commit", another_first)
+        publish_hub(run, "me/curated", "filter", say=lambda line: None, wait=0.01)
+    check(run, "me/curated", "filter")
+    commits = len(hub.repos["me/curated"].commits)
+    assert main(["publish", str(run), "me/curated", "--tag", "v1"]) == 2
+    assert "--tag v1: me/curated has that tag" in capsys.readouterr().err
+    assert len(hub.repos["me/curated"].commits) == commits
+    push(run)
+    HfApi().create_repo("me/mine", repo_type="dataset")
+    HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo="data/mine.txt", repo_id="me/mine", repo_type="dataset")
+    assert main(["publish", str(run), "me/mine"]) == 2 and "holds files that no version" in capsys.readouterr().err
+    assert main(["publish", str(run), "me/mine", "--branch", "curated"]) == 0
+    check(run, "me/mine", "relabel", revision="curated")

@@ -35,6 +35,11 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
+def shown(session, reviewer: str = "ann") -> dict[str, str]:
+    """What a page says of itself when it saves."""
+    return {"reviewer": reviewer, "journal": session.journal.facts["id"], "run": session.rows.verdict}
+
+
 class Server:
     """A running app.py; it can be killed and started again on the same port."""
 
@@ -90,6 +95,13 @@ class Server:
         """The id of the page's component, as its script sends it."""
         config = json.loads(self.get("config")[1])
         return next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "curator")
+
+    def shown(self, component: int, headers: dict | None = None) -> dict[str, str]:
+        """What a page of this server says of the run that it shows; asked for once."""
+        if not hasattr(self, "_shown"):
+            hello = self.ask("hello", component, headers)
+            self._shown = {name: hello[name] for name in ("journal", "run")}
+        return self._shown
 
     def ask(self, what: str, component: int, _headers: dict | None = None, **data) -> dict:
         """Call a function of the session as the page's script does."""

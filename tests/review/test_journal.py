@@ -80,6 +80,13 @@ def test_undo_after_redo(journal):
         assert labels(journal) == {1: ("drop", None)}
 
 
+def test_undo_of_a_step_redone_before_an_older_one(journal):
+    journal.save([do("a", (1, "keep", "cat")), do("b", (1, "drop", None))], "ann")
+    for i, (kind, target) in enumerate([("undo", "b"), ("undo", "a"), ("redo", "b"), ("undo", "b")]):
+        journal.save([{**turn(f"t{i}", kind), "target": target}], "ann")
+    assert labels(journal) == {}  # a is still undone
+
+
 def test_a_full_disk_leaves_nothing(journal):
     journal.save([do("1", (1, "keep", "cat"))], "ann")
     pages = journal._db.execute("PRAGMA page_count").fetchone()[0]

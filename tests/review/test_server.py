@@ -74,7 +74,7 @@ def test_what_no_page_would_ask(server):
         {"key": "e" * 12, "kind": "drop table"},
         {"key": "f" * 12, "kind": "do", "rows": [[3, "drop", 1]]},
     ]
-    answer = server.ask("save", component, reviewer="ann", steps=steps)
+    answer = server.ask("save", component, **server.shown(component), reviewer="ann", steps=steps)
     assert answer["saved"] == ["k" * 12, "f" * 12] and len(answer["refused"]) == 6
     assert answer["rows"]["3"] == {"action": "drop", "label": None} and answer["history"][0] == answer["saved"]
     answer = server.ask(
@@ -139,7 +139,14 @@ def test_every_route_needs_a_login(run, tmp_path):
         for name, cookie in cookies.items():
             step = {"key": f"step-of-{name}", "kind": "do", "rows": [[5, "drop" if name == "ann" else "keep", None]]}
             assert server.ask("hello", component, {"Cookie": cookie})["reviewer"] == name
-            server.ask("save", component, {"Cookie": cookie}, reviewer=name, steps=[step])
+            server.ask(
+                "save",
+                component,
+                {"Cookie": cookie},
+                **server.shown(component, {"Cookie": cookie}),
+                reviewer=name,
+                steps=[step],
+            )
         assert server.ask("people", component, {"Cookie": cookies["ann"]})["verified"]["conflict"] == 1
     with closing(Journal(journal)) as kept:
         assert kept.reviewers() == {"ann": 1, "ben": 1}
@@ -192,7 +199,7 @@ def killed_under_a_stream(run, journal, kills: int) -> None:
                     sent += 1
                     act = rng.choice(["keep", "drop", "unsure"])
                     steps.append({"key": f"decision-{sent}", "kind": "do", "rows": [[sent % 400, act, None]]})
-                answer = server.ask("save", component, reviewer="ann", steps=steps)
+                answer = server.ask("save", component, **server.shown(component), reviewer="ann", steps=steps)
                 shown |= {s["key"]: (s["rows"][0][0], s["rows"][0][1]) for s in steps if s["key"] in answer["saved"]}
         except (OSError, AssertionError, json.JSONDecodeError):
             pass

@@ -11,6 +11,7 @@ import curator
 from curator.errors import CuratorError
 from curator.review.session import PAGE, Session
 from tests.conftest import hf_dataset
+from tests.review.serving import shown
 
 
 def strings(ds):
@@ -68,7 +69,7 @@ def test_runs_of_every_kind(tmp_path, kind):
         assert detail["near"][0]["label"] == cards[0]["given"]
         assert all(bool(near["cards"]) <= (kind != "no training") for near in detail["near"])
         acts = [[card["row"], "relabel", (card["given"] + 1) % 3] for card in cards[:4]]
-        session.save({"reviewer": "ann", "steps": [{"key": "first-step", "kind": "do", "rows": acts}]}, "ann")
+        session.save({**shown(session), "steps": [{"key": "first-step", "kind": "do", "rows": acts}]}, "ann")
         assert session.counts("ann") == {"flagged": 30, "mine": 4, "anybody": 4}
         verified = session.journal.verified().labels
         assert verified == {row: hello["classes"][label] for row, _, label in acts}
@@ -89,14 +90,16 @@ def test_an_audit_is_a_reviewers_own_and_blind(run, tmp_path):
 
         def label(reviewer: str, row: int, code: int | None, audit: int = sample["audit"]) -> None:
             step = {"kind": "audit", "audit": audit, "row": row, "label": code, "key": f"{reviewer}-label-{row}-{code}"}
-            assert session.save({"reviewer": reviewer, "steps": [step]}, reviewer)["refused"] == []
+            assert session.save({**shown(session, reviewer), "steps": [step]}, reviewer)["refused"] == []
 
         for row in sample["rows"][:50]:
             label("ann", row, int(truth[row]))
         label("ann", sample["rows"][0], None)  # cannot be told after all
         outside = next(row for row in range(400) if row not in sample["rows"])
-        label("ann", outside, 1)
-        label("ben", sample["rows"][1], 1)  # it is ann's
+        for who, row in (("ann", outside), ("ben", sample["rows"][1])):  # not in the sample; not ben's sample
+            step = {"kind": "audit", "audit": sample["audit"], "row": row, "label": 1, "key": f"no-label-of-{who}"}
+            answer = session.save({**shown(session, who), "steps": [step]}, who)
+            assert (answer["saved"], answer["refused"]) == ([], [step["key"]])
         other = session.audit({"size": 10, "seed": 5}, "ben")
         assert session.audit({}, "ann")["rows"] == sample["rows"] != other["rows"]
         labels = session.audit({}, "ann")["labels"]
@@ -115,7 +118,7 @@ def test_an_audit_is_a_reviewers_own_and_blind(run, tmp_path):
 
         wrong = [int(row) for row in told if session.rows.suggested[row] != truth[row]]
         acts = [[row, "drop", None] for row in wrong[:2]] + [[row, "relabel", int(truth[row])] for row in wrong[2:]]
-        session.save({"reviewer": "ann", "steps": [{"key": "a-long-key", "kind": "do", "rows": acts}]}, "ann")
+        session.save({**shown(session), "steps": [{"key": "a-long-key", "kind": "do", "rows": acts}]}, "ann")
         after = session.audit_result({}, "ann")["after"]
         assert [s["wrong"] for s in after["strata"]] == [0, 0] and sum(s["size"] for s in after["strata"]) == 398
         assert sum(s["labelled"] for s in after["strata"]) == 47
@@ -133,7 +136,10 @@ def test_what_belongs_together(run, tmp_path):
     session = Session([run], tmp_path / "j.sqlite")
     with closing(session.journal):
         with pytest.raises(CuratorError, match="logged in as ben now"):
-            session.save({"reviewer": "ann", "steps": []}, "ben")
+            session.save({**shown(session), "steps": []}, "ben")
+        for name in ("journal", "run"):  # a page that was open before another run was served there
+            with pytest.raises(CuratorError, match="another run is served here now"):
+                session.save({**shown(session), name: "other", "steps": []}, "ann")
         opened = session.open({"show": "all"}, "ann")
         assert opened["pages"] == -(-400 // PAGE)
         for _ in range(100):

@@ -9,6 +9,7 @@ let redoable = [];
 let times = []; // [milliseconds, rows] of the latest decisions
 let sending = false;
 let retry = null; // the timer of the next try
+let refused = 0; // steps that the server will never take
 let kept = true; // whether `waiting` would survive a reload
 
 function remember() {
@@ -24,9 +25,16 @@ function remember() {
 function recall() {
   try {
     const found = Object.keys(localStorage).filter((key) => key.startsWith(shelf()));
-    waiting = found.flatMap((key) => JSON.parse(localStorage.getItem(key)));
+    for (const key of found) {
+      try {
+        waiting.push(...JSON.parse(localStorage.getItem(key)));
+      } catch {
+        // not ours, or broken: it stays where it is
+      }
+    }
     undoable.push(...waiting.filter((step) => step.kind === "do").map(({ key }) => ({ key })));
     remember();
+    if (!kept) return; // or the only copy would go
     for (const key of found) if (key !== shelf() + tab) localStorage.removeItem(key);
   } catch {
     // nothing was kept
@@ -47,10 +55,11 @@ async function send() {
   let again = 0;
   try {
     const steps = waiting.slice(0, 200);
-    const answer = await ask("save", { steps: steps.map(({ effects, ...step }) => step), reviewer: facts.reviewer });
+    const answer = await ask("save", { steps: steps.map(({ effects, ...step }) => step), reviewer: facts.reviewer, journal: facts.journal, run: facts.run });
     const done = new Set([...answer.saved, ...answer.refused]);
     waiting = waiting.filter((step) => !done.has(step.key));
-    problem = answer.refused.length ? `${answer.refused.length} decisions do not fit this run and were not saved` : "";
+    refused += answer.refused.length;
+    problem = "";
     settle(answer, steps);
     remember();
   } catch (error) {
@@ -87,7 +96,8 @@ function showState() {
   node.classList.toggle("cr-saving", waiting.length > 0 && !trouble);
   node.classList.toggle("cr-failing", trouble);
   const ahead = waiting.length ? `${waiting.length} ` : "";
-  node.textContent = trouble ? ahead + problem : waiting.length ? `saving ${waiting.length} …` : "all saved";
+  const done = refused ? `${refused} decisions do not fit this run and were not saved` : "all saved";
+  node.textContent = trouble ? ahead + problem : waiting.length ? `saving ${waiting.length} …` : done;
 }
 
 window.addEventListener("beforeunload", (event) => {
