@@ -47,6 +47,7 @@ class Server:
         self.port = free_port()
         self.words = [str(word) for word in words]
         self.process: subprocess.Popen | None = None
+        self._page: dict[str, str] | None = None  # what a page of it says of its run
 
     @property
     def address(self) -> str:
@@ -96,12 +97,12 @@ class Server:
         config = json.loads(self.get("config")[1])
         return next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "curator")
 
-    def shown(self, component: int, headers: dict | None = None) -> dict[str, str]:
-        """What a page of this server says of the run that it shows; asked for once."""
-        if not hasattr(self, "_shown"):
+    def save(self, component: int, reviewer: str, steps: list, headers: dict | None = None) -> dict:
+        """Save steps as the page of this server's run."""
+        if self._page is None:
             hello = self.ask("hello", component, headers)
-            self._shown = {name: hello[name] for name in ("journal", "run")}
-        return self._shown
+            self._page = {name: hello[name] for name in ("journal", "run")}
+        return self.ask("save", component, headers, **self._page, reviewer=reviewer, steps=steps)
 
     def ask(self, what: str, component: int, _headers: dict | None = None, **data) -> dict:
         """Call a function of the session as the page's script does."""
