@@ -15,7 +15,7 @@ from typing import Annotated, Any
 import tyro
 
 from curator.errors import CuratorError
-from curator.system import did_you_mean, is_path, rank
+from curator.system import did_you_mean, rank
 
 USAGE = "usage: label-curator clean | review | publish [FLAGS]    (--help lists the flags)"
 
@@ -116,6 +116,8 @@ class Publish:
     """With relabel: how sure the nets must be of a label that nobody verified, 0 to 1."""
     journal: Path | None = None
     """File of the decisions. Default: review.sqlite in the run's folder."""
+    format: str = "parquet"
+    """Of a folder: parquet, or imagefolder (images/SPLIT/CLASS with the original bytes, and labels.csv)."""
     public: bool = False
     """Make a new repository public instead of private."""
     branch: str | None = None
@@ -133,32 +135,15 @@ class Publish:
 def publish(argv: list[str]) -> int:
     """Publish a curated version."""
     flags = _tyro(Publish, argv, "label-curator publish")
-    from curator.curation.publish import prepared, publish_folder, publish_hub, require_id
+    from curator.curation import publish as publishing
 
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
-
-    options: dict[str, Any] = {"min_confidence": flags.min_confidence, "journal": flags.journal}
-    hub: dict[str, Any] = {name: getattr(flags, name) for name in ("public", "branch", "create_pr", "tag")}
-    to_folder = is_path(flags.target)
-    unfit = next((f"--{name.replace('_', '-')}" for name, value in hub.items() if value), None)
-    if to_folder and unfit:
-        raise CuratorError(f"{unfit} is for the Hub; {flags.target} is a folder")
-    if not to_folder:
-        require_id(flags.target)
-        if flags.overwrite:
-            raise CuratorError("--overwrite is for folders; on the Hub every version is a commit with a tag")
-    try:
-        if flags.dry_run:
-            with prepared(flags.run, flags.policy, **options) as version:
-                say(f"would publish {version.describe()}")
-        elif to_folder:
-            publish_folder(flags.run, Path(flags.target), flags.policy, overwrite=flags.overwrite, say=say, **options)
-        else:
-            publish_hub(flags.run, flags.target, flags.policy, **hub, say=say, **options)
-    except OSError as e:
-        raise CuratorError(f"publish {flags.run}: {e.filename or flags.target}: {e.strerror or e}") from e
+    options = {name: value for name, value in vars(flags).items() if name not in ("run", "target", "policy")}
+    publishing.publish(flags.run, flags.target, flags.policy, say=_say, **options)
     return 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 COMMANDS = {"clean": clean, "review": review, "publish": publish}

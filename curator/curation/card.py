@@ -1,16 +1,16 @@
-"""README.md of the output: a dataset card with where the rows come from and how their labels were judged."""
+"""README.md of a run and of a version of it: a dataset card with where the rows come from and how they were judged."""
 
 from __future__ import annotations
 
-import shlex
+from collections.abc import Sequence
 from typing import Any
 
-from curator.curation.columns import Columns
-from curator.curation.report import md, pairs, percent
-from curator.sources.load import NAMED
-from curator.sources.table import Table
+from curator.curation.report import md, percent
+from curator.sources.load import LICENSE
 
-LINES = "\n"
+# What follows is the source's own text; publishing reads it from the run's card.
+OWN = "<!-- label-curator: below is the card of the source -->"
+IMAGES = "The images lie in `images/SPLIT/CLASS`; `labels.csv` has the columns, but for the soft label."
 SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -21,186 +21,159 @@ SIZES = (
 
 
 def dataset_card(
-    table: Table,
-    facts: dict[str, Any],  # of curation.json
-    settings: dict[str, Any],  # those that decide the result
-    columns: Columns,
+    facts: dict[str, Any],  # of curation.json; a version has "published"
+    classes: Sequence[str],
+    changes: list[tuple[int, int, int]],  # (given, now, rows), class numbers, the most frequent first
     splits: list[str],
-    prefix: str,
     content: str,  # hash of the data files
+    own: str | None,  # text of the source's card
 ) -> str:
-    """The card's text.
+    """The card's text. Its YAML names the data files, so that load_dataset reads nothing else of the folder."""
+    said = facts.get("published")
+    prefix = facts["settings"].get("column_prefix") or ""
+    columns = {
+        "clean_score": "float32 in [0, 1]; 1 = the given label is surely right",
+        "selected": "bool; the given label is kept as clean",
+        "corrected_label": "the given label where selected, else the method's suggestion",
+        "teacher_soft_label": f"{len(classes)} float32; the nets' softmax, unsharpened",
+        "row": "int64; 0-based position in the source split",
+    }
+    now = "suggested" if said is None or said["policy"] == "annotate" else "published"
+    parts = [
+        f"---\n{_metadata(facts, splits, content)}\n---",
+        f"# {md(facts['name'])}, curated",
+        _of_the_labels(facts["label_column"], said),
+        *([IMAGES] if said and said["format"] == "imagefolder" else []),
+        _table(["column", "meaning"], [(f"`{prefix}{name}`", meaning) for name, meaning in columns.items()]),
+        "## Provenance",
+        _table(["", ""], _provenance(facts)),
+        *(["## This version", _table(["", ""], _version(said))] if said else []),
+        "## Most frequent changes",
+        _table(["given", now, "rows"], [(md(classes[a]), md(classes[b]), f"{n:,}") for a, b, n in changes]),
+        "## Use",
+        f"```python\n{_how_to_load(facts, prefix)}\n```",
+        f"Made with label-curator {facts['versions']['label-curator']}; to make it again:",
+        f"```\n{facts['command']}\n```",
+        "`curation.json` holds every setting, `report/report.md` the findings with pictures, `issues.csv` the rows to "
+        "look at.",
+        *([OWN, "## The card of the source", own.strip()] if own else []),
+    ]
+    return "\n\n".join(parts) + "\n"
 
-    Its YAML names the data files, so that load_dataset reads nothing else of the folder.
-    """
+
+def own_text(card: str) -> str | None:
+    """The text of the source's card inside a run's card."""
+    _, found, text = card.partition(f"\n{OWN}\n\n## The card of the source\n")
+    return text.strip() if found else None
+
+
+def _metadata(facts: dict[str, Any], splits: list[str], content: str) -> str:
     from huggingface_hub import DatasetCardData
 
-    source = table.source.get("id")
+    source, said = facts["source"], facts.get("published")
+    images = said is not None and said["format"] == "imagefolder"
+    configs = {"default": "data"}
+    if said and said["clean"] and not images:  # a config without rows cannot be loaded
+        configs["clean"] = "data" if said["policy"] == "filter" else "clean"
+    reviewed = bool(said and (said["verified"] or said["dropped"]))
     data = DatasetCardData(
-        license=table.source.get("license"),
-        annotations_creators=["machine-generated"],
-        source_datasets=[str(source)] if source and "/" in source else None,
+        **{name: source.get(name) for name in LICENSE},
+        annotations_creators=["machine-generated", *["expert-generated"] * reviewed],
+        source_datasets=[source["id"]] if "/" in source.get("id", "") else None,
         task_categories=["image-classification"],
         task_ids=["multi-class-image-classification"],
         size_categories=[next((name for size, name in SIZES if facts["n"] < size), "n>10M")],
         tags=["label-errors", "noisy-labels", "label-curator"],
-        pretty_name=f"{table.name}, curated",
+        pretty_name=f"{facts['name']}, curated",
         # The description is for load_dataset's cache, which is keyed by this entry and not by the files: without it a
         # run that replaced another would load as the old one.
         configs=[
             {
-                "config_name": "default",
-                "data_files": [{"split": s, "path": f"data/{s}-*"} for s in splits],
+                "config_name": name,
+                "data_files": [  # other splits are the same in both
+                    {
+                        "split": s,
+                        "path": f"images/{s}/**" if images else f"{folder if s == facts['split'] else 'data'}/{s}-*",
+                    }
+                    for s in splits
+                ],
+                **({"drop_labels": False} if images else {}),
                 "description": f"label-curator {content}",
             }
+            for name, folder in configs.items()
         ],
     )
-    noise = facts["settings"].get("label_noise")
+    return data.to_yaml().strip()
+
+
+def _of_the_labels(column: str, said: dict[str, Any] | None) -> str:
+    """What the label column holds."""
+    if said is None or said["policy"] == "annotate":
+        return f"`{column}` holds the labels as they were given; these columns say what became of them:"
+    where = "; `original_label` holds those that were given" if said["policy"] == "relabel" else ""
+    return f"`{column}` holds the curated labels{where}. These columns say how they came about:"
+
+
+def _provenance(facts: dict[str, Any]) -> list[tuple[str, str]]:
+    source, noise = facts["source"], facts["settings"].get("label_noise")
+    revision = f", revision {source['revision']}" if source.get("revision") else ""
     rows = [
-        (
-            "source",
-            f"{source or table.name}"
-            + (f", revision {table.source['revision']}" if table.source.get("revision") else ""),
-        ),
-        ("license", table.source.get("license") or "not known: see the source"),
+        ("source", f"{source.get('id') or facts['name']}{revision}"),
+        ("license", source.get("license") or "not known: see the source"),
         ("split", f"{facts['split']}, {facts['n']:,} rows"),
         ("label noise", f"{noise} (see true_label)" if noise else None),
         ("method", f"{facts['method']}, recipe {facts['recipe'] or 'none (defaults)'}, seed {facts['seed']}"),
         ("labels held to be wrong", f"{facts['n'] - facts['selected']:,} ({percent(facts['estimated_noise_rate'])})"),
-        ("labels changed", f"{facts['changed']:,}"),
-        ("verified rows", f"{facts['trusted']['count']:,}"),
+        ("labels for which another is suggested", f"{facts['changed']:,}"),
+        ("rows verified before the run", f"{facts['trusted']['count']:,}"),
     ]
-    named = settings["dataset"] if settings["dataset"] in NAMED else source or table.name
-    k = len(table.classes)
-    k_names = {
-        "clean_score": "float32 in [0, 1]; 1 = the given label is surely right",
-        "selected": "bool; the given label is kept as clean",
-        "corrected_label": "the given label where selected, else the method's suggestion",
-        "teacher_soft_label": f"{k} float32; the nets' softmax, unsharpened",
-        "row": "int64; 0-based position in the source split",
-    }
-    meanings = [f"| `{prefix}{name}` | {meaning} |" for name, meaning in k_names.items()]
-    provenance = [f"| {name} | {md(str(value), 200)} |" for name, value in rows if value is not None]
-    changes = [
-        f"| {md(table.classes[a])} | {md(table.classes[b])} | {n} |" for a, b, n in pairs(columns, table.labels, k)
-    ]
-    return f"""---
-{data.to_yaml().strip()}
----
-
-# {md(table.name)}, curated
-
-{as_given(table.label_column)}
-
-| column | meaning |
-|---|---|
-{LINES.join(meanings)}
-
-## Provenance
-
-| | |
-|---|---|
-{LINES.join(provenance)}
-
-## Most frequent changes
-
-| given | suggested | rows |
-|---|---|---|
-{LINES.join(changes)}
-
-## Use
-
-```python
-from datasets import load_dataset
-
-data = load_dataset("PATH_OR_ID", split="{facts["split"]}")
-clean = data.filter(lambda selected: selected, input_columns="{prefix}selected")
-```
-
-Made with label-curator {facts["versions"]["label-curator"]}; to make it again:
-
-```
-label-curator clean {reproduce({**settings, "dataset": named})}
-```
-
-`curation.json` holds every setting, `report/report.md` the findings with pictures, `issues.csv` the rows to look at.
-"""
+    return [(name, md(str(value), 200)) for name, value in rows if value is not None]
 
 
-def as_given(column: str) -> str:
-    """What the label column of a run holds."""
-    return f"`{column}` holds the labels as they were given; these columns say what became of them:"
-
-
-def as_published(column: str, policy: str) -> str:
-    """What the label column of a version holds."""
-    if policy == "annotate":
-        return as_given(column)
-    where = "; `original_label` holds those that were given" if policy == "relabel" else ""
-    return f"`{column}` holds the curated labels{where}. These columns say how they came about:"
-
-
-def published_card(run_card: str, facts: dict[str, Any], splits: list[str], content: str) -> str:
-    """The card of a published version: the run's card with what the policy and the reviewers did."""
-    from huggingface_hub import DatasetCard
-
-    card, said = DatasetCard(run_card, ignore_metadata_errors=True), facts["published"]
-    reviewed = bool(said["verified"] or said["dropped"])
-    data: Any = card.data
-    data.annotations_creators = ["machine-generated", *["expert-generated"] * reviewed]
-    clean = "data" if said["policy"] == "filter" else "clean"  # other splits are the same in both
-    data.configs = [
-        {
-            "config_name": name,
-            "data_files": [{"split": s, "path": f"{own if s == facts['split'] else 'data'}/{s}-*"} for s in splits],
-            "description": f"label-curator {content}",  # see dataset_card
-        }
-        for name, own in (("default", "data"), ("clean", clean))
-        if name == "default" or said["clean"]  # a config without rows cannot be loaded
-    ]
+def _version(said: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the policy and the reviewers did, and how many labels are wrong before and after."""
     sure = f", corrected where the nets are at least {said['min_confidence']:g} sure"
     reviewers = ", ".join(f"{md(name, 40)} {count:,}" for name, count in said["reviewers"].items())
+    before, after = said["vouched"]
     rows = [
         ("policy", said["policy"] + (sure if said["policy"] == "relabel" else "")),
         ("labels changed", f"{said['labels_changed']:,} of {said['rows']:,} rows"),
         ("rows of config clean", f"{said['clean']:,}"),
         ("verified", f"{said['verified']:,} labels, {said['dropped']:,} rows dropped"),
         ("rows decided by reviewers", reviewers or "none"),
+        (
+            "labels that are neither selected, verified nor corrected",
+            f"{percent(before)} before, {percent(after)} after",
+        ),
     ]
-    body, _, _ = card.text.strip().partition("\n## Use\n")
-    body = body.replace(as_given(facts["label_column"]), as_published(facts["label_column"], said["policy"]))
-    _, made, how = card.text.strip().partition("\nMade with label-curator ")
-    return f"""---
-{data.to_yaml().strip()}
----
-
-{body.strip()}
-
-## This version
-
-| | |
-|---|---|
-{LINES.join(f"| {name} | {value} |" for name, value in rows)}
-
-## Use
-
-```python
-from datasets import load_dataset
-
-everything = load_dataset("PATH_OR_ID", split="{facts["split"]}")
-clean = load_dataset("PATH_OR_ID", "clean", split="{facts["split"]}")
-```
-{made}{how}
-"""
+    if said["wrong"]:
+        before, after = said["wrong"]
+        rows.append(("wrong labels, against the known truth", f"{percent(before)} before, {percent(after)} after"))
+    for audit in said["audits"]:
+        spans = [
+            f"{percent(rate['estimate'])} {when} (95 % interval {percent(rate['low'])} to {percent(rate['high'])})"
+            for when, rate in (("before", audit["before"]), ("after", audit["after"]))
+        ]
+        rows.append(
+            (
+                f"wrong labels, by a blind audit of {audit['rows']:,} rows by {md(audit['reviewer'], 40)}",
+                ", ".join(spans),
+            )
+        )
+    return rows
 
 
-def reproduce(settings: dict[str, Any]) -> str:
-    """Flags that give this result again, as one shell line."""
-    words = []
-    for name, value in settings.items():
-        head, dot, last = name.replace("_", "-").rpartition(".")
-        if isinstance(value, bool):
-            words.append(f"--{head}{dot}{'' if value else 'no-'}{last}")
-        elif value not in (None, ""):
-            words.append(f"--{head}{dot}{last} {shlex.quote(str(value))}")
-    return " ".join(words).replace("\n", " ")
+def _how_to_load(facts: dict[str, Any], prefix: str) -> str:
+    load = f'load_dataset("PATH_OR_ID", %ssplit="{facts["split"]}")'
+    lines = ["from datasets import load_dataset", "", f"data = {load % ''}"]
+    if facts.get("published") is None:
+        lines.append(f'clean = data.filter(lambda selected: selected, input_columns="{prefix}selected")')
+    elif facts["published"]["clean"] and facts["published"]["format"] == "parquet":
+        clean = '"clean", '
+        lines.append(f"clean = {load % clean}")
+    return "\n".join(lines)
+
+
+def _table(head: list[str], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines).replace("|  |", "| |")

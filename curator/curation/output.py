@@ -86,10 +86,10 @@ def write_parquet(dataset: Dataset, folder: Path, split: str) -> None:
                 writer.write_table(embed_table_storage(table_cast(part, schema)))
 
 
-def content_hash(folder: Path) -> str:
-    """Hash of the data files."""
+def content_hash(data: Path) -> str:
+    """Hash of the files in a folder."""
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted((folder / "data").iterdir()):
+    for path in sorted(p for p in data.rglob("*") if p.is_file()):
         with open(path, "rb") as file:
             while block := file.read(2**20):
                 digest.update(block)

@@ -1,271 +1,118 @@
-"""A curated version of a run: labels and rows by a policy, with what reviewers decided, to a folder or to the Hub.
-
-    annotate   the columns of the run, labels as they were given
-    relabel    label := the verified one, else the corrected one where the nets are sure, else the given one
-    filter     rows that are neither selected nor verified, and dropped ones, are out
-
-Config `default` holds all rows (those that are left, with filter), config `clean` the rows that filter keeps, with the
-same labels. What goes to the Hub is written to a folder first and arrives in one commit: a version is there or not.
-"""
+"""A curated version to a folder or to the Hub, where it arrives in one commit: a version is there or not."""
 
 from __future__ import annotations
 
-import json
-import os
+import hashlib
 import re
-import shutil
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
-from datasets import ClassLabel, Features
-
-from curator.curation.output import ROW_GROUP, content_hash, write_json
+from curator.curation.version import Say, Version, prepared, publish_folder
 from curator.errors import CuratorError
-from curator.review.journal import FILE, Journal
-from curator.review.rows import Rows, split_of
-from curator.sources.table import is_string
-from curator.system import did_you_mean, sync_folder
+from curator.system import is_path
 
-POLICIES = ("annotate", "relabel", "filter")
-ORIGINAL = "original_label"
-WRITTEN = {"README.md", "clean", "curation.json", "data", "issues.csv", "report"}  # top level of a version
 TRIES = 6
 CUT = 0  # in place of a status: no answer came
 UNWRITTEN = {".gitattributes", "README.md"}  # what a new repository may hold
 RETRIED = (409, 412, 429, 500, 502, 503, 504)
 T = TypeVar("T")
-Say = Callable[[str], None]
 
 
-@dataclass
-class Version:
-    """A version that is ready: its folder, and what the policy did.
+def publish(
+    run: Path,
+    target: str,
+    policy: str,
+    *,
+    dry_run: bool = False,
+    overwrite: bool = False,
+    say: Say,
+    public: bool = False,
+    branch: str | None = None,
+    create_pr: bool = False,
+    tag: str | None = None,
+    **options: Any,
+) -> str:
+    """Publish a version of a run to a folder or to the Hub; where it is, "" after a dry run.
 
-    Attributes:
-        rows, clean: rows of the curated split in the configs of these names.
-        changed: labels that are not the given ones.
-        bytes: of all files.
-    """
-
-    folder: Path
-    policy: str
-    facts: dict[str, Any]
-    rows: int
-    clean: int
-    changed: int
-    verified: int
-    dropped: int
-    bytes: int
-
-    def describe(self) -> str:
-        """One line."""
-        return (
-            f"{self.policy}: {self.rows:,} rows, {self.changed:,} labels changed, {self.verified:,} verified and "
-            f"{self.dropped:,} dropped by reviewers, {self.clean:,} rows in config clean, {self.bytes / 2**20:,.1f} MiB"
-        )
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the policy says of the n rows."""
-
-    labels: np.ndarray  # (n,) int32
-    kept: np.ndarray  # (n,) bool: in config clean
-    verified: np.ndarray  # (n,) bool
-    dropped: np.ndarray  # (n,) bool
-
-
-def verdict(rows: Rows, journal: Journal | None, policy: str, min_confidence: float) -> Verdict:
-    """Labels and rows by the policy. Verified are the rows that the run trusted, and those that reviewers verified.
-
-    A row on which reviewers conflict is as if nobody had looked, and not clean.
-    """
-    n = len(rows)
-    verified, dropped, contested = (np.zeros(n, bool) for _ in range(3))
-    label_of = rows.given.copy()
-    found = dict(rows.trusted)
-    if journal is not None:
-        found |= journal.verified().labels
-        contested[rows.positions(journal.conflicts())] = True
-        dropped[rows.positions(journal.dropped())] = True
-    places = rows.positions(list(found))
-    code = {name: i for i, name in enumerate(rows.classes)}
-    verified[places] = True
-    label_of[places] = [code[found[int(row)]] for row in rows.row[places]]
-    verified &= ~contested
-    labels = label_of if policy == "filter" else rows.given.copy()
-    if policy == "relabel":
-        labels = np.where(verified, label_of, np.where(rows.confidence >= min_confidence, rows.suggested, rows.given))
-    right = verified if policy != "annotate" else verified & (label_of == rows.given)
-    kept = np.where(verified, right, rows.selected) & ~dropped & ~contested
-    return Verdict(labels.astype(np.int32), kept, verified, dropped)
-
-
-@contextmanager
-def prepared(
-    run: Path, policy: str, *, min_confidence: float = 0.9, journal: Path | None = None, beside: Path | None = None
-) -> Iterator[Version]:
-    """A version in a temporary folder (beside the path, to be renamed to it), removed at the end of the block.
+    Args:
+        run: output folder of the run.
+        target: a Hub id (owner/name), or a folder that begins with ./ or / or is there already.
+        policy: one of POLICIES.
+        dry_run: only say what would change.
+        overwrite: replace an older version in a folder.
+        say: prints progress.
+        public: make a new repository public.
+        branch: commit there instead of to main.
+        create_pr: open a pull request instead.
+        tag: of the version.
+        **options: of prepared().
 
     Raises:
-        CuratorError: for a folder that is no finished run, an unknown policy, a journal of other rows.
+        CuratorError: the target holds the whole version or nothing of it.
     """
-    if policy not in POLICIES:
-        raise CuratorError(
-            f"--policy: expected one of {', '.join(POLICIES)}{did_you_mean(policy, POLICIES)}; found {policy!r}"
-        )
-    if not 0 <= min_confidence <= 1:
-        raise CuratorError(f"--min-confidence: expected a number from 0 to 1, found {min_confidence}")
-    rows = Rows(run)
-    path = journal or run / FILE
-    if journal is not None and not path.is_file():
-        raise CuratorError(f"--journal {journal}: no such file")
-    folder = Path(tempfile.mkdtemp(prefix=".curator-", dir=beside.parent if beside else None))
+    hub: dict[str, Any] = {"public": public, "branch": branch, "create_pr": create_pr, "tag": tag}
+    to_folder = is_path(target)
+    unfit = next((f"--{name.replace('_', '-')}" for name, value in hub.items() if value), None)
+    if to_folder and unfit:
+        raise CuratorError(f"{unfit} is for the Hub; {target} is a folder")
+    if not to_folder:
+        require_id(target)
+        if overwrite:
+            raise CuratorError("--overwrite is for folders; on the Hub every version is a commit with a tag")
+        if options.get("format", "parquet") != "parquet":
+            raise CuratorError("--format imagefolder is for folders; the Hub shows and streams parquet")
     try:
-        if path.is_file():
-            with closing(Journal(path)) as opened:
-                opened.require(rows.classes, rows.facts["split"])
-                said = verdict(rows, opened, policy, min_confidence)
-                people = {"reviewers": opened.reviewers(), "decisions": opened.verified().counts}
-        else:
-            said, people = verdict(rows, None, policy, min_confidence), {"reviewers": {}, "decisions": {}}
-        if policy == "filter" and not said.kept.any():
-            raise CuratorError("--policy filter: no row is left; review some rows, or choose another policy")
-        _write_data(folder, rows, said, policy)
-        everything = np.ones(len(rows), bool) if policy != "filter" else said.kept
-        version = Version(
-            folder, policy, rows.facts, int(everything.sum()), int(said.kept.sum()),
-            int((said.labels != rows.given)[everything].sum()), int(said.verified.sum()), int(said.dropped.sum()), 0,
-        )  # fmt: skip
-        _write_rest(folder, run, version, rows, min_confidence, people)
-        version.bytes = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-        yield version
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+        if dry_run:
+            with prepared(run, policy, **options) as version:
+                say(f"would publish {version.describe()}")
+                say(_would_send(version, target, branch))
+            return ""
+        if to_folder:
+            return str(publish_folder(run, Path(target), policy, overwrite=overwrite, say=say, **options).folder)
+        return publish_hub(run, target, policy, **hub, say=say, **options)[1]
+    except OSError as e:
+        raise CuratorError(f"publish {run}: {e.filename or target}: {e.strerror or e}") from e
 
 
-def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
-    """data/ and, where it differs, clean/: the run's files with the policy's labels, image bytes as they are."""
-    column, split = rows.facts["label_column"], rows.facts["split"]
-    (folder / "data").mkdir()
-    if policy != "filter":
-        (folder / "clean").mkdir()
-    start = 0
-    for path in sorted((rows.folder / "data").glob("*.parquet")):
-        curated = split_of(path) == split
-        file = pq.ParquetFile(path)
-        features = Features.from_arrow_schema(file.schema_arrow)
-        if policy == "relabel":
-            if ORIGINAL in features:
-                raise CuratorError(f"the dataset has a column {ORIGINAL}; rename it, or publish with --policy annotate")
-            features[ORIGINAL] = features[column]
-        schema = features.arrow_schema
-        with pq.ParquetWriter(folder / "data" / path.name, schema) as writer:
-            apart = curated and policy != "filter" and said.kept.any()
-            clean = pq.ParquetWriter(folder / "clean" / path.name, schema) if apart else None
-            try:
-                for batch in file.iter_batches(ROW_GROUP):
-                    part, kept = pa.table(batch), None
-                    if curated:
-                        here = slice(start, start + len(batch))
-                        start, kept = here.stop, pa.array(said.kept[here])
-                    if policy != "annotate":
-                        original = part[column]
-                        values = _encoded(said.labels[here], rows.classes, features[column]) if curated else original
-                        part = part.set_column(part.column_names.index(column), column, values)
-                        if policy == "relabel":
-                            part = part.append_column(ORIGINAL, original)
-                    part = part.cast(schema)
-                    left = part.filter(kept) if kept is not None else part
-                    writer.write_table(left if policy == "filter" else part)
-                    if clean is not None:
-                        clean.write_table(left)
-            finally:
-                if clean is not None:
-                    clean.close()
+def _would_send(version: Version, target: str, branch: str | None) -> str:
+    """How many of the version's files and bytes the target does not hold as they are."""
+    if is_path(target):
+        folder = Path(target).expanduser()
+        there = {p.relative_to(folder).as_posix(): _hash(p, "sha256") for p in folder.rglob("*") if p.is_file()}
+    else:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
+        from huggingface_hub.hf_api import RepoFile
 
-
-def _encoded(codes: np.ndarray, classes: list[str], feature: Any) -> pa.Array:
-    """Class numbers as values of the label column's type."""
-    if isinstance(feature, ClassLabel):
-        return pa.array(codes, pa.int64())
-    values = [classes[i] for i in codes]
-    return pa.array(values if is_string(feature) else [int(v) for v in values]).cast(feature.pa_type)
-
-
-def _write_rest(
-    folder: Path, run: Path, version: Version, rows: Rows, min_confidence: float, people: dict[str, Any]
-) -> None:
-    from curator.curation.card import published_card
-
-    splits = sorted({split_of(p) for p in (folder / "data").iterdir()})
-    facts = {
-        **version.facts,
-        "published": {
-            "policy": version.policy, "min_confidence": min_confidence, "rows": version.rows, "clean": version.clean,
-            "labels_changed": version.changed, "verified": version.verified, "dropped": version.dropped, **people,
-        },
-    }  # fmt: skip
-    write_json(folder / "curation.json", facts)
-    shutil.copytree(run / "report", folder / "report")
-    shutil.copy(run / "issues.csv", folder / "issues.csv")
-    own, content = (run / "README.md").read_text(encoding="utf-8"), content_hash(folder)
-    card = published_card(own, facts, splits, content)
-    (folder / "README.md").write_text(card, encoding="utf-8")
-
-
-def publish_folder(
-    run: Path, target: Path, policy: str, *, overwrite: bool = False, say: Say, **options: Any
-) -> Version:
-    """Write a version to a local folder, all or nothing; an older version is replaced with overwrite only."""
-    target = target.expanduser().resolve()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        ours = _is_version(target)
-        if not ours or not overwrite:
-            raise CuratorError(
-                f"{target} {'holds a version; add --overwrite, or ' if ours else 'is not empty; '}name another folder"
-            )
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with prepared(run, policy, beside=target, **options) as version:
-        for path in version.folder.rglob("*"):
-            if path.is_file():
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
-        version.folder.chmod(0o755)
-        old = Path(tempfile.mkdtemp(prefix=".curator-old-", dir=target.parent))
+        there = {}
         try:
-            if target.exists():
-                target.rename(old / "version")
-            try:
-                version.folder.rename(target)
-            except BaseException:
-                if (old / "version").exists():
-                    (old / "version").rename(target)
+            for found in HfApi().list_repo_tree(target, recursive=True, revision=branch, repo_type="dataset"):
+                if isinstance(found, RepoFile):
+                    there[found.path] = found.lfs.sha256 if found.lfs else found.blob_id
+        except (RepositoryNotFoundError, RevisionNotFoundError):
+            pass  # all of it is new
+        except Exception as e:
+            if _status(e) is None:
                 raise
-            sync_folder(target.parent)
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
-        version.folder = target
-        say(version.describe())
-        say(f"written to {target}")
-    return version
+            return f"what {target} holds could not be asked: {_refused(_status(e) or CUT, 'looking', target)}"
+    new = [
+        path.stat().st_size
+        for name, path in version.files().items()
+        if there.get(name) not in (_hash(path, "sha256"), _hash(path, "git"))
+    ]
+    gone = len(set(there) - set(version.files()) - UNWRITTEN)
+    return f"{len(new)} files, {sum(new) / 2**20:,.1f} MiB, are not in {target} as they are; {gone} of its files go"
 
 
-def _is_version(folder: Path) -> bool:
-    """Whether a folder holds what publish_folder wrote, and nothing else: a run, say, is none."""
-    try:
-        facts = json.loads((folder / "curation.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return "published" in facts and {path.name for path in folder.iterdir()} <= WRITTEN
+def _hash(path: Path, kind: str) -> str:
+    """Of a file's content: SHA-256, or git's id of it, by which the Hub knows large and small files."""
+    digest = hashlib.sha256() if kind == "sha256" else hashlib.sha1(f"blob {path.stat().st_size}\0".encode())
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def publish_hub(
@@ -312,6 +159,8 @@ def publish_hub(
 
     with prepared(run, policy, **options) as version:
         say(version.describe())
+        if not version.facts["source"].get("license"):
+            say("note: the license of the source is not known, so the card names none: add it to README.md")
         try:
             tried(lambda: api.repo_info(**kind), "looking for the repository")
             if public:
@@ -335,7 +184,7 @@ def publish_hub(
                     f"{repo} holds files that no version of Curator wrote; push to another id, or with --branch or "
                     "--create-pr"
                 )
-            files = {str(p.relative_to(version.folder)): p for p in version.folder.rglob("*") if p.is_file()}
+            files = version.files()
             gone = [p for p in there - set(files) if p.split("/")[0] in ("data", "clean", "report")]
             operations: list[CommitOperationAdd | CommitOperationDelete] = [
                 *(CommitOperationAdd(path, file) for path, file in sorted(files.items())),
@@ -378,7 +227,7 @@ def require_id(repo: str) -> None:
 
 
 def require_hub(repo: str) -> None:
-    """Refuse an id that is none, and a Hub that does not know who we are.
+    """Refuse an id that is none, and a Hub that does not know who we are or would not let us write there.
 
     Raises:
         CuratorError: with what to do about it.
@@ -386,7 +235,12 @@ def require_hub(repo: str) -> None:
     from huggingface_hub import HfApi
 
     require_id(repo)
-    _patiently(HfApi().whoami, "asking who you are", repo, lambda line: None, 1.0)
+    me: dict[str, Any] = _patiently(HfApi().whoami, "asking who you are", repo, lambda line: None, 1.0)
+    role = ((me.get("auth") or {}).get("accessToken") or {}).get("role")
+    owners = [me.get("name"), *(org.get("name") for org in me.get("orgs") or [])]
+    if role == "read" or repo.split("/")[0] not in owners:
+        why = "the token may only read" if role == "read" else f"you are {', '.join(map(str, owners))}"
+        raise CuratorError(f"--push-to-hub {repo}: {why}; use a token that may write there, or another id")
 
 
 def next_tag(tags: list[str]) -> str:

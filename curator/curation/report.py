@@ -74,10 +74,10 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
 
 
-def pairs(columns: Columns, given: np.ndarray, k: int, most: int = 10) -> list[tuple[int, int, int]]:
-    """The most frequent (given, suggested, rows) among the changed labels."""
-    changed = columns.corrected != given
-    codes, counts = np.unique(given[changed] * k + columns.corrected[changed], return_counts=True)
+def pairs(given: np.ndarray, now: np.ndarray, k: int, most: int = 10) -> list[tuple[int, int, int]]:
+    """The most frequent (given, now, rows) among the changed labels (class numbers below k)."""
+    changed = now != given
+    codes, counts = np.unique(given[changed].astype(np.int64) * k + now[changed], return_counts=True)
     order = np.argsort(-counts, kind="stable")[:most]
     return [(int(codes[i] // k), int(codes[i] % k), int(counts[i])) for i in order]
 
@@ -104,7 +104,9 @@ def _text(
         lines += [f"| {figure} | {value:.4f} |" for figure, value in facts["metrics"].items() if value is not None]
         lines.append("")
     lines += ["## Most frequent changes", "", "| given | suggested | rows |", "|---|---|---|"]
-    lines += [f"| {md(classes[a])} | {md(classes[b])} | {n} |" for a, b, n in pairs(columns, given, len(classes))]
+    lines += [
+        f"| {md(classes[a])} | {md(classes[b])} | {n} |" for a, b, n in pairs(given, columns.corrected, len(classes))
+    ]
     lines.append("")
     for file, title, _ in plots:
         lines += [f"## {title}", "", f"![{title}]({file})", ""]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,10 @@ from curator.curation import output as out
 from curator.curation.card import dataset_card
 from curator.curation.columns import Columns, add_columns, columns_of, columns_of_other, flag_worst, no_columns
 from curator.curation.metrics import metrics
-from curator.curation.report import write_report
+from curator.curation.report import pairs, write_report
 from curator.engine.source import Features, held
 from curator.evidence import Evidence, NoisyDataset
-from curator.sources.load import other_labels
+from curator.sources.load import NAMED, other_labels
 from curator.sources.table import Table
 
 if TYPE_CHECKING:
@@ -71,8 +72,10 @@ def write_result(
             write_report(
                 folder, table.name, facts, columns, given, table.truth, classes, history, table.dataset, image_column
             )
-            content = out.content_hash(folder)
-            card = dataset_card(table, facts, resolved.again(), columns, list(splits), s.column_prefix, content)
+            changes = pairs(given, columns.corrected, len(classes))
+            card = dataset_card(
+                facts, classes, changes, list(splits), out.content_hash(folder / "data"), own=table.source.get("text")
+            )
             (folder / "README.md").write_text(card, encoding="utf-8")
             if features is not None:
                 np.save(folder / out.FEATURES, features.numpy())
@@ -130,12 +133,16 @@ def _facts(
         "method": resolved.settings.method,
         "recipe": resolved.recipe,
         "dataset": resolved.settings.dataset,
+        "name": table.name,
+        "source": {name: value for name, value in table.source.items() if name != "text" and value},
         "split": table.split,
         "image_column": table.image_column,
         "label_column": table.label_column,
+        "reference_column": table.reference_column,
         "n": len(data),
         "classes": len(table.classes),
         "settings": resolved.describe(),
+        "command": command(resolved, table),
         "seed": resolved.settings.seed,
         "trusted": {
             "count": int(trusted.sum()),
@@ -159,6 +166,20 @@ def _facts(
     if test_accuracy is not None:
         facts.setdefault("metrics", {})["test_accuracy"] = test_accuracy
     return facts
+
+
+def command(resolved: Resolved, table: Table) -> str:
+    """The shell line that gives this result again."""
+    named = resolved.settings.dataset in NAMED
+    again = {**resolved.again(), **({} if named else {"dataset": table.source.get("id") or table.name})}
+    words = ["label-curator", "clean"]
+    for name, value in again.items():
+        head, dot, last = name.replace("_", "-").rpartition(".")
+        if isinstance(value, bool):
+            words.append(f"--{head}{dot}{'' if value else 'no-'}{last}")
+        elif value not in (None, ""):
+            words += [f"--{head}{dot}{last}", shlex.quote(str(value))]
+    return " ".join(" ".join(words).split("\n"))
 
 
 def versions() -> dict[str, str]:

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from curator.errors import CuratorError
+from curator.review.journal import Journal
+from curator.review.rows import Rows
 
 STRATA = ("selected", "flagged")
 DRAWS = 10_000
@@ -61,3 +66,39 @@ def error_rate(strata: list[Stratum], seed: int = 0) -> Rate | None:
         estimate += s.size / total * (s.wrong / s.labelled if s.labelled else 0.5)
     low, high = np.quantile(draws, (0.025, 0.975))
     return Rate(estimate, min(float(low), estimate), max(float(high), estimate))
+
+
+def audited(
+    rows: Rows, journal: Journal, reviewer: str, codes: np.ndarray, inside: np.ndarray
+) -> tuple[dict[str, Any], int]:
+    """What a reviewer's latest audit of a run says of labels: the rate with its strata, and how many rows it rests on.
+
+    Args:
+        rows: the run.
+        journal: with the sample and its blind labels.
+        reviewer: whose audit it is.
+        codes: (n,) class numbers of the labels to judge.
+        inside: (n,) bool, the rows that have them; others are left out.
+
+    Returns:
+        {"strata": [{"name", "size", "labelled", "wrong"}], "estimate", "low", "high"}, the estimate None where nothing
+        was labelled; and the number of rows labelled.
+
+    Raises:
+        CuratorError: where the reviewer has drawn no sample of this run.
+    """
+    last = journal.last_audit(rows.verdict, reviewer)
+    if last is None:
+        raise CuratorError("audit: no sample was drawn yet")
+    number, sample = last
+    labels = {row: label for row, label in journal.audit_labels(number, reviewer).items() if label is not None}
+    strata = []
+    for name in STRATA:
+        members = (rows.selected if name == STRATA[0] else ~rows.selected) & inside
+        asked = [(rows.position(row), labels[row]) for row, stratum in sample if stratum == name and row in labels]
+        judged = [(place, label) for place, label in asked if place is not None and inside[place]]
+        wrong = sum(rows.classes[codes[place]] != label for place, label in judged)
+        strata.append(Stratum(int(members.sum()), len(judged), int(wrong)))
+    rate = error_rate(strata)
+    shown = [{"name": name, **vars(s)} for name, s in zip(STRATA, strata, strict=True)]
+    return {"strata": shown, **(vars(rate) if rate else {"estimate": None})}, len(labels)

@@ -13,19 +13,24 @@ import json
 import sqlite3
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from curator.errors import CuratorError
 from curator.system import as_cell, atomic
 
+if TYPE_CHECKING:
+    from curator.review.rows import Rows
+
 ACTIONS = ("keep", "relabel", "drop", "unsure")
 Act = tuple[int, str, str | None, int | None]  # row, action, label, id of the decision that it repeats
+Digests = Callable[[list[int]], dict[str, str]]
 CLEAR = "clear"  # what undo appends for a row that had no decision before
 FILE = "review.sqlite"
 
@@ -92,7 +97,7 @@ class Journal:
     """
 
     def __init__(self, path: Path, facts: dict[str, Any] | None = None):
-        """Open the file; with facts (classes, dataset, split) make it if it is missing, without them only read."""
+        """Open the file; with facts (of facts_of) make it if it is missing, without them only read."""
         self.path = path
         self.lock = threading.RLock()
         self._seen = 0, 0  # ids of the last step and decision that were read
@@ -114,20 +119,29 @@ class Journal:
         if facts is not None:
             self.require(facts["classes"], facts["split"])
 
-    def require(self, classes: list[str], split: str) -> None:
+    def require(self, classes: list[str], split: str, digests: Digests = lambda rows: {}) -> None:
         """Refuse to be the journal of other rows.
 
+        Args:
+            classes: names of the classes.
+            split: name of the split.
+            digests: of ids of rows, what they show (content_of), by id as text; ids that are not there are left out.
+
         Raises:
-            CuratorError: when the decisions are about other classes or another split.
+            CuratorError: when the decisions are about other classes, another split, or rows that show something else.
         """
-        for there, here, what in (
-            (self.facts["classes"], classes, "other classes"),
-            (self.facts["split"], split, "another split"),
+        sample = self.facts.get("sample", {})
+        now = digests([int(row) for row in sample])
+        for differ, what in (
+            (self.facts["classes"] != classes, "other classes than"),
+            (self.facts["split"] != split, "another split than"),
+            (
+                any(sample[row] != digest for row, digest in now.items()),
+                "other images, or images in another order, than",
+            ),
         ):
-            if there != here:
-                raise CuratorError(
-                    f"{self.path}: its decisions are about {what} than this run's; name another --journal"
-                )
+            if differ:
+                raise CuratorError(f"{self.path}: its decisions are about {what} this run's; name another --journal")
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         def connect(options: str) -> sqlite3.Connection:
@@ -305,11 +319,6 @@ class Journal:
         """The latest decision of every reviewer on the row."""
         return dict(self._rows.get(row, {}))
 
-    def rows(self, reviewer: str | None = None) -> list[int]:
-        """Rows decided by the reviewer, or by anybody."""
-        with self.lock:
-            return [row for row, of in self._rows.items() if (of if reviewer is None else reviewer in of)]
-
     def reviewers(self) -> dict[str, int]:
         """Rows decided by every reviewer who decided any."""
         with self.lock:
@@ -415,6 +424,12 @@ class Journal:
             rows = self._db.execute("SELECT row, stratum FROM audit_rows WHERE audit = ? ORDER BY place", (number,))
             return number, rows.fetchall()
 
+    def auditors(self, run: str) -> list[str]:
+        """Who has drawn a sample of a run."""
+        with self.lock:
+            found = self._db.execute("SELECT DISTINCT reviewer FROM audits WHERE run = ? ORDER BY reviewer", (run,))
+            return [name for (name,) in found]
+
     def save_audit_label(self, audit: int, row: int, label: str | None, reviewer: str, key: str) -> bool:
         """Append a blind label (None: it cannot be told), once, and only for a row of the reviewer's sample.
 
@@ -438,11 +453,11 @@ class Journal:
             return dict(found.fetchall())
 
 
-def read_verified(path: Path) -> tuple[Verified, dict[str, Any]]:
-    """The verified rows of a journal that may be open elsewhere, and its facts."""
-    journal = Journal(path)
-    with closing(journal):
-        return journal.verified(), journal.facts
+def facts_of(run: Rows) -> dict[str, Any]:
+    """What a new journal says of its rows."""
+    facts = run.facts
+    found = {"classes": run.classes, "dataset": facts["dataset"], "split": facts["split"], "sample": run.sample()}
+    return {**found, "id": uuid.uuid4().hex}
 
 
 def _patiently(work: Callable[[], None], seconds: float = 30) -> None:

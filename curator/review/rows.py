@@ -29,6 +29,12 @@ def split_of(file: Path) -> str:
     return file.name.rsplit("-", 3)[0]
 
 
+def content_of(value: dict[str, Any] | list[float] | None) -> str:
+    """Hash of an encoded image, or of a row of features."""
+    content = value.get("bytes") or b"" if isinstance(value, dict) else np.asarray(value or [], np.float32).tobytes()
+    return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
 class Rows:
     """The curated split of an output folder: n rows, addressed by their position in its files.
 
@@ -53,17 +59,17 @@ class Rows:
             self.files = [pq.ParquetFile(path) for path in found]
             if not self.files:
                 raise CuratorError(f"{folder}: expected data/{self.facts['split']}-*.parquet, found none")
-            self._prefix = self.facts["settings"].get("column_prefix") or ""
+            self.prefix = self.facts["settings"].get("column_prefix") or ""
             described = json.loads(self.files[0].schema_arrow.metadata[b"huggingface"])["info"]["features"]
-            self.classes: list[str] = described[self._prefix + "corrected_label"]["names"]
-            names = [self._prefix + name for name in ("clean_score", "selected", "corrected_label", "row")]
+            self.classes: list[str] = described[self.prefix + "corrected_label"]["names"]
+            names = [self.prefix + name for name in ("clean_score", "selected", "corrected_label", "row")]
             columns = self._read([*names, self.facts["label_column"]])
         except CuratorError:
             raise
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as e:
             raise CuratorError(f"{folder}: its files are not those of a finished run ({e}); run it again") from e
         self.score, self.selected, suggested, self.row = (columns[name].to_numpy() for name in names)
-        self.suggested, self.given = suggested.astype(np.int32), self._codes(columns[self.facts["label_column"]])
+        self.suggested, self.given = suggested.astype(np.int32), self.codes(columns[self.facts["label_column"]])
         groups = [f.metadata.row_group(g).num_rows for f in self.files for g in range(f.num_row_groups)]
         self._group = [(f, g) for f in self.files for g in range(f.num_row_groups)]
         self._lock = threading.Lock()  # a file has one reader
@@ -75,10 +81,15 @@ class Rows:
     def _read(self, columns: list[str]) -> pa.Table:
         return pa.concat_tables([f.read(columns) for f in self.files])
 
-    def _codes(self, labels: pa.ChunkedArray) -> np.ndarray:
+    def codes(self, labels: pa.ChunkedArray, names: list[str] | None = None) -> np.ndarray:
+        """Class numbers (m,) int32 of labels as strings or numbers (of names, by default the classes); else -1."""
         if pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type):
             labels = pc.index_in(labels, value_set=pa.array(self.classes, labels.type))
-        return labels.to_numpy().astype(np.int32)
+        codes = labels.cast(pa.int64()).fill_null(-1).to_numpy()
+        if names is not None and names != self.classes:
+            number = {name: code for code, name in enumerate(self.classes)}
+            codes = np.array([*(number.get(name, -1) for name in names), -1])[codes]
+        return np.where(codes < len(self.classes), codes, -1).astype(np.int32)
 
     def position(self, row: int) -> int | None:
         """Where the row of an id lies; None where the run has no such row."""
@@ -113,7 +124,7 @@ class Rows:
 
     def soft(self, positions: np.ndarray) -> np.ndarray:
         """Soft labels (m, k) float32 at positions."""
-        values = self._values(positions, self._prefix + "teacher_soft_label")
+        values = self._values(positions, self.prefix + "teacher_soft_label")
         return np.array(values, np.float32).reshape(len(positions), len(self.classes))
 
     @cached_property
@@ -132,6 +143,27 @@ class Rows:
         except FileNotFoundError:
             return {}
         return dict(zip(table["row"].to_pylist(), table["label"].to_pylist(), strict=True))
+
+    @cached_property
+    def truth(self) -> np.ndarray | None:
+        """(n,) int32 class numbers of the true labels, -1 where there is none; None where they are not known."""
+        column = self.facts.get("reference_column")
+        if column is None:
+            return None
+        described = json.loads(self.files[0].schema_arrow.metadata[b"huggingface"])["info"]["features"][column]
+        return self.codes(self._read([column])[column], described.get("names"))
+
+    def digests(self, rows: list[int]) -> dict[str, str]:
+        """What the rows of some ids show, as hashes by id (text): of the image, or of the features column."""
+        column = self.facts["image_column"] or self.facts["settings"].get("features_column")
+        positions = self.positions(rows) if column else np.zeros(0, np.int64)
+        values = self._values(positions, str(column))
+        return {str(self.row[p]): content_of(value) for p, value in zip(positions.tolist(), values, strict=True)}
+
+    def sample(self, most: int = 16) -> dict[str, str]:
+        """Digests of a few rows from all over the run."""
+        places = np.unique(np.linspace(0, len(self) - 1, most).round().astype(int))
+        return self.digests(self.row[places].tolist())
 
     @cached_property
     def margin(self) -> np.ndarray:
@@ -154,7 +186,7 @@ class Rows:
 
     def _soft(self) -> Iterator[tuple[slice, np.ndarray]]:
         """All soft labels, a part (slice, (m, k) float32) at a time."""
-        start, column = 0, self._prefix + "teacher_soft_label"
+        start, column = 0, self.prefix + "teacher_soft_label"
         for file in self.files:
             batches = file.iter_batches(SOFT_ROWS, columns=[column])
             while True:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from curator.errors import CuratorError
-from curator.review.audit import STRATA, Stratum, draw_sample, error_rate
-from curator.review.journal import ACTIONS, FILE, Decision, Journal
+from curator.review.audit import STRATA, audited, draw_sample
+from curator.review.journal import ACTIONS, FILE, Decision, Journal, facts_of
 from curator.review.pictures import data_address
 from curator.review.queue import DECIDED, ORDERS, SHOW, Queue, View
 from curator.review.rows import Rows
@@ -38,16 +38,8 @@ class Session:
     def __init__(self, folders: Sequence[Path], journal: Path | None = None):
         self.runs = [Rows(folder) for folder in folders]
         self.rows = self.runs[0]
-        facts = self.rows.facts
-        self.journal = Journal(
-            journal or self.rows.folder / FILE,
-            {
-                "classes": self.rows.classes,
-                "dataset": facts["dataset"],
-                "split": facts["split"],
-                "id": uuid.uuid4().hex,
-            },
-        )
+        self.journal = Journal(journal or self.rows.folder / FILE, facts_of(self.rows))
+        self.journal.require(self.rows.classes, self.rows.facts["split"], self.rows.digests)
         self.queue = Queue(self.runs, self.journal)
         self.code = {name: i for i, name in enumerate(self.rows.classes)}
         self._views: OrderedDict[str, np.ndarray] = OrderedDict()
@@ -291,33 +283,13 @@ class Session:
         After: the run's corrected labels, with what reviewers verified put in and the rows they dropped left out.
         """
         self.journal.sync()
-        last = self.journal.last_audit(self.rows.verdict, reviewer)
-        if last is None:
-            raise CuratorError("audit: no sample was drawn yet")
-        number, sample = last
-        labels = {row: label for row, label in self.journal.audit_labels(number, reviewer).items() if label is not None}
-        after = self.rows.suggested.copy()
+        rows, everything = self.rows, np.ones(len(self.rows), bool)
+        after, left = rows.suggested.copy(), everything.copy()
         verified = self.journal.verified().labels
-        place = self.rows.positions(list(verified))
-        after[place] = [self.code.get(verified[int(row)], -1) for row in self.rows.row[place]]
-        dropped = np.zeros(len(self.rows), bool)
-        dropped[self.rows.positions(self.journal.dropped())] = True
+        place = rows.positions(list(verified))
+        after[place] = [self.code.get(verified[int(row)], -1) for row in rows.row[place]]
+        left[rows.positions(self.journal.dropped())] = False
         return {
-            "before": self._rate(self.rows.given, np.zeros(len(self.rows), bool), sample, labels),
-            "after": self._rate(after, dropped, sample, labels),
+            "before": audited(rows, self.journal, reviewer, rows.given, everything)[0],
+            "after": audited(rows, self.journal, reviewer, after, left)[0],
         }
-
-    def _rate(
-        self, codes: np.ndarray, dropped: np.ndarray, sample: list[tuple[int, str]], labels: dict[int, str]
-    ) -> dict[str, Any]:
-        strata = []
-        for name in STRATA:
-            inside = (self.rows.selected if name == STRATA[0] else ~self.rows.selected) & ~dropped
-            rows = [row for row, stratum in sample if stratum == name and row in labels]
-            places = {row: self.rows.position(row) for row in rows}
-            kept = [(row, place) for row, place in places.items() if place is not None and not dropped[place]]
-            wrong = sum(self.rows.classes[codes[place]] != labels[row] for row, place in kept)
-            strata.append(Stratum(int(inside.sum()), len(kept), int(wrong)))
-        rate = error_rate(strata)
-        shown = [{"name": n, **vars(s)} for n, s in zip(STRATA, strata, strict=True)]
-        return {"strata": shown, **(vars(rate) if rate else {"estimate": None})}

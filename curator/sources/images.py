@@ -64,7 +64,7 @@ def decode_images(
     def chunks() -> Iterator[list[tuple[int, dict]]]:
         chunk, held = [], 0
         for position, item in encoded(dataset, column):
-            item = _with_bytes(position, item, rows, column)
+            item = with_bytes(position, item, rows, column)
             digest.update(item["bytes"])
             chunk.append((position, item))
             held += len(item["bytes"])
@@ -99,11 +99,11 @@ def content_digest(dataset: Dataset, column: str, rows: np.ndarray) -> str:
     """Hash of a column's encoded images, which are read but not decoded; rows as in decode_images."""
     digest = hashlib.blake2b(digest_size=16)
     for position, item in encoded(dataset, column):
-        digest.update(_with_bytes(position, item, rows, column)["bytes"])
+        digest.update(with_bytes(position, item, rows, column)["bytes"])
     return digest.hexdigest()
 
 
-def _with_bytes(position: int, item: dict | None, rows: np.ndarray, column: str) -> dict:
+def with_bytes(position: int, item: dict | None, rows: np.ndarray, column: str) -> dict:
     """The item with its bytes, read from its file where it has none."""
     if not item or (item.get("bytes") is None and not item.get("path")):
         raise CuratorError(f"column {column!r}: expected an image in every row, found none in row {rows[position]}")
@@ -118,7 +118,7 @@ def _with_bytes(position: int, item: dict | None, rows: np.ndarray, column: str)
 def _open(position: int, item: dict | None, rows: np.ndarray, column: str):
     from PIL import Image as Pil
 
-    item = _with_bytes(position, item, rows, column)
+    item = with_bytes(position, item, rows, column)
     try:
         return Pil.open(io.BytesIO(item["bytes"]))
     except Exception as e:

@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -38,6 +39,8 @@ NAMED: dict[str, tuple[str | None, str, str | None]] = {
     "cifar100": ("uoft-cs/cifar100", "cifar100", "fine_label"),
     "cifar100n": ("uoft-cs/cifar100", "cifar100", "fine_label"),
 }
+
+LICENSE = ("license", "license_name", "license_link")  # of a card's YAML
 
 
 def load_table(
@@ -178,8 +181,8 @@ def _choose_split(splits: DatasetDict, wanted: str | None) -> str:
 
 def _open(
     dataset: str | Dataset | DatasetDict, data_dir: Path | None, config_name: str | None, revision: str | None
-) -> tuple[DatasetDict, dict[str, str | None]]:
-    """All splits, and where they come from."""
+) -> tuple[DatasetDict, dict[str, Any]]:
+    """All splits, and where they come from (Table.source)."""
     if isinstance(dataset, Dataset):
         return DatasetDict({str(dataset.split or "train"): dataset}), {
             "id": None,
@@ -201,20 +204,37 @@ def _open(
             dataset = str(hub)
         else:
             local = data_dir / folder if (data_dir / folder).is_dir() else data_dir
-            return _read(str(local), None, None, f"--data-dir {data_dir}"), {"id": hub}
+            return _read(str(local), None, None, f"--data-dir {data_dir}"), {**_own_card(local), "id": hub}
     elif is_path(dataset):
         path = Path(dataset).expanduser()
         if not path.exists():
             raise CuratorError(f"--dataset: no folder {dataset}")
-        return _read(str(path), config_name, None, f"--dataset {dataset}"), {"id": None}
+        return _read(str(path), config_name, None, f"--dataset {dataset}"), {**_own_card(path), "id": None}
     elif not re.fullmatch(r"[\w.-]+/[\w.-]+", dataset):
         raise CuratorError(
             f"--dataset: {dataset!r} is not a named dataset ({', '.join(NAMED)}), a folder or a Hub id (owner/name)"
             + did_you_mean(dataset, NAMED)
         )
     splits = _read(dataset, config_name, revision, f"--dataset {dataset}")
-    info = next(iter(splits.values())).info
-    return splits, {"id": dataset, "revision": revision, "config": config_name, "license": info.license or None}
+    own = _own_card(dataset, revision)
+    own["license"] = own.get("license") or next(iter(splits.values())).info.license or None
+    return splits, {**own, "id": dataset, "revision": revision, "config": config_name}
+
+
+def _own_card(source: str | Path, revision: str | None = None) -> dict[str, Any]:
+    """What a folder's or a Hub id's README.md says of its license, and its text; empty where there is none to read."""
+    from huggingface_hub import DatasetCard, hf_hub_download
+
+    try:
+        if isinstance(source, Path):
+            path = source / "README.md"
+        else:
+            path = Path(hf_hub_download(source, "README.md", repo_type="dataset", revision=revision))
+        card = DatasetCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+    except Exception:  # a stranger's text: no file, no network, no UTF-8, no YAML; the rows are what was asked for
+        return {}
+    licenses = {name: card.data.get(name) for name in LICENSE}
+    return {**{name: value for name, value in licenses.items() if value}, "text": card.text.strip() or None}
 
 
 def _read(path: str, config_name: str | None, revision: str | None, flag: str) -> DatasetDict:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -48,7 +49,7 @@ class Table:
     truth: np.ndarray | None = None
     source_rows: int = 0
     verified: np.ndarray | None = None
-    source: dict[str, str | None] = field(default_factory=dict)  # id, revision, config, license: for the card
+    source: dict[str, Any] = field(default_factory=dict)  # id, revision, config, LICENSE, text of its card: for ours
     digest: str = ""
     notes: list[str] = field(default_factory=list)  # what the user should know of the loading
 

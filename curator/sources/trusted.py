@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,9 @@ import pyarrow.types as pt
 from datasets import Value
 
 from curator.errors import CuratorError
-from curator.review.journal import FILE, read_verified
+from curator.review.journal import FILE, Journal
+from curator.review.rows import content_of
+from curator.sources.images import encoded, with_bytes
 from curator.sources.noise import stratified_sample
 from curator.sources.table import Table, column_array
 from curator.system import did_you_mean, from_cell
@@ -100,18 +103,30 @@ def _file(table: Table, path: Path) -> tuple[np.ndarray, str]:
 
 
 def _journal(table: Table, path: Path) -> tuple[np.ndarray, str]:
-    verified, facts = read_verified(path)
-    counts = ", ".join(f"{count:,} {name}" for name, count in verified.counts.items())
-    if facts.get("split") != table.split:
-        raise CuratorError(
-            f"--trusted {path}: its rows are of split {facts.get('split')!r}, this run is of {table.split!r}; "
-            "choose it with --split"
-        )
+    with closing(Journal(path)) as journal:
+        verified, facts = journal.verified(), journal.facts
+        counts = ", ".join(f"{count:,} {name}" for name, count in verified.counts.items())
+        if facts["split"] != table.split:
+            raise CuratorError(
+                f"--trusted {path}: its rows are of split {facts['split']!r}, this run is of {table.split!r}; "
+                "choose it with --split"
+            )
+        journal.require(facts["classes"], table.split, lambda rows: _digests(table, rows))
     if not verified.labels:
         raise CuratorError(f"--trusted {path}: no row is verified yet ({counts}); review some first")
-    made_on = str(facts.get("dataset"))
+    made_on = str(facts["dataset"])
     other = "" if table.name in (made_on, Path(made_on).name) else f" made on dataset {made_on}"
     return _placed(table, verified.labels.items(), path), f"review journal {path.name}{other} ({counts})"
+
+
+def _digests(table: Table, rows: list[int]) -> dict[str, str]:
+    """Rows.digests of a table of images."""
+    if table.image_column is None:
+        return {}
+    places, column = np.flatnonzero(np.isin(table.rows, rows)), table.image_column
+    images = encoded(table.dataset.select(places), column)
+    ids = table.rows[places]
+    return {str(ids[i]): content_of(with_bytes(i, item, ids, column)) for i, item in images}
 
 
 def _parquet(path: Path) -> Iterable[tuple[int, object]]:

@@ -82,7 +82,7 @@ def expected(run: Path, policy: str, least: float = 0.9) -> tuple[list[int], lis
     session = Session([run])
     with closing(session.journal):
         verified = {r: session.code[name] for r, name in session.journal.verified().labels.items()}
-        ann = {r: session.journal.decision(r, "ann") for r in session.journal.rows("ann")}
+        ann = {r: d for r in session.journal.log(0) if (d := session.journal.decision(r, "ann"))}
         contested = set(session.journal.conflicts())
     labels, clean = [], []
     for i in range(len(rows["row"])):

@@ -9,11 +9,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from curator.review.journal import Journal
 from tests.conftest import ROOT
 
 CHROMIUM = [
@@ -38,6 +39,12 @@ def free_port() -> int:
 def shown(session, reviewer: str = "ann") -> dict[str, str]:
     """What a page says of itself when it saves."""
     return {"reviewer": reviewer, "journal": session.journal.facts["id"], "run": session.rows.verdict}
+
+
+def verified(path: Path) -> dict[int, str]:
+    """The verified rows of a journal that may be open elsewhere."""
+    with closing(Journal(path)) as journal:
+        return journal.verified().labels
 
 
 class Server:

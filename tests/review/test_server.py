@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from curator.cli import main
-from curator.review.journal import Journal, read_verified
-from tests.review.serving import Server, serving
+from curator.review.journal import Journal
+from tests.review.serving import Server, serving, verified
 
 
 @pytest.fixture(scope="module")
@@ -242,4 +242,4 @@ def test_what_is_verified_comes_out(server, run):
     component = server.component()
     server.save(component, reviewer="ann", steps=[{"key": "a-last-step", "kind": "do", "rows": [[8, "relabel", 2]]}])
     journal = server.words[server.words.index("--journal") + 1]
-    assert read_verified(Path(journal))[0].labels[8] == "class 2"
+    assert verified(Path(journal))[8] == "class 2"

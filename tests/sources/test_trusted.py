@@ -170,7 +170,7 @@ def test_a_run_keeps_the_verified_labels(rows, tmp_path, capsys):
     accuracy = np.mean([out["corrected_label"][i] == rows["true_label"][i] for i in rest])
     assert facts["metrics"]["label_accuracy_after"] == pytest.approx(accuracy)
     assert "10 rows are trusted" in (tmp_path / "out" / "report" / "report.md").read_text()
-    assert "| verified rows | 10 |" in (tmp_path / "out" / "README.md").read_text()
+    assert "| rows verified before the run | 10 |" in (tmp_path / "out" / "README.md").read_text()
     assert "--trusted" in (tmp_path / "out" / "README.md").read_text()
 
 

@@ -1,0 +1,379 @@
+"""A curated version of a run: labels and rows by a policy, with what reviewers decided, in a folder.
+
+    annotate   the columns of the run, labels as they were given
+    relabel    label := the verified one, else the corrected one where the nets are sure, else the given one
+    filter     rows that are neither selected nor verified, and dropped ones, are out
+
+Config `default` holds all rows (those that are left, with filter), config `clean` the rows that filter keeps, with the
+same labels.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from datasets import ClassLabel, Features
+
+from curator.curation.card import dataset_card, own_text
+from curator.curation.output import ROW_GROUP, content_hash, write_json
+from curator.curation.report import pairs
+from curator.errors import CuratorError
+from curator.review.audit import audited
+from curator.review.journal import FILE, Journal
+from curator.review.rows import Rows, split_of
+from curator.sources.table import is_string
+from curator.system import as_cell, did_you_mean, sync_folder
+
+POLICIES = ("annotate", "relabel", "filter")
+FORMATS = ("parquet", "imagefolder")
+ORIGINAL = "original_label"
+# Top level of a version, but for the splits of an imagefolder.
+WRITTEN = {"README.md", "clean", "curation.json", "data", "images", "issues.csv", "labels.csv", "report"}
+Say = Callable[[str], None]
+
+
+@dataclass
+class Version:
+    """A version that is ready: its folder, and what the policy did.
+
+    Attributes:
+        rows, clean: rows of the curated split in the configs of these names.
+        changed: labels that are not the given ones.
+        bytes: of all files.
+    """
+
+    folder: Path
+    policy: str
+    facts: dict[str, Any]
+    rows: int
+    clean: int
+    changed: int
+    verified: int
+    dropped: int
+    bytes: int
+
+    def files(self) -> dict[str, Path]:
+        """Its files by their paths inside it."""
+        return {p.relative_to(self.folder).as_posix(): p for p in sorted(self.folder.rglob("*")) if p.is_file()}
+
+    def describe(self) -> str:
+        """One line."""
+        return (
+            f"{self.policy}: {self.rows:,} rows, {self.changed:,} labels changed, {self.verified:,} verified and "
+            f"{self.dropped:,} dropped by reviewers, {self.clean:,} rows in config clean, {self.bytes / 2**20:,.1f} MiB"
+        )
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the policy says of the n rows."""
+
+    labels: np.ndarray  # (n,) int32
+    kept: np.ndarray  # (n,) bool: in config clean
+    verified: np.ndarray  # (n,) bool
+    dropped: np.ndarray  # (n,) bool
+
+
+def verdict(rows: Rows, journal: Journal | None, policy: str, min_confidence: float) -> Verdict:
+    """Labels and rows by the policy. Verified are the rows that the run trusted, and those that reviewers verified.
+
+    A row on which reviewers conflict is as if nobody had looked, and not clean.
+    """
+    n = len(rows)
+    verified, dropped, contested = (np.zeros(n, bool) for _ in range(3))
+    label_of = rows.given.copy()
+    found = dict(rows.trusted)
+    if journal is not None:
+        found |= journal.verified().labels
+        contested[rows.positions(journal.conflicts())] = True
+        dropped[rows.positions(journal.dropped())] = True
+    places = rows.positions(list(found))
+    code = {name: i for i, name in enumerate(rows.classes)}
+    verified[places] = True
+    label_of[places] = [code[found[int(row)]] for row in rows.row[places]]
+    verified &= ~contested
+    labels = label_of if policy == "filter" else rows.given.copy()
+    if policy == "relabel":
+        labels = np.where(verified, label_of, np.where(rows.confidence >= min_confidence, rows.suggested, rows.given))
+    right = verified if policy != "annotate" else verified & (label_of == rows.given)
+    kept = np.where(verified, right, rows.selected) & ~dropped & ~contested
+    return Verdict(labels.astype(np.int32), kept, verified, dropped)
+
+
+@contextmanager
+def prepared(
+    run: Path,
+    policy: str,
+    *,
+    min_confidence: float = 0.9,
+    journal: Path | None = None,
+    format: str = "parquet",
+    beside: Path | None = None,
+) -> Iterator[Version]:
+    """A version in a temporary folder (beside the path, to be renamed to it), removed at the end of the block.
+
+    Args:
+        run: output folder of a finished run.
+        policy: one of POLICIES.
+        min_confidence: in [0, 1], for relabel: how sure the nets must be of a label that nobody verified.
+        journal: file of the decisions; by default the run's, if it has one.
+        format: one of FORMATS; an imagefolder holds config default only.
+        beside: where the folder will be renamed to.
+
+    Raises:
+        CuratorError: for a folder that is no finished run, an unknown policy, a journal of other rows.
+    """
+    for flag, value, known in (("--policy", policy, POLICIES), ("--format", format, FORMATS)):
+        if value not in known:
+            raise CuratorError(
+                f"{flag}: expected one of {', '.join(known)}{did_you_mean(value, known)}; found {value!r}"
+            )
+    if not 0 <= min_confidence <= 1:
+        raise CuratorError(f"--min-confidence: expected a number from 0 to 1, found {min_confidence}")
+    rows = Rows(run)
+    if format == "imagefolder" and rows.facts["image_column"] is None:
+        raise CuratorError("--format imagefolder: the run has no images; leave the flag out")
+    path = journal or run / FILE
+    if journal is not None and not path.is_file():
+        raise CuratorError(f"--journal {journal}: no such file")
+    folder = Path(tempfile.mkdtemp(prefix=".curator-", dir=beside.parent if beside else None))
+    try:
+        if path.is_file():
+            with closing(Journal(path)) as opened:
+                opened.require(rows.classes, rows.facts["split"], rows.digests)
+                said = verdict(rows, opened, policy, min_confidence)
+                people: dict[str, Any] = {
+                    "reviewers": opened.reviewers(),
+                    "decisions": opened.verified().counts,
+                    "audits": _audits(rows, opened, said, policy),
+                }
+        else:
+            said = verdict(rows, None, policy, min_confidence)
+            people = {"reviewers": {}, "decisions": {}, "audits": []}
+        if policy == "filter" and not said.kept.any():
+            raise CuratorError("--policy filter: no row is left; review some rows, or choose another policy")
+        _write_data(folder, rows, said, policy)
+        if format == "imagefolder":
+            _as_imagefolder(folder, rows, said.kept)
+        inside = _inside(said, policy)
+        version = Version(
+            folder, policy, rows.facts, int(inside.sum()), int(said.kept.sum()),
+            int((said.labels != rows.given)[inside].sum()), int(said.verified.sum()), int(said.dropped.sum()), 0,
+        )  # fmt: skip
+        published = {
+            "policy": version.policy, "min_confidence": min_confidence, "format": format, "rows": version.rows,
+            "clean": version.clean, "labels_changed": version.changed, "verified": version.verified,
+            "dropped": version.dropped, **_noise(rows, said, inside), **people,
+        }  # fmt: skip
+        version.facts = {**rows.facts, "published": published}
+        shown = rows.suggested if policy == "annotate" else said.labels
+        _write_rest(folder, run, version, rows.classes, pairs(rows.given[inside], shown[inside], len(rows.classes)))
+        version.bytes = sum(file.stat().st_size for file in version.files().values())
+        yield version
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _inside(said: Verdict, policy: str) -> np.ndarray:
+    """(n,) bool: rows of config default."""
+    return said.kept if policy == "filter" else np.ones(len(said.kept), bool)
+
+
+def _noise(rows: Rows, said: Verdict, inside: np.ndarray) -> dict[str, Any]:
+    """Shares [before, after] of labels that nobody vouches for, and of wrong ones where the truth is known."""
+    vouched = said.verified | rows.selected | (said.labels != rows.given)
+    wrong = None
+    if rows.truth is not None:
+        wrong = [float((rows.given != rows.truth).mean()), float((said.labels != rows.truth)[inside].mean())]
+    return {"vouched": [float((~rows.selected).mean()), float((~vouched)[inside].mean())], "wrong": wrong}
+
+
+def _audits(rows: Rows, journal: Journal, said: Verdict, policy: str) -> list[dict[str, Any]]:
+    """What every reviewer's audit of this run says of the given labels and of the version's."""
+    found = []
+    for reviewer in journal.auditors(rows.verdict):
+        before, labelled = audited(rows, journal, reviewer, rows.given, np.ones(len(rows), bool))
+        after, _ = audited(rows, journal, reviewer, said.labels, _inside(said, policy))
+        if before["estimate"] is not None and after["estimate"] is not None:
+            found.append({"reviewer": reviewer, "rows": labelled, "before": before, "after": after})
+    return found
+
+
+def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
+    """data/ and, where it differs, clean/: the run's files with the policy's labels, image bytes as they are."""
+    column, split = rows.facts["label_column"], rows.facts["split"]
+    (folder / "data").mkdir()
+    if policy != "filter":
+        (folder / "clean").mkdir()
+    start = 0
+    for path in sorted((rows.folder / "data").glob("*.parquet")):
+        curated = split_of(path) == split
+        file = pq.ParquetFile(path)
+        features = Features.from_arrow_schema(file.schema_arrow)
+        if policy == "relabel":
+            if ORIGINAL in features:
+                raise CuratorError(f"the dataset has a column {ORIGINAL}; rename it, or publish with --policy annotate")
+            features[ORIGINAL] = features[column]
+        schema = features.arrow_schema
+        with pq.ParquetWriter(folder / "data" / path.name, schema) as writer:
+            apart = curated and policy != "filter" and said.kept.any()
+            clean = pq.ParquetWriter(folder / "clean" / path.name, schema) if apart else None
+            try:
+                for batch in file.iter_batches(ROW_GROUP):
+                    part, kept = pa.table(batch), None
+                    if curated:
+                        here = slice(start, start + len(batch))
+                        start, kept = here.stop, pa.array(said.kept[here])
+                    if policy != "annotate":
+                        original = part[column]
+                        values = _encoded(said.labels[here], rows.classes, features[column]) if curated else original
+                        part = part.set_column(part.column_names.index(column), column, values)
+                        if policy == "relabel":
+                            part = part.append_column(ORIGINAL, original)
+                    part = part.cast(schema)
+                    left = part.filter(kept) if kept is not None else part
+                    writer.write_table(left if policy == "filter" else part)
+                    if clean is not None:
+                        clean.write_table(left)
+            finally:
+                if clean is not None:
+                    clean.close()
+
+
+def _encoded(codes: np.ndarray, classes: list[str], feature: Any) -> pa.Array:
+    """Class numbers as values of the label column's type."""
+    if isinstance(feature, ClassLabel):
+        return pa.array(codes, pa.int64())
+    values = [classes[i] for i in codes]
+    return pa.array(values if is_string(feature) else [int(v) for v in values]).cast(feature.pa_type)
+
+
+def _as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray) -> None:
+    """Turn data/ into images/SPLIT/CLASS/ROW.png with the original bytes, and labels.csv with the columns.
+
+    Rows without a label (of other splits) are left out: there is no class to put them under.
+    """
+    facts, prefix = rows.facts, rows.prefix
+    image, label = facts["image_column"], facts["label_column"]
+    names = [prefix + name for name in ("row", "clean_score", "selected", "corrected_label")]
+    below = dict(zip(rows.classes, folder_names(rows.classes), strict=True))
+    of_row = {row: (int(g), bool(c)) for row, g, c in zip(rows.row.tolist(), rows.given, clean, strict=True)}
+    with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
+        lines = csv.writer(file)
+        lines.writerow(["split", "row", "file", "label", "given", "suggested", "clean_score", "selected", "clean"])
+        for path in sorted((folder / "data").iterdir()):
+            split = split_of(path)
+            for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP, columns=[image, label, *names]):
+                part = pa.table(batch)
+                labels = rows.codes(part[label]).tolist()
+                values = zip(part[image].to_pylist(), *(part[name].to_pylist() for name in names), strict=True)
+                for now, (item, row, score, selected, corrected) in zip(labels, values, strict=True):
+                    if now < 0 or not item or item.get("bytes") is None:
+                        continue
+                    target = f"images/{split}/{below[rows.classes[now]]}/{row:07d}{_suffix(item)}"
+                    (folder / target).parent.mkdir(parents=True, exist_ok=True)
+                    (folder / target).write_bytes(item["bytes"])
+                    given, is_clean = of_row[row] if split == facts["split"] else (now, "")
+                    texts = ["" if c is None or c < 0 else as_cell(rows.classes[c]) for c in (now, given, corrected)]
+                    lines.writerow([split, row, as_cell(target), *texts, score, selected, is_clean])
+    for name in ("data", "clean"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def folder_names(classes: Sequence[str]) -> list[str]:
+    """A folder for every class: its name, with whatever has a meaning to a file system written as %XX, and unique."""
+    found: list[str] = []
+    for code, name in enumerate(classes):
+        text = re.sub(r"[^\w .-]", lambda m: quote(m[0], safe=""), name)[:100].strip(" ._")
+        while not text or text.lower() in {other.lower() for other in found}:
+            text = f"{text or 'class'}-{code}"
+        found.append(text)
+    return found
+
+
+def _suffix(item: dict[str, Any]) -> str:
+    """The image's own file type, that of its name if it has one."""
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+    from PIL import Image as Pil
+
+    suffix = Path(item.get("path") or "").suffix.lower()
+    if suffix in ImageFolder.EXTENSIONS:
+        return suffix
+    try:
+        return f".{(Pil.open(io.BytesIO(item['bytes'])).format or 'png').lower()}"
+    except OSError:
+        return ".png"
+
+
+def _write_rest(
+    folder: Path, run: Path, version: Version, classes: list[str], changes: list[tuple[int, int, int]]
+) -> None:
+    write_json(folder / "curation.json", version.facts)
+    shutil.copytree(run / "report", folder / "report")
+    shutil.copy(run / "issues.csv", folder / "issues.csv")
+    data = folder / ("data" if (folder / "data").exists() else "images")
+    splits = sorted({split_of(p) if p.is_file() else p.name for p in data.iterdir()})
+    own = own_text((run / "README.md").read_text(encoding="utf-8"))
+    card = dataset_card(version.facts, classes, changes, splits, content_hash(data), own)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def publish_folder(
+    run: Path, target: Path, policy: str, *, overwrite: bool = False, say: Say, **options: Any
+) -> Version:
+    """Write a version to a local folder, all or nothing; an older version is replaced with overwrite only."""
+    target = target.expanduser().resolve()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        ours = _is_version(target)
+        if not ours or not overwrite:
+            raise CuratorError(
+                f"{target} {'holds a version; add --overwrite, or ' if ours else 'is not empty; '}name another folder"
+            )
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with prepared(run, policy, beside=target, **options) as version:
+        for path in version.folder.rglob("*"):
+            if path.is_file():
+                with open(path, "rb") as file:
+                    os.fsync(file.fileno())
+        version.folder.chmod(0o755)
+        old = Path(tempfile.mkdtemp(prefix=".curator-old-", dir=target.parent))
+        try:
+            if target.exists():
+                target.rename(old / "version")
+            try:
+                version.folder.rename(target)
+            except BaseException:
+                if (old / "version").exists():
+                    (old / "version").rename(target)
+                raise
+            sync_folder(target.parent)
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+        version.folder = target
+        say(version.describe())
+        say(f"written to {target}")
+    return version
+
+
+def _is_version(folder: Path) -> bool:
+    """Whether a folder holds what publish_folder wrote, and nothing else: a run, say, is none."""
+    try:
+        facts = json.loads((folder / "curation.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return "published" in facts and {path.name for path in folder.iterdir()} <= WRITTEN
