@@ -17,7 +17,7 @@ import tyro
 from curator.errors import CuratorError
 from curator.system import did_you_mean, rank
 
-USAGE = "usage: label-curator clean | review | publish [FLAGS]    (--help lists the flags)"
+USAGE = "usage: label-curator clean | review | publish | diff | import [FLAGS]    (--help lists the flags)"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -142,15 +142,72 @@ def publish(argv: list[str]) -> int:
     return 0
 
 
+@dataclasses.dataclass
+class Diff:
+    """Say what changed between two runs or versions of the same rows."""
+
+    a: tyro.conf.Positional[str]
+    """Folder of a run or a version, or a version on the Hub: owner/name, owner/name@v1."""
+    b: tyro.conf.Positional[str]
+    """The other one."""
+    csv: Path | None = None
+    """Write every row that differs to this file."""
+
+
+def diff(argv: list[str]) -> int:
+    """Compare two runs or versions."""
+    flags = _tyro(Diff, argv, "label-curator diff")
+    from curator.curation.diff import difference
+
+    found = difference(flags.a, flags.b)
+    print(found.text())
+    if flags.csv is not None:
+        try:
+            print(f"{found.write_csv(flags.csv):,} rows written to {flags.csv}")
+        except OSError as e:
+            raise CuratorError(f"--csv {flags.csv}: it cannot be written ({e.strerror})") from e
+    return 0
+
+
+@dataclasses.dataclass
+class Import:
+    """Append decisions that were made elsewhere to the journal of a run, as one step that the page can undo."""
+
+    run: tyro.conf.Positional[Path]
+    """Output folder of the run."""
+    file: tyro.conf.Positional[Path]
+    """CSV or parquet: row,label (verified labels), or a table of cleanlab's label issues, which are relabelled as it
+    predicts."""
+    reviewer: str | None = None
+    """Whose decisions they are. Default: the file's name, or cleanlab."""
+    journal: Path | None = None
+    """File of the decisions. Default: review.sqlite in the run's folder."""
+
+
+def import_(argv: list[str]) -> int:
+    """Import decisions."""
+    flags = _tyro(Import, argv, "label-curator import")
+    from curator.review.imports import import_decisions
+
+    try:
+        done = import_decisions(flags.run, flags.file, flags.reviewer, flags.journal)
+    except OSError as e:
+        raise CuratorError(f"import {flags.file}: it cannot be read ({e.strerror})") from e
+    print(f"{done['keep']:,} rows kept, {done['relabel']:,} relabelled; as decisions they count as verified")
+    return 0
+
+
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-COMMANDS = {"clean": clean, "review": review, "publish": publish}
+COMMANDS = {"clean": clean, "review": review, "publish": publish, "diff": diff, "import": import_}
 STOPPED = {
     "clean": "the same command continues from the last checkpoint",
     "review": "every decision that showed as saved is in the journal",
     "publish": "the target holds the whole version or nothing of it; run the same command again",
+    "diff": "nothing was changed",
+    "import": "the journal holds all of the file or nothing of it; run the same command again",
 }
 
 

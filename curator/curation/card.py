@@ -154,12 +154,8 @@ def _version(said: dict[str, Any]) -> list[tuple[str, str]]:
             f"{percent(rate['estimate'])} {when} (95 % interval {percent(rate['low'])} to {percent(rate['high'])})"
             for when, rate in (("before", audit["before"]), ("after", audit["after"]))
         ]
-        rows.append(
-            (
-                f"wrong labels, by a blind audit of {audit['rows']:,} rows by {md(audit['reviewer'], 40)}",
-                ", ".join(spans),
-            )
-        )
+        who = f"wrong labels, by a blind audit of {audit['rows']:,} rows ({md(audit['reviewer'], 40)})"
+        rows.append((who, ", ".join(spans)))
     return rows
 
 

@@ -66,7 +66,7 @@ def md(text: str, length: int = 60) -> str:
     """A stranger's text inside Markdown: one line, nothing of it acts."""
     text = " ".join(text.split())
     text = text if len(text) <= length else text[: length - 1] + "…"
-    return "".join("\\" + c if c in "\\`*_{}[]()#+!|~$" else c for c in html.escape(text))
+    return "".join("\\" + c if c in "\\`*_{}[]()#+!|~$" else c for c in html.escape(text, quote=False))
 
 
 def percent(share: float) -> str:

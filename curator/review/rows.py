@@ -82,11 +82,11 @@ class Rows:
         return pa.concat_tables([f.read(columns) for f in self.files])
 
     def codes(self, labels: pa.ChunkedArray, names: list[str] | None = None) -> np.ndarray:
-        """Class numbers (m,) int32 of labels as strings or numbers (of names, by default the classes); else -1."""
+        """Class numbers (m,) int32 of labels as strings or numbers (numbers of names, if there are any); else -1."""
         if pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type):
             labels = pc.index_in(labels, value_set=pa.array(self.classes, labels.type))
         codes = labels.cast(pa.int64()).fill_null(-1).to_numpy()
-        if names is not None and names != self.classes:
+        if names is not None and set(names) & set(self.classes):  # by name: the order may differ
             number = {name: code for code, name in enumerate(self.classes)}
             codes = np.array([*(number.get(name, -1) for name in names), -1])[codes]
         return np.where(codes < len(self.classes), codes, -1).astype(np.int32)

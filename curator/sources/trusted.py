@@ -6,10 +6,10 @@ import csv
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.types as pt
 from datasets import Value
 
 from curator.errors import CuratorError
@@ -95,11 +95,9 @@ def _column(table: Table, column: str) -> np.ndarray:
 def _file(table: Table, path: Path) -> tuple[np.ndarray, str]:
     """Verified labels (n,), and where they come from."""
     with open(path, "rb") as file:
-        start = file.read(16)
-    if start == b"SQLite format 3\0":
-        return _journal(table, path)
-    pairs = _parquet(path) if start[:4] == b"PAR1" else _csv(path)
-    return _placed(table, pairs, path), path.name
+        if file.read(16) == b"SQLite format 3\0":
+            return _journal(table, path)
+    return _placed(table, read_pairs(path, "--trusted"), path), path.name
 
 
 def _journal(table: Table, path: Path) -> tuple[np.ndarray, str]:
@@ -129,41 +127,43 @@ def _digests(table: Table, rows: list[int]) -> dict[str, str]:
     return {str(ids[i]): content_of(with_bytes(i, item, ids, column)) for i, item in images}
 
 
-def _parquet(path: Path) -> Iterable[tuple[int, object]]:
+def read_pairs(path: Path, flag: str) -> list[tuple[int, object]]:
+    """(row, label) of a CSV or parquet file with these columns.
+
+    Raises:
+        CuratorError: beginning with the flag, for a file that has others.
+    """
+    columns = read_columns(path, flag)
+    if not {"row", "label"} <= columns.keys():
+        raise CuratorError(f"{flag} {path}: expected the columns row and label, found {', '.join(columns) or 'none'}")
+    return list(zip(row_ids(columns["row"], path, flag), columns["label"], strict=True))
+
+
+def read_columns(path: Path, flag: str) -> dict[str, list[Any]]:
+    """The columns of a CSV file (as text) or of a parquet file."""
     import pyarrow.parquet as pq
 
+    with open(path, "rb") as file:
+        parquet = file.read(4) == b"PAR1"
     try:
-        names = pq.read_schema(path).names
-        content = pq.read_table(path, columns=[c for c in ("row", "label") if c in names])
-    except (pa.ArrowException, OSError) as e:
-        raise CuratorError(f"--trusted {path}: it cannot be read as parquet ({e})") from e
-    _require_columns(content.column_names, names, path)
-    if not pt.is_integer(content.schema.field("row").type):
-        raise CuratorError(
-            f"--trusted {path}: expected integers in column row, found {content.schema.field('row').type}"
-        )
-    return zip(content["row"].to_pylist(), content["label"].to_pylist(), strict=True)
-
-
-def _csv(path: Path) -> Iterable[tuple[int, object]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        try:
+        if parquet:
+            return pq.read_table(path).to_pydict()
+        with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            _require_columns(
-                [c for c in ("row", "label") if c in (reader.fieldnames or ())], reader.fieldnames or (), path
-            )
-            lines = [(line["row"], line["label"]) for line in reader]
-        except (csv.Error, UnicodeDecodeError) as e:
-            raise CuratorError(f"--trusted {path}: expected a CSV file with the columns row and label; {e}") from e
+            names, lines = list(reader.fieldnames or ()), list(reader)
+        return {name: [line[name] for line in lines] for name in names}
+    except (pa.ArrowException, csv.Error, UnicodeDecodeError) as e:
+        raise CuratorError(f"{flag} {path}: expected a CSV or parquet file with the columns row and label; {e}") from e
+
+
+def row_ids(values: list[Any], path: Path, flag: str) -> list[int]:
+    """Ids of rows, from integers or text."""
     try:
-        return [(int(row), label) for row, label in lines]
+        if any(isinstance(value, float | bool) for value in values):
+            raise ValueError(f"found {next(v for v in values if isinstance(v, float | bool))!r}")
+        return [int(value) for value in values]
     except (TypeError, ValueError) as e:
-        raise CuratorError(f"--trusted {path}: expected integers in column row; {e}") from e
-
-
-def _require_columns(found: Iterable[str], there: Iterable[str], path: Path) -> None:
-    if set(found) != {"row", "label"}:
-        raise CuratorError(f"--trusted {path}: expected the columns row and label, found {', '.join(there) or 'none'}")
+        raise CuratorError(f"{flag} {path}: expected integers in column row; {e}") from e
 
 
 def _placed(table: Table, pairs: Iterable[tuple[int, object]], path: Path) -> np.ndarray:
@@ -176,7 +176,7 @@ def _placed(table: Table, pairs: Iterable[tuple[int, object]], path: Path) -> np
     for row, label in pairs:
         if row is None or not 0 <= row <= last:
             raise CuratorError(f"--trusted {path}: expected rows 0 to {last} of split {table.split!r}, found {row}")
-        code = _code(label, number)
+        code = class_number(label, number)
         if code is None:
             known = did_you_mean(str(label), number)
             raise CuratorError(f"--trusted {path}: row {row} has the label {label!r}, which is not a class{known}")
@@ -187,7 +187,7 @@ def _placed(table: Table, pairs: Iterable[tuple[int, object]], path: Path) -> np
     return found
 
 
-def _code(label: object, number: dict[str, int]) -> int | None:
+def class_number(label: object, number: dict[str, int]) -> int | None:
     """A class name, or else a class number; None for anything else."""
     text = str(label)
     text = text if text in number else from_cell(text)

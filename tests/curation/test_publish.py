@@ -5,10 +5,8 @@ from contextlib import closing
 from pathlib import Path
 
 import datasets
-import huggingface_hub.constants as hub_constants
-import numpy as np
 import pytest
-from datasets import ClassLabel, Value
+from datasets import Value
 from huggingface_hub import HfApi
 
 import curator
@@ -17,59 +15,6 @@ from curator.curation.publish import next_tag, publish_hub
 from curator.errors import CuratorError
 from curator.review.session import Session
 from tests.conftest import hf_dataset
-from tests.hub import loopback_hub
-from tests.review.serving import shown
-
-K = 5
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A finished run with a test split, and decisions of two reviewers on it."""
-    folder = tmp_path_factory.mktemp("publish") / "out"
-    rows = hf_dataset(200, K, share=0.4).cast_column("label", ClassLabel(names=[f"kind {i}" for i in range(K)]))
-    rows = rows.remove_columns("true_label")
-    ds = datasets.DatasetDict({"train": rows, "test": rows.select(range(30))})
-    curator.curate(ds, method="ce", epochs=2, output=folder, flag_worst=80)
-    session = Session([folder])
-    with closing(session.journal):
-        flagged = np.flatnonzero(~session.rows.selected).tolist()
-        kept = np.flatnonzero(session.rows.selected).tolist()
-        given = session.rows.given
-        steps = [
-            *([row, "keep", None] for row in flagged[:5]),
-            *([row, "relabel", int(given[row] + 1) % K] for row in [*flagged[5:10], *kept[:3]]),
-            *([row, "drop", None] for row in [*flagged[10:12], *kept[3:5]]),
-            [flagged[12], "unsure", None],
-            [kept[5], "relabel", int(given[kept[5]] + 1) % K],
-        ]
-        session.save({**shown(session), "steps": [{"key": "anns-step", "kind": "do", "rows": steps}]}, "ann")
-        contested = [[kept[5], "keep", None]]
-        session.save(
-            {**shown(session, "ben"), "steps": [{"key": "bens-step", "kind": "do", "rows": contested}]},
-            "ben",
-        )
-    return folder
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A Hub that this process's clients use, with the owner's token."""
-    with loopback_hub() as (hub, address):
-        for name, value in {
-            "ENDPOINT": address, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True,
-            "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
-            "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_DISABLE_PROGRESS_BARS": True,
-        }.items():  # fmt: skip
-            monkeypatch.setattr(hub_constants, name, value)
-        for name, value in {
-            "HF_ENDPOINT": address,
-            "HF_HUB_OFFLINE": False,
-            "HF_DATASETS_CACHE": tmp_path / "ds",
-        }.items():
-            monkeypatch.setattr(datasets.config, name, value)
-        monkeypatch.setenv("HF_TOKEN", "owner")
-        yield hub
 
 
 def load(target, config: str = "default", split: str = "train", **options) -> datasets.Dataset:

@@ -1,0 +1,96 @@
+"""Decisions that were made elsewhere: a CSV or parquet file `row,label`, or a table of cleanlab's label issues."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from curator.errors import CuratorError
+from curator.review.journal import FILE, Journal, facts_of
+from curator.review.rows import Rows
+from curator.sources.trusted import class_number, read_columns, read_pairs, row_ids
+from curator.system import did_you_mean
+
+FLAG = "import"
+ISSUE = "is_label_issue"
+INDEX = ("row", "", "index", "Unnamed: 0", "__index_level_0__")  # what a table's index is called in a file
+
+
+def import_decisions(run: Path, file: Path, reviewer: str | None = None, journal: Path | None = None) -> dict[str, int]:
+    """Append the file's decisions to a run's journal as one step, which its reviewer can undo on the page.
+
+    A label that is the given one keeps it, another relabels the row. Of a table of cleanlab's (`is_label_issue`,
+    `predicted_label`, `given_label`) the issues are relabelled as it predicts.
+
+    Args:
+        run: output folder of the run.
+        file: CSV or parquet.
+        reviewer: whose decisions they are; by default the file's name, or cleanlab.
+        journal: file of the decisions; by default the run's.
+
+    Returns:
+        Rows by action: keep, relabel.
+
+    Raises:
+        CuratorError: nothing was saved.
+    """
+    if not file.is_file():
+        raise CuratorError(f"{FLAG} {file}: no such file")
+    rows = Rows(run)
+    is_cleanlab = ISSUE in read_columns(file, FLAG)
+    acts = list(_acts(rows, _cleanlab(rows, file) if is_cleanlab else read_pairs(file, FLAG), file))
+    if not acts:
+        raise CuratorError(f"{FLAG} {file}: it decides no row")
+    who = reviewer or ("cleanlab" if is_cleanlab else file.stem)
+    key = hashlib.blake2b(repr((who, sorted(acts))).encode(), digest_size=12).hexdigest()
+    with closing(Journal(journal or run / FILE, facts_of(rows))) as opened:
+        opened.require(rows.classes, rows.facts["split"], rows.digests)
+        opened.save([{"key": f"import-{key}", "kind": "do", "rows": acts}], who)
+    return {action: sum(act[1] == action for act in acts) for action in ("keep", "relabel")}
+
+
+def _acts(rows: Rows, pairs: Any, file: Path) -> Iterator[tuple[int, str, str]]:
+    number = {name: code for code, name in enumerate(rows.classes)}
+    seen: dict[int, int] = {}
+    for row, label in pairs:
+        position, code = rows.position(row), class_number(label, number)
+        if position is None:
+            raise CuratorError(f"{FLAG} {file}: the run has no row {row}; its rows are {rows.row[0]} to {rows.row[-1]}")
+        if code is None:
+            hint = did_you_mean(str(label), number)
+            raise CuratorError(f"{FLAG} {file}: row {row} has the label {label!r}, which is not a class{hint}")
+        if seen.setdefault(row, code) != code:
+            raise CuratorError(f"{FLAG} {file}: row {row} has two labels; keep one")
+    for row, code in seen.items():
+        given = int(rows.given[rows.position(row)])
+        yield row, "keep" if code == given else "relabel", rows.classes[code]
+
+
+def _cleanlab(rows: Rows, file: Path) -> Iterator[tuple[int, object]]:
+    """(row, predicted label) of the issues, of a table as find_label_issues or Datalab's get_issues gives it."""
+    columns = read_columns(file, FLAG)
+    if "predicted_label" not in columns:
+        raise CuratorError(
+            f"{FLAG} {file}: expected a column predicted_label beside {ISSUE}, found {', '.join(columns)}"
+        )
+    index = next((name for name in INDEX if name in columns), None)
+    flags = columns[ISSUE]
+    ids = row_ids(columns[index], file, FLAG) if index is not None else [int(row) for row in rows.row]
+    if len(ids) != len(flags):
+        raise CuratorError(
+            f"{FLAG} {file}: expected a column row, or one line for each of the {len(ids):,} rows; found {len(flags):,}"
+        )
+    number = {name: code for code, name in enumerate(rows.classes)}
+    given = columns.get("given_label", [None] * len(ids))
+    for row, flag, label, was in zip(ids, flags, columns["predicted_label"], given, strict=True):
+        position = rows.position(row)
+        if was is not None and position is not None and class_number(was, number) != rows.given[position]:
+            raise CuratorError(
+                f"{FLAG} {file}: row {row} was given {was!r} there, here {rows.classes[rows.given[position]]!r}; "
+                "it is a table of other rows"
+            )
+        if str(flag).lower() in ("true", "1"):
+            yield row, label

@@ -1,0 +1,92 @@
+"""Decisions from a CSV and from cleanlab's own tables."""
+
+from contextlib import closing
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import curator
+from curator.cli import main
+from curator.errors import CuratorError
+from curator.review.imports import import_decisions
+from curator.review.rows import Rows
+from curator.review.session import Session
+from tests.conftest import hf_dataset
+from tests.review.serving import verified
+
+
+@pytest.fixture
+def run(tmp_path):
+    curator.curate(hf_dataset(60, 3, 0.3), method="ce", epochs=1, output=tmp_path / "out")
+    return tmp_path / "out"
+
+
+def test_verified_rows_from_a_csv(run, tmp_path, capsys):
+    rows = Rows(run)
+    other = [(int(g) + 1) % 3 for g in rows.given]
+    wanted = {3: rows.classes[rows.given[3]], 5: rows.classes[other[5]], 7: rows.classes[other[7]]}
+    (tmp_path / "by ann.csv").write_text(f"label,row\n{wanted[3]},3\n{wanted[5]},5\n{other[7]},7\n")
+    assert main(["import", str(run), str(tmp_path / "by ann.csv")]) == 0
+    assert "1 rows kept, 2 relabelled" in capsys.readouterr().out
+    assert verified(run / "review.sqlite") == wanted
+    session = Session([run])
+    with closing(session.journal):
+        assert session.journal.decision(5, "by ann").action == "relabel"
+        assert len(session.journal.history("by ann")[0]) == 1  # one step: the page can take it back
+    assert main(["import", str(run), str(tmp_path / "by ann.csv")]) == 0  # twice is once
+    assert main(["import", str(run), str(tmp_path / "by ann.csv"), "--reviewer", "ben"]) == 0
+    session = Session([run])
+    with closing(session.journal):
+        assert session.journal.reviewers() == {"by ann": 3, "ben": 3}
+        assert len(session.journal.history("by ann")[0]) == 1
+
+
+@pytest.mark.parametrize("form", ["find_label_issues", "datalab"])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_a_table_of_cleanlab(run, tmp_path, form, kind):
+    """Made by cleanlab itself, on the run's soft labels."""
+    rows = Rows(run)
+    probs = rows.soft(np.arange(60))
+    if form == "datalab":
+        datalab = pytest.importorskip("cleanlab.datalab.datalab")
+        lab = datalab.Datalab({"label": rows.given.tolist()}, label_name="label", verbosity=0)
+        one_process = {"find_label_issues_kwargs": {"n_jobs": 1}}  # a fork beside torch's threads can hang
+        lab.find_issues(pred_probs=probs, issue_types={"label": {"clean_learning_kwargs": one_process}})
+        table = lab.get_issues("label")
+    else:
+        from cleanlab.classification import CleanLearning
+
+        table = CleanLearning(find_label_issues_kwargs={"n_jobs": 1}).find_label_issues(
+            labels=rows.given, pred_probs=probs
+        )
+    path = tmp_path / f"issues.{kind}"
+    table.to_csv(path) if kind == "csv" else table.to_parquet(path)
+    assert main(["import", str(run), str(path)]) == 0
+    flagged = np.flatnonzero(table["is_label_issue"])
+    assert len(flagged) and verified(run / "review.sqlite") == {
+        int(i): rows.classes[table["predicted_label"].iloc[i]] for i in flagged
+    }
+
+
+def test_what_does_not_fit(run, tmp_path, capsys):
+    given = Rows(run).given
+    issues = {"is_label_issue": given == 0, "predicted_label": (given + 1) % 3, "given_label": given}
+    files = {
+        "row,label\n60,class 1\n": "the run has no row 60; its rows are 0 to 59",
+        "row,label\n3,clas 1\n": "did you mean 'class 1'",
+        "row,label\n3,class 1\n3,class 2\n": "row 3 has two labels",
+        "row;label\n": "expected the columns row and label",
+        "row,label\n": "it decides no row",
+        "is_label_issue,label\nTrue,1\n": "expected a column predicted_label",
+        pd.DataFrame(issues).iloc[:9].to_csv(index=False): "or one line for each of the 60 rows; found 9",
+        pd.DataFrame({**issues, "given_label": (given + 1) % 3}).to_csv(): "it is a table of other rows",
+    }
+    for text, expected in files.items():
+        (tmp_path / "t.csv").write_text(text)
+        assert main(["import", str(run), str(tmp_path / "t.csv")]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert expected in line
+    assert not (run / "review.sqlite").exists()
+    with pytest.raises(CuratorError, match="no such file"):
+        import_decisions(run, tmp_path / "none.csv")
