@@ -71,7 +71,7 @@ class Review:
     port: int = 7860
     """Port to serve on."""
     auth: tuple[str, ...] = ()
-    """NAME:PASSWORD of everybody who may log in; decisions are theirs."""
+    """NAME:PASSWORD of everybody who may log in; decisions are theirs. Only the first may publish."""
     reviewer: str | None = None
     """Whose decisions they are, without --auth. Default: the user's name."""
     journal: Path | None = None

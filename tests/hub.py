@@ -1,8 +1,6 @@
 """A Hub on this machine, for the real client: datasets' repositories in memory, and faults where a test wants them.
 
-    with loopback_hub(monkeypatch) as hub: ...
-
-Point huggingface_hub's constants at it before use; what a request did is in `hub.seen`, a fault is put in with
+The fixture `hub` points the clients at it. What a request did is in `hub.seen`, a fault is put in with
 `hub.fail("POST", "/commit/", 503, times=2)` (status 0: the connection is cut in the middle).
 """
 
@@ -17,6 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
+
+import datasets
+import huggingface_hub.constants as hub_constants
+import pytest
 
 
 @dataclass
@@ -305,3 +307,25 @@ def loopback_hub():
     finally:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path):
+    """A Hub that the clients of this process, and of those it starts, use with the owner's token."""
+    with loopback_hub() as (hub, address):
+        for name, value in {
+            "ENDPOINT": address, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True,
+            "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
+            "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_DISABLE_PROGRESS_BARS": True,
+        }.items():  # fmt: skip
+            monkeypatch.setattr(hub_constants, name, value)
+        for name, value in {
+            "HF_ENDPOINT": address,
+            "HF_HUB_OFFLINE": False,
+            "HF_DATASETS_CACHE": tmp_path / "ds",
+        }.items():
+            monkeypatch.setattr(datasets.config, name, value)
+        theirs = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": "owner"}
+        for name, value in theirs.items():
+            monkeypatch.setenv(name, value)
+        yield hub

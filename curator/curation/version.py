@@ -151,8 +151,9 @@ def prepared(
     path = journal or run / FILE
     if journal is not None and not path.is_file():
         raise CuratorError(f"--journal {journal}: no such file")
-    folder = Path(tempfile.mkdtemp(prefix=".curator-", dir=beside.parent if beside else None))
-    try:
+    where = beside.parent if beside else None
+    with tempfile.TemporaryDirectory(prefix=".curator-", dir=where, ignore_cleanup_errors=True) as name:
+        folder = Path(name)
         if path.is_file():
             with closing(Journal(path)) as opened:
                 opened.require(rows.classes, rows.facts["split"], rows.digests)
@@ -185,8 +186,6 @@ def prepared(
         _write_rest(folder, run, version, rows.classes, pairs(rows.given[inside], shown[inside], len(rows.classes)))
         version.bytes = sum(file.stat().st_size for file in version.files().values())
         yield version
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _inside(said: Verdict, policy: str) -> np.ndarray:

@@ -22,9 +22,18 @@ STARTED = "/gradio_api/startup-events"  # asked by Gradio itself when it starts;
 # What the page of the login needs; everything else asks for it.
 PUBLIC = ("/static/", "/assets/", "/svelte/")
 PUBLIC_PAGES = ("/", "/login", "/login/", "/theme.css", "/favicon.ico", STARTED)
-SCRIPTS = ("common.js", "saving.js", "grid.js", "panels.js", "audit.js", "keys.js")  # one script, in this order
+SCRIPTS = (
+    "common.js",
+    "saving.js",
+    "grid.js",
+    "panels.js",
+    "audit.js",
+    "publish.js",
+    "keys.js",
+)  # one script, in this order
 ASKED = (
     "hello", "open", "page", "detail", "matrix", "people", "export", "save", "audit", "pictures", "audit_result",
+    "publish", "publishing",
 )  # fmt: skip
 
 
@@ -48,7 +57,7 @@ def launch(
         raise CuratorError(
             f"--host {host}: others could then open the page; add --auth NAME:PASSWORD, or leave --host out"
         )
-    session = Session(folders, journal)
+    session = Session(folders, journal, publisher=people[0][0] if people else None)
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
     logging.getLogger("httpx").setLevel(logging.WARNING)
     page = build(session, reviewer or _user())

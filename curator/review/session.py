@@ -17,6 +17,7 @@ from curator.errors import CuratorError
 from curator.review.audit import STRATA, audited, draw_sample
 from curator.review.journal import ACTIONS, FILE, Decision, Journal, facts_of
 from curator.review.pictures import data_address
+from curator.review.publishing import Publishing
 from curator.review.queue import DECIDED, ORDERS, SHOW, Queue, View
 from curator.review.rows import Rows
 
@@ -31,16 +32,19 @@ AUDIT = 10_000  # rows of an audit at most
 class Session:
     """Runs of one source, opened for any number of reviewers, and their journal.
 
+    Publishing writes with the server's files and token: only the publisher may, or everybody where there is none.
+
     Raises:
         CuratorError: when a folder is no finished run, or the runs or the journal do not belong together.
     """
 
-    def __init__(self, folders: Sequence[Path], journal: Path | None = None):
+    def __init__(self, folders: Sequence[Path], journal: Path | None = None, publisher: str | None = None):
         self.runs = [Rows(folder) for folder in folders]
         self.rows = self.runs[0]
         self.journal = Journal(journal or self.rows.folder / FILE, facts_of(self.rows))
         self.journal.require(self.rows.classes, self.rows.facts["split"], self.rows.digests)
         self.queue = Queue(self.runs, self.journal)
+        self.publisher, self._publishing = publisher, Publishing(self.rows.folder, self.journal.path)
         self.code = {name: i for i, name in enumerate(self.rows.classes)}
         self._views: OrderedDict[str, np.ndarray] = OrderedDict()
         self._number = itertools.count()
@@ -61,6 +65,7 @@ class Session:
             "journal": self.journal.facts["id"],
             "run": self.rows.verdict,
             "reviewer": reviewer,
+            "publishes": self.publisher in (None, reviewer),
             "images": self.rows.facts["image_column"] is not None,
             "features": self.rows.features is not None,
             "history": self.journal.history(reviewer),
@@ -246,6 +251,23 @@ class Session:
         if label is None or not 0 <= int(label) < len(self.rows.classes):
             raise CuratorError(f"expected a class number below {len(self.rows.classes)}")
         return self.rows.classes[int(label)]
+
+    # Publishing
+
+    def publish(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
+        """Begin to publish a version of the first run (the flags of `label-curator publish`): how far it is."""
+        self._require_publisher(reviewer)
+        self._publishing.start(data)
+        return self._publishing.state()
+
+    def publishing(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
+        """How far it is."""
+        self._require_publisher(reviewer)
+        return self._publishing.state()
+
+    def _require_publisher(self, reviewer: str) -> None:
+        if self.publisher not in (None, reviewer):
+            raise CuratorError("publish: only the first account of --auth may; ask whom it belongs to")
 
     # The audit
 

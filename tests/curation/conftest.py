@@ -3,7 +3,6 @@
 from contextlib import closing
 
 import datasets
-import huggingface_hub.constants as hub_constants
 import numpy as np
 import pytest
 from datasets import ClassLabel
@@ -11,7 +10,7 @@ from datasets import ClassLabel
 import curator
 from curator.review.session import Session
 from tests.conftest import hf_dataset
-from tests.hub import loopback_hub
+from tests.hub import hub  # noqa: F401
 from tests.review.serving import shown
 
 K = 5
@@ -44,23 +43,3 @@ def run(tmp_path_factory):
             "ben",
         )
     return folder
-
-
-@pytest.fixture
-def hub(monkeypatch, tmp_path):
-    """A Hub that this process's clients use, with the owner's token."""
-    with loopback_hub() as (hub, address):
-        for name, value in {
-            "ENDPOINT": address, "HF_HUB_OFFLINE": False, "HF_HUB_DISABLE_XET": True,
-            "HUGGINGFACE_CO_URL_TEMPLATE": address + "/{repo_id}/resolve/{revision}/{filename}",
-            "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_DISABLE_PROGRESS_BARS": True,
-        }.items():  # fmt: skip
-            monkeypatch.setattr(hub_constants, name, value)
-        for name, value in {
-            "HF_ENDPOINT": address,
-            "HF_HUB_OFFLINE": False,
-            "HF_DATASETS_CACHE": tmp_path / "ds",
-        }.items():
-            monkeypatch.setattr(datasets.config, name, value)
-        monkeypatch.setenv("HF_TOKEN", "owner")
-        yield hub

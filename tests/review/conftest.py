@@ -3,6 +3,7 @@ from datasets import ClassLabel
 
 import curator
 from tests.conftest import hf_dataset
+from tests.hub import hub  # noqa: F401
 from tests.review.serving import HOSTILE
 
 
@@ -20,4 +21,12 @@ def hostile_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("review") / "hostile"
     ds = hf_dataset(400, 5, share=0.5).remove_columns("true_label").cast_column("label", ClassLabel(names=HOSTILE))
     curator.curate(ds, method="ce", epochs=1, output=folder, flag_worst=150)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    """A finished run on the digits, 30 % of their labels wrong."""
+    folder = tmp_path_factory.mktemp("digits") / "digits-ce"
+    curator.curate("digits", method="ce", output=folder)
     return folder

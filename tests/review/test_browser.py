@@ -9,7 +9,6 @@ from pathlib import Path
 
 import datasets
 import numpy as np
-import pytest
 
 import curator
 from curator.cli import main
@@ -17,14 +16,6 @@ from curator.review.journal import Journal
 from tests.review.serving import browsing, ready, saved, serving, verified
 
 PHONE = {"width": 390, "height": 800}
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory):
-    """A finished run on the digits, 30 % of their labels wrong."""
-    folder = tmp_path_factory.mktemp("digits") / "digits-ce"
-    curator.curate("digits", method="ce", output=folder)
-    return folder
 
 
 def rows_of(page) -> list[int]:

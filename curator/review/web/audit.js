@@ -1,4 +1,4 @@
-// ---- part 5 of 6: the audit: a random sample, labelled without seeing any label.
+// ---- part 5 of 7: the audit: a random sample, labelled without seeing any label.
 
 async function openAudit(size = null) {
   const seed = crypto.getRandomValues(new Uint32Array(1))[0];

@@ -1,4 +1,4 @@
-// ---- part 3 of 6: the grid, its pages and filters.
+// ---- part 3 of 7: the grid, its pages and filters.
 
 let ahead = null; // {token, number, promise} of the page that was asked for early
 let opening = 0; // counts views: an answer to an older one comes too late

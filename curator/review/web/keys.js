@@ -1,4 +1,4 @@
-// ---- part 6 of 6: keys and buttons, and how it all begins.
+// ---- part 7 of 7: keys and buttons, and how it all begins.
 
 const typing = (target) => target instanceof Element && target.closest("input, textarea, select, [contenteditable=true]");
 
@@ -48,7 +48,7 @@ const BUTTONS = {
   unsure: () => act(plainly("unsure")), label: labelSearch, undo: () => turn("undo"), redo: () => turn("redo"),
   "accept-page": () => rest(accepted), "keep-page": () => rest(plainly("keep")), "drop-page": () => rest(plainly("drop")),
   previous: () => turnPage(-1), next: () => turnPage(1), matrix: guarded(openMatrix), audit: guarded(() => openAudit()),
-  people: guarded(openPeople), help: openHelp,
+  people: guarded(openPeople), publish: openPublish, help: openHelp,
   theme: () => setTheme(document.body.classList.contains("dark") ? "light" : "dark"),
 };
 
@@ -83,6 +83,7 @@ async function begin() {
   problem = "";
   [undoable, redoable] = facts.history.map((keys) => keys.map((key) => ({ key })));
   $("[data-do=audit]").disabled = !facts.images;
+  $("[data-do=publish]").hidden = !facts.publishes;
   fillFilters();
   recall();
   recallView();

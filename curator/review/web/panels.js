@@ -1,4 +1,4 @@
-// ---- part 4 of 6: what opens over the page. Only the newest panel opens: an answer that comes late is dropped.
+// ---- part 4 of 7: what opens over the page. Only the newest panel opens: an answer that comes late is dropped.
 
 let panel = null; // {name, key(event) -> whether it was handled}, and more of its own
 let tickets = 0;

@@ -1,4 +1,4 @@
-// ---- part 2 of 6: steps and how they are saved. What a key does shows at once and waits in `waiting`, kept in
+// ---- part 2 of 7: steps and how they are saved. What a key does shows at once and waits in `waiting`, kept in
 // localStorage too, until the server has it on its disk. A step that is sent twice counts once.
 
 const PAUSE = 60; // seconds without a decision that do not count as work

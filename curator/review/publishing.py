@@ -1,0 +1,69 @@
+"""Publishing from the page: one at a time, in the background, told line by line."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+from curator.errors import CuratorError
+
+LINES = 200  # that are kept
+# What the page may send, and of which type.
+TAKEN: dict[str, type] = {
+    "target": str, "policy": str, "min_confidence": float, "format": str, "public": bool, "branch": str,
+    "create_pr": bool, "tag": str, "overwrite": bool, "dry_run": bool,
+}  # fmt: skip
+
+
+class Publishing:
+    """The publishing of a run that was started last, if any."""
+
+    def __init__(self, run: Path, journal: Path):
+        self.run, self.journal = run, journal
+        self._lock = threading.Lock()
+        self._running = False
+        self._lines: list[str] = []
+        self._done: str | None = None
+        self._error: str | None = None
+
+    def start(self, data: dict[str, Any]) -> None:
+        """Begin; empty texts are left out, as flags are.
+
+        Raises:
+            CuratorError: for what no page would send, and while another one runs.
+        """
+        options = {name: data[name] for name in TAKEN if data.get(name) not in (None, "", False)}
+        for name, value in options.items():
+            if not isinstance(value, (int, float) if TAKEN[name] is float else TAKEN[name]):
+                raise CuratorError(f"publish: expected {name} to be of type {TAKEN[name].__name__}")
+        target, policy = options.pop("target", ""), options.pop("policy", "relabel")
+        if not target.strip():
+            raise CuratorError("publish: expected a Hub id (owner/name), or a folder that begins with ./ or /")
+        with self._lock:
+            if self._running:
+                raise CuratorError("publish: one is running; wait for it")
+            self._running, self._lines, self._done, self._error = True, [], None, None
+        threading.Thread(target=self._work, args=(target.strip(), policy, options), daemon=True).start()
+
+    def state(self) -> dict[str, Any]:
+        """{"running", "lines": what was said, "done": where the version is, "error": in one line}."""
+        with self._lock:
+            return {"running": self._running, "lines": self._lines, "done": self._done, "error": self._error}
+
+    def _work(self, target: str, policy: str, options: dict[str, Any]) -> None:
+        from curator.curation.publish import publish
+
+        done = error = None
+        try:
+            done = publish(self.run, target, policy, journal=self.journal, say=self._say, **options)
+        except CuratorError as e:
+            error = " ".join(str(e).split())
+        except Exception as e:  # what nobody has thought of must not leave the page waiting
+            error = f"publish: {type(e).__name__}: {' '.join(str(e).split())[:300]}"
+        with self._lock:
+            self._running, self._done, self._error = False, done, error
+
+    def _say(self, line: str) -> None:
+        with self._lock:
+            self._lines = [*self._lines, line][-LINES:]

@@ -1,0 +1,96 @@
+// ---- part 6 of 7: publishing: what was decided becomes a version, in a folder or on the Hub.
+
+const POLICIES = {
+  relabel: "Verified labels, and corrected ones of which the nets are sure enough, take the place of the given ones, which stay in original_label.",
+  annotate: "The labels stay as they were given; the columns say what was found.",
+  filter: "Rows that are neither selected nor verified, and dropped ones, are left out; verified labels take the place of the given ones.",
+};
+let form = { target: "", policy: "relabel", min_confidence: 0.9, format: "parquet", public: false, create_pr: false, branch: "", tag: "", overwrite: false };
+
+function openPublish() {
+  const field = (name, text, node) => {
+    if (node.type === "checkbox") node.checked = form[name];
+    else node.value = form[name];
+    node.addEventListener("input", () => {
+      form[name] = node.type === "checkbox" ? node.checked : node.type === "number" ? Number(node.value) : node.value;
+      fit();
+    });
+    return make("label", { "data-field": name }, ...(node.type === "checkbox" ? [node, ` ${text}`] : [`${text} `, node]));
+  };
+  const input = (name, text, attributes = {}) => field(name, text, make("input", { name, autocomplete: "off", ...attributes }));
+  const select = (name, text, options) => field(name, text, make("select", { name }, ...options.map((value) => make("option", { value, text: value }))));
+  const said = make("p");
+  const status = make("div", { class: "cr-status cr-lines", role: "status", "aria-live": "polite" });
+  const buttons = [
+    make("button", { text: "What would change", onclick: guarded(() => go(true)) }),
+    make("button", { text: "Publish", class: "cr-main", onclick: guarded(() => go(false)) }),
+  ];
+  const fields = make(
+    "div",
+    { class: "cr-form" },
+    input("target", "to", { placeholder: "owner/name on the Hub, or ./folder", size: 40 }),
+    select("policy", "policy", Object.keys(POLICIES)),
+    said,
+    input("min_confidence", "how sure the nets must be of a label that nobody verified", { type: "number", min: 0, max: 1, step: 0.05 }),
+    select("format", "format", ["parquet", "imagefolder"]),
+    input("overwrite", "replace an older version in that folder", { type: "checkbox" }),
+    input("public", "a new repository is public", { type: "checkbox" }),
+    input("create_pr", "open a pull request (no write access needed)", { type: "checkbox" }),
+    input("branch", "branch", { placeholder: "main" }),
+    input("tag", "tag", { placeholder: "v1, v2, …" }),
+  );
+  const fit = () => {
+    const folder = /^[./~]/.test(form.target.trim());
+    const shown = { min_confidence: form.policy === "relabel", format: folder, overwrite: folder };
+    for (const name of ["public", "create_pr", "branch", "tag"]) shown[name] = !folder;
+    for (const [name, on] of Object.entries(shown)) $(`[data-field=${name}]`, fields).hidden = !on;
+    said.textContent = POLICIES[form.policy];
+  };
+  const wanted = () => {
+    // what is hidden is not meant
+    const hidden = $$("[data-field]", fields).filter((label) => label.hidden).map((label) => label.dataset.field);
+    return Object.fromEntries(Object.entries(form).filter(([name]) => !hidden.includes(name)));
+  };
+  const show = (state) => {
+    for (const button of buttons) button.disabled = state.running;
+    const lines = state.lines.map((text) => make("p", { text: oneLine(text, 400) }));
+    if (state.running) lines.push(make("p", { text: "working …" }));
+    if (state.error) lines.push(make("p", { class: "cr-error", text: oneLine(state.error, 600) }));
+    if (state.done) lines.push(make("p", { class: "cr-done" }, "published: ", place(state.done)));
+    status.replaceChildren(...lines);
+  };
+  const follow = async (state) => {
+    while (true) {
+      show(state);
+      if (!state.running) return;
+      await new Promise((done) => setTimeout(done, 300));
+      if (!status.isConnected) return; // closed; opening it again shows how far it is
+      state = await ask("publishing");
+    }
+  };
+  const go = async (dry_run) => {
+    problem = "";
+    for (const button of buttons) button.disabled = true;
+    show({ running: true, lines: waiting.length ? ["saving the decisions"] : [] });
+    while (waiting.length) await new Promise((done) => setTimeout(done, 50));
+    if (!status.isConnected) return; // closed before anything began
+    try {
+      await follow(await ask("publish", { ...wanted(), dry_run }));
+    } catch (error) {
+      show({ running: false, lines: [], error: error.message });
+    }
+  };
+  openPanel(
+    { name: "publish", key: () => false },
+    heading("Publish"),
+    make("p", { text: "A version of this run with all that was decided. The Hub is asked with the server's token (hf auth login, or HF_TOKEN)." }),
+    fields,
+    make("div", { class: "cr-row" }, ...buttons),
+    status,
+  );
+  fit();
+  guarded(async () => follow(await ask("publishing")))();
+}
+
+const place = (where) =>
+  /^https?:\/\//.test(where) ? make("a", { href: where, target: "_blank", rel: "noopener noreferrer", text: where }) : make("code", { text: where });
