@@ -2,11 +2,12 @@
 
 import re
 
-from curator.cli import Publish, Review, main
+from curator.cli import Diff, Publish, Review, main
 from curator.flags import Settings
 from curator.methods import METHODS
 from curator.review.session import Session
 from tests.conftest import ROOT, image_folder
+from tests.hub import hub  # noqa: F401
 from tests.review.serving import shown
 
 README = (ROOT / "README.md").read_text()
@@ -21,7 +22,7 @@ def test_make_targets_exist():
 def test_flags_methods_and_datasets_exist():
     from curator.sources.load import NAMED
 
-    known = {**Settings.__dataclass_fields__, **Review.__dataclass_fields__, **Publish.__dataclass_fields__}
+    known = {name for flags in (Settings, Review, Publish, Diff) for name in flags.__dataclass_fields__}
     for flag in set(re.findall(r"--([a-z]+(?:-[a-z]+)*)", README)) - {"help", "method"}:
         assert flag.replace("-", "_") in known, flag
     assert set(re.findall(r"^\| `(\w+)`.*\|$", README, re.M)) >= set(METHODS)
@@ -35,7 +36,7 @@ def test_the_tree_lists_every_file():
     assert listed == {name for name in there if not name.endswith("__init__.py")}
 
 
-def test_the_examples_run(tmp_path, monkeypatch):
+def test_the_examples_run(tmp_path, monkeypatch, hub):  # noqa: F811
     """The commands and the Python lines, in an empty folder with a folder of images."""
     monkeypatch.chdir(tmp_path)
     image_folder(tmp_path / "folder" / "of" / "images")
@@ -49,8 +50,12 @@ def test_the_examples_run(tmp_path, monkeypatch):
     session.save({**shown(session), "steps": [step]}, "ann")
     session.journal.close()
     assert main(["clean", *again.split(), "--epochs", "2"]) == 0
-    (published,) = re.findall(r"^label-curator (publish \S+ \S+)", README, re.M)
-    assert main(published.split()) == 0 and (tmp_path / "curated" / "README.md").exists()
+    (tmp_path / "verified.csv").write_text("row,label\n4,kind1\n")
+    block = README.split("## Publish")[1].split("```")[1].replace("owner/name", "me/name")
+    commands = [line.split("#")[0].split() for line in block.strip().splitlines()]
+    assert [words[1] for words in commands] == ["publish", "diff", "import"]
+    for words in [*commands, [*commands[0][:3], "./curated", "--format", "imagefolder"]]:
+        assert main(words[1:]) == 0, words
 
 
 def test_no_placeholder_is_left():
