@@ -164,14 +164,14 @@ def diff(argv: list[str]) -> int:
     if flags.csv is not None:
         try:
             print(f"{found.write_csv(flags.csv):,} rows written to {flags.csv}")
-        except OSError as e:
-            raise CuratorError(f"--csv {flags.csv}: it cannot be written ({e.strerror})") from e
+        except (OSError, ValueError) as e:
+            raise CuratorError(f"--csv {flags.csv}: it cannot be written ({e})") from e
     return 0
 
 
 @dataclasses.dataclass
 class Import:
-    """Append decisions that were made elsewhere to the journal of a run, as one step that the page can undo."""
+    """Append decisions that were made elsewhere to the journal of a run, as one step of their reviewer."""
 
     run: tyro.conf.Positional[Path]
     """Output folder of the run."""
@@ -179,7 +179,8 @@ class Import:
     """CSV or parquet: row,label (verified labels), or a table of cleanlab's label issues, which are relabelled as it
     predicts."""
     reviewer: str | None = None
-    """Whose decisions they are. Default: the file's name, or cleanlab."""
+    """Whose decisions they are; on the page only who has this name can undo them. Default: the file's name, or
+    cleanlab."""
     journal: Path | None = None
     """File of the decisions. Default: review.sqlite in the run's folder."""
 

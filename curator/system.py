@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from curator.errors import CuratorError
+
 
 def as_cell(text: str) -> str:
     """Text that a spreadsheet does not take for a formula."""
@@ -31,7 +33,24 @@ def rank() -> int:
 
 def is_path(name: str) -> bool:
     """Whether the name of a dataset means a file or folder."""
-    return Path(name).exists() or name.startswith((".", "/", "~"))
+    try:
+        return name.startswith((".", "/", "~")) or Path(name).exists()
+    except (OSError, ValueError):  # too long, not to be read, with a zero in it: a name of nothing
+        return False
+
+
+def user_path(text: str) -> Path:
+    """The path, absolute, with ~ as the user's home.
+
+    Raises:
+        CuratorError: for what can be no path, or one that may not be looked at.
+    """
+    try:
+        path = Path(text).expanduser().resolve()
+        path.exists()
+        return path
+    except (OSError, RuntimeError, ValueError) as e:
+        raise CuratorError(f"{text[:200]!r}: expected a path that can be read; {e}") from e
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from curator.curation.report import md, percent
+from curator.review.journal import MACHINE
 from curator.sources.load import LICENSE
 
 # What follows is the source's own text; publishing reads it from the run's card.
@@ -75,10 +76,10 @@ def _metadata(facts: dict[str, Any], splits: list[str], content: str) -> str:
     configs = {"default": "data"}
     if said and said["clean"] and not images:  # a config without rows cannot be loaded
         configs["clean"] = "data" if said["policy"] == "filter" else "clean"
-    reviewed = bool(said and (said["verified"] or said["dropped"]))
+    reviewed = said is not None and ({*said["reviewers"]} - {MACHINE} or facts["trusted"]["count"])
     data = DatasetCardData(
         **{name: source.get(name) for name in LICENSE},
-        annotations_creators=["machine-generated", *["expert-generated"] * reviewed],
+        annotations_creators=["machine-generated", *["expert-generated"] * bool(reviewed)],
         source_datasets=[source["id"]] if "/" in source.get("id", "") else None,
         task_categories=["image-classification"],
         task_ids=["multi-class-image-classification"],
@@ -108,10 +109,11 @@ def _metadata(facts: dict[str, Any], splits: list[str], content: str) -> str:
 
 def _of_the_labels(column: str, said: dict[str, Any] | None) -> str:
     """What the label column holds."""
+    column = f"**{md(column)}**"
     if said is None or said["policy"] == "annotate":
-        return f"`{column}` holds the labels as they were given; these columns say what became of them:"
+        return f"{column} holds the labels as they were given; these columns say what became of them:"
     where = "; `original_label` holds those that were given" if said["policy"] == "relabel" else ""
-    return f"`{column}` holds the curated labels{where}. These columns say how they came about:"
+    return f"{column} holds the curated labels{where}. These columns say how they came about:"
 
 
 def _provenance(facts: dict[str, Any]) -> list[tuple[str, str]]:

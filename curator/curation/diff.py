@@ -8,16 +8,18 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curator.errors import CuratorError
 from curator.review.rows import split_of
-from curator.system import as_cell, atomic, is_path
+from curator.system import as_cell, atomic, is_path, user_path
 
 COMPARED = ("label", "corrected_label", "selected")
 NOTE = "note        A was made from {}, B from {}: their rows are taken to be the same by their ids"
+UNREADABLE = (AttributeError, KeyError, OSError, TypeError, ValueError)  # what files of another kind raise
 MOST = 10  # changes of labels that the text lists
 
 
@@ -84,7 +86,7 @@ def difference(a: str, b: str) -> Difference:
     Raises:
         CuratorError: for what is neither, or two that are not about the same rows.
     """
-    first, second = (_from_folder(Path(name)) if is_path(name) else _from_hub(name) for name in (a, b))
+    first, second = (_from_folder(user_path(name)) if is_path(name) else _from_hub(name) for name in (a, b))
     if first.facts["split"] != second.facts["split"]:
         raise CuratorError(
             f"expected two of one split; {a} is of {first.facts['split']!r}, {b} of {second.facts['split']!r}"
@@ -102,7 +104,7 @@ def _from_folder(folder: Path) -> Side:
         facts = json.loads((folder / "curation.json").read_text(encoding="utf-8"))
         files = [p for p in sorted((folder / "data").glob("*.parquet")) if split_of(p) == facts["split"]]
         return _side(str(folder), facts, [pq.ParquetFile(path) for path in files])
-    except (OSError, ValueError, KeyError) as e:
+    except UNREADABLE as e:
         raise _neither(str(folder), e) from e
 
 
@@ -110,7 +112,7 @@ def _from_hub(name: str) -> Side:
     from huggingface_hub import HfFileSystem, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    from curator.curation.publish import require_id
+    from curator.curation.publish import refusal, require_id, status_of
 
     repo, _, revision = name.partition("@")
     require_id(repo)
@@ -118,10 +120,15 @@ def _from_hub(name: str) -> Side:
     try:
         path = hf_hub_download(repo, "curation.json", repo_type="dataset", revision=revision or None)
         facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        root = f"datasets/{repo}@{revision}" if revision else f"datasets/{repo}"
+        root = f"datasets/{repo}@{quote(revision, safe='')}" if revision else f"datasets/{repo}"
         found = [str(p) for p in hub.glob(f"{root}/data/*.parquet") if split_of(Path(p)) == facts["split"]]
         return _side(name, facts, [pq.ParquetFile(hub.open(path)) for path in sorted(found)])
-    except (HfHubHTTPError, OSError, ValueError, KeyError) as e:
+    except Exception as e:
+        status = status_of(e)
+        if status not in (None, 404):
+            raise refusal(status, "reading", name) from e
+        if not isinstance(e, (*UNREADABLE, HfHubHTTPError)):
+            raise
         raise _neither(name, e) from e
 
 

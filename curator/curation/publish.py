@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from curator.curation.version import Say, Version, prepared, publish_folder
+from curator.curation.version import Say, Version, prepared, publish_folder, require_free
 from curator.errors import CuratorError
-from curator.system import is_path
+from curator.system import is_path, user_path
 
 TRIES = 6
 CUT = 0  # in place of a status: no answer came
@@ -63,30 +63,34 @@ def publish(
             raise CuratorError("--overwrite is for folders; on the Hub every version is a commit with a tag")
         if options.get("format", "parquet") != "parquet":
             raise CuratorError("--format imagefolder is for folders; the Hub shows and streams parquet")
+        require_names(branch=branch, tag=tag)
+    folder = user_path(target) if to_folder else None
     try:
         if dry_run:
+            if folder is not None:
+                require_free(folder, overwrite=True)
             with prepared(run, policy, **options) as version:
                 say(f"would publish {version.describe()}")
-                say(_would_send(version, target, branch))
+                say(_would_send(version, folder or target, branch, create_pr))
             return ""
-        if to_folder:
-            return str(publish_folder(run, Path(target), policy, overwrite=overwrite, say=say, **options).folder)
+        if folder is not None:
+            return str(publish_folder(run, folder, policy, overwrite=overwrite, say=say, **options).folder)
         return publish_hub(run, target, policy, **hub, say=say, **options)[1]
     except OSError as e:
         raise CuratorError(f"publish {run}: {e.filename or target}: {e.strerror or e}") from e
 
 
-def _would_send(version: Version, target: str, branch: str | None) -> str:
-    """How many of the version's files and bytes the target does not hold as they are."""
-    if is_path(target):
-        folder = Path(target).expanduser()
-        there = {p.relative_to(folder).as_posix(): _hash(p, "sha256") for p in folder.rglob("*") if p.is_file()}
+def _would_send(version: Version, target: Path | str, branch: str | None, create_pr: bool) -> str:
+    """How many of the version's files and bytes the target does not hold as they are, and how many of its go."""
+    there: dict[str, str] = {}
+    if isinstance(target, Path):
+        there = {p.relative_to(target).as_posix(): _hash(p, "sha256") for p in target.rglob("*") if p.is_file()}
+        gone = set(there) - set(version.files())
     else:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
         from huggingface_hub.hf_api import RepoFile
 
-        there = {}
         try:
             for found in HfApi().list_repo_tree(target, recursive=True, revision=branch, repo_type="dataset"):
                 if isinstance(found, RepoFile):
@@ -94,16 +98,34 @@ def _would_send(version: Version, target: str, branch: str | None) -> str:
         except (RepositoryNotFoundError, RevisionNotFoundError):
             pass  # all of it is new
         except Exception as e:
-            if _status(e) is None:
+            status = status_of(e)
+            if status is None:
                 raise
-            return f"what {target} holds could not be asked: {_refused(_status(e) or CUT, 'looking', target)}"
+            return f"what {target} holds could not be asked: {refusal(status, 'looking', target)}"
+        if not branch and not create_pr:
+            _require_ours(set(there), target)
+        gone = _replaced(set(there), version)
     new = [
         path.stat().st_size
         for name, path in version.files().items()
         if there.get(name) not in (_hash(path, "sha256"), _hash(path, "git"))
     ]
-    gone = len(set(there) - set(version.files()) - UNWRITTEN)
-    return f"{len(new)} files, {sum(new) / 2**20:,.1f} MiB, are not in {target} as they are; {gone} of its files go"
+    return (
+        f"{len(new)} files, {sum(new) / 2**20:,.1f} MiB, are not in {target} as they are; {len(gone)} of its files go"
+    )
+
+
+def _require_ours(there: set[str], repo: str) -> None:
+    """Refuse to put a version among files of somebody else."""
+    if there - UNWRITTEN and "curation.json" not in there:
+        raise CuratorError(
+            f"{repo} holds files that no version of Curator wrote; push to another id, or with --branch or --create-pr"
+        )
+
+
+def _replaced(there: set[str], version: Version) -> set[str]:
+    """Files of an older version that this one does not have."""
+    return {path for path in there - set(version.files()) if path.split("/")[0] in ("data", "clean", "report")}
 
 
 def _hash(path: Path, kind: str) -> str:
@@ -160,11 +182,13 @@ def publish_hub(
     with prepared(run, policy, **options) as version:
         say(version.describe())
         if not version.facts["source"].get("license"):
-            say("note: the license of the source is not known, so the card names none: add it to README.md")
+            say("note: the license of the source is not known, so the card names none; its README.md should name it")
         try:
-            tried(lambda: api.repo_info(**kind), "looking for the repository")
-            if public:
-                say(f"note: {repo} is there already; --public does not change who sees it")
+            there_already = tried(lambda: api.repo_info(**kind), "looking for the repository")
+            if there_already.private is False and not public:
+                say(f"note: {repo} is public: everybody will see this version")
+            elif public and there_already.private:
+                say(f"note: {repo} is there already and private; --public does not change that")
         except RepositoryNotFoundError:
             tried(lambda: api.create_repo(**kind, private=not public, exist_ok=True), "making the repository")
         if branch:
@@ -179,16 +203,12 @@ def publish_hub(
             """All of the version against the head as it is now; if it moves meanwhile, tried again with the new one."""
             head = api.repo_info(**kind, revision=branch).sha
             there = set(api.list_repo_files(**kind, revision=head))
-            if not branch and not create_pr and there - UNWRITTEN and "curation.json" not in there:
-                raise CuratorError(
-                    f"{repo} holds files that no version of Curator wrote; push to another id, or with --branch or "
-                    "--create-pr"
-                )
+            if not branch and not create_pr:
+                _require_ours(there, repo)
             files = version.files()
-            gone = [p for p in there - set(files) if p.split("/")[0] in ("data", "clean", "report")]
             operations: list[CommitOperationAdd | CommitOperationDelete] = [
                 *(CommitOperationAdd(path, file) for path, file in sorted(files.items())),
-                *(CommitOperationDelete(path, is_folder=False) for path in sorted(gone)),
+                *(CommitOperationDelete(path, is_folder=False) for path in sorted(_replaced(there, version))),
             ]
             return api.create_commit(
                 **kind, operations=operations, commit_message=message, commit_description=version.describe(),
@@ -226,6 +246,14 @@ def require_id(repo: str) -> None:
         raise CuratorError(f"expected a Hub id as owner/name, found {repo!r}; a folder begins with ./ or /") from e
 
 
+def require_names(**names: str | None) -> None:
+    """Refuse names of branches and tags that git does not take, before anything is pushed."""
+    for flag, name in names.items():
+        fits = name is None or re.fullmatch(r"[A-Za-z0-9][\w.\-]*(/[A-Za-z0-9][\w.\-]*)*", name)
+        if not fits or ".." in (name or "") or (name or "").endswith((".", ".lock")):
+            raise CuratorError(f"--{flag}: expected a name of letters, digits, '.', '-', '_' and '/', found {name!r}")
+
+
 def require_hub(repo: str) -> None:
     """Refuse an id that is none, and a Hub that does not know who we are or would not let us write there.
 
@@ -257,17 +285,17 @@ def _patiently(work: Callable[[], T], what: str, repo: str, say: Say, wait: floa
         try:
             return work()
         except LocalTokenNotFoundError as e:
-            raise _refused(401, what, repo) from e
+            raise refusal(401, what, repo) from e
         except CuratorError:
             raise
         except Exception as e:
-            status = _status(e)
+            status = status_of(e)
             if status is None:
                 raise
             if status == 404 and isinstance(e, RepositoryNotFoundError):
                 raise
             if last or status not in (*RETRIED, CUT):
-                raise _refused(status, what, repo, str(e) if status in (400, 422) else "") from e
+                raise refusal(status, what, repo, str(e) if status in (400, 422) else "") from e
             reason = "the connection was cut" if status == CUT else f"the Hub answered {status}"
         pause = wait * 2**attempt
         say(f"{what}: {reason}, trying again in {pause:.0f} s")
@@ -275,7 +303,7 @@ def _patiently(work: Callable[[], T], what: str, repo: str, say: Say, wait: floa
     raise AssertionError
 
 
-def _status(error: BaseException | None) -> int | None:
+def status_of(error: BaseException | None) -> int | None:
     """What the Hub answered, CUT where it did not, None where the error is none of the network's.
 
     The client wraps errors of its uploads, and its HTTP library has had several names.
@@ -293,7 +321,8 @@ def _status(error: BaseException | None) -> int | None:
     return None
 
 
-def _refused(status: int, what: str, repo: str, words: str = "") -> CuratorError:
+def refusal(status: int, what: str, repo: str, words: str = "") -> CuratorError:
+    """The one line for what the Hub will not do: what was tried, what came, and what to do."""
     hints = {
         401: "the token is missing or not valid: log in with `hf auth login`, or set HF_TOKEN",
         403: "the token may not write there: use one that may, another id, or --create-pr",

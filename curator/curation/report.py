@@ -15,6 +15,7 @@ from curator.curation.columns import Columns
 from curator.errors import CuratorError
 from curator.sources.images import to_array
 
+CONTACT_SHEET = "contact_sheet.png"
 CONTACT = 64  # images on the contact sheet
 MATRIX = 1000  # classes; above, no matrix
 MANY_CLASSES = 30  # above, matrices and bars go without class names
@@ -46,7 +47,7 @@ def write_report(
                 _per_class(out, columns, given, truth, classes),
             ),
             (
-                "contact_sheet.png",
+                CONTACT_SHEET,
                 "The least clean rows: given → suggested",
                 _contact(out, columns, given, classes, dataset, image_column),
             ),
@@ -257,4 +258,4 @@ def _contact(
         names = f"{_label(classes[given[i]])} → {_label(classes[columns.corrected[i]])}"
         title = f"{names}\nrow {columns.rows[i]}, {columns.clean_score[i]:.3f}"
         axes.set_title(title, fontsize=7)
-    return _save(figure, out / "contact_sheet.png")
+    return _save(figure, out / CONTACT_SHEET)

@@ -5,7 +5,7 @@
     filter     rows that are neither selected nor verified, and dropped ones, are out
 
 Config `default` holds all rows (those that are left, with filter), config `clean` the rows that filter keeps, with the
-same labels.
+same labels; with annotate without those whose given label reviewers found wrong.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from datasets import ClassLabel, Features
 
 from curator.curation.card import dataset_card, own_text
 from curator.curation.output import ROW_GROUP, content_hash, write_json
-from curator.curation.report import pairs
+from curator.curation.report import CONTACT_SHEET, pairs
 from curator.errors import CuratorError
 from curator.review.audit import audited
 from curator.review.journal import FILE, Journal
@@ -42,6 +42,7 @@ from curator.system import as_cell, did_you_mean, sync_folder
 POLICIES = ("annotate", "relabel", "filter")
 FORMATS = ("parquet", "imagefolder")
 ORIGINAL = "original_label"
+LONGEST = 200  # bytes of a class's folder name, of which file systems take 255
 # Top level of a version, but for the splits of an imagefolder.
 WRITTEN = {"README.md", "clean", "curation.json", "data", "images", "issues.csv", "labels.csv", "report"}
 Say = Callable[[str], None]
@@ -73,8 +74,10 @@ class Version:
 
     def describe(self) -> str:
         """One line."""
+        least = self.facts["published"]["min_confidence"]
+        sure = f" (nets at least {least:g} sure)" if self.policy == "relabel" else ""
         return (
-            f"{self.policy}: {self.rows:,} rows, {self.changed:,} labels changed, {self.verified:,} verified and "
+            f"{self.policy}{sure}: {self.rows:,} rows, {self.changed:,} labels changed, {self.verified:,} verified and "
             f"{self.dropped:,} dropped by reviewers, {self.clean:,} rows in config clean, {self.bytes / 2**20:,.1f} MiB"
         )
 
@@ -152,6 +155,8 @@ def prepared(
     if journal is not None and not path.is_file():
         raise CuratorError(f"--journal {journal}: no such file")
     where = beside.parent if beside else None
+    if where is not None:
+        where.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".curator-", dir=where, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         if path.is_file():
@@ -183,7 +188,7 @@ def prepared(
         }  # fmt: skip
         version.facts = {**rows.facts, "published": published}
         shown = rows.suggested if policy == "annotate" else said.labels
-        _write_rest(folder, run, version, rows.classes, pairs(rows.given[inside], shown[inside], len(rows.classes)))
+        _write_rest(folder, run, version, rows, inside, pairs(rows.given[inside], shown[inside], len(rows.classes)))
         version.bytes = sum(file.stat().st_size for file in version.files().values())
         yield version
 
@@ -282,7 +287,11 @@ def _as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray) -> None:
                 labels = rows.codes(part[label]).tolist()
                 values = zip(part[image].to_pylist(), *(part[name].to_pylist() for name in names), strict=True)
                 for now, (item, row, score, selected, corrected) in zip(labels, values, strict=True):
-                    if now < 0 or not item or item.get("bytes") is None:
+                    if not item or item.get("bytes") is None:
+                        raise CuratorError(
+                            f"--format imagefolder: row {row} of split {split!r} has no image; use parquet"
+                        )
+                    if now < 0:
                         continue
                     target = f"images/{split}/{below[rows.classes[now]]}/{row:07d}{_suffix(item)}"
                     (folder / target).parent.mkdir(parents=True, exist_ok=True)
@@ -298,7 +307,8 @@ def folder_names(classes: Sequence[str]) -> list[str]:
     """A folder for every class: its name, with whatever has a meaning to a file system written as %XX, and unique."""
     found: list[str] = []
     for code, name in enumerate(classes):
-        text = re.sub(r"[^\w .-]", lambda m: quote(m[0], safe=""), name)[:100].strip(" ._")
+        text = re.sub(r"[^\w .-]", lambda m: quote(m[0], safe=""), name)
+        text = text.encode()[:LONGEST].decode(errors="ignore").strip(" ._")
         while not text or text.lower() in {other.lower() for other in found}:
             text = f"{text or 'class'}-{code}"
         found.append(text)
@@ -319,16 +329,30 @@ def _suffix(item: dict[str, Any]) -> str:
         return ".png"
 
 
+def _copy_findings(run: Path, folder: Path, left: set[int] | None) -> None:
+    """report/ and issues.csv of the run; where only some rows are left, without pictures or names of the others."""
+    shutil.copytree(run / "report", folder / "report")
+    with open(run / "issues.csv", newline="", encoding="utf-8") as file:
+        head, *lines = list(csv.reader(file))
+    if left is not None:
+        lines = [line for line in lines if int(line[0]) in left]
+        (folder / "report" / CONTACT_SHEET).unlink(missing_ok=True)
+        report = folder / "report" / "report.md"
+        text = report.read_text(encoding="utf-8")
+        report.write_text(re.sub(rf"## [^\n]*\n\n!\[[^\n]*\]\({CONTACT_SHEET}\)\n\n", "", text), encoding="utf-8")
+    with open(folder / "issues.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([head, *lines])
+
+
 def _write_rest(
-    folder: Path, run: Path, version: Version, classes: list[str], changes: list[tuple[int, int, int]]
+    folder: Path, run: Path, version: Version, rows: Rows, inside: np.ndarray, changes: list[tuple[int, int, int]]
 ) -> None:
     write_json(folder / "curation.json", version.facts)
-    shutil.copytree(run / "report", folder / "report")
-    shutil.copy(run / "issues.csv", folder / "issues.csv")
+    _copy_findings(run, folder, None if inside.all() else set(rows.row[inside].tolist()))
     data = folder / ("data" if (folder / "data").exists() else "images")
     splits = sorted({split_of(p) if p.is_file() else p.name for p in data.iterdir()})
     own = own_text((run / "README.md").read_text(encoding="utf-8"))
-    card = dataset_card(version.facts, classes, changes, splits, content_hash(data), own)
+    card = dataset_card(version.facts, rows.classes, changes, splits, content_hash(data), own)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -336,14 +360,7 @@ def publish_folder(
     run: Path, target: Path, policy: str, *, overwrite: bool = False, say: Say, **options: Any
 ) -> Version:
     """Write a version to a local folder, all or nothing; an older version is replaced with overwrite only."""
-    target = target.expanduser().resolve()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        ours = _is_version(target)
-        if not ours or not overwrite:
-            raise CuratorError(
-                f"{target} {'holds a version; add --overwrite, or ' if ours else 'is not empty; '}name another folder"
-            )
-    target.parent.mkdir(parents=True, exist_ok=True)
+    require_free(target, overwrite)
     with prepared(run, policy, beside=target, **options) as version:
         for path in version.folder.rglob("*"):
             if path.is_file():
@@ -352,6 +369,7 @@ def publish_folder(
         version.folder.chmod(0o755)
         old = Path(tempfile.mkdtemp(prefix=".curator-old-", dir=target.parent))
         try:
+            require_free(target, overwrite)  # it may not be what it was before the version was made
             if target.exists():
                 target.rename(old / "version")
             try:
@@ -369,10 +387,21 @@ def publish_folder(
     return version
 
 
+def require_free(target: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds anything but, with overwrite, an older version."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    ours = _is_version(target)
+    if not ours or not overwrite:
+        raise CuratorError(
+            f"{target} {'holds a version; add --overwrite, or ' if ours else 'is not empty; '}name another folder"
+        )
+
+
 def _is_version(folder: Path) -> bool:
     """Whether a folder holds what publish_folder wrote, and nothing else: a run, say, is none."""
     try:
         facts = json.loads((folder / "curation.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
-    return "published" in facts and {path.name for path in folder.iterdir()} <= WRITTEN
+    return isinstance(facts, dict) and "published" in facts and {path.name for path in folder.iterdir()} <= WRITTEN

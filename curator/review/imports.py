@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
+import uuid
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from curator.errors import CuratorError
-from curator.review.journal import FILE, Journal, facts_of
+from curator.review.journal import FILE, MACHINE, Journal, facts_of
 from curator.review.rows import Rows
 from curator.sources.trusted import class_number, read_columns, read_pairs, row_ids
 from curator.system import did_you_mean
@@ -20,9 +20,10 @@ INDEX = ("row", "", "index", "Unnamed: 0", "__index_level_0__")  # what a table'
 
 
 def import_decisions(run: Path, file: Path, reviewer: str | None = None, journal: Path | None = None) -> dict[str, int]:
-    """Append the file's decisions to a run's journal as one step, which its reviewer can undo on the page.
+    """Append the file's decisions to a run's journal as one step, which the reviewer of that name can undo on the page.
 
-    A label that is the given one keeps it, another relabels the row. Of a table of cleanlab's (`is_label_issue`,
+    Decisions that the reviewer holds already are left out. A label that is the given one keeps it, another relabels
+    the row. Of a table of cleanlab's (`is_label_issue`,
     `predicted_label`, `given_label`) the issues are relabelled as it predicts.
 
     Args:
@@ -44,11 +45,13 @@ def import_decisions(run: Path, file: Path, reviewer: str | None = None, journal
     acts = list(_acts(rows, _cleanlab(rows, file) if is_cleanlab else read_pairs(file, FLAG), file))
     if not acts:
         raise CuratorError(f"{FLAG} {file}: it decides no row")
-    who = reviewer or ("cleanlab" if is_cleanlab else file.stem)
-    key = hashlib.blake2b(repr((who, sorted(acts))).encode(), digest_size=12).hexdigest()
+    who = reviewer or (MACHINE if is_cleanlab else file.stem)
     with closing(Journal(journal or run / FILE, facts_of(rows))) as opened:
         opened.require(rows.classes, rows.facts["split"], rows.digests)
-        opened.save([{"key": f"import-{key}", "kind": "do", "rows": acts}], who)
+        held = {row: opened.decision(row, who) for row, *_ in acts}
+        new = [act for act in acts if (d := held[act[0]]) is None or (d.action, d.label) != act[1:]]
+        if new:
+            opened.save([{"key": f"import-{uuid.uuid4().hex}", "kind": "do", "rows": new}], who)
     return {action: sum(act[1] == action for act in acts) for action in ("keep", "relabel")}
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import re
 import sqlite3
 import threading
 import time
@@ -33,6 +34,7 @@ Act = tuple[int, str, str | None, int | None]  # row, action, label, id of the d
 Digests = Callable[[list[int]], dict[str, str]]
 CLEAR = "clear"  # what undo appends for a row that had no decision before
 FILE = "review.sqlite"
+MACHINE = "cleanlab"  # whose imported decisions are no person's
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -154,10 +156,25 @@ class Journal:
                 db.execute("SELECT count(*) FROM sqlite_master")
             except sqlite3.OperationalError:  # a folder that cannot be written: nobody else writes there, either
                 db.close()
+                unmerged = self.path.with_name(f"{self.path.name}-wal")
+                if unmerged.exists() and unmerged.stat().st_size:
+                    raise CuratorError(
+                        f"{self.path}: it holds decisions that are not merged yet, and its folder cannot be written; "
+                        "open it once where it can"
+                    ) from None
                 db = connect("mode=ro&immutable=1")
         return db
 
+    def _require_own(self) -> None:
+        """Refuse a database of somebody else before anything is written to it."""
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables - set(re.findall(r"TABLE IF NOT EXISTS (\w+)", SCHEMA)):
+            raise CuratorError(
+                f"{self.path}: expected a review journal, found another database; name another --journal"
+            )
+
     def _prepare(self, facts: dict[str, Any]) -> None:
+        self._require_own()
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.executescript(SCHEMA)

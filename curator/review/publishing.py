@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curator.errors import CuratorError
+from curator.review.rows import Rows
 
 LINES = 200  # that are kept
 # What the page may send, and of which type.
@@ -19,13 +20,13 @@ TAKEN: dict[str, type] = {
 class Publishing:
     """The publishing of a run that was started last, if any."""
 
-    def __init__(self, run: Path, journal: Path):
-        self.run, self.journal = run, journal
+    def __init__(self, rows: Rows, journal: Path):
+        self.rows, self.journal = rows, journal
         self._lock = threading.Lock()
         self._running = False
         self._lines: list[str] = []
         self._done: str | None = None
-        self._error: str | None = None
+        self._failed: str | None = None
 
     def start(self, data: dict[str, Any]) -> None:
         """Begin; empty texts are left out, as flags are.
@@ -33,9 +34,13 @@ class Publishing:
         Raises:
             CuratorError: for what no page would send, and while another one runs.
         """
-        options = {name: data[name] for name in TAKEN if data.get(name) not in (None, "", False)}
+        given = {name: data.get(name) for name in TAKEN}
+        options = {
+            name: value for name, value in given.items() if value is not None and value is not False and value != ""
+        }
         for name, value in options.items():
-            if not isinstance(value, (int, float) if TAKEN[name] is float else TAKEN[name]):
+            fits = (int, float) if TAKEN[name] is float else TAKEN[name]
+            if not isinstance(value, fits) or (value is True and TAKEN[name] is not bool):
                 raise CuratorError(f"publish: expected {name} to be of type {TAKEN[name].__name__}")
         target, policy = options.pop("target", ""), options.pop("policy", "relabel")
         if not target.strip():
@@ -43,26 +48,28 @@ class Publishing:
         with self._lock:
             if self._running:
                 raise CuratorError("publish: one is running; wait for it")
-            self._running, self._lines, self._done, self._error = True, [], None, None
+            self._running, self._lines, self._done, self._failed = True, [], None, None
         threading.Thread(target=self._work, args=(target.strip(), policy, options), daemon=True).start()
 
     def state(self) -> dict[str, Any]:
-        """{"running", "lines": what was said, "done": where the version is, "error": in one line}."""
+        """{"running", "lines": what was said, "done": where the version is, "failed": why not, in one line}."""
         with self._lock:
-            return {"running": self._running, "lines": self._lines, "done": self._done, "error": self._error}
+            return {"running": self._running, "lines": self._lines, "done": self._done, "failed": self._failed}
 
     def _work(self, target: str, policy: str, options: dict[str, Any]) -> None:
         from curator.curation.publish import publish
 
         done = error = None
         try:
-            done = publish(self.run, target, policy, journal=self.journal, say=self._say, **options)
+            if Rows(self.rows.folder).verdict != self.rows.verdict:
+                raise CuratorError("the run was made anew since app.py was started: start it again")
+            done = publish(self.rows.folder, target, policy, journal=self.journal, say=self._say, **options)
         except CuratorError as e:
             error = " ".join(str(e).split())
         except Exception as e:  # what nobody has thought of must not leave the page waiting
             error = f"publish: {type(e).__name__}: {' '.join(str(e).split())[:300]}"
         with self._lock:
-            self._running, self._done, self._error = False, done, error
+            self._running, self._done, self._failed = False, done, error
 
     def _say(self, line: str) -> None:
         with self._lock:

@@ -54,6 +54,8 @@ class Rows:
             raise CuratorError(
                 f"{folder}: expected the output folder of a finished run (with curation.json); {e}"
             ) from e
+        if not isinstance(self.facts, dict) or "published" in self.facts:
+            raise CuratorError(f"{folder}: expected the output folder of a run; this is a published version, or no run")
         try:
             found = [p for p in sorted((folder / "data").glob("*.parquet")) if split_of(p) == self.facts["split"]]
             self.files = [pq.ParquetFile(path) for path in found]

@@ -44,7 +44,7 @@ class Session:
         self.journal = Journal(journal or self.rows.folder / FILE, facts_of(self.rows))
         self.journal.require(self.rows.classes, self.rows.facts["split"], self.rows.digests)
         self.queue = Queue(self.runs, self.journal)
-        self.publisher, self._publishing = publisher, Publishing(self.rows.folder, self.journal.path)
+        self.publisher, self._publishing = publisher, Publishing(self.rows, self.journal.path)
         self.code = {name: i for i, name in enumerate(self.rows.classes)}
         self._views: OrderedDict[str, np.ndarray] = OrderedDict()
         self._number = itertools.count()
@@ -194,10 +194,7 @@ class Session:
         Raises:
             CuratorError: nothing was saved; the page tries again.
         """
-        if data.get("reviewer") != reviewer:
-            raise CuratorError(f"you are logged in as {reviewer[:NAME]} now: reload the page")
-        if (data.get("journal"), data.get("run")) != (self.journal.facts["id"], self.rows.verdict):
-            raise CuratorError("another run is served here now: reload the page")
+        self._require_page(data, reviewer)
         steps, refused = [], []
         for step in data["steps"]:
             try:
@@ -218,6 +215,13 @@ class Session:
         states = {str(row): self._decision(made) if made else None for row, made in decided.items()}
         saved, counts = [step["key"] for step in steps if step["key"] not in refused], self.counts(reviewer)
         return {"saved": saved, "refused": refused, "rows": states, "at": at, "history": history, "counts": counts}
+
+    def _require_page(self, data: dict[str, Any], reviewer: str) -> None:
+        """Refuse what was meant for another run, or comes from a page that somebody else has logged in on."""
+        if data.get("reviewer") != reviewer:
+            raise CuratorError(f"you are logged in as {reviewer[:NAME]} now: reload the page")
+        if (data.get("journal"), data.get("run")) != (self.journal.facts["id"], self.rows.verdict):
+            raise CuratorError("another run is served here now: reload the page")
 
     def _checked(self, step: dict[str, Any]) -> dict[str, Any]:
         """A step of the page as the journal takes it: labels by name, and nothing that is not there.
@@ -257,6 +261,7 @@ class Session:
     def publish(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Begin to publish a version of the first run (the flags of `label-curator publish`): how far it is."""
         self._require_publisher(reviewer)
+        self._require_page(data, reviewer)
         self._publishing.start(data)
         return self._publishing.state()
 

@@ -189,6 +189,8 @@ def _placed(table: Table, pairs: Iterable[tuple[int, object]], path: Path) -> np
 
 def class_number(label: object, number: dict[str, int]) -> int | None:
     """A class name, or else a class number; None for anything else."""
+    if label is None or label != label:  # a missing value, or not a number
+        return None
     text = str(label)
     text = text if text in number else from_cell(text)
     if text in number:

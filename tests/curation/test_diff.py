@@ -78,7 +78,7 @@ def test_two_runs_and_the_hub(run, hub, tmp_path, capsys):
     assert "labels      0 of 200 differ" in capsys.readouterr().out
 
 
-def test_what_cannot_be_compared(run, hub, tmp_path, capsys):
+def test_what_cannot_be_compared(run, hub, tmp_path, capsys, monkeypatch):
     def error(*words: object) -> str:
         assert main(["diff", *map(str, words)]) == 2
         (line,) = capsys.readouterr().err.splitlines()
@@ -88,6 +88,17 @@ def test_what_cannot_be_compared(run, hub, tmp_path, capsys):
     assert "expected a Hub id" in error(run, "curated")
     assert "me/none" in error(run, "me/none")
     assert "--csv" in error(run, run, "--csv", tmp_path / "no" / "d.csv")
+    assert "--csv" in error(run, run, "--csv", ".")
+    assert "~nosuchuser" in error(run, "~nosuchuser/x")
+    for content in ("[]", "5", "{}"):
+        (tmp_path / "curation.json").write_text(content)
+        assert "expected the folder of a run" in error(run, tmp_path)
+    assert main(["publish", str(run), "me/curated"]) == 0
+    capsys.readouterr()
+    hub.fail("GET", "/tree/", 0, times=100)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
+    assert "the connection was cut" in error(run, "me/curated")
+    hub.faults.clear()
     curator.curate(datasets.DatasetDict({"all": hf_dataset(60, 3)}), method="ce", epochs=1, output=tmp_path / "o")
     capsys.readouterr()
     assert "expected two of one split" in error(run, tmp_path / "o")

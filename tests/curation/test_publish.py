@@ -70,7 +70,7 @@ def test_to_a_folder(run, tmp_path, policy, capsys):
     target = tmp_path / "curated"
     argv = ["publish", str(run), str(target), "--policy", policy]
     assert main([*argv, "--dry-run"]) == 0 and not target.exists()
-    assert f"would publish {policy}: " in capsys.readouterr().err
+    assert f"would publish {policy}" in capsys.readouterr().err
     assert main(argv) == 0
     check(run, target, policy)
     facts = json.loads((target / "curation.json").read_text())["published"]
@@ -119,6 +119,11 @@ def test_what_cannot_be_published(run, tmp_path, capsys):
     before = sorted(path.name for path in run.iterdir())
     assert "is not empty; name another folder" in error(run, run, "--overwrite")  # a run is no version
     assert sorted(path.name for path in run.iterdir()) == before
+    assert "--tag: expected a name" in error(run, "me/data", "--tag", "no good")
+    assert "--branch: expected a name" in error(run, "me/data", "--branch", "a..b")
+    assert "is not empty; name another folder" in error(run, run, "--dry-run")
+    for odd in ("x" * 300, "~nosuchuser/x", "a\0b", "/" + "x" * 300):
+        assert error(run, odd).startswith("error: ")
     assert "owner/name" in error(run, "me/a--b") and "owner/name" in error(run, "data", "--dry-run")
     (tmp_path / "file").write_text("mine")
     assert "file" in error(run, tmp_path / "file" / "below")
@@ -144,12 +149,14 @@ def test_versions_branches_tags_and_pull_requests(run, hub, monkeypatch):
     assert not hub.repos["me/curated"].private
     sent = len(hub.uploads)
     assert main(["publish", str(run), "me/curated", "--policy", "relabel", "--branch", "better"]) == 0
+    assert main(["publish", str(run), "me/curated", "--policy", "relabel", "--branch", "even/better"]) == 0
+    assert main(["diff", "me/curated@even/better", "me/curated@better"]) == 0
     check(run, "me/curated", "annotate")
     check(run, "me/curated", "relabel", revision="better")
     assert main(["publish", str(run), "me/curated", "--policy", "filter"]) == 0
     check(run, "me/curated", "filter")
     check(run, "me/curated", "annotate", revision="v1")
-    assert sorted(hub.repos["me/curated"].tags) == ["v1", "v2", "v3"]
+    assert sorted(hub.repos["me/curated"].tags) == ["v1", "v2", "v3", "v4"]
     files = hub.repos["me/curated"].commits[hub.repos["me/curated"].branches["main"]]
     assert not [path for path in files if path.startswith("clean/")]  # those of older versions are gone
     assert len(hub.uploads) == len(set(hub.uploads)) and len(hub.uploads) > sent  # nothing is sent twice
@@ -159,7 +166,7 @@ def test_versions_branches_tags_and_pull_requests(run, hub, monkeypatch):
     assert main(["publish", str(run), "me/curated", "--policy", "relabel", "--create-pr"]) == 0
     check(run, "me/curated", "relabel", revision="refs/pr/1")
     check(run, "me/curated", "filter")
-    assert HfApi().list_repo_refs("me/curated", repo_type="dataset").tags[-1].name == "v3"
+    assert HfApi().list_repo_refs("me/curated", repo_type="dataset").tags[-1].name == "v4"
     assert next_tag(["v9", "v10", "draft", "v2.1"]) == "v11"
 
 
@@ -290,8 +297,13 @@ def test_who_else_writes_there(run, hub, monkeypatch, capsys):
     assert "--tag v1: me/curated has that tag" in capsys.readouterr().err
     assert len(hub.repos["me/curated"].commits) == commits
     push(run)
+    HfApi().create_repo("me/seen", repo_type="dataset", private=False)
+    capsys.readouterr()
+    assert main(["publish", str(run), "me/seen"]) == 0
+    assert "note: me/seen is public" in capsys.readouterr().err
     HfApi().create_repo("me/mine", repo_type="dataset")
     HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo="data/mine.txt", repo_id="me/mine", repo_type="dataset")
+    assert main(["publish", str(run), "me/mine", "--dry-run"]) == 2
     assert main(["publish", str(run), "me/mine"]) == 2 and "holds files that no version" in capsys.readouterr().err
     assert main(["publish", str(run), "me/mine", "--branch", "curated"]) == 0
     check(run, "me/mine", "relabel", revision="curated")

@@ -59,7 +59,9 @@ def test_folders_of_hostile_classes():
     names = ["cat", "Cat", "../../etc", "a/b", "", "..", "x" * 10_000, "x" * 9_999, "__x", "%", "naïve 漢字", "con:*?"]
     found = folder_names(names)
     assert len({name.lower() for name in found}) == len(names)
-    assert all(0 < len(name) < 120 and "/" not in name and name[0] not in "._ " for name in found)
+    assert all(name and "/" not in name and name[0] not in "._ " for name in found)
+    names = ["漢" * 500, "漢" * 501]
+    assert all(len(name.encode()) < 255 for name in (*found, *folder_names(names)))
     assert found[0] == "cat" and found[10] == "naïve 漢字" and found[3] == "a%2Fb"
 
 
@@ -228,6 +230,81 @@ def test_what_a_dry_run_says(run, hub, tmp_path, capsys, monkeypatch):
     assert main(["publish", str(run), str(tmp_path / "v"), "--policy", "relabel"]) == 0
     assert said(str(tmp_path / "v")).startswith("0 files") and len(hub.repos["me/curated"].commits) == 2
     changed = said(str(tmp_path / "v"), "--policy", "filter")
-    assert not changed.startswith("0 files") and " 1 of its files go" in changed  # clean/train
+    assert not changed.startswith("0 files") and " 2 of its files go" in changed  # clean/train, the contact sheet
     hub.fail("GET", "/api/datasets/me/curated", 503, times=1000)
     assert "could not be asked" in said("me/curated")
+
+
+def test_what_appears_meanwhile_is_not_replaced(run, tmp_path, monkeypatch):
+    import curator.curation.version as version
+
+    target, write = tmp_path / "v", version._write_data
+
+    def slowly(*args):
+        target.mkdir()
+        (target / "mine.txt").write_text("mine")
+        write(*args)
+
+    monkeypatch.setattr(version, "_write_data", slowly)
+    assert main(["publish", str(run), str(target)]) == 2
+    assert (target / "mine.txt").read_text() == "mine" and list(tmp_path.iterdir()) == [target]
+
+
+def test_a_version_is_no_run(run, tmp_path, capsys):
+    assert main(["publish", str(run), str(tmp_path / "v")]) == 0
+    for words in (["publish", str(tmp_path / "v"), str(tmp_path / "w")], ["import", str(tmp_path / "v"), __file__]):
+        assert main(words) == 2
+    assert "this is a published version" in capsys.readouterr().err
+    with pytest.raises(curator.CuratorError, match="this is a published version"):
+        Session([tmp_path / "v"])
+
+
+def test_a_filtered_version_shows_nothing_of_the_rows_left_out(run, tmp_path):
+    assert main(["publish", str(run), str(tmp_path / "all"), "--policy", "relabel"]) == 0
+    assert (tmp_path / "all" / "report" / "contact_sheet.png").exists()
+    target = tmp_path / "v"
+    assert main(["publish", str(run), str(target), "--policy", "filter"]) == 0
+    rows = set(datasets.load_dataset(str(target), split="train")["row"])
+    with open(target / "issues.csv", newline="") as file:
+        assert {int(line["row"]) for line in csv.DictReader(file)} <= rows
+    report = (target / "report" / "report.md").read_text()
+    assert not (target / "report" / "contact_sheet.png").exists() and "contact_sheet" not in report
+    assert "(matrix.png)" in report
+
+
+def test_an_imagefolder_needs_every_image(run, tmp_path, capsys, monkeypatch):
+    import pyarrow.parquet as pq
+
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    (path,) = (copied / "data").glob("train-*")
+    table = pq.read_table(path)
+    images = table["image"].to_pylist()
+    images[7] = None
+    place = table.column_names.index("image")
+    field = table.schema.field("image")
+    pq.write_table(table.set_column(place, field, __import__("pyarrow").array(images, field.type)), path)
+    (copied / "review.sqlite").unlink()
+    argv = ["publish", str(copied), str(tmp_path / "v"), "--policy", "annotate", "--format", "imagefolder"]
+    assert main(argv) == 2 and "row 7 of split 'train' has no image" in capsys.readouterr().err
+
+
+def test_a_column_name_is_text_in_the_card(tmp_path):
+    name = "my`\n\n# H <img src=x>"
+    rows = hf_dataset(60, 3).remove_columns("true_label").rename_column("label", name)
+    curator.curate(rows, method="ce", epochs=1, output=tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "\n# H" not in card and "<img" not in card
+
+
+def test_only_people_are_experts(run, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(run, copied)
+    (copied / "review.sqlite").unlink()
+    (tmp_path / "issues.csv").write_text("is_label_issue,predicted_label,row\nTrue,kind 1,3\n")
+    assert main(["import", str(copied), str(tmp_path / "issues.csv")]) == 0
+    for name, people in (("v", False), ("w", True)):
+        assert main(["publish", str(copied), str(tmp_path / name)]) == 0
+        assert ("expert-generated" in (tmp_path / name / "README.md").read_text()) == people
+        (tmp_path / "ann.csv").write_text("row,label\n3,kind 1\n")
+        assert main(["import", str(copied), str(tmp_path / "ann.csv")]) == 0

@@ -99,9 +99,9 @@ class Server:
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode(errors="replace")
 
-    def component(self) -> int:
+    def component(self, cookies: str = "") -> int:
         """The id of the page's component, as its script sends it."""
-        config = json.loads(self.get("config")[1])
+        config = json.loads(self.get("config", **({"Cookie": cookies} if cookies else {}))[1])
         return next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "curator")
 
     def save(self, component: int, reviewer: str, steps: list, headers: dict | None = None) -> dict:

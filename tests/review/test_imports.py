@@ -1,5 +1,6 @@
 """Decisions from a CSV and from cleanlab's own tables."""
 
+import sqlite3
 from contextlib import closing
 
 import numpy as np
@@ -35,10 +36,16 @@ def test_verified_rows_from_a_csv(run, tmp_path, capsys):
         assert session.journal.decision(5, "by ann").action == "relabel"
         assert len(session.journal.history("by ann")[0]) == 1  # one step: the page can take it back
     assert main(["import", str(run), str(tmp_path / "by ann.csv")]) == 0  # twice is once
+    (tmp_path / "other.csv").write_text("row,label\n5,class 0\n" if other[5] else "row,label\n5,class 2\n")
+    assert main(["import", str(run), str(tmp_path / "other.csv"), "--reviewer", "eve"]) == 0
+    assert main(["import", str(run), str(tmp_path / "by ann.csv"), "--reviewer", "eve"]) == 0  # counts again
+    session = Session([run])
+    with closing(session.journal):
+        assert session.journal.decision(5, "eve").label == wanted[5]
     assert main(["import", str(run), str(tmp_path / "by ann.csv"), "--reviewer", "ben"]) == 0
     session = Session([run])
     with closing(session.journal):
-        assert session.journal.reviewers() == {"by ann": 3, "ben": 3}
+        assert session.journal.reviewers() == {"by ann": 3, "ben": 3, "eve": 3}
         assert len(session.journal.history("by ann")[0]) == 1
 
 
@@ -78,6 +85,7 @@ def test_what_does_not_fit(run, tmp_path, capsys):
         "row,label\n3,class 1\n3,class 2\n": "row 3 has two labels",
         "row;label\n": "expected the columns row and label",
         "row,label\n": "it decides no row",
+        "row,label\n1\n": "row 1 has the label None, which is not a class",
         "is_label_issue,label\nTrue,1\n": "expected a column predicted_label",
         pd.DataFrame(issues).iloc[:9].to_csv(index=False): "or one line for each of the 60 rows; found 9",
         pd.DataFrame({**issues, "given_label": (given + 1) % 3}).to_csv(): "it is a table of other rows",
@@ -88,5 +96,11 @@ def test_what_does_not_fit(run, tmp_path, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         assert expected in line
     assert not (run / "review.sqlite").exists()
+    with sqlite3.connect(tmp_path / "mine.sqlite") as mine:
+        mine.execute("CREATE TABLE things (x)")
+    (tmp_path / "t.csv").write_text("row,label\n1,class 1\n")
+    with pytest.raises(CuratorError, match="found another database"):
+        import_decisions(run, tmp_path / "t.csv", journal=tmp_path / "mine.sqlite")
+    assert mine.execute("SELECT count(*) FROM sqlite_master").fetchone() == (1,)
     with pytest.raises(CuratorError, match="no such file"):
         import_decisions(run, tmp_path / "none.csv")

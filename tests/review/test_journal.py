@@ -226,3 +226,23 @@ def test_processes_write_at_once(tmp_path):
     with closing(Journal(path)) as journal:
         assert journal.reviewers() == {"ann": 150, "ben": 150}
         assert journal.conflicts() == list(range(0, 150, 3))
+
+
+def test_decisions_that_are_not_merged_are_not_overlooked(tmp_path, monkeypatch):
+    """A folder that cannot be written, with a log of decisions that only a writer could merge."""
+    with closing(Journal(tmp_path / "a.sqlite", FACTS)) as journal:
+        journal.save([do("1", (7, "keep", "cat"))], "ann")
+        (tmp_path / "b.sqlite").write_bytes((tmp_path / "a.sqlite").read_bytes())
+        (tmp_path / "b.sqlite-wal").write_bytes((tmp_path / "a.sqlite-wal").read_bytes())
+    connect = sqlite3.connect
+
+    class Unwritable(sqlite3.Connection):
+        def execute(self, *words):
+            raise sqlite3.OperationalError("unable to open database file")
+
+    def read_only(address, **options):  # as where SQLite may not make its files
+        return connect(address, **options, **({} if "immutable" in address else {"factory": Unwritable}))
+
+    monkeypatch.setattr(sqlite3, "connect", read_only)
+    with pytest.raises(CuratorError, match="not merged yet"):
+        Journal(tmp_path / "b.sqlite")

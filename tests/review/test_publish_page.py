@@ -1,15 +1,18 @@
 """Publishing from the page, in Chromium, to a Hub on this machine and to a folder."""
 
 import os
+import shutil
+import time
 from pathlib import Path
 
 import datasets
 import numpy as np
 import pytest
 
+import curator
 from curator.errors import CuratorError
 from curator.review.session import Session
-from tests.review.serving import browsing, ready, saved, serving, verified
+from tests.review.serving import browsing, ready, saved, serving, shown, verified
 
 
 def fill(page, **values) -> None:
@@ -44,9 +47,13 @@ def test_review_20_rows_publish_and_load(digits, hub, tmp_path, monkeypatch):
         page.click("[data-do=publish]")
         fill(page, target="me/digits", min_confidence=0.8)
         would = press(page, "What would change")
-        assert "would publish relabel: 1,797 rows" in would and not hub.repos
+        assert "would publish relabel (nets at least 0.8 sure): 1,797 rows" in would and not hub.repos
         done = press(page, "Publish")
-        assert "relabel: 1,797 rows" in done and "16 verified and 4 dropped" in done and "published: " in done
+        assert (
+            "relabel (nets at least 0.8 sure): 1,797 rows" in done
+            and "16 verified and 4 dropped" in done
+            and "published: " in done
+        )
         link = page.get_attribute(".cr-done a", "href")
         assert link.startswith("http://127.0.0.1") and "/datasets/me/digits/commit/" in link
         assert "hf_secret" not in page.content()
@@ -93,10 +100,13 @@ def test_only_the_first_account_publishes(digits, tmp_path):
                 page.click("button:has-text('Login')")
                 page.wait_for_selector("#curator [data-row]")
                 assert page.is_visible("[data-do=publish]") == may
+                cookies = "; ".join(f"{c['name']}={c['value']}" for c in page.context.cookies())
+                found = server.ask("publishing", server.component(cookies), {"Cookie": cookies})
+                assert ("only the first account" in found.get("error", "")) != may and ("running" in found) == may
     session = Session([digits], tmp_path / "r.sqlite", publisher="ann")
     for call in (session.publish, session.publishing):
         with pytest.raises(CuratorError, match="only the first account"):
-            call({"target": str(tmp_path / "x")}, "ben")
+            call({**shown(session, "ben"), "target": str(tmp_path / "x")}, "ben")
     session.journal.close()
     assert not (tmp_path / "x").exists()
 
@@ -109,7 +119,45 @@ def test_what_no_page_would_send(digits, tmp_path):
         ({"target": "me/x", "min_confidence": "1"}, "min_confidence to be of type float"),
         ({"target": " "}, "expected a Hub id"),
         ({}, "expected a Hub id"),
+        ({"target": "me/x", "min_confidence": True}, "min_confidence to be of type float"),
+        ({"target": "me/x", "run": "another"}, "another run is served here now"),
+        ({"target": "me/x", "reviewer": "ben"}, "you are logged in as ann"),
     ):
         with pytest.raises(CuratorError, match=expected):
-            session.publish(data, "ann")
+            session.publish({**shown(session), **data}, "ann")
     session.journal.close()
+
+
+def test_a_number_of_zero_is_a_number(digits, tmp_path):
+    session = Session([digits], tmp_path / "r.sqlite")
+    for least in (0, 0.9, 1.0):
+        data = {"target": str(tmp_path / f"v{least}"), "min_confidence": least, "policy": "relabel"}
+        state = session.publish({**shown(session), **data}, "ann")
+        while state["running"]:
+            time.sleep(0.05)
+            state = session.publishing({}, "ann")
+        assert state["done"] == str(tmp_path / f"v{least}"), state
+    session.journal.close()
+    changed = [len(set(changed_rows(tmp_path / f"v{least}"))) for least in (0, 0.9, 1.0)]
+    assert changed[0] > changed[1] > changed[2] == 0
+
+
+def changed_rows(folder: Path) -> list[int]:
+    rows = datasets.load_dataset(str(folder), split="train").with_format("numpy")[:]
+    return rows["row"][rows["label"] != rows["original_label"]].tolist()
+
+
+def test_a_run_that_was_made_anew_is_not_published(digits, tmp_path):
+    copied = tmp_path / "run"
+    shutil.copytree(digits, copied)
+    session = Session([copied])
+    again = tmp_path / "again"
+    curator.curate("digits", method="ce", epochs=1, output=again)
+    shutil.rmtree(copied / "data")
+    shutil.copytree(again / "data", copied / "data")
+    state = session.publish({**shown(session), "target": str(tmp_path / "v")}, "ann")
+    while state["running"]:
+        time.sleep(0.05)
+        state = session.publishing({}, "ann")
+    session.journal.close()
+    assert "made anew" in state["failed"] and not (tmp_path / "v").exists()

@@ -50,6 +50,8 @@ const table = (head, rows) =>
   );
 const newKey = () => [...crypto.getRandomValues(new Uint8Array(12))].map((b) => b.toString(16).padStart(2, "0")).join("");
 
+const ofPage = () => ({ reviewer: facts.reviewer, journal: facts.journal, run: facts.run }); // what this page shows
+
 async function ask(what, data = {}) {
   const answer = await server.ask_session({ ...data, what });
   if (answer === null || typeof answer !== "object") throw new Error("the server does not answer");

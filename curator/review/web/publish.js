@@ -12,7 +12,7 @@ function openPublish() {
     if (node.type === "checkbox") node.checked = form[name];
     else node.value = form[name];
     node.addEventListener("input", () => {
-      form[name] = node.type === "checkbox" ? node.checked : node.type === "number" ? Number(node.value) : node.value;
+      form[name] = node.type === "checkbox" ? node.checked : node.type === "number" ? (node.value === "" ? null : Number(node.value)) : node.value;
       fit();
     });
     return make("label", { "data-field": name }, ...(node.type === "checkbox" ? [node, ` ${text}`] : [`${text} `, node]));
@@ -55,7 +55,7 @@ function openPublish() {
     for (const button of buttons) button.disabled = state.running;
     const lines = state.lines.map((text) => make("p", { text: oneLine(text, 400) }));
     if (state.running) lines.push(make("p", { text: "working …" }));
-    if (state.error) lines.push(make("p", { class: "cr-error", text: oneLine(state.error, 600) }));
+    if (state.failed) lines.push(make("p", { class: "cr-error", text: oneLine(state.failed, 600) }));
     if (state.done) lines.push(make("p", { class: "cr-done" }, "published: ", place(state.done)));
     status.replaceChildren(...lines);
   };
@@ -75,9 +75,9 @@ function openPublish() {
     while (waiting.length) await new Promise((done) => setTimeout(done, 50));
     if (!status.isConnected) return; // closed before anything began
     try {
-      await follow(await ask("publish", { ...wanted(), dry_run }));
+      await follow(await ask("publish", { ...wanted(), dry_run, ...ofPage() }));
     } catch (error) {
-      show({ running: false, lines: [], error: error.message });
+      show({ running: false, lines: [], failed: error.message });
     }
   };
   openPanel(

@@ -55,7 +55,7 @@ async function send() {
   let again = 0;
   try {
     const steps = waiting.slice(0, 200);
-    const answer = await ask("save", { steps: steps.map(({ effects, ...step }) => step), reviewer: facts.reviewer, journal: facts.journal, run: facts.run });
+    const answer = await ask("save", { steps: steps.map(({ effects, ...step }) => step), ...ofPage() });
     const done = new Set([...answer.saved, ...answer.refused]);
     waiting = waiting.filter((step) => !done.has(step.key));
     refused += answer.refused.length;
