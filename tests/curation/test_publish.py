@@ -192,7 +192,7 @@ def push(run, lines: list[str] | None = None) -> None:
 def test_what_passes_is_tried_again(run, hub, route, monkeypatch):
     """One after the other: conflicts, too many requests, an error of the server, a cut connection."""
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the client's own pauses, too
-    for status in (409, 412, 429, 503, 0):
+    for status in (409, 412, 429, 500, 503, 0):
         if status != 409 or route not in ("create", "tag"):  # there it means that the thing is there already
             hub.fail(*ROUTES[route], status)
     push(run)
