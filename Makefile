@@ -28,6 +28,7 @@ bench: $(READY)  ## fill bench/RESULTS.md, cell by cell
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[bench]'
 	$(BIN)/python bench/arena.py
 	$(BIN)/python bench/loop.py
+	$(BIN)/python bench/cleaners.py
 
 app: $(READY)  ## look at the demo's findings
 	test -e runs/digits-promix/curation.json || $(MAKE) demo

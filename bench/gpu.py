@@ -5,6 +5,7 @@ The machine needs torch, torchvision, accelerate and Pillow. Images travel as pa
     python bench/gpu.py pack $CURATOR_DATA .data/packed    # where pyarrow is: folders 0, 1, ... of 45 MiB at most
 
     python bench/gpu.py step                               # the table of bench/step.py
+    python bench/gpu.py methods                            # an epoch of every method that trains two nets
     python bench/gpu.py train published --minutes 8        # ProMix, CIFAR-10N worst, published schedule
     python bench/gpu.py train short --fit-minutes 20       # a schedule that fits 20 minutes, run to its end
 
@@ -43,7 +44,7 @@ from curator.engine.checkpoint import Checkpoints  # noqa: E402
 from curator.engine.run import Run  # noqa: E402
 from curator.engine.source import Resident  # noqa: E402
 from curator.evidence import NoisyDataset  # noqa: E402
-from curator.methods import scale_epochs  # noqa: E402
+from curator.methods import METHODS, scale_epochs  # noqa: E402
 from curator.methods.promix import ProMix  # noqa: E402
 from curator.sources.cifar_n import FILES, LABEL_SETS, read_labels  # noqa: E402
 from curator.system import write_text  # noqa: E402
@@ -63,6 +64,24 @@ COLUMNS = [
     "machine",
     "versions",
 ]
+
+
+METHOD_HEADING = "An epoch of a method, two nets, random images of 32 px"
+METHOD_COLUMNS = [
+    "seconds",
+    "passes that train",
+    "these per second",
+    "MFU of three epochs",
+    "date",
+    "machine",
+    "versions",
+]
+METHOD_CELLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "promix": ("promix", {}),
+    "dividemix": ("dividemix", {}),
+    "augdmix": ("dividemix", {"augment": "augdmix", "batch_size": 128}),
+    "cpc": ("cpc", {"cpc_warmup": 0}),
+}
 
 
 # Images
@@ -117,6 +136,30 @@ def unpack(folder: Path, split: str) -> tuple[torch.Tensor, np.ndarray]:
     if not images:
         raise SystemExit(f"{folder}: expected packed parts */{split}.npz, found none; make them with 'gpu.py pack'")
     return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), np.concatenate(labels)
+
+
+# Speed
+
+
+def methods(results: Path, net: str, n: int = 51_200) -> None:
+    """Seconds and passes of an epoch after warm-up of every method of METHOD_CELLS, on random images and labels."""
+    table = Table(METHOD_HEADING, METHOD_COLUMNS, results)
+    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
+    rng = np.random.default_rng(0)
+    images = torch.from_numpy(rng.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8))
+    labels, nobody = torch.from_numpy(rng.integers(0, 10, n)), torch.zeros(n).bool()
+    for cell, (name, settings) in METHOD_CELLS.items():
+        if f"{net}, {n:,} rows: {cell}" in table:
+            continue
+        run = Run(seed=0, net=net)
+        data = NoisyDataset(Resident(images, run.device), labels, tuple("abcdefghij"), nobody, torch.arange(n))
+        method, stats = METHODS[name](epochs=3, warmup=1, **settings), []
+        for _ in method(data, run):
+            stats.append(run.close_epoch())
+        last, mfu = stats[2], run.mfu()
+        figures = [f"{last['seconds']:.1f}", f"{last['images']:,.0f}", f"{last['images_per_second']:,.0f}"]
+        share = f"{mfu:.1%}" if mfu is not None else PENDING
+        table.append(f"{net}, {n:,} rows: {cell}", [*figures, share, today(), machine, f"torch {torch.__version__}"])
 
 
 # Training
@@ -217,6 +260,8 @@ def pending(results: Path) -> None:
         step_table(results).pending(cell_name("resnet18", 256, True, name))
     for name in ("published", "short"):
         table_of_runs(results).pending(f"{name} schedule, resnet18")
+    for name in METHOD_CELLS:
+        Table(METHOD_HEADING, METHOD_COLUMNS, results).pending(f"resnet18, 51,200 rows: {name}")
 
 
 # Checkpoints in parts
@@ -278,6 +323,8 @@ def main(argv: list[str] | None = None) -> None:
     packing.add_argument("source", type=Path)
     packing.add_argument("out", type=Path)
     commands.add_parser("step")
+    measuring = commands.add_parser("methods")
+    measuring.add_argument("--rows", type=int, default=51_200)
     commands.add_parser("pending", help="mark the rows that no GPU has measured")
     training = commands.add_parser("train")
     training.add_argument("schedule", choices=["published", "short"])
@@ -303,6 +350,8 @@ def main(argv: list[str] | None = None) -> None:
     elif flags.command == "step":
         found = step_table(flags.results)
         measure(flags.net, flags.batch, 3, 10, found.append, there=found)
+    elif flags.command == "methods":
+        methods(flags.results, flags.net, flags.rows)
     elif flags.command == "pending":
         pending(flags.results)
     elif flags.command == "train":

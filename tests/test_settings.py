@@ -26,7 +26,8 @@ def recipe(tmp_path: Path, **content) -> str:
 def test_every_recipe_and_variant(path):
     content = read_recipe(path)
     features = path.stem.startswith("features-")
-    assert path.stem == (f"features-{content['method']}" if features else f"{content['dataset']}-{content['method']}")
+    name = "augdmix" if content.get("method.augment") == "augdmix" and not features else content["method"]
+    assert path.stem == (f"features-{name}" if features else f"{content['dataset']}-{name}")
     assert path.read_text().startswith("# ")
     if features:
         assert "dataset" not in content
@@ -323,7 +324,7 @@ def test_ensemble():
 
 
 @pytest.mark.parametrize("given, words", [
-    ({"ensemble": "promix"}, "expected two or more of promix, confident, ce, mixup, as a,b; found 'promix'"),
+    ({"ensemble": "promix"}, "expected two or more of promix, dividemix, cpc, confident, ce, mixup, as a,b"),
     ({"ensemble": "promix,promix"}, "expected two or more"),
     ({"ensemble": "promix,mixp"}, "did you mean 'mixup'"),
     ({"ensemble": "promix,mixup", "method": "ce"}, "leave --method out"),
@@ -342,3 +343,63 @@ def test_members_whose_recipes_differ(tmp_path, monkeypatch):
     with pytest.raises(CuratorError, match="the recipes of mixup and ce differ in --image-size .None and 16.; give it"):
         resolve({"ensemble": "mixup,ce"})
     assert resolve({"ensemble": "mixup,ce", "image_size": 8}).settings.image_size == 8
+
+
+# Every published setting of DivideMix, AugDMix (presets of its code) and CPC that is not the method's default.
+C100 = {"warmup": 30, "lambda_u": 150.0}
+NINETY = {"p_threshold": 0.6, "loss_history": 5}
+PHOTOS = {
+    "epochs": 80, "warmup": 1, "lr": 0.002, "lr_drop": 40, "weight_decay": 1e-3, "batch_size": 32, "batches": 1000,
+    "mix_unlabelled": False, "lambda_u": 0.0, "alpha": 0.5, "confidence_penalty": True,
+}  # fmt: skip
+AUG = {"augment": "augdmix", "batch_size": 128}
+ASYM = {"lambda_u": 0.0, "confidence_penalty": True}
+WEB = {
+    **PHOTOS, "epochs": 100, "lr": 0.01, "lr_drop": 50, "cpc_warmup": 5, "cpc_alpha": 1.0, "strong": "auto_imagenet",
+    "confidence_penalty": False,
+}  # fmt: skip
+DIVIDEMIX = {
+    "cifar10-dividemix:sym20": {"lambda_u": 0.0}, "cifar10-dividemix:sym50": {}, "cifar10-dividemix:sym80": {},
+    "cifar10-dividemix:sym90": {"lambda_u": 50.0, **NINETY}, "cifar10-dividemix:asym40": ASYM,
+    "cifar100-dividemix:sym20": {**C100, "lambda_u": 25.0}, "cifar100-dividemix:sym50": C100,
+    "cifar100-dividemix:sym80": C100, "cifar100-dividemix:sym90": {**C100, **NINETY},
+    "cifar100-dividemix:asym40": {**C100, "confidence_penalty": True},
+    "clothing1m-dividemix": PHOTOS,
+    "webvision-dividemix": {
+        "epochs": 80, "warmup": 5, "lr": 0.01, "lr_drop": 40, "batch_size": 32, "mix_unlabelled": False,
+        "lambda_u": 0.0, "alpha": 0.5,
+    },
+    "cifar10-augdmix:sym20": {**AUG, "lambda_u": 0.0}, "cifar10-augdmix:sym50": AUG,
+    "cifar10-augdmix:sym80": {**AUG, "epochs": 350, "lr_drop": 200},
+    "cifar10-augdmix:sym90": {**AUG, **NINETY, "epochs": 350, "lr_drop": 250, "lambda_u": 50.0},
+    "cifar10-augdmix:asym40": {**AUG, **ASYM, "epochs": 350, "lr_drop": 250},
+    **{
+        f"cifar100-augdmix:{noise}": {**C100, **AUG, "epochs": 400, "lr_drop": 300, **own}
+        for noise, own in {"sym20": {"lambda_u": 25.0}, "sym50": {}, "sym80": {}, "sym90": NINETY}.items()
+    },
+    "clothing1m-augdmix": {**PHOTOS, "augment": "augdmix", "strong": "auto_imagenet"},
+    "cifar10-cpc:sym20": {"lambda_u": 0.0}, "cifar10-cpc:sym50": {}, "cifar10-cpc:sym80": {},
+    "cifar10-cpc:sym90": {"lambda_u": 50.0, "loss_history": 5},
+    "cifar10-cpc:asym40": {**ASYM, "cleaner": "cpc_agn"}, "cifar10-cpc:asym40+gmm_awr": {**ASYM, "cleaner": "gmm_awr"},
+    "cifar100-cpc:sym20": {**C100, "lambda_u": 25.0}, "cifar100-cpc:sym50": C100,
+    "cifar100-cpc:sym80": {**C100, "cpc_warmup": 45},
+    **{
+        f"cifar100-cpc:sym90{pick}": {**C100, "cpc_warmup": 45, "loss_history": 5, **own}
+        for pick, own in {"": {}, **{f"+{c}": {"cleaner": c} for c in ("gmm_agn", "gmm_awr", "cpc_agn")}}.items()
+    },
+    "clothing1m-cpc": {
+        **PHOTOS, "cleaner": "cpc_agn", "strong": "auto_imagenet", "cpc_warmup": 4, "cpc_alpha": 1.0,
+        "p_threshold": 0.7,
+    },
+    "webvision-cpc": WEB, "webvision-cpc:gmm_awr": {**WEB, "cleaner": "gmm_awr"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, differs", DIVIDEMIX.items(), ids=list(DIVIDEMIX))
+def test_published_values_of_dividemix_augdmix_and_cpc(name, differs, gpu):
+    r = resolve({"recipe": name})
+    assert vars(r.method) == {**vars(type(r.method)()), **differs}
+    photos = name.startswith(("clothing1m", "webvision"))
+    assert r.settings.net == ("resnet50" if photos else "preact18")
+    assert r.settings.pretrained == name.startswith("clothing1m")
+    assert (type(r.method) is METHODS["cpc"]) == ("-cpc" in name)

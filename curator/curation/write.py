@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -111,7 +112,8 @@ def _features(data: NoisyDataset, run: Run) -> Tensor | None:
     if isinstance(data.inputs, Features):
         found = data.inputs.features.cpu()
     elif ensembles := run.ensembles():
-        found = run.predict(ensembles[0][0], data.inputs, normaliser=run.normaliser(data.inputs), output="features")
+        normaliser = run.normaliser(data.inputs)
+        found = run.predict(ensembles[0][0], data.inputs, normaliser=normaliser, output=attrgetter("features"))
     else:
         return None
     return found.clamp(-HALF, HALF).half()

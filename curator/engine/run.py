@@ -7,10 +7,11 @@ import platform
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from curator.engine.checkpoint import Checkpoints
 from curator.engine.hardware import Precision, best_precision, forward_flops, no_accelerator, peak_flops
-from curator.engine.nets import Net, build_net
+from curator.engine.nets import Net, Output, build_net
 from curator.engine.views import normalise
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import NoisyDataset, Source
@@ -336,11 +337,11 @@ class Run:
         *,
         normaliser=None,
         batch: int = 1024,
-        output: Literal["logits", "features"] = "logits",
-    ) -> Tensor:  # (m, k) float32 on the CPU, in the order of rows; (m, width) of features
+        output: Callable[[Output], Tensor] = attrgetter("logits"),
+    ) -> Tensor:  # (m, k) float32 on the CPU, in the order of rows; or as wide as the output
         """Mean output of the nets in evaluation mode, without augmentation; rows are shared among the processes.
 
-        Features are what a net's head reads; those of several nets are not alike, so ask one net for them.
+        Features (what a net's head reads) and projections of several nets are not alike: ask one net for them.
         """
         self._finite_losses()  # a net that broke is named as that, not as wrong probabilities
         nets = [nets] if isinstance(nets, nn.Module) and not isinstance(nets, nn.ModuleList) else list(nets)
@@ -352,20 +353,17 @@ class Run:
             net.eval()
         mine = torch.arange(len(rows))[self.rank :: self.world]
         out: Tensor | None = None
-        for part in mine.split(batch):
+        for part in mine.split(batch):  # one empty part where this process has no row
             with self.autocast():
                 x = normaliser(inputs.batch(rows[part]))
-                mean = torch.stack([getattr(net(x), output) for net in nets]).mean(0)
+                mean = torch.stack([output(net(x)) for net in nets]).mean(0)
             out = torch.zeros(len(rows), mean.shape[1], device=self.device) if out is None else out
             out[part.to(self.device)] = mean.float()
-        if out is not None and not torch.isfinite(out).all():
+        out = cast(Tensor, out)
+        if not torch.isfinite(out).all():
             raise self._broke("the net's predictions stopped being numbers", len(self._losses) - 1)
         for net, mode in zip(nets, modes, strict=True):
             net.train(mode)
-        if out is None:
-            head = cast(Net, nets[0]).head
-            width = head.out_features if output == "logits" else head.in_features
-            out = torch.zeros(len(rows), width, device=self.device)
         return self.summed(out).cpu()
 
     # What the caller decides and reports

@@ -16,6 +16,7 @@ from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset
 from curator.methods.ce import CrossEntropy, Epochs
 from curator.methods.confident import Confident
+from curator.methods.dividemix import CPC, DivideMix
 from curator.methods.mixup import Mixup
 from curator.methods.promix import ProMix
 
@@ -31,6 +32,8 @@ class Method(Protocol):
 
 METHODS: dict[str, type[Method]] = {
     "promix": ProMix,
+    "dividemix": DivideMix,
+    "cpc": CPC,
     "confident": Confident,
     "ce": CrossEntropy,
     "mixup": Mixup,

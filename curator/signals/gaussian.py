@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+BINS = 4096  # of a fit on many rows
+
 
 def normalised(losses: Tensor) -> Tensor:
     """Losses (n,) stretched to [0, 1] float64; all 0 where they are all equal."""
@@ -13,16 +15,16 @@ def normalised(losses: Tensor) -> Tensor:
     return (losses - low) / (high - low) if high > low else torch.zeros_like(losses)
 
 
-def two_means(values: Tensor) -> Tensor:
-    """Exact 2-means of values (n,) float64, as a bool (n,): the upper cluster.
+def two_means(values: Tensor, counts: Tensor | None = None) -> Tensor:
+    """Exact 2-means of values (n,) float64, each counted so often (once by default), as a bool (n,): the upper cluster.
 
     Every split of the sorted values is tried by prefix sums, so that no seed decides (k-means in scikit-learn does).
     """
     ordered, order = values.sort(stable=True)
-    n, sums = len(values), ordered.cumsum(0)
-    low = torch.arange(1, n, dtype=values.dtype)  # sizes of the lower cluster
-    between = sums[:-1] ** 2 / low + (sums[-1] - sums[:-1]) ** 2 / (n - low)
-    upper = torch.zeros(n, dtype=torch.bool)
+    count = torch.ones_like(values) if counts is None else counts[order]
+    low, sums = count.cumsum(0), (ordered * count).cumsum(0)  # of the lower cluster, for every place of the split
+    between = sums[:-1] ** 2 / low[:-1] + (sums[-1] - sums[:-1]) ** 2 / (low[-1] - low[:-1])
+    upper = torch.zeros(len(values), dtype=torch.bool, device=values.device)
     upper[order[int(between.argmax()) + 1 :]] = True
     return upper
 
@@ -33,31 +35,45 @@ def clean_posterior(
     iterations: int = 10,
     tol: float = 1e-2,  # smallest gain of the mean log-likelihood that goes on
     reg: float = 5e-4,  # added to the variances
-) -> Tensor:  # (n,) float64 in [0, 1]
+    exact: int = 100_000,  # rows up to which the fit sees every loss; above it sees BINS bins of them
+) -> Tensor:  # (n,) float64 in [0, 1], on the losses' device
     """Posterior of the component with the smaller mean, as in DivideMix (section 3.1), started from exact 2-means.
 
-    Fewer than two distinct losses tell nothing: all rows are then held to be clean.
+    Every loss is scored exactly, however it was fitted. Fewer than two distinct losses tell nothing: all rows are then
+    held to be clean.
     """
     x = losses.double()
     if len(x) < 2 or x.min() == x.max():
         return torch.ones_like(x)
-    upper = two_means(x).double()
+    values, count = (x, torch.ones_like(x)) if len(x) <= exact else _binned(x)
+    upper = two_means(values, count).double()
     resp = torch.stack([1 - upper, upper], 1)
     before = -float("inf")
     for _ in range(iterations):
-        mean, var, weight = _maximise(x, resp, reg)
-        joint = _log_joint(x, mean, var, weight)
+        mean, var, weight = _maximise(values, count, resp, reg)
+        joint = _log_joint(values, mean, var, weight)
         resp = joint.softmax(1)
-        bound = float(joint.logsumexp(1).mean())
+        bound = float((joint.logsumexp(1) * count).sum() / count.sum())
         # scikit-learn's order: the posterior is taken from the parameters fitted to the last responsibilities
         if bound - before < tol:
             break
         before = bound
-    mean, var, weight = _maximise(x, resp, reg)
+    mean, var, weight = _maximise(values, count, resp, reg)
     return _log_joint(x, mean, var, weight).softmax(1)[:, mean.argmin()]
 
 
-def _maximise(x: Tensor, resp: Tensor, reg: float) -> tuple[Tensor, Tensor, Tensor]:
+def _binned(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of the values that fall into each of BINS equal bins, and how many they are; empty bins are left out."""
+    low, high = x.min(), x.max()
+    place = ((x - low) / (high - low) * BINS).long().clamp_max(BINS - 1)
+    count = torch.bincount(place, minlength=BINS).double()
+    sums = torch.zeros(BINS, dtype=x.dtype, device=x.device).index_add_(0, place, x)
+    there = count > 0
+    return sums[there] / count[there], count[there]
+
+
+def _maximise(x: Tensor, count: Tensor, resp: Tensor, reg: float) -> tuple[Tensor, Tensor, Tensor]:
+    resp = resp * count[:, None]
     total = resp.sum(0) + 10 * torch.finfo(x.dtype).eps
     mean = (resp * x[:, None]).sum(0) / total
     var = (resp * (x[:, None] - mean) ** 2).sum(0) / total + reg
@@ -75,7 +91,7 @@ def clean_posterior_by_class(
     **fit,  # of clean_posterior
 ) -> Tensor:  # (n,) float64
     """One mixture for the rows of every class."""
-    posterior = torch.ones(len(losses), dtype=torch.float64)
+    posterior = torch.ones(len(losses), dtype=torch.float64, device=losses.device)
     for c in classes.unique():
         members = classes == c
         posterior[members] = clean_posterior(losses[members], **fit)

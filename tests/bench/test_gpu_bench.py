@@ -129,3 +129,14 @@ def test_rows_that_no_gpu_has_measured(tmp_path):
         line if not line.startswith("| short schedule") else "| short schedule, resnet18 | 90 of 90" + " | 1" * 9 + " |"
         for line in text.splitlines()
     ]
+
+
+def test_an_epoch_of_every_method(tmp_path):
+    results = tmp_path / "R.md"
+    argv = ["--results", str(results), "--net", "small", "methods", "--rows", "256"]
+    gpu.main(argv)
+    before = results.read_bytes()
+    gpu.main(argv)  # every row is there
+    assert results.read_bytes() == before
+    rows = [line for line in results.read_text().splitlines() if line.startswith("| small, 256 rows")]
+    assert len(rows) == len(gpu.METHOD_CELLS) and all(float(row.split("|")[4].replace(",", "")) > 0 for row in rows)

@@ -148,3 +148,12 @@ def test_two_means_is_the_best_of_all_partitions():
             )
             assert upper.any() and not upper.all() and x[upper].min() >= x[~upper].max()
             assert scatter(x[upper]) + scatter(x[~upper]) == pytest.approx(best, abs=1e-12)
+
+
+def test_many_rows_are_binned_and_scored_exactly():
+    x = spread(0, 150_000)
+    found, exact = clean_posterior(x), clean_posterior(x, exact=10**9)
+    assert (found - exact).abs().max() < 2e-4
+    assert not torch.equal(found, exact) and len(found.unique()) > 100_000
+    few = torch.tensor([0.0, 1.0]).repeat(60_000)
+    close(clean_posterior(few), (few == 0).double())

@@ -1,0 +1,498 @@
+"""DivideMix (Li et al., ICLR 2020), AugDMix (Nishi et al., CVPR 2021) and CPC (arXiv 2212.10766).
+
+Two nets. After a warm-up on all rows each epoch learns a cleaner, which gives every row a clean probability w by what
+one net has learned; the other net then takes the rows above a threshold as labelled and the rest as unlabelled
+(co-divide). Labels are refined by w, those of unlabelled rows guessed by both nets, and MixMatch trains on all of them.
+
+The cleaners (CPC, table 3): a Gaussian mixture on the losses of all rows (gmm_agn, which is DivideMix), one on those
+of every class (gmm_awr), or class prototypes that learn from either split (cpc_agn, cpc_awr). AugDMix guesses from weak
+views and trains on strong ones. CPC is AugDMix with prototypes and its own schedule.
+
+Where the released code differs from the paper it is the default, because it gave the published numbers:
+- Targets are made in training mode for the net that trains (BatchNorm sees four more batches), the other one is in
+  evaluation mode (`targets_in`).
+- Refined labels mix in the prediction of the net that trains only.
+- "Batch size 128" is 64 labelled and 64 unlabelled rows, two views of each (AugDMix: 128 and 128).
+- It runs one epoch more (301 passes); this is not followed. The mixture starts from the exact 2-means instead of a
+  random k-means, batches of an epoch are of nearly equal size, where there the last one is short.
+- With several processes, batches and the penalty on the mean prediction are each process's own.
+
+Where CPC's paper is silent or contradicts itself: the projector is one linear map to `prototype_dim` numbers,
+prototypes start from N(0, 1 / d), and both train for one pass an epoch over joint batches of weak views, features in
+evaluation mode, at the net's learning rate; the score is taken after the update (`score_order`), in evaluation mode
+without augmentation; class-wise mixtures read losses that were normalised over all rows (`loss_scale`).
+
+On features the weak view is the row itself and the strong view adds noise and drops features.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from curator.engine.nets import Net, Output
+from curator.engine.run import Run
+from curator.engine.views import Strong, crop_flip, jitter, mixup, strengthen
+from curator.evidence import Evidence, NoisyDataset, evidence
+from curator.methods.ce import Epochs
+from curator.methods.promix import negative_entropy
+from curator.signals.gaussian import clean_posterior, clean_posterior_by_class, normalised
+from curator.signals.prototypes import prototype_loss, prototype_score, pulled_classes
+from curator.signals.small_loss import quotas
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "parity": {"targets_in": "training", "loss_scale": "all", "score_order": "after"},
+    "paper": {"targets_in": "evaluation", "loss_scale": "all", "score_order": "before"},
+}
+
+
+class Trained(NamedTuple):
+    """What trains, a pair of each: the nets, how they are called, and their optimizers."""
+
+    nets: list[Net]
+    models: list[nn.Module]
+    optimizers: list[torch.optim.Optimizer]
+    projectors: list[nn.Module]  # these, too, are the nets'; empty where the cleaner uses no prototypes
+    prototypes: list[nn.Linear]
+    prototype_optimizers: list[torch.optim.Optimizer]
+
+
+class Clean(NamedTuple):
+    """What the cleaners know, by net whose losses or features they read; (2, n) each, registered."""
+
+    mixture: Tensor  # posterior of the Gaussian mixture
+    score: Tensor  # of the prototypes; without them the mixture's
+    pulled: Tensor  # int64, for the prototypes of the other net: pulled_classes
+    losses: Tensor  # (2, loss_history, n), normalised losses of the last epochs
+    logits: Tensor  # (2, n, k)
+
+
+@dataclass
+class DivideMix:
+    """Co-divide by a mixture on the losses, then MixMatch with refined and guessed labels."""
+
+    epochs: Epochs = 300
+    """Epochs of training, warm-up included (>= 1)."""
+    warmup: Epochs = 10
+    """Epochs of plain cross-entropy on all rows before the first split (CIFAR-100: 30)."""
+    batch_size: int = 64
+    """Labelled rows per step, and as many unlabelled ones, two views of each (>= 2); warm-up takes twice as many."""
+    lr: float = 0.02
+    """Learning rate of SGD with momentum (> 0)."""
+    lr_drop: Epochs = 150
+    """Epoch from which the learning rate is a tenth."""
+    momentum: float = 0.9
+    """Momentum of SGD, in [0, 1)."""
+    weight_decay: float = 5e-4
+    """Weight decay on all parameters (>= 0)."""
+    flip: bool = True
+    """Mirror images left-right at random; off where a mirrored image may be of another class, as for digits."""
+    cleaner: Literal["gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr"] = "gmm_agn"
+    """What splits clean from noisy: a mixture over all rows (agn) or one a class (awr), alone or with prototypes."""
+    augment: Literal["weak", "augdmix"] = "weak"
+    """Views that train: weak ones as in DivideMix, or strong ones with targets from weak ones as in AugDMix."""
+    strong: Strong = "auto_cifar10"
+    """Operations of the strong view of augdmix: a policy of AutoAugment, RandAugment, or ProMix's with cutout."""
+    alpha: float = 4.0
+    """Parameter of mixup's Beta distribution (> 0)."""
+    p_threshold: float = 0.5
+    """Clean probability above which a row is labelled, in [0, 1) (90 % noise: 0.6); tau of the prototypes."""
+    temperature: float = 0.5
+    """Temperature T that sharpens refined and guessed labels (> 0)."""
+    lambda_u: float = 25.0
+    """Weight of the unlabelled loss after its ramp (>= 0): 0 for little noise, 25 to 150 for much."""
+    lambda_u_ramp: Epochs = 16
+    """Epochs after warm-up in which lambda_u rises from 0."""
+    prior_penalty: float = 1.0
+    """Weight of the penalty that keeps the mean prediction near uniform, against collapse (>= 0)."""
+    confidence_penalty: bool = False
+    """Penalise confident predictions in warm-up, for asymmetric noise."""
+    loss_history: int = 1
+    """Epochs whose normalised losses are averaged before the mixture is fitted (>= 1; 90 % noise: 5)."""
+    loss_scale: Literal["all", "class"] = "all"
+    """Losses are normalised over all rows, or within each class (class-wise mixtures only)."""
+    targets_in: Literal["training", "evaluation"] = "training"
+    """Mode of the training net while it makes targets: training (released code), or evaluation."""
+    batches: int = 0
+    """Labelled batches an epoch, drawn anew from all rows, balanced by class (>= 0; 0: all rows; Clothing1M: 1000)."""
+    mix_unlabelled: bool = True
+    """Mix and train on unlabelled rows too; off: they are only partners (Clothing1M, WebVision)."""
+    cpc_warmup: Epochs = 0
+    """Epochs after warm-up in which prototypes train but the mixture still splits."""
+    cpc_alpha: float = 0.0
+    """Weight of drawing confident noisy rows to the prototype of their predicted class (>= 0)."""
+    prototype_dim: int = 128
+    """Numbers of a projected feature and of a prototype (>= 1)."""
+    score_order: Literal["after", "before"] = "after"
+    """The prototypes' score is taken after their training of the epoch (text), or before it (algorithm 1)."""
+    feature_noise: float = 0.2
+    """Strong view of features: deviation of the noise that is added, in deviations of a feature (>= 0)."""
+    feature_drop: float = 0.2
+    """Strong view of features: share of the features set to their mean, in [0, 1)."""
+    selected_rule: Literal["agreement", "posterior"] = "agreement"
+    """What the result keeps: rows whose given label is predicted, or rows above p_threshold."""
+    preset: Literal["parity", "paper"] | None = None
+    """All options that have two readings at once: the released code's (the defaults), or the paper's."""
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
+    small_net: ClassVar[dict[str, Any]] = {"epochs": 90, "warmup": 10, "lr_drop": 60}
+
+    def __post_init__(self):
+        for name, value in PRESETS.get(self.preset or "", {}).items():
+            setattr(self, name, value)
+
+    @property
+    def has_prototypes(self) -> bool:
+        """Whether the cleaner uses prototypes."""
+        return self.cleaner.startswith("cpc")
+
+    @property
+    def total_epochs(self) -> float:
+        """Passes over all rows through one net, for the ETA; half of them are taken to be labelled."""
+        mixed = 0.5 * (4 if self.mix_unlabelled else 2) + 0.5 * 6 / 3  # trained, and only predicted
+        rest = (mixed + (2 + 2 * self.has_prototypes) / 3) * max(0, self.epochs - self.warmup)
+        return 2 * (min(self.warmup, self.epochs) * 4 / 3 + rest)
+
+    def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
+        """Train both nets and yield after every epoch."""
+        trained, clean = self.build(data, run), self.knowledge(data, run)
+        for epoch in run.epochs(self.epochs):
+            for optimizer in (*trained.optimizers, *trained.prototype_optimizers):
+                for group in optimizer.param_groups:
+                    group["lr"] = self.lr * (0.1 if epoch >= self.lr_drop else 1)
+            rows = self.rows(data, run, epoch)
+            if epoch < self.warmup:
+                for i in (0, 1):
+                    self.warm_up(i, trained, data, run, rows[1 - i], epoch)
+            else:
+                split = self.learn_cleaner(trained, clean, data, run, rows, epoch)
+                for i in (0, 1):  # each on the split of the other one's cleaner
+                    self.train(i, trained, split[1 - i], data, run, rows[1 - i], epoch)
+            rows = self.rows(data, run, epoch + 1)
+            self.judge(trained, clean, data, run, rows, remember=epoch + 1 >= self.warmup)
+            yield self.result(clean, data)
+        if self.batches:  # so far only the rows of the last epochs were judged
+            self.judge(trained, clean, data, run, [torch.arange(len(data))] * 2, remember=False)
+        yield self.result(clean, data)
+
+    # What is there
+
+    def build(self, data: NoisyDataset, run: Run) -> Trained:
+        """The nets with their optimizers, and, where the cleaner asks for them, projectors and prototypes."""
+
+        def sgd(parameters: list[nn.Parameter], name: str) -> torch.optim.Optimizer:
+            made = torch.optim.SGD(
+                parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
+            )
+            return run.register(name, made)
+
+        sizes = (self.prototype_dim,) if self.has_prototypes else ()
+        nets = [run.build_net(f"net{i}", data, projector=sizes) for i in (0, 1)]
+        run.register("nets", nn.ModuleList(nets))
+        own = [[p for name, p in net.named_parameters() if not name.startswith("projector")] for net in nets]
+        models, optimizers = [run.prepare(net) for net in nets], [sgd(p, f"optimizer{i}") for i, p in enumerate(own)]
+        trained = Trained(
+            nets, models, optimizers, [net.projector for net in nets if net.projector is not None], [], []
+        )
+        for i, projector in enumerate(trained.projectors):
+            k, d = len(data.classes), self.prototype_dim
+            with run.seeded(f"init/prototypes{i}"):
+                prototypes = nn.Linear(d, k, bias=False)
+                nn.init.normal_(prototypes.weight, std=d**-0.5)
+            trained.prototypes.append(run.register(f"prototypes{i}", prototypes))
+            both = [*projector.parameters(), *prototypes.parameters()]
+            trained.prototype_optimizers.append(sgd(both, f"prototype_optimizer{i}"))
+        return trained
+
+    def knowledge(self, data: NoisyDataset, run: Run) -> Clean:
+        """What the cleaners know before the first epoch: nothing, so all rows are clean."""
+        n, k = len(data), len(data.classes)
+        start = {
+            "mixture": torch.ones(2, n), "score": torch.ones(2, n), "pulled": torch.full((2, n), -1),
+            "losses": torch.full((2, self.loss_history, n), torch.nan), "logits": torch.zeros(2, n, k),
+        }  # fmt: skip
+        return Clean(**{name: run.register(name, value) for name, value in start.items()})
+
+    def rows(self, data: NoisyDataset, run: Run, epoch: int) -> list[Tensor]:
+        """The rows of an epoch, by net that judges them: all, or a sample that is balanced by class, one a net."""
+        n, k = len(data), len(data.classes)
+        size = self.batches * self.batch_size * (2 if epoch < self.warmup else 1)
+        if not self.batches or size >= n:
+            return [torch.arange(n)] * 2
+        chosen = []
+        for i in (0, 1):
+            order = torch.randperm(n, generator=run.generator(f"sample{i}", epoch, shared=True))
+            order = order[data.labels[order].argsort(stable=True)]
+            sizes = torch.bincount(data.labels, minlength=k)
+            place = torch.arange(n) - (sizes.cumsum(0) - sizes)[data.labels[order]]
+            chosen.append(order[place < quotas(sizes, size / n)[data.labels[order]]].sort().values)
+        return chosen
+
+    # The cleaners
+
+    def judge(
+        self,
+        trained: Trained,
+        clean: Clean,
+        data: NoisyDataset,
+        run: Run,
+        rows: list[Tensor],  # by net, those to judge
+        *,
+        remember: bool,  # whether the losses join the history
+    ) -> None:
+        """Losses of both nets in evaluation mode without augmentation, and what the cleaners make of them."""
+        normaliser, k = run.normaliser(data.inputs), len(data.classes)
+        for i, net in enumerate(trained.nets):
+            here, labels = rows[i], data.labels[rows[i]]
+            seen = run.predict(net, data.inputs, here, normaliser=normaliser, output=logits_and_projection)
+            clean.logits[i, here] = seen[:, :k]
+            losses = F.cross_entropy(seen[:, :k], labels, reduction="none")
+            clean.mixture[i] = 0.0
+            clean.mixture[i, here] = self.posterior(losses, labels, clean.losses[i], here, remember).float()
+            clean.mixture[i, data.trusted] = 1.0
+            clean.score[i] = clean.mixture[i]
+            if self.has_prototypes:
+                self.compare(seen[:, k:], trained.prototypes[i], clean.score[i], here, data)
+        for i in (0, 1) if self.has_prototypes and self.cpc_alpha else ():  # net i learns from the other one's split
+            here = rows[1 - i]
+            is_clean = clean.mixture[1 - i, here] > self.p_threshold
+            clean.pulled[i, here] = pulled_classes(clean.logits[i, here].softmax(1), data.labels[here], is_clean)
+
+    def posterior(
+        self, losses: Tensor, labels: Tensor, history: Tensor, rows: Tensor, remember: bool
+    ) -> Tensor:  # (m,) float64
+        """The mixture's posterior of losses (m,), averaged with those of the last epochs where that is asked for."""
+        by_class = self.cleaner.endswith("awr")
+        scaled = normalised(losses)
+        if by_class and self.loss_scale == "class":
+            for c in labels.unique():
+                scaled[labels == c] = normalised(losses[labels == c])
+        if self.loss_history > 1:
+            if remember:
+                history[:, rows] = torch.cat([scaled[None].float(), history[:-1, rows]])
+            mean = history[:, rows].nanmean(0).double()
+            scaled = torch.where(mean.isnan(), scaled, mean)
+        return clean_posterior_by_class(scaled, labels) if by_class else clean_posterior(scaled)
+
+    def compare(
+        self, projected: Tensor, prototypes: nn.Linear, score: Tensor, rows: Tensor, data: NoisyDataset
+    ) -> None:
+        """Put the prototypes' score of the rows in its place in score (n,); trusted rows are clean."""
+        score[rows] = prototype_score(projected, prototypes.weight.detach().cpu(), data.labels[rows])
+        score[data.trusted] = 1.0
+
+    def learn_cleaner(
+        self, trained: Trained, clean: Clean, data: NoisyDataset, run: Run, rows: list[Tensor], epoch: int
+    ) -> Tensor:  # (2, n), by net that judges
+        """Clean probabilities for the epoch: the mixture's, or the prototypes' when these have trained for a while."""
+        if not self.has_prototypes:
+            return clean.mixture
+        before = clean.score.clone()
+        for i in (0, 1):
+            self.train_prototypes(i, trained, clean, data, run, rows[1 - i], epoch)
+        if epoch < self.warmup + self.cpc_warmup:
+            return clean.mixture
+        if self.score_order == "before":
+            return before
+        normaliser = run.normaliser(data.inputs)
+        for i, net in enumerate(trained.nets):
+            seen = run.predict(net, data.inputs, rows[i], normaliser=normaliser, output=logits_and_projection)
+            self.compare(seen[:, len(data.classes) :], trained.prototypes[i], clean.score[i], rows[i], data)
+        return clean.score
+
+    def train_prototypes(
+        self, i: int, trained: Trained, clean: Clean, data: NoisyDataset, run: Run, rows: Tensor, epoch: int
+    ) -> None:
+        """One pass of net i's projector and prototypes over the rows (equation 5); the net itself stays as it is."""
+        net, projector, prototypes = trained.nets[i], trained.projectors[i], trained.prototypes[i]
+        normaliser, generator = run.normaliser(data.inputs), run.generator(f"prototype views{i}", epoch)
+        labels, pulled = data.labels.to(run.device), clean.pulled[i].to(run.device)
+        is_clean = (clean.mixture[1 - i] > self.p_threshold).to(run.device)
+        net.eval()
+        for batch in run.batches(rows, 2 * self.batch_size, epoch, f"prototypes{i}"):
+            with torch.no_grad(), run.autocast():
+                features = net(self.weak(data.inputs.batch(batch), normaliser, generator)).features
+            scores = prototypes(projector(features))
+            loss = prototype_loss(scores, labels[batch], is_clean[batch], pulled[batch], self.cpc_alpha)
+            run.backward(loss, 0)
+            run.step(trained.prototype_optimizers[i])
+
+    # Training
+
+    def warm_up(self, i: int, trained: Trained, data: NoisyDataset, run: Run, rows: Tensor, epoch: int) -> None:
+        """An epoch of cross-entropy with the given labels."""
+        model, optimizer = trained.models[i], trained.optimizers[i]
+        normaliser, generator = run.normaliser(data.inputs), run.generator(f"views{i}", epoch)
+        labels = data.labels.to(run.device)
+        trained.nets[i].train()
+        for batch in run.batches(rows, 2 * self.batch_size, epoch, f"warmup{i}"):
+            with run.autocast():
+                logits = model(self.weak(data.inputs.batch(batch), normaliser, generator)).logits
+            loss = F.cross_entropy(logits, labels[batch])
+            if self.confidence_penalty:
+                loss = loss + negative_entropy(logits)
+            run.backward(loss, len(batch))
+            run.step(optimizer)
+
+    def train(
+        self,
+        i: int,
+        trained: Trained,
+        split: Tensor,  # (n,) clean probabilities, from the other net
+        data: NoisyDataset,
+        run: Run,
+        rows: Tensor,
+        epoch: int,
+    ) -> None:
+        """An epoch of MixMatch for net i; the other one only helps to guess."""
+        is_clean = split[rows] > self.p_threshold
+        labelled, unlabelled = rows[is_clean], rows[~is_clean]
+        if len(labelled) < 2 * run.world:  # nothing tells right from wrong
+            return self.warm_up(i, trained, data, run, rows, epoch)
+        batches = run.batches(labelled, self.batch_size, epoch, f"labelled{i}", drop_last=run.compile)
+        others = self.as_many(unlabelled, len(batches), i, run, epoch)
+        weights = run.beta(self.alpha, len(batches), f"mixup{i}", epoch)
+        weights = weights.maximum(1 - weights)
+        normaliser, generator = run.normaliser(data.inputs), run.generator(f"views{i}", epoch)
+        labels, split, k = data.labels.to(run.device), split.to(run.device), len(data.classes)
+        net, model, peer = trained.nets[i], trained.models[i], trained.models[1 - i]
+        trained.nets[1 - i].eval()
+        for step, (batch, other) in enumerate(zip(batches, others, strict=True)):
+            seen, inputs = self.views(data.inputs.batch(batch), normaliser, generator)
+            targets: list[Tensor] = []
+            net.train(self.targets_in == "training")
+            with torch.no_grad(), run.autocast():
+                if len(other):
+                    looked, shown = self.views(data.inputs.batch(other), normaliser, generator)
+                    guesses = [(model(x).logits, peer(x).logits) for x in looked]
+                    inputs, targets = (
+                        [*inputs, *shown],
+                        [co_guess([z for pair in guesses for z in pair], self.temperature)] * 2,
+                    )
+                goal = F.one_hot(labels[batch], k).float()
+                refined = co_refine([model(x).logits for x in seen], goal, split[batch], self.temperature)
+                targets = [refined, refined, *targets]
+            x, target = torch.cat(inputs), torch.cat(targets)
+            partner = torch.randperm(len(x), generator=generator, device=run.device)
+            x, target = mixup(x, target, weights[step], partner)
+            count = 2 * len(batch)  # of rows that come from labelled ones
+            if not self.mix_unlabelled:
+                x, target = x[:count], target[:count]
+            net.train()
+            with run.autocast():
+                logits = model(x).logits
+            lambda_u = ramp(self.lambda_u, epoch + step / len(batches) - self.warmup, self.lambda_u_ramp)
+            run.backward(mixmatch_loss(logits, target, count, lambda_u, self.prior_penalty), len(x))
+            run.step(trained.optimizers[i])
+
+    def as_many(self, rows: Tensor, count: int, i: int, run: Run, epoch: int) -> list[Tensor]:
+        """So many batches of the rows, shuffled anew whenever they are used up; empty ones where there are no rows."""
+        if len(rows) < 2 * run.world:
+            return [rows[:0].to(run.device)] * count
+        batches: list[Tensor] = []
+        while len(batches) < count:
+            name = f"unlabelled{i}/{len(batches)}"
+            batches += run.batches(rows, self.batch_size, epoch, name, drop_last=run.compile)
+        return batches[:count]
+
+    # Views
+
+    def weak(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:
+        """Float rows: cropped and mirrored images, or features as they are."""
+        if x.ndim == 2:
+            return normaliser(x)
+        return normaliser(crop_flip(x, generator, padding=x.shape[-1] // 8, flip=self.flip))
+
+    def views(self, x: Tensor, normaliser, generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
+        """Two views that make targets, and two that train on them: the same ones, or with augdmix strong ones."""
+        seen = [self.weak(x, normaliser, generator) for _ in range(2)]
+        if self.augment == "weak":
+            return seen, seen
+        if x.ndim == 2:
+            noise, drop = self.feature_noise, self.feature_drop
+            return seen, [jitter(rows, generator, noise=noise, drop=drop) for rows in seen]
+        return seen, [self.weak(strengthen(x, self.strong, generator), normaliser, generator) for _ in range(2)]
+
+    # The result
+
+    def result(self, clean: Clean, data: NoisyDataset) -> Evidence:
+        """Evidence of the ensemble: softmax of the mean logits; the score is the mean of the cleaners' of both nets."""
+        probs, score = clean.logits.mean(0).softmax(1), clean.score.mean(0)
+        selected = score > self.p_threshold if self.selected_rule == "posterior" else None
+        return evidence(probs, data, clean_score=score, selected=selected)
+
+
+@dataclass
+class CPC(DivideMix):
+    """AugDMix with class prototypes as the cleaner, and the schedule of CPC's paper."""
+
+    epochs: Epochs = 450
+    """Epochs of training, warm-up included (>= 1)."""
+    batch_size: int = 128
+    """Labelled rows per step, and as many unlabelled ones, two views of each (>= 2); warm-up takes twice as many."""
+    lr_drop: Epochs = 225
+    """Epoch from which the learning rate is a tenth."""
+    cleaner: Literal["gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr"] = "cpc_awr"
+    """What splits clean from noisy; the paper's choice is cpc_agn for asymmetric noise and Clothing1M, else cpc_awr."""
+    augment: Literal["weak", "augdmix"] = "augdmix"
+    """Views that train: weak ones as in DivideMix, or strong ones with targets from weak ones as in AugDMix."""
+    cpc_warmup: Epochs = 22
+    """Epochs after warm-up in which prototypes train but the mixture still splits (5 %; CIFAR-100, 80 %: 45)."""
+
+    small_net: ClassVar[dict[str, Any]] = {
+        "epochs": 90, "warmup": 10, "lr_drop": 60, "cpc_warmup": 5, "batch_size": 64,
+    }  # fmt: skip
+
+
+def logits_and_projection(out: Output) -> Tensor:  # (b, k + d)
+    """Both in one pass; a net without a projector gives its logits."""
+    return out.logits if out.projected is None else torch.cat([out.logits, out.projected], 1)
+
+
+def sharpen(probs: Tensor, temperature: float) -> Tensor:
+    """Raise probs (b, k) to the power of 1 / T and let rows sum to 1 again."""
+    return (probs.clamp_min(1e-38).log() / temperature).softmax(1)
+
+
+def co_refine(
+    logits: list[Tensor],  # (b, k) of each view, of the net that trains
+    goal: Tensor,  # (b, k), the given labels as 0 and 1
+    clean: Tensor,  # (b,) clean probabilities
+    temperature: float,
+) -> Tensor:  # (b, k)
+    """The label of a labelled row: the given one as far as it is clean, else what the net predicts; sharpened."""
+    w = clean[:, None]
+    return sharpen(w * goal + (1 - w) * torch.stack([z.softmax(1) for z in logits]).mean(0), temperature)
+
+
+def co_guess(logits: list[Tensor], temperature: float) -> Tensor:  # (b, k)
+    """The label of an unlabelled row: the mean prediction of both nets on both views, (b, k) each; sharpened."""
+    return sharpen(torch.stack([z.softmax(1) for z in logits]).mean(0), temperature)
+
+
+def mixmatch_loss(
+    logits: Tensor,  # (m, k) of mixed rows, those of labelled rows first
+    targets: Tensor,  # (m, k)
+    labelled: int,
+    lambda_u: float,
+    prior_penalty: float = 1.0,
+) -> Tensor:  # 0-d
+    """L_X + lambda_u L_U + L_reg: cross-entropy, squared error (mean over rows and classes), penalty on collapse."""
+    log_p = logits.float().log_softmax(1)
+    loss = -(targets * log_p)[:labelled].sum(1).mean()
+    if labelled < len(logits):
+        loss = loss + lambda_u * ((log_p.exp() - targets) ** 2)[labelled:].mean()
+    m, k = logits.shape
+    log_mean = log_p.logsumexp(0) - math.log(m)
+    return loss - prior_penalty * (math.log(k) + log_mean).mean()
+
+
+def ramp(value: float, epochs: float, length: int) -> float:
+    """The value after so many epochs of a linear ramp from 0 that takes `length` of them."""
+    return value * min(1.0, max(0.0, epochs / length)) if length else value
