@@ -410,13 +410,16 @@ class DivideMix:
         return normaliser(crop_flip(x, generator, padding=x.shape[-1] // 8, flip=self.flip))
 
     def views(self, x: Tensor, normaliser, generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
-        """Two views that make targets, and two that train on them: the same ones, or with augdmix strong ones."""
-        seen = [self.weak(x, normaliser, generator) for _ in range(2)]
+        """Two views that make targets, and two that train on them: the same ones, or with augdmix strong ones.
+
+        The weak views of features are alike, so one makes the targets.
+        """
+        seen = [self.weak(x, normaliser, generator) for _ in range(2 if x.ndim == 4 else 1)]
         if self.augment == "weak":
-            return seen, seen
+            return seen, (seen * 2)[:2]
         if x.ndim == 2:
             noise, drop = self.feature_noise, self.feature_drop
-            return seen, [jitter(rows, generator, noise=noise, drop=drop) for rows in seen]
+            return seen, [jitter(seen[0], generator, noise=noise, drop=drop) for _ in range(2)]
         return seen, [self.weak(strengthen(x, self.strong, generator), normaliser, generator) for _ in range(2)]
 
     # The result
