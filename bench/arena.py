@@ -111,7 +111,7 @@ def peer_run(labels: str, peer: str, seed: int, core: int) -> dict[str, Any]:
     """Metrics and seconds of a peer on the features of one of our runs; kept, so that a cut-off bench goes on."""
     import subprocess
 
-    kept = run_folder(f"arena {labels} {peer} {seed}").with_suffix(".json")
+    kept = run_folder(f"arena {labels} {peer} {seed}.json")
     if not kept.exists():
         argv = [sys.executable, __file__, "peer", labels, peer, str(seed), str(kept)]
         subprocess.run(["taskset", "-c", str(core), *argv], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

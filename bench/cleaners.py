@@ -58,7 +58,8 @@ def main() -> None:
 
 def kept(data: str, noise: str, cleaner: str) -> Path:
     """Where the figures of a cell lie."""
-    return run_folder(f"cleaners {data} {noise} {cleaner}").with_suffix(".json")
+    folder = run_folder(f"cleaners {data} {noise} {cleaner}")
+    return folder.with_name(f"{folder.name}.json")  # the noise has a dot
 
 
 def one(data: str, noise: str, cleaner: str, core: int) -> dict[str, Any]:

@@ -234,7 +234,7 @@ def _named_recipe(text: str) -> tuple[dict[str, Any], str, list[str]]:
             raise CuratorError(
                 f"--recipe: {path.stem} has no variant {variant!r}; it has {', '.join(recipe.get('variants', {}))}"
             )
-    return recipe, path.stem, picked
+    return recipe, path.stem, [variant for variant in recipe.get("variants", {}) if variant in picked]
 
 
 def read_recipe(path: Path) -> dict[str, Any]:

@@ -76,7 +76,7 @@ SLOW = pytest.mark.slow
         ("promix", 12, 2),
         *(
             pytest.param(m, e, 5, marks=SLOW)
-            for m, e in (("promix", 24), ("confident", 60), ("ce", 300), ("mixup", 300))
+            for m, e in (("promix", 24), ("cpc", 24), ("confident", 60), ("ce", 300), ("mixup", 300))
         ),
     ],
 )
@@ -139,11 +139,13 @@ def torchrun(n: int) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("method, epochs", [("mixup", 12), pytest.param("promix", 14, marks=SLOW)])
+@pytest.mark.parametrize(
+    "method, epochs", [("mixup", 12), *(pytest.param(m, 14, marks=SLOW) for m in ("promix", "cpc"))]
+)
 def test_two_processes(source, tmp_path, method, epochs):
     """Every row once, about what one process finds, and a killed run ends like one that was not.
 
-    ProMix has priors, selections and two optimizer groups besides the nets.
+    ProMix has priors, selections and two optimizer groups besides the nets; CPC has prototypes, scores and splits.
     """
     import datasets
     import numpy as np

@@ -349,13 +349,14 @@ def test_members_whose_recipes_differ(tmp_path, monkeypatch):
 C100 = {"warmup": 30, "lambda_u": 150.0}
 NINETY = {"p_threshold": 0.6, "loss_history": 5}
 PHOTOS = {
-    "epochs": 80, "warmup": 1, "lr": 0.002, "lr_drop": 40, "weight_decay": 1e-3, "batch_size": 32, "batches": 1000,
+    "epochs": 80, "warmup": 1, "lr": 0.002, "lr_drop": 40, "weight_decay": 1e-3, "batch_size": 32,
+    "warmup_batch": 64, "batches": 1000,
     "mix_unlabelled": False, "lambda_u": 0.0, "alpha": 0.5, "confidence_penalty": True,
 }  # fmt: skip
 AUG = {"augment": "augdmix", "batch_size": 128}
 ASYM = {"lambda_u": 0.0, "confidence_penalty": True}
 WEB = {
-    **PHOTOS, "epochs": 100, "lr": 0.01, "lr_drop": 50, "cpc_warmup": 5, "cpc_alpha": 1.0, "strong": "auto_imagenet",
+    **PHOTOS, "epochs": 100, "lr": 0.01, "lr_drop": 50, "cpc_warmup": 5, "cpc_alpha": 1.0, "augment": "weak",
     "confidence_penalty": False,
 }  # fmt: skip
 DIVIDEMIX = {
@@ -366,8 +367,8 @@ DIVIDEMIX = {
     "cifar100-dividemix:asym40": {**C100, "confidence_penalty": True},
     "clothing1m-dividemix": PHOTOS,
     "webvision-dividemix": {
-        "epochs": 80, "warmup": 5, "lr": 0.01, "lr_drop": 40, "batch_size": 32, "mix_unlabelled": False,
-        "lambda_u": 0.0, "alpha": 0.5,
+        "epochs": 80, "warmup": 5, "lr": 0.01, "lr_drop": 40, "batch_size": 32, "warmup_batch": 64,
+        "mix_unlabelled": False, "lambda_u": 0.0, "alpha": 0.5,
     },
     "cifar10-augdmix:sym20": {**AUG, "lambda_u": 0.0}, "cifar10-augdmix:sym50": AUG,
     "cifar10-augdmix:sym80": {**AUG, "epochs": 350, "lr_drop": 200},

@@ -59,6 +59,7 @@ class Features:
             raise CuratorError(f"features: expected finite numbers, found NaN or infinity in row {bad}")
         self.features = features.float().to(device)
         self.shape: tuple[int, ...] = (features.shape[1],)
+        self._moments: tuple[Tensor, Tensor] | None = None
 
     def __len__(self) -> int:
         return len(self.features)
@@ -69,10 +70,12 @@ class Features:
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Per-feature mean and standard deviation (d,)."""
-        n, parts = len(self.features), self.features.split(2**16)  # in float64, a part at a time
-        mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / n
-        std = (torch.stack([((part.double() - mean) ** 2).sum(0) for part in parts]).sum(0) / n).sqrt()
-        return mean.float().cpu(), torch.where(std > 1e-6, std, 1.0).float().cpu()
+        if self._moments is None:
+            n, parts = len(self.features), self.features.split(2**16)  # in float64, a part at a time
+            mean = torch.stack([part.double().sum(0) for part in parts]).sum(0) / n
+            std = (torch.stack([((part.double() - mean) ** 2).sum(0) for part in parts]).sum(0) / n).sqrt()
+            self._moments = mean.float().cpu(), torch.where(std > 1e-6, std, 1.0).float().cpu()
+        return self._moments
 
 
 def held(rows: Tensor, device: torch.device | str = "cpu") -> Source:

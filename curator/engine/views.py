@@ -93,15 +93,17 @@ def strengthen(
     images: Tensor,  # uint8 (b, c, h, w), c = 1 or 3
     kind: Strong,
     generator: torch.Generator,
+    *,
+    fill: int = 0,  # what shows where an image was moved away
 ) -> Tensor:  # uint8 (b, c, h, w)
-    """The strong operations of a view, before it is cropped and mirrored; random_augment is ProMix's, with cutout."""
+    """The strong operations of a view; random_augment is ProMix's, with cutout, before images are cropped."""
     b, size = len(images), (images.shape[2], images.shape[3])
     if kind == "random_augment":
-        images = augment(images, draw_random_augment(b, size, generator))
+        images = augment(images, draw_random_augment(b, size, generator), fill=fill)
         return cutout(images, draw_cutout(b, size, generator))
     if kind == "rand_augment":
-        return augment(images, draw_rand_augment(b, size, generator))
-    return augment(images, draw_auto_augment(b, size, generator, policy=kind.removeprefix("auto_")))
+        return augment(images, draw_rand_augment(b, size, generator), fill=fill)
+    return augment(images, draw_auto_augment(b, size, generator, policy=kind.removeprefix("auto_")), fill=fill)
 
 
 def low_frequency_images(

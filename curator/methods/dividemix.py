@@ -15,12 +15,16 @@ Where the released code differs from the paper it is the default, because it gav
 - "Batch size 128" is 64 labelled and 64 unlabelled rows, two views of each (AugDMix: 128 and 128).
 - It runs one epoch more (301 passes); this is not followed. The mixture starts from the exact 2-means instead of a
   random k-means, batches of an epoch are of nearly equal size, where there the last one is short.
-- With several processes, batches and the penalty on the mean prediction are each process's own.
+- Where fewer than two rows (a process) are labelled, the epoch is one of warm-up; fewer than two unlabelled ones are
+  left out. Compiled, all batches are of one size and the rest of an epoch is left out.
+- AutoAugment is torchvision's: it also rotates clockwise, shears to the nearest pixel and solarizes from 255.
+- With several processes, batches, their statistics and the penalty on the mean prediction are each process's own.
 
 Where CPC's paper is silent or contradicts itself: the projector is one linear map to `prototype_dim` numbers,
 prototypes start from N(0, 1 / d), and both train for one pass an epoch over joint batches of weak views, features in
 evaluation mode, at the net's learning rate; the score is taken after the update (`score_order`), in evaluation mode
-without augmentation; class-wise mixtures read losses that were normalised over all rows (`loss_scale`).
+without augmentation; class-wise mixtures read losses that were normalised over all rows (`loss_scale`). Before the
+prototypes split, the mixture's posterior is the clean score.
 
 On features the weak view is the row itself and the strong view adds noise and drops features.
 """
@@ -68,7 +72,7 @@ class Clean(NamedTuple):
 
     mixture: Tensor  # posterior of the Gaussian mixture
     score: Tensor  # of the prototypes; without them the mixture's
-    pulled: Tensor  # int64, for the prototypes of the other net: pulled_classes
+    pulled: Tensor  # int64, pulled_classes of the net's predictions and the other one's split, for its own prototypes
     losses: Tensor  # (2, loss_history, n), normalised losses of the last epochs
     logits: Tensor  # (2, n, k)
 
@@ -82,7 +86,9 @@ class DivideMix:
     warmup: Epochs = 10
     """Epochs of plain cross-entropy on all rows before the first split (CIFAR-100: 30)."""
     batch_size: int = 64
-    """Labelled rows per step, and as many unlabelled ones, two views of each (>= 2); warm-up takes twice as many."""
+    """Labelled rows per step, and as many unlabelled ones, two views of each (>= 2)."""
+    warmup_batch: int = 128
+    """Rows per step of warm-up and of the prototypes' training (>= 2)."""
     lr: float = 0.02
     """Learning rate of SGD with momentum (> 0)."""
     lr_drop: Epochs = 150
@@ -120,7 +126,7 @@ class DivideMix:
     targets_in: Literal["training", "evaluation"] = "training"
     """Mode of the training net while it makes targets: training (released code), or evaluation."""
     batches: int = 0
-    """Labelled batches an epoch, drawn anew from all rows, balanced by class (>= 0; 0: all rows; Clothing1M: 1000)."""
+    """An epoch is a sample of so many batches, drawn anew, balanced by class (>= 0; 0: all rows; Clothing1M: 1000)."""
     mix_unlabelled: bool = True
     """Mix and train on unlabelled rows too; off: they are only partners (Clothing1M, WebVision)."""
     cpc_warmup: Epochs = 0
@@ -156,7 +162,7 @@ class DivideMix:
     def total_epochs(self) -> float:
         """Passes over all rows through one net, for the ETA; half of them are taken to be labelled."""
         mixed = 0.5 * (4 if self.mix_unlabelled else 2) + 0.5 * 6 / 3  # trained, and only predicted
-        rest = (mixed + (2 + 2 * self.has_prototypes) / 3) * max(0, self.epochs - self.warmup)
+        rest = (mixed + (1 + 2 * self.has_prototypes) / 3) * max(0, self.epochs - self.warmup)
         return 2 * (min(self.warmup, self.epochs) * 4 / 3 + rest)
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
@@ -175,10 +181,10 @@ class DivideMix:
                 for i in (0, 1):  # each on the split of the other one's cleaner
                     self.train(i, trained, split[1 - i], data, run, rows[1 - i], epoch)
             rows = self.rows(data, run, epoch + 1)
-            self.judge(trained, clean, data, run, rows, remember=epoch + 1 >= self.warmup)
+            self.judge(trained, clean, data, run, rows, epoch + 1)
             yield self.result(clean, data)
-        if self.batches:  # so far only the rows of the last epochs were judged
-            self.judge(trained, clean, data, run, [torch.arange(len(data))] * 2, remember=False)
+        if self.batches:  # so far only samples were judged
+            self.judge(trained, clean, data, run, [torch.arange(len(data))] * 2, self.epochs, remember=False)
         yield self.result(clean, data)
 
     # What is there
@@ -222,7 +228,7 @@ class DivideMix:
     def rows(self, data: NoisyDataset, run: Run, epoch: int) -> list[Tensor]:
         """The rows of an epoch, by net that judges them: all, or a sample that is balanced by class, one a net."""
         n, k = len(data), len(data.classes)
-        size = self.batches * self.batch_size * (2 if epoch < self.warmup else 1)
+        size = self.batches * (self.warmup_batch if epoch < self.warmup else self.batch_size)
         if not self.batches or size >= n:
             return [torch.arange(n)] * 2
         chosen = []
@@ -243,8 +249,9 @@ class DivideMix:
         data: NoisyDataset,
         run: Run,
         rows: list[Tensor],  # by net, those to judge
+        coming: int,  # the epoch that will read it
         *,
-        remember: bool,  # whether the losses join the history
+        remember: bool = True,  # whether the losses join the history
     ) -> None:
         """Losses of both nets in evaluation mode without augmentation, and what the cleaners make of them."""
         normaliser, k = run.normaliser(data.inputs), len(data.classes)
@@ -253,14 +260,17 @@ class DivideMix:
             seen = run.predict(net, data.inputs, here, normaliser=normaliser, output=logits_and_projection)
             clean.logits[i, here] = seen[:, :k]
             losses = F.cross_entropy(seen[:, :k], labels, reduction="none")
-            clean.mixture[i] = 0.0
-            clean.mixture[i, here] = self.posterior(losses, labels, clean.losses[i], here, remember).float()
+            past = clean.losses[i]
+            posterior = self.posterior(losses, labels, past, here, remember and coming >= self.warmup)
+            clean.mixture[i, here] = posterior.float()
             clean.mixture[i, data.trusted] = 1.0
-            clean.score[i] = clean.mixture[i]
-            if self.has_prototypes:
+            clean.score[i, here] = clean.mixture[i, here]
+            if self.has_prototypes and coming >= self.warmup + self.cpc_warmup:
                 self.compare(seen[:, k:], trained.prototypes[i], clean.score[i], here, data)
         for i in (0, 1) if self.has_prototypes and self.cpc_alpha else ():  # net i learns from the other one's split
             here = rows[1 - i]
+            if not torch.equal(rows[0], rows[1]):  # it has not seen that sample
+                clean.logits[i, here] = run.predict(trained.nets[i], data.inputs, here, normaliser=normaliser)
             is_clean = clean.mixture[1 - i, here] > self.p_threshold
             clean.pulled[i, here] = pulled_classes(clean.logits[i, here].softmax(1), data.labels[here], is_clean)
 
@@ -315,7 +325,7 @@ class DivideMix:
         labels, pulled = data.labels.to(run.device), clean.pulled[i].to(run.device)
         is_clean = (clean.mixture[1 - i] > self.p_threshold).to(run.device)
         net.eval()
-        for batch in run.batches(rows, 2 * self.batch_size, epoch, f"prototypes{i}"):
+        for batch in run.batches(rows, self.warmup_batch, epoch, f"prototypes{i}"):
             with torch.no_grad(), run.autocast():
                 features = net(self.weak(data.inputs.batch(batch), normaliser, generator)).features
             scores = prototypes(projector(features))
@@ -331,7 +341,7 @@ class DivideMix:
         normaliser, generator = run.normaliser(data.inputs), run.generator(f"views{i}", epoch)
         labels = data.labels.to(run.device)
         trained.nets[i].train()
-        for batch in run.batches(rows, 2 * self.batch_size, epoch, f"warmup{i}"):
+        for batch in run.batches(rows, self.warmup_batch, epoch, f"warmup{i}"):
             with run.autocast():
                 logits = model(self.weak(data.inputs.batch(batch), normaliser, generator)).logits
             loss = F.cross_entropy(logits, labels[batch])
@@ -370,11 +380,8 @@ class DivideMix:
             with torch.no_grad(), run.autocast():
                 if len(other):
                     looked, shown = self.views(data.inputs.batch(other), normaliser, generator)
-                    guesses = [(model(x).logits, peer(x).logits) for x in looked]
-                    inputs, targets = (
-                        [*inputs, *shown],
-                        [co_guess([z for pair in guesses for z in pair], self.temperature)] * 2,
-                    )
+                    guesses = [either(x).logits for x in looked for either in (model, peer)]
+                    inputs, targets = [*inputs, *shown], [co_guess(guesses, self.temperature)] * 2
                 goal = F.one_hot(labels[batch], k).float()
                 refined = co_refine([model(x).logits for x in seen], goal, split[batch], self.temperature)
                 targets = [refined, refined, *targets]
@@ -387,12 +394,13 @@ class DivideMix:
             net.train()
             with run.autocast():
                 logits = model(x).logits
-            lambda_u = ramp(self.lambda_u, epoch + step / len(batches) - self.warmup, self.lambda_u_ramp)
+            passed = epoch + step / (len(labelled) // self.batch_size + 1) - self.warmup
+            lambda_u = ramp(self.lambda_u, passed, self.lambda_u_ramp)
             run.backward(mixmatch_loss(logits, target, count, lambda_u, self.prior_penalty), len(x))
             run.step(trained.optimizers[i])
 
     def as_many(self, rows: Tensor, count: int, i: int, run: Run, epoch: int) -> list[Tensor]:
-        """So many batches of the rows, shuffled anew whenever they are used up; empty ones where there are no rows."""
+        """So many batches of the rows, shuffled anew whenever they are used up; empty ones below two rows a process."""
         if len(rows) < 2 * run.world:
             return [rows[:0].to(run.device)] * count
         batches: list[Tensor] = []
@@ -420,7 +428,9 @@ class DivideMix:
         if x.ndim == 2:
             noise, drop = self.feature_noise, self.feature_drop
             return seen, [jitter(seen[0], generator, noise=noise, drop=drop) for _ in range(2)]
-        return seen, [self.weak(strengthen(x, self.strong, generator), normaliser, generator) for _ in range(2)]
+        padding = x.shape[-1] // 8
+        cropped = [crop_flip(x, generator, padding=padding, flip=self.flip) for _ in range(2)]
+        return seen, [normaliser(strengthen(crop, self.strong, generator, fill=128)) for crop in cropped]
 
     # The result
 
@@ -438,7 +448,7 @@ class CPC(DivideMix):
     epochs: Epochs = 450
     """Epochs of training, warm-up included (>= 1)."""
     batch_size: int = 128
-    """Labelled rows per step, and as many unlabelled ones, two views of each (>= 2); warm-up takes twice as many."""
+    """Labelled rows per step, and as many unlabelled ones, two views of each (>= 2)."""
     lr_drop: Epochs = 225
     """Epoch from which the learning rate is a tenth."""
     cleaner: Literal["gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr"] = "cpc_awr"

@@ -133,10 +133,10 @@ def test_rows_that_no_gpu_has_measured(tmp_path):
 
 def test_an_epoch_of_every_method(tmp_path):
     results = tmp_path / "R.md"
-    argv = ["--results", str(results), "--net", "small", "methods", "--rows", "256"]
+    argv = ["--results", str(results), "--net", "small", "methods", "--rows", "128"]
     gpu.main(argv)
     before = results.read_bytes()
     gpu.main(argv)  # every row is there
     assert results.read_bytes() == before
-    rows = [line for line in results.read_text().splitlines() if line.startswith("| small, 256 rows")]
+    rows = [line for line in results.read_text().splitlines() if line.startswith("| small, 128 rows")]
     assert len(rows) == len(gpu.METHOD_CELLS) and all(float(row.split("|")[4].replace(",", "")) > 0 for row in rows)

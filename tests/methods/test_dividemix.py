@@ -9,8 +9,9 @@ from curator.methods.dividemix import CPC, DivideMix, co_guess, co_refine, mixma
 from curator.methods.promix import negative_entropy
 from curator.signals.gaussian import clean_posterior, normalised
 from tests.conftest import noisy
+from tests.signals.test_gaussian import RAW
 
-QUICK = {"epochs": 4, "warmup": 1, "batch_size": 16, "lambda_u_ramp": 1, "flip": False}
+QUICK = {"epochs": 4, "warmup": 1, "batch_size": 16, "warmup_batch": 32, "lambda_u_ramp": 1, "flip": False}
 CLEANERS = ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr")
 
 
@@ -102,6 +103,17 @@ def test_the_mean_of_past_losses_is_what_the_mixture_reads():
     close(method.posterior(second, rows % 2, history, rows, False), both)  # looked at again, nothing moves
 
 
+def test_the_worked_mean_of_five_epochs():
+    x = normalised(RAW)
+    method, history, rows = DivideMix(loss_history=5), torch.full((5, 18), torch.nan), torch.arange(18)
+    for losses in (x, (x + 0.05).clamp(0, 1), x**2, x.sqrt(), 1 - 0.9 * (1 - x), 0.5 * x):
+        # Losses that normalise to themselves are what the numbers were worked with: put them in as they are.
+        method.posterior(x, rows * 0, history, rows, True)
+        history[0] = losses.float()
+    found = method.posterior(x, rows * 0, history, rows, False)
+    close(found[:4], [0.985003, 0.986260, 0.676140, 0.987387], atol=1e-5)
+
+
 @pytest.mark.parametrize("cleaner", CLEANERS)
 @pytest.mark.parametrize("augment", ["weak", "augdmix"])
 def test_every_cleaner_finds_planted_errors(cleaner, augment, make_run):
@@ -120,7 +132,7 @@ def test_prototypes_leave_the_net_alone(make_run):
     method, run = CPC(**QUICK | {"cpc_warmup": 0}), make_run()
     trained, clean = method.build(data, run), method.knowledge(data, run)
     rows = [torch.arange(100)] * 2
-    method.judge(trained, clean, data, run, rows, remember=False)
+    method.judge(trained, clean, data, run, rows, 1)
     before = {name: value.clone() for name, value in trained.nets[0].state_dict().items()}
     prototypes = trained.prototypes[0].weight.clone()
     method.train_prototypes(0, trained, clean, data, run, rows[0], 1)
@@ -130,20 +142,115 @@ def test_prototypes_leave_the_net_alone(make_run):
     assert not torch.equal(prototypes, trained.prototypes[0].weight)
 
 
+def splits_of(method, data, run):
+    """(net, split) of every call of train, and the registered mixture and score after every epoch."""
+    seen, after, train = [], [], method.train
+    method.train = lambda i, trained, split, *rest: (seen.append((i, split.clone())), train(i, trained, split, *rest))
+    for _ in method(data, run):
+        run.close_epoch()
+        after.append((run.registered["mixture"].clone(), run.registered["score"].clone()))
+    return seen, after
+
+
 def test_co_divide(make_run):
     """Net 0 trains on what net 1's losses say, and the other way round."""
     data, _ = noisy(100, 3)
-    method, run = DivideMix(**QUICK), make_run()
-    seen, train = [], method.train
-    method.train = lambda i, trained, split, *rest: (seen.append((i, split.clone())), train(i, trained, split, *rest))
-    mixtures = []
-    for _ in method(data, run):
-        run.close_epoch()
-        mixtures.append(run.registered["mixture"].clone())
+    seen, after = splits_of(DivideMix(**QUICK), data, make_run())
     assert [i for i, _ in seen] == [0, 1] * 3
     for epoch in range(3):
         for i in (0, 1):
-            assert torch.equal(seen[2 * epoch + i][1], mixtures[epoch][1 - i])
+            assert torch.equal(seen[2 * epoch + i][1], after[epoch][0][1 - i])
+        assert torch.equal(*after[epoch])  # without prototypes the score is the mixture's
+
+
+def test_prototypes_split_after_their_warm_up(make_run):
+    """Warm-up 1, prototypes' 2: epochs 1 and 2 split by the mixture, 3 and 4 by the score of before its update."""
+    data, _ = noisy(100, 3)
+    method = CPC(**QUICK | {"epochs": 5, "cpc_warmup": 2}, score_order="before")
+    seen, after = splits_of(method, data, make_run())
+    assert [i for i, _ in seen] == [0, 1] * 4
+    for epoch in range(4):
+        by_score = epoch >= 2
+        for i in (0, 1):
+            assert torch.equal(seen[2 * epoch + i][1], after[epoch][by_score][1 - i])
+        assert torch.equal(*after[epoch]) != by_score  # until then the score is the mixture's
+    seen, after = splits_of(CPC(**QUICK | {"epochs": 3, "cpc_warmup": 0}), data, make_run())
+    assert not torch.equal(seen[0][1], after[0][1][1])  # the prototypes have trained in between
+
+
+def test_prototypes_learn_from_the_peer(make_run, monkeypatch):
+    data, _ = noisy(60, 3)
+    method, run = CPC(**QUICK), make_run()
+    trained, clean = method.build(data, run), method.knowledge(data, run)
+    clean.mixture[0], clean.mixture[1] = 0.0, 1.0
+    seen = []
+    monkeypatch.setattr(
+        "curator.methods.dividemix.prototype_loss",
+        lambda scores, labels, is_clean, *rest: (seen.append(is_clean), scores.sum())[1],
+    )
+    for i, expected in ((0, True), (1, False)):
+        method.train_prototypes(i, trained, clean, data, run, torch.arange(60), 1)
+        assert all((part == expected).all() for part in seen)
+        seen.clear()
+
+
+def test_who_guesses_and_who_refines(make_run, monkeypatch):
+    """Guesses are of both nets on both views, refined labels of the net that trains; the larger weight is the row's."""
+    import curator.methods.dividemix as module
+
+    data, _ = noisy(64, 4)
+    method, run = DivideMix(**QUICK | {"batch_size": 8}, lambda_u=3.0), make_run()
+    trained = method.build(data, run)
+    calls: dict[str, list] = {"co_guess": [], "co_refine": [], "mixmatch_loss": [], "mixup": []}
+
+    def spied(name, kept):
+        def spy(*words):
+            calls[name].append(words)
+            return kept(*words)
+
+        return spy
+
+    for name in calls:
+        monkeypatch.setattr(module, name, spied(name, getattr(module, name)))
+    before = {name: value.clone() for name, value in trained.nets[1].state_dict().items()}
+    split = (torch.arange(64) < 24).float()
+    method.train(0, trained, split, data, run, torch.arange(64), 2)
+    assert {len(logits) for logits, _ in calls["co_guess"]} == {4}
+    assert {len(logits) for logits, *_ in calls["co_refine"]} == {2} and len(calls["mixmatch_loss"]) == 3
+    assert all(len(logits) == 32 and labelled == 16 for logits, _, labelled, *_ in calls["mixmatch_loss"])
+    passed = [1 + step / 4 for step in range(3)]  # one epoch after warm-up; 24 // 8 + 1 steps count as an epoch
+    assert [u for *_, u, _ in calls["mixmatch_loss"]] == pytest.approx([ramp(3.0, p, 1) for p in passed])
+    assert all(weight >= 0.5 and len(partner) == 32 for *_, weight, partner in calls["mixup"])
+    assert all(torch.equal(before[name], value) for name, value in trained.nets[1].state_dict().items())
+    method.mix_unlabelled = False
+    calls["mixmatch_loss"].clear()
+    method.train(0, trained, split, data, run, torch.arange(64), 2)
+    assert all(len(logits) == labelled == 16 for logits, _, labelled, *_ in calls["mixmatch_loss"])
+    assert all(len(partner) == 32 for *_, partner in calls["mixup"])  # partners are still of all
+
+
+def test_the_ensemble_is_of_logits(make_run):
+    """Logits [0, 0, 3] and [2, 1.9, -6]: their mean says class 0, the mean of probabilities would say 2."""
+    data, _ = noisy(60, 3)
+    method = DivideMix()
+    clean = method.knowledge(data, make_run())
+    clean.logits[0], clean.logits[1] = torch.tensor([0.0, 0, 3]), torch.tensor([2.0, 1.9, -6])
+    clean.score[0], clean.score[1] = 0.2, 0.6
+    found = method.result(clean, data)
+    assert (found.probs.argmax(1) == 0).all() and torch.allclose(found.clean_score, torch.tensor(0.4))
+
+
+def test_confidence_penalty_is_in_warm_up_only(make_run):
+    data, _ = noisy(60, 3)
+    losses = {}
+    for penalty in (False, True):
+        run = make_run()
+        trained = DivideMix(**QUICK, confidence_penalty=penalty).build(data, run)
+        DivideMix(**QUICK | {"warmup_batch": 64}, confidence_penalty=penalty).warm_up(
+            0, trained, data, run, torch.arange(60), 0
+        )
+        losses[penalty] = run.close_epoch()["loss"]
+    assert losses[True] < losses[False]  # the negative entropy is below 0
 
 
 def test_targets_move_batch_statistics_in_training_mode_only(make_run):
@@ -173,12 +280,21 @@ def test_balanced_batches(labels, make_run):
     assert (run.registered["logits"].abs().sum(2) > 0).all()  # in the end all rows were judged
 
 
-def test_nothing_selected_and_everything_selected(make_run):
+@pytest.mark.parametrize("labelled", [0, 1, 2, 118, 119, 120])
+def test_nothing_selected_and_everything_selected(labelled, make_run, monkeypatch):
+    data, _ = noisy(120, 3, share=0.3)
+    method, run = DivideMix(**QUICK), make_run()
+    trained, warm = method.build(data, run), []
+    warm_up = method.warm_up
+    method.warm_up = lambda *words: (warm.append(1), warm_up(*words))
+    split = (torch.arange(120) < labelled).float()
+    method.train(0, trained, split, data, run, torch.arange(120), 1)
+    assert np.isfinite(run.close_epoch()["loss"]) and bool(warm) == (labelled < 2)
+    assert all(value.isfinite().all() for value in trained.nets[0].state_dict().values())
+
+
+def test_prototypes_that_hold_nothing_to_be_clean(make_run):
     data, truth = noisy(120, 3, share=0.3)
-    for threshold in (0.0, 0.999999):
-        found = result(DivideMix(**QUICK, p_threshold=threshold, lambda_u=25.0), data, make_run())
-        assert found.probs.isfinite().all()
-    # Prototypes that hold nothing to be clean: training goes on as in warm-up.
     found = result(CPC(**QUICK | {"cpc_warmup": 0, "lr": 0.05, "epochs": 6}, p_threshold=0.9999), data, make_run())
     assert (found.probs.argmax(1).numpy() == truth).mean() > 0.8
 
@@ -195,12 +311,24 @@ def test_posterior_rule(make_run):
     assert torch.equal(found.selected, found.clean_score > 0.6)
 
 
-def test_order_of_the_score(make_run):
-    data, _ = noisy(120, 3)
-    a, b = (
-        result(CPC(**QUICK | {"cpc_warmup": 0}, score_order=order), data, make_run()) for order in ("after", "before")
-    )
-    assert not torch.equal(a.probs, b.probs)
+def test_samples_and_confident_noisy_rows(make_run):
+    """A net's confident rows are of the other one's sample, and it has seen them."""
+    data, _ = noisy(400, 4)
+    method, run = CPC(**QUICK | {"cpc_warmup": 0, "lr": 0.05}, batches=5, cpc_alpha=1.0), make_run()
+    trained, clean = method.build(data, run), method.knowledge(data, run)
+    rows = method.rows(data, run, 1)
+    method.judge(trained, clean, data, run, rows, 1)
+    for i in (0, 1):
+        seen = torch.zeros(400, dtype=torch.bool)
+        seen[torch.cat(rows)] = True
+        assert (clean.logits[i, seen].abs().sum(1) > 0).all() and (clean.logits[i, ~seen] == 0).all()
+        outside = torch.ones(400, dtype=torch.bool)
+        outside[rows[1 - i]] = False
+        assert (clean.pulled[i, outside] == -1).all()
+        unseen = torch.ones(400, dtype=torch.bool)
+        unseen[rows[i]] = False
+        assert (clean.score[i, unseen] == 1).all()  # nobody has judged them
+    assert result(method, data, make_run()).probs.isfinite().all()
 
 
 def test_loss_scale_within_classes(make_run):
