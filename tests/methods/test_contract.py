@@ -14,8 +14,8 @@ QUICK = {"epochs": 6, "batch_size": 32, "flip": False}
 # Methods of several phases: all of them within three epochs.
 PHASES = {
     "promix": {"warmup": 1, "gamma_ramp": 1, "lambda_u_ramp": 2, "lga_epochs": 2, "tau": 0.9},
-    "dividemix": {"batch_size": 16, "warmup_batch": 32, "warmup": 1, "lambda_u_ramp": 1, "loss_history": 2},
-    "cpc": {"batch_size": 16, "warmup_batch": 32, "warmup": 1, "lambda_u_ramp": 1, "cpc_warmup": 1, "cpc_alpha": 0.5},
+    "dividemix": {"batch_size": 16, "warmup_batch": 32, "warmup": 1, "lambda_u": 1.0, "loss_history": 2},
+    "cpc": {"batch_size": 16, "warmup_batch": 32, "warmup": 1, "lambda_u": 1.0, "cpc_warmup": 1, "cpc_alpha": 0.5},
 }
 
 
