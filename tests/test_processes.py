@@ -140,9 +140,10 @@ def torchrun(n: int) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "method, epochs", [("mixup", 12), *(pytest.param(m, 14, marks=SLOW) for m in ("promix", "cpc"))]
+    "method, epochs, kill",
+    [("mixup", 12, False), *(pytest.param(m, 14, True, marks=SLOW) for m in ("mixup", "promix", "cpc"))],
 )
-def test_two_processes(source, tmp_path, method, epochs):
+def test_two_processes(source, tmp_path, method, epochs, kill):
     """Every row once, about what one process finds, and a killed run ends like one that was not.
 
     ProMix has priors, selections and two optimizer groups besides the nets; CPC has prototypes, scores and splits.
@@ -152,14 +153,15 @@ def test_two_processes(source, tmp_path, method, epochs):
 
     argv = ["--dataset", source, "--method", method, "--epochs", epochs, "--method.batch-size", "16", "--output"]
     finish(start(*argv, tmp_path / "two", launcher=torchrun(2)))
-    process = start(*argv, tmp_path / "killed", launcher=torchrun(2))
-    wait_for(lambda: reached(tmp_path / "killed", 4), process)
-    process.kill()  # the launcher only: its workers ask to die with it
-    process.communicate()
-    assert not (tmp_path / "killed" / "curation.json").exists()
-    wait_for(lambda: _lock_is_free(tmp_path / "killed"), seconds=30)
-    assert "continuing from train epoch" in finish(start(*argv, tmp_path / "killed", launcher=torchrun(2)))
-    assert parquet(tmp_path / "killed") == parquet(tmp_path / "two")
+    if kill:
+        process = start(*argv, tmp_path / "killed", launcher=torchrun(2))
+        wait_for(lambda: reached(tmp_path / "killed", 4), process)
+        process.kill()  # the launcher only: its workers ask to die with it
+        process.communicate()
+        assert not (tmp_path / "killed" / "curation.json").exists()
+        wait_for(lambda: _lock_is_free(tmp_path / "killed"), seconds=30)
+        assert "continuing from train epoch" in finish(start(*argv, tmp_path / "killed", launcher=torchrun(2)))
+        assert parquet(tmp_path / "killed") == parquet(tmp_path / "two")
     finish(start(*argv, tmp_path / "one"))
     one, two = (datasets.load_dataset(str(tmp_path / name)) for name in ("one", "two"))
     for split in ("train", "test"):
@@ -206,11 +208,13 @@ def test_errors_under_a_launcher_come_first(tmp_path):
 
 def test_three_ways_one_result(data_dir, tmp_path):
     """accelerate launch, python and curate() give the same parquet."""
-    argv = ["--dataset", "cifar10n", "--data-dir", data_dir, "--limit-rows", "1000", "--epochs", "3", "--output"]
+    argv = ["--dataset", "cifar10n", "--data-dir", data_dir, "--limit-rows", "1000", "--method", "ce", "--epochs", "3"]
+    argv.append("--output")
     accelerate = [str(Path(sys.executable).parent / "accelerate"), "launch", "curator/clean.py"]
     finish(start(*argv, tmp_path / "launched", launcher=accelerate))
     finish(start(*argv, tmp_path / "python"))
-    curator.curate("cifar10n", data_dir=data_dir, limit_rows=1000, epochs=3, output=tmp_path / "called")
+    called = {"data_dir": data_dir, "limit_rows": 1000, "method": "ce", "epochs": 3}
+    curator.curate("cifar10n", **called, output=tmp_path / "called")
     files = parquet(tmp_path / "python")
     assert set(files) == {"train-00000-of-00001.parquet", "test-00000-of-00001.parquet"}
     assert parquet(tmp_path / "launched") == files

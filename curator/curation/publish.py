@@ -13,7 +13,7 @@ from curator.curation.version import Say, Version, prepared, publish_folder, req
 from curator.errors import CuratorError
 from curator.system import is_path, user_path
 
-TRIES = 6
+TRIES = 7
 CUT = 0  # in place of a status: no answer came
 UNWRITTEN = {".gitattributes", "README.md"}  # what a new repository may hold
 RETRIED = (409, 412, 429, 500, 502, 503, 504)
