@@ -213,6 +213,7 @@ def test_an_ensemble(tmp_path, capsys, monkeypatch):
     assert json.loads(Path("early/curation.json").read_text())["epochs"] == 1
 
 
+@pytest.mark.slow
 def test_extraction_goes_on_after_a_kill(backbone, tmp_path, monkeypatch):
     """kill -9 in the middle, then two processes that share what is left."""
     argv = ["--dataset", source(tmp_path, 2100), "--method", "ce", "--epochs", "1", "--backbone", backbone, "--output"]

@@ -151,7 +151,8 @@ def test_two_processes(source, tmp_path, method, epochs, kill):
     import datasets
     import numpy as np
 
-    argv = ["--dataset", source, "--method", method, "--epochs", epochs, "--method.batch-size", "16", "--output"]
+    argv = ["--dataset", source, "--method", method, "--epochs", epochs, "--method.batch-size", "16"]
+    argv += [*(["--method.warmup-batch", "16"] if method == "cpc" else []), "--output"]
     finish(start(*argv, tmp_path / "two", launcher=torchrun(2)))
     if kill:
         process = start(*argv, tmp_path / "killed", launcher=torchrun(2))
@@ -206,15 +207,13 @@ def test_errors_under_a_launcher_come_first(tmp_path):
     assert process.returncode == 1 and len(lines) == 1
 
 
-def test_three_ways_one_result(data_dir, tmp_path):
+def test_three_ways_one_result(source, tmp_path):
     """accelerate launch, python and curate() give the same parquet."""
-    argv = ["--dataset", "cifar10n", "--data-dir", data_dir, "--limit-rows", "1000", "--method", "ce", "--epochs", "3"]
-    argv.append("--output")
+    argv = ["--dataset", source, "--method", "ce", "--epochs", "3", "--output"]
     accelerate = [str(Path(sys.executable).parent / "accelerate"), "launch", "curator/clean.py"]
     finish(start(*argv, tmp_path / "launched", launcher=accelerate))
     finish(start(*argv, tmp_path / "python"))
-    called = {"data_dir": data_dir, "limit_rows": 1000, "method": "ce", "epochs": 3}
-    curator.curate("cifar10n", **called, output=tmp_path / "called")
+    curator.curate(str(source), method="ce", epochs=3, output=tmp_path / "called")
     files = parquet(tmp_path / "python")
     assert set(files) == {"train-00000-of-00001.parquet", "test-00000-of-00001.parquet"}
     assert parquet(tmp_path / "launched") == files
