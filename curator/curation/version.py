@@ -27,7 +27,7 @@ from urllib.parse import quote
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import ClassLabel, Features
+from datasets import Features
 
 from curator.curation.card import dataset_card, own_text
 from curator.curation.output import ROW_GROUP, content_hash, write_json
@@ -36,7 +36,7 @@ from curator.errors import CuratorError
 from curator.review.audit import audited
 from curator.review.journal import FILE, Journal
 from curator.review.rows import Rows, split_of
-from curator.sources.table import is_string
+from curator.sources.table import encoded_labels
 from curator.system import as_cell, did_you_mean, sync_folder
 
 POLICIES = ("annotate", "relabel", "filter")
@@ -244,8 +244,9 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
                         here = slice(start, start + len(batch))
                         start, kept = here.stop, pa.array(said.kept[here])
                     if policy != "annotate":
-                        original = part[column]
-                        values = _encoded(said.labels[here], rows.classes, features[column]) if curated else original
+                        original = values = part[column]
+                        if curated:
+                            values = encoded_labels(said.labels[here], rows.classes, features[column])
                         part = part.set_column(part.column_names.index(column), column, values)
                         if policy == "relabel":
                             part = part.append_column(ORIGINAL, original)
@@ -257,14 +258,6 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
             finally:
                 if clean is not None:
                     clean.close()
-
-
-def _encoded(codes: np.ndarray, classes: list[str], feature: Any) -> pa.Array:
-    """Class numbers as values of the label column's type."""
-    if isinstance(feature, ClassLabel):
-        return pa.array(codes, pa.int64())
-    values = [classes[i] for i in codes]
-    return pa.array(values if is_string(feature) else [int(v) for v in values]).cast(feature.pa_type)
 
 
 def _as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray) -> None:

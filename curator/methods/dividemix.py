@@ -48,7 +48,7 @@ from curator.methods.ce import Epochs
 from curator.methods.promix import negative_entropy
 from curator.signals.gaussian import clean_posterior, clean_posterior_by_class, normalised
 from curator.signals.prototypes import prototype_loss, prototype_score, pulled_classes
-from curator.signals.small_loss import quotas
+from curator.signals.small_loss import quotas, smallest_of_class
 
 PRESETS: dict[str, dict[str, Any]] = {
     "parity": {"targets_in": "training", "loss_scale": "all", "score_order": "after"},
@@ -234,11 +234,9 @@ class DivideMix:
             return [torch.arange(n)] * 2
         chosen = []
         for i in (0, 1):
-            order = torch.randperm(n, generator=run.generator(f"sample{i}", epoch, shared=True))
-            order = order[data.labels[order].argsort(stable=True)]
-            sizes = torch.bincount(data.labels, minlength=k)
-            place = torch.arange(n) - (sizes.cumsum(0) - sizes)[data.labels[order]]
-            chosen.append(order[place < quotas(sizes, size / n)[data.labels[order]]].sort().values)
+            rank = torch.randperm(n, generator=run.generator(f"sample{i}", epoch, shared=True)).argsort()
+            quota = quotas(torch.bincount(data.labels, minlength=k), size / n)
+            chosen.append(smallest_of_class(rank, data.labels, quota).nonzero()[:, 0])
         return chosen
 
     # The cleaners

@@ -11,7 +11,7 @@ from typing import Any
 from curator.errors import CuratorError
 from curator.review.journal import FILE, MACHINE, Journal, facts_of
 from curator.review.rows import Rows
-from curator.sources.trusted import class_number, read_columns, read_pairs, row_ids
+from curator.sources.trusted import class_number, pairs_of, read_columns, row_ids
 from curator.system import did_you_mean
 
 FLAG = "import"
@@ -41,8 +41,9 @@ def import_decisions(run: Path, file: Path, reviewer: str | None = None, journal
     if not file.is_file():
         raise CuratorError(f"{FLAG} {file}: no such file")
     rows = Rows(run)
-    is_cleanlab = ISSUE in read_columns(file, FLAG)
-    acts = list(_acts(rows, _cleanlab(rows, file) if is_cleanlab else read_pairs(file, FLAG), file))
+    columns = read_columns(file, FLAG)
+    is_cleanlab = ISSUE in columns
+    acts = list(_acts(rows, _cleanlab(rows, columns, file) if is_cleanlab else pairs_of(columns, file, FLAG), file))
     if not acts:
         raise CuratorError(f"{FLAG} {file}: it decides no row")
     who = reviewer or (MACHINE if is_cleanlab else file.stem)
@@ -72,9 +73,8 @@ def _acts(rows: Rows, pairs: Any, file: Path) -> Iterator[tuple[int, str, str]]:
         yield row, "keep" if code == given else "relabel", rows.classes[code]
 
 
-def _cleanlab(rows: Rows, file: Path) -> Iterator[tuple[int, object]]:
+def _cleanlab(rows: Rows, columns: dict[str, list[Any]], file: Path) -> Iterator[tuple[int, object]]:
     """(row, predicted label) of the issues, of a table as find_label_issues or Datalab's get_issues gives it."""
-    columns = read_columns(file, FLAG)
     if "predicted_label" not in columns:
         raise CuratorError(
             f"{FLAG} {file}: expected a column predicted_label beside {ISSUE}, found {', '.join(columns)}"

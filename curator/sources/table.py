@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -91,11 +91,15 @@ class Table:
 
     def encode(self, labels: np.ndarray) -> pa.Array:
         """Class numbers as values of the label column's own type."""
-        feature = self.dataset.features[self.label_column]
-        if isinstance(feature, ClassLabel):
-            return pa.array(labels, pa.int64())
-        values = [self.classes[i] for i in labels]
-        return pa.array(values if is_string(feature) else [int(v) for v in values]).cast(feature.pa_type)
+        return encoded_labels(labels, self.classes, self.dataset.features[self.label_column])
+
+
+def encoded_labels(codes: np.ndarray, classes: Sequence[str], feature) -> pa.Array:
+    """Class numbers as values of a label column's type."""
+    if isinstance(feature, ClassLabel):
+        return pa.array(codes, pa.int64())
+    values = [classes[i] for i in codes]
+    return pa.array(values if is_string(feature) else [int(v) for v in values]).cast(feature.pa_type)
 
 
 def is_string(feature) -> bool:

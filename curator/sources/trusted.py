@@ -133,7 +133,11 @@ def read_pairs(path: Path, flag: str) -> list[tuple[int, object]]:
     Raises:
         CuratorError: beginning with the flag, for a file that has others.
     """
-    columns = read_columns(path, flag)
+    return pairs_of(read_columns(path, flag), path, flag)
+
+
+def pairs_of(columns: dict[str, list[Any]], path: Path, flag: str) -> list[tuple[int, object]]:
+    """(row, label) of the columns of a file, or the error of read_pairs."""
     if not {"row", "label"} <= columns.keys():
         raise CuratorError(f"{flag} {path}: expected the columns row and label, found {', '.join(columns) or 'none'}")
     return list(zip(row_ids(columns["row"], path, flag), columns["label"], strict=True))
