@@ -26,6 +26,7 @@ from bench.table import RESULTS, Table, processor, today  # noqa: E402
 from curator.engine.hardware import forward_flops, no_accelerator, peak_flops  # noqa: E402
 from curator.engine.run import Run  # noqa: E402
 from curator.engine.source import Resident  # noqa: E402
+from curator.engine.views import weak_view  # noqa: E402
 from curator.evidence import NoisyDataset  # noqa: E402
 from curator.methods.promix import Batch, ProMix  # noqa: E402
 from curator.system import cores  # noqa: E402
@@ -75,7 +76,10 @@ def ours(net: str, batch: int, *, channels_last: bool = True, subset: str | None
         weights = method.draw_weights(run, len(batches), epoch)
         for step, part in enumerate(batches):
             x = source.batch(part)
-            weak, strong = method.weak(x, normaliser, generator), method.strengthened(x, normaliser, generator)
+            weak, strong = (
+                weak_view(x, normaliser, generator, flip=method.flip),
+                method.strengthened(x, normaliser, generator),
+            )
             weak, strong = (t.contiguous(memory_format=layout) for t in (weak, strong))
             views = Batch(weak, strong, given[part], flags[:, part], weights[step])
             for loss, passes in method.losses(models, views, priors, epoch, generator, run):

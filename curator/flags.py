@@ -118,7 +118,9 @@ RANGES: dict[str, tuple[float, float]] = {
     "filter_rate": (1e-6, 1), "filter_rate_end": (1e-6, 1), "regroup": (0, math.inf), "tau": (0, 1), "rho": (0, 1),
     "lga_epochs": (0, math.inf), "prior_momentum": (0, 1), "temperature": (1e-6, math.inf), "lambda_u": (0, math.inf),
     "lambda_u_ramp": (0, math.inf), "gamma_ramp": (0, math.inf), "mixup_alpha": (1e-6, math.inf),
-    "feature_noise": (0, math.inf), "feature_drop": (0, BELOW_1),
+    "feature_noise": (0, math.inf), "feature_drop": (0, BELOW_1), "penalty": (0, math.inf), "constant": (0, 1),
+    "iterations": (1, math.inf), "temperature_end": (1e-6, math.inf), "dynamic_warmup": (0, math.inf),
+    "anneal": (1, math.inf),
 }  # fmt: skip
 
 # What a command does with its run, not what the run is.

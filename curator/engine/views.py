@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -64,6 +65,19 @@ def normalise(
     return (x.to(memory_format=torch.channels_last).float() * scale).sub_(shift)
 
 
+def weak_view(
+    x: Tensor,  # uint8 (b, c, h, w), or float (b, d)
+    normaliser: Callable[[Tensor], Tensor],
+    generator: torch.Generator,
+    *,
+    flip: bool,  # mirror images at random
+) -> Tensor:  # float
+    """Rows that were only cropped and mirrored; of features the rows themselves."""
+    if x.ndim == 2:
+        return normaliser(x)
+    return normaliser(crop_flip(x, generator, padding=x.shape[-1] // 8, flip=flip))
+
+
 def mixup(
     x: Tensor,  # float (b, ...)
     targets: Tensor,  # float (b, k)
@@ -71,7 +85,17 @@ def mixup(
     partner: Tensor,  # (b,) int64, a permutation of the batch
 ) -> tuple[Tensor, Tensor]:
     """Mix every row and its target with its partner's (Zhang et al. 2018, section 2)."""
-    return weight * x + (1 - weight) * x[partner], weight * targets + (1 - weight) * targets[partner]
+    return mixed(x, weight, partner), mixed(targets, weight, partner)
+
+
+def mixed(
+    values: Tensor,  # float (b, ...)
+    weight: Tensor,  # 0-d or (b,), of the row itself
+    partner: Tensor,  # (b,) int64
+) -> Tensor:
+    """Every row mixed with its partner's."""
+    weight = weight.view(-1, *[1] * (values.ndim - 1)) if weight.ndim else weight
+    return weight * values + (1 - weight) * values[partner]
 
 
 def jitter(

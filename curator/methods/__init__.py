@@ -14,6 +14,7 @@ from typing import Protocol
 
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset
+from curator.methods.bootstrap import Bootstrap
 from curator.methods.ce import CrossEntropy, Epochs
 from curator.methods.confident import Confident
 from curator.methods.dividemix import CPC, DivideMix
@@ -34,6 +35,7 @@ METHODS: dict[str, type[Method]] = {
     "promix": ProMix,
     "dividemix": DivideMix,
     "cpc": CPC,
+    "bootstrap": Bootstrap,
     "confident": Confident,
     "ce": CrossEntropy,
     "mixup": Mixup,

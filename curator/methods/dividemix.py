@@ -31,7 +31,6 @@ On features the weak view is the row itself and the strong view adds noise and d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -40,12 +39,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curator.engine.losses import log_mean_prediction, negative_entropy, prior_divergence
 from curator.engine.nets import Net, Output
 from curator.engine.run import Run
-from curator.engine.views import Strong, crop_flip, jitter, mixup, strengthen
+from curator.engine.views import Strong, crop_flip, jitter, mixup, strengthen, weak_view
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import Epochs
-from curator.methods.promix import negative_entropy
 from curator.signals.gaussian import clean_posterior, clean_posterior_by_class, normalised
 from curator.signals.prototypes import prototype_loss, prototype_score, pulled_classes
 from curator.signals.small_loss import quotas, smallest_of_class
@@ -326,7 +325,7 @@ class DivideMix:
         net.eval()
         for batch in run.batches(rows, self.warmup_batch, epoch, f"prototypes{i}"):
             with torch.no_grad(), run.autocast():
-                features = net(self.weak(data.inputs.batch(batch), normaliser, generator)).features
+                features = net(weak_view(data.inputs.batch(batch), normaliser, generator, flip=self.flip)).features
             scores = prototypes(projector(features))
             loss = prototype_loss(scores, labels[batch], is_clean[batch], pulled[batch], self.cpc_alpha)
             run.backward(loss, 0)
@@ -342,7 +341,7 @@ class DivideMix:
         trained.nets[i].train()
         for batch in run.batches(rows, self.warmup_batch, epoch, f"warmup{i}"):
             with run.autocast():
-                logits = model(self.weak(data.inputs.batch(batch), normaliser, generator)).logits
+                logits = model(weak_view(data.inputs.batch(batch), normaliser, generator, flip=self.flip)).logits
             loss = F.cross_entropy(logits, labels[batch])
             if self.confidence_penalty:
                 loss = loss + negative_entropy(logits)
@@ -410,18 +409,12 @@ class DivideMix:
 
     # Views
 
-    def weak(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:
-        """Float rows: cropped and mirrored images, or features as they are."""
-        if x.ndim == 2:
-            return normaliser(x)
-        return normaliser(crop_flip(x, generator, padding=x.shape[-1] // 8, flip=self.flip))
-
     def views(self, x: Tensor, normaliser, generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
         """Two views that make targets, and two that train on them: the same ones, or with augdmix strong ones.
 
         The weak views of features are alike, so one makes the targets.
         """
-        seen = [self.weak(x, normaliser, generator) for _ in range(2 if x.ndim == 4 else 1)]
+        seen = [weak_view(x, normaliser, generator, flip=self.flip) for _ in range(2 if x.ndim == 4 else 1)]
         if self.augment == "weak":
             return seen, (seen * 2)[:2]
         if x.ndim == 2:
@@ -500,9 +493,7 @@ def mixmatch_loss(
     loss = -(targets * log_p)[:labelled].sum(1).mean()
     if labelled < len(logits):
         loss = loss + lambda_u * ((log_p.exp() - targets) ** 2)[labelled:].mean()
-    m, k = logits.shape
-    log_mean = log_p.logsumexp(0) - math.log(m)
-    return loss - prior_penalty * (math.log(k) + log_mean).mean()
+    return loss + prior_penalty * prior_divergence(log_mean_prediction(log_p))
 
 
 def ramp(value: float, epochs: float, length: int) -> float:

@@ -31,9 +31,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curator.engine.losses import negative_entropy
 from curator.engine.nets import Output
 from curator.engine.run import Run
-from curator.engine.views import Strong, crop_flip, fmix_masks, jitter, mixup, strengthen
+from curator.engine.views import Strong, fmix_masks, jitter, mixup, strengthen, weak_view
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import Epochs, cosine
 from curator.signals.agreement import guess_by_agreement, match_confident
@@ -191,7 +192,7 @@ class ProMix:
             weights, flags = self.draw_weights(run, len(batches), epoch), base.to(run.device)
             for step, rows in enumerate(batches):
                 x = data.inputs.batch(rows)
-                weak = self.weak(x, normaliser, generator)
+                weak = weak_view(x, normaliser, generator, flip=self.flip)
                 if warm:
                     run.backward(self.warmup_loss(models, weak, labels[rows], run), 2 * len(rows))
                 else:
@@ -207,17 +208,11 @@ class ProMix:
 
     # Views and draws
 
-    def weak(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:
-        """Float rows: cropped and mirrored images, or features as they are."""
-        if x.ndim == 2:
-            return normaliser(x)
-        return normaliser(crop_flip(x, generator, padding=x.shape[-1] // 8, flip=self.flip))
-
     def strengthened(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:
         """Float rows under strong operations; images are then cropped and mirrored too."""
         if x.ndim == 2:
             return jitter(normaliser(x), generator, noise=self.feature_noise, drop=self.feature_drop)
-        return self.weak(strengthen(x, self.strong, generator), normaliser, generator)
+        return weak_view(strengthen(x, self.strong, generator), normaliser, generator, flip=self.flip)
 
     def draw_weights(self, run: Run, steps: int, epoch: int) -> Tensor:
         """Weights (steps, 2 nets, 2 heads, 2) of mixup and of FMix: the share of the row itself."""
@@ -372,12 +367,6 @@ def debiased_pseudo_labels(
 def masked_mean(losses: Tensor, weight: Tensor) -> Tensor:
     """Mean of the losses (b,) over rows of weight 1; 0 where there is none (a plain mean would be NaN)."""
     return (losses * weight).sum() / weight.sum().clamp_min(1)
-
-
-def negative_entropy(logits: Tensor, *, released: bool = False) -> Tensor:
-    """Mean over rows of sum p log p; the released code first clamps the logits (b, k) from below at 1e-12."""
-    log_p = (logits.clamp_min(1e-12) if released else logits).log_softmax(1)
-    return (log_p.exp() * log_p).sum(1).mean()
 
 
 def move_priors(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-BINS = 4096  # of a fit on many rows
+from curator.signals.mixture import EXACT, binned, fit, gaussian, log_odds
 
 
 def normalised(losses: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def clean_posterior(
     iterations: int = 10,
     tol: float = 1e-2,  # smallest gain of the mean log-likelihood that goes on
     reg: float = 5e-4,  # added to the variances
-    exact: int = 100_000,  # rows up to which the fit sees every loss; above it sees BINS bins of them
+    exact: int = EXACT,  # rows up to which the fit sees every loss
 ) -> Tensor:  # (n,) float64 in [0, 1], on the losses' device
     """Posterior of the component with the smaller mean, as in DivideMix (section 3.1), started from exact 2-means.
 
@@ -45,54 +45,20 @@ def clean_posterior(
     x = losses.double()
     if len(x) < 2 or x.min() == x.max():
         return torch.ones_like(x)
-    values, count = (x, torch.ones_like(x)) if len(x) <= exact else _binned(x)
-    upper = two_means(values, count).double()
-    resp = torch.stack([1 - upper, upper], 1)
-    before = -float("inf")
-    for _ in range(iterations):
-        mean, var, weight = _maximise(values, count, resp, reg)
-        joint = _log_joint(values, mean, var, weight)
-        resp = joint.softmax(1)
-        bound = float((joint.logsumexp(1) * count).sum() / count.sum())
-        # scikit-learn's order: the posterior is taken from the parameters fitted to the last responsibilities
-        if bound - before < tol:
-            break
-        before = bound
-    mean, var, weight = _maximise(values, count, resp, reg)
-    return _log_joint(x, mean, var, weight).softmax(1)[:, mean.argmin()]
-
-
-def _binned(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Means of the values that fall into each of BINS equal bins, and how many they are; empty bins are left out."""
-    low, high = x.min(), x.max()
-    place = ((x - low) / (high - low) * BINS).long().clamp_max(BINS - 1)
-    count = torch.bincount(place, minlength=BINS).double()
-    sums = torch.zeros(BINS, dtype=x.dtype, device=x.device).index_add_(0, place, x)
-    there = count > 0
-    return sums[there] / count[there], count[there]
-
-
-def _maximise(x: Tensor, count: Tensor, resp: Tensor, reg: float) -> tuple[Tensor, Tensor, Tensor]:
-    resp = resp * count[:, None]
-    total = resp.sum(0) + 10 * torch.finfo(x.dtype).eps
-    mean = (resp * x[:, None]).sum(0) / total
-    var = (resp * (x[:, None] - mean) ** 2).sum(0) / total + reg
-    return mean, var, total / total.sum()
-
-
-def _log_joint(x: Tensor, mean: Tensor, var: Tensor, weight: Tensor) -> Tensor:
-    """Log of weight times density, (n, 2)."""
-    return weight.log() - 0.5 * ((x[:, None] - mean) ** 2 / var + (2 * torch.pi * var).log())
+    values, count = (x, torch.ones_like(x)) if len(x) <= exact else binned(x, x.min(), x.max())
+    family, upper = gaussian(reg), two_means(values, count).double()
+    components = fit(family, values, count, upper, rounds=iterations, tol=tol).ordered()
+    return (-log_odds(components.line(), family.statistics(x))).sigmoid()
 
 
 def clean_posterior_by_class(
     losses: Tensor,  # (n,), normalised over all rows
     classes: Tensor,  # (n,) int64
-    **fit,  # of clean_posterior
+    **settings,  # of clean_posterior
 ) -> Tensor:  # (n,) float64
     """One mixture for the rows of every class."""
     posterior = torch.ones(len(losses), dtype=torch.float64, device=losses.device)
     for c in classes.unique():
         members = classes == c
-        posterior[members] = clean_posterior(losses[members], **fit)
+        posterior[members] = clean_posterior(losses[members], **settings)
     return posterior

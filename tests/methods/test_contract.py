@@ -15,6 +15,7 @@ QUICK = {"epochs": 6, "batch_size": 32, "flip": False}
 PHASES = {
     "promix": {"warmup": 1, "gamma_ramp": 1, "lambda_u_ramp": 2, "lga_epochs": 2, "tau": 0.9},
     "dividemix": {"batch_size": 16, "warmup_batch": 32, "warmup": 1, "lambda_u": 1.0, "loss_history": 2},
+    "bootstrap": {"warmup": 1, "first_drop": 3},
     "cpc": {"batch_size": 16, "warmup_batch": 32, "warmup": 1, "lambda_u": 1.0, "cpc_warmup": 1, "cpc_alpha": 0.5},
 }
 
@@ -77,6 +78,7 @@ HARD = {
     "k = 200": lambda: noisy(220, 200),
     "classes without rows": lambda: noisy(220, 200, np.arange(220) % 7),
     "n smaller than a batch": lambda: noisy(20, 3),
+    "nine of ten labels wrong": lambda: noisy(120, 10, share=0.9),
     "fully selected": lambda: noisy(60, 3, share=0, trusted=np.ones(60, bool)),
 }
 

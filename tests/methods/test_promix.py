@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curator.engine.losses import negative_entropy
 from curator.engine.nets import Output
 from curator.methods.ce import cosine
 from curator.methods.promix import (
@@ -19,7 +20,6 @@ from curator.methods.promix import (
     first_selected,
     masked_mean,
     move_priors,
-    negative_entropy,
     partners,
 )
 from tests.conftest import noisy

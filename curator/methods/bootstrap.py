@@ -1,0 +1,377 @@
+"""Bootstrapping with a mixture on the losses: Arazo et al. (ICML 2019) and Huang and Tang's reproduction (2024).
+
+One net. After a warm-up with mixup every epoch fits a mixture to the losses of all rows, whose posterior w says how
+likely a label is wrong. A row's target is then (1 - w) times its label and w times what the net predicts for it (hard:
+the class, soft: the probabilities), and two mixed rows share theirs as they share the input (equation 8: M-DYR-H,
+M-DYR-S). With `mix: dynamic` the share follows from w, the surer label having the larger one (equation 9), and soft
+targets harden over the epochs (MD-DYR-SH, for 80 % noise and more). A penalty keeps the mean prediction of a batch near
+uniform, against collapse into one class.
+
+The reproduction's draws of that share are `weights`: Beta(p, 1 - p) as its text says, Beta(e^p, e^(1 - p)) as its code
+did, and a ratio of two binomial draws, which is equation 9 but for a deviation of .004.
+
+What the released code does otherwise is an option, and `preset: parity` sets all of them:
+- w is the mixture of the last epoch at the current loss of the current view, and the prediction is made in training
+  mode: two forward passes a step on top of training and tracking (`weight_from`, `targets_in`). The paper's words are
+  `cached`: both from one pass over all rows at the end of an epoch.
+- That pass sees cropped and mirrored images (`tracking`).
+- The posterior comes from a table of 100 entries, and the second component is the noisy one (`posterior`, `ordering`).
+- In the epochs of dynamic mixing before bootstrapping labels are mixed by a draw of their own, then half and half; the
+  papers do not say how (`label_weight`).
+- The learning rate falls an epoch early (`drop_early`).
+- A mixture always finds a second component: of clean labels it holds 15 % to be wrong (`guard`).
+Not followed: its penalty counts 10 classes always in the soft case, and with no mixup, or with mixup alone, it does not
+bootstrap, or not train at all, after the warm-up. `parity` therefore means the rows of its tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from curator.engine.losses import log_mean_prediction, prior_divergence
+from curator.engine.run import Run
+from curator.engine.views import jitter, mixed, mixup, weak_view
+from curator.evidence import Evidence, NoisyDataset, evidence
+from curator.methods.ce import REFRESH, Epochs
+from curator.signals.loss_mixture import LossMixture
+
+BINOMIAL = 10_000  # trials of a draw
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "parity": {
+        "weight_from": "current", "targets_in": "training", "tracking": "augmented", "posterior": "table",
+        "ordering": "index", "label_weight": "released", "drop_early": True, "guard": False,
+        "loss_scale": "percentile", "penalty_over": "batch",
+    },
+    "paper": {
+        "weight_from": "cached", "targets_in": "evaluation", "tracking": "plain", "posterior": "exact",
+        "ordering": "index", "label_weight": "half", "drop_early": False, "guard": False, "loss_scale": "max",
+        "penalty_over": "running",
+    },
+}  # fmt: skip
+
+Weights = Literal["ratio", "beta", "beta_exp", "binomial"]
+
+
+class State(NamedTuple):
+    """What trains and what is known; all of it is registered."""
+
+    net: nn.Module
+    model: nn.Module  # the net as it is called in training
+    optimizer: torch.optim.Optimizer
+    mixture: LossMixture
+    logits: Tensor  # (n, k), as the net last saw the rows
+    noise: Tensor  # (n,), w: posterior of a wrong label
+    mean: Tensor  # (k,), running mean prediction, on the device
+
+
+@dataclass
+class Bootstrap:
+    """Dynamic bootstrapping of one net by a mixture on its losses."""
+
+    epochs: Epochs = 300
+    """Epochs of training, warm-up included (>= 1)."""
+    warmup: Epochs = 105
+    """Epochs with the given labels, mixed by mixup, before bootstrapping."""
+    batch_size: int = 128
+    """Rows per step (>= 2)."""
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    """SGD with momentum, or Adam (TinyImageNet on frozen features)."""
+    lr: float = 0.1
+    """Initial learning rate (> 0); it falls to a tenth at each drop."""
+    first_drop: Epochs = 100
+    """Epoch of the first drop."""
+    second_drop: Epochs = 250
+    """Epoch of the second drop."""
+    third_drop: Epochs = 0
+    """Epoch of a third drop (0: none)."""
+    drop_early: bool = False
+    """The learning rate falls an epoch before each of these (released code)."""
+    momentum: float = 0.9
+    """Momentum of SGD, in [0, 1)."""
+    weight_decay: float = 1e-4
+    """Weight decay on all parameters (>= 0)."""
+    flip: bool = True
+    """Mirror images left-right at random; off where a mirrored image may be of another class, as for digits."""
+    target: Literal["hard", "soft", "annealed", "given"] = "hard"
+    """What a label is corrected with: the predicted class, the prediction, one that hardens over the epochs (dynamic
+    mixing), or nothing."""
+    mix: Literal["static", "dynamic", "none"] = "static"
+    """How two rows are mixed: by a draw of Beta(mixup_alpha, mixup_alpha), by their w after warm-up, or not at all."""
+    mixup_alpha: float = 32.0
+    """Parameter of mixup's Beta distribution (> 0)."""
+    weights: Weights = "ratio"
+    """Dynamic mixing: the share p of equation 9 itself, or a draw with its mean; beta_exp's mean lies nearer 1/2."""
+    label_weight: Literal["half", "input", "released"] = "half"
+    """Dynamic mixing: labels are shared half and half, as the inputs, or (released code) first by a draw of mixup."""
+    dynamic_warmup: Epochs = 5
+    """Epochs of dynamic mixing with the given labels before bootstrapping."""
+    anneal: Epochs = 89
+    """Epochs in which the temperature of annealed targets falls from 1."""
+    temperature_end: float = 1e-3
+    """Temperature at which annealed targets stay (> 0)."""
+    penalty: float = 1.0
+    """Weight eta of the penalty that keeps the mean prediction near uniform, while bootstrapping (>= 0)."""
+    penalty_over: Literal["batch", "running"] = "batch"
+    """The mean prediction of the batch, or a running mean of a tenth of it (the paper: of the data set)."""
+    mixture: Literal["beta", "gaussian", "none"] = "beta"
+    """What turns losses into w; none: w is constant (Reed et al. 2015)."""
+    constant: float | None = None
+    """w where there is no mixture, in [0, 1]; none: 0.2 for hard and 0.05 for soft targets."""
+    iterations: int = 10
+    """Steps of expectation maximisation (>= 1): as published, which is before it converges."""
+    converge: bool = False
+    """Fit the mixture until it converges."""
+    loss_scale: Literal["percentile", "max"] = "percentile"
+    """Losses are stretched between their 5th and 95th percentile (released code) or divided by the largest (paper)."""
+    posterior: Literal["exact", "table"] = "exact"
+    """The posterior itself, made monotone, or the released table of 100 entries, which can turn into ones."""
+    ordering: Literal["mean", "index"] = "mean"
+    """The noisy component is that of the larger mean, or always the second (released code)."""
+    guard: bool = True
+    """No label counts as wrong more surely than the net doubts it: w is at most 1 - its probability."""
+    weight_from: Literal["cached", "current"] = "cached"
+    """w from the losses at the end of the last epoch, or from the loss of the current view by the current net."""
+    targets_in: Literal["evaluation", "training"] = "evaluation"
+    """Predictions that correct labels come with those losses, or from a pass of their own in training mode."""
+    tracking: Literal["plain", "augmented"] = "plain"
+    """The pass at the end of an epoch sees rows as they are, or weak views of them."""
+    feature_noise: float = 0.2
+    """On features: deviation of the noise that is added, in deviations of a feature (>= 0)."""
+    feature_drop: float = 0.2
+    """On features: share of the features set to their mean, in [0, 1)."""
+    selected_rule: Literal["agreement", "posterior"] = "agreement"
+    """What the result keeps: rows whose given label is predicted, or rows of which w <= 0.5."""
+    preset: Literal["parity", "paper"] | None = None
+    """All options that have two readings at once: the released code's, or the paper's."""
+
+    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
+    small_net: ClassVar[dict[str, Any]] = {
+        "epochs": 60, "warmup": 21, "first_drop": 20, "second_drop": 50, "dynamic_warmup": 1, "anneal": 18,
+    }  # fmt: skip
+
+    def __post_init__(self):
+        for name, value in PRESETS.get(self.preset or "", {}).items():
+            setattr(self, name, value)
+
+    @property
+    def total_epochs(self) -> float:
+        """Passes over all rows, for the ETA."""
+        main = max(0, self.epochs - self.warmup) if self.uses_noise else 0
+        tracked = (self.weight_from == "cached") + (self.weight_from == "current") + (self.targets_in == "training")
+        return self.epochs + main * tracked / 3 + (self.epochs - main) / REFRESH / 3
+
+    @property
+    def uses_noise(self) -> bool:
+        """Whether w decides anything in training."""
+        return self.target != "given" or self.mix == "dynamic"
+
+    @property
+    def constant_noise(self) -> float:
+        """The w of every row where there is no mixture."""
+        return self.constant if self.constant is not None else 0.2 if self.target == "hard" else 0.05
+
+    def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
+        """Train one net and yield after every epoch."""
+        state = self.build(data, run)
+        for epoch in run.epochs(self.epochs):
+            for group in state.optimizer.param_groups:
+                group["lr"] = self.rate(epoch)
+            seen = self.train(state, data, run, epoch)
+            self.track(state, seen, data, run, epoch)
+            yield self.result(state, data)
+        state.logits.copy_(run.predict(state.net, data.inputs))  # the rows as they are, by the last net
+        self.judge(state, data)
+        yield self.result(state, data)
+
+    # What is there
+
+    def build(self, data: NoisyDataset, run: Run) -> State:
+        """Net, optimizer, mixture, and nothing known yet."""
+        n, k = len(data), len(data.classes)
+        net = run.register("nets", nn.ModuleList([run.build_net("net0", data)]))[0]
+        return State(
+            net,
+            run.prepare(net),
+            run.register("optimizer", self.make_optimizer(net)),
+            run.register("mixture", self.make_mixture()),
+            run.register("logits", torch.zeros(n, k)),
+            run.register("noise", torch.full((n,), 0.5 if self.mixture != "none" else self.constant_noise)),
+            run.register("mean_prediction", torch.full((k,), 1 / k, device=run.device)),
+        )
+
+    def make_optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
+        """SGD or Adam."""
+        if self.optimizer == "adam":
+            return torch.optim.Adam(net.parameters(), self.lr, weight_decay=self.weight_decay, fused=True)
+        return torch.optim.SGD(
+            net.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
+        )
+
+    def make_mixture(self) -> LossMixture:
+        """The mixture on the losses; unused where w is constant."""
+        return LossMixture(
+            "gaussian" if self.mixture == "gaussian" else "beta",
+            iterations=self.iterations, converge=self.converge, scale=self.loss_scale, ordering=self.ordering,
+            posterior=self.posterior, guard=self.guard,
+        )  # fmt: skip
+
+    # Schedules
+
+    def rate(self, epoch: int) -> float:
+        """Learning rate of an epoch."""
+        drops = [drop - self.drop_early for drop in (self.first_drop, self.second_drop, self.third_drop) if drop]
+        return self.lr * 0.1 ** sum(epoch >= drop for drop in drops)
+
+    def bootstraps(self, epoch: int) -> bool:
+        """Whether labels are corrected in the epoch."""
+        first = self.warmup + (self.dynamic_warmup if self.mix == "dynamic" else 0)
+        return self.target != "given" and epoch >= first
+
+    def temperature(self, epoch: int) -> float:
+        """Temperature of annealed targets: so many values from 1 down to the last, which stays."""
+        passed = epoch - self.warmup - (self.dynamic_warmup if self.mix == "dynamic" else 0)
+        share = min(1.0, max(0, passed) / max(1, self.anneal - 1))
+        return 1 + (self.temperature_end - 1) * share
+
+    # Training
+
+    def train(
+        self, state: State, data: NoisyDataset, run: Run, epoch: int
+    ) -> Tensor | None:  # (n, k) logits of this process's views of the epoch, on the device, where w comes from them
+        """One epoch."""
+        (n, k), net, model = state.logits.shape, state.net, state.model
+        normaliser, generator, draws = (
+            run.normaliser(data.inputs),
+            run.generator("views", epoch),
+            run.generator("shares", epoch),
+        )
+        labels, trusted = data.labels.to(run.device), data.trusted.to(run.device)
+        logits, noise = state.logits.to(run.device), state.noise.to(run.device)
+        corrects, dynamic = self.bootstraps(epoch), self.mix == "dynamic" and epoch >= self.warmup
+        looks = self.weight_from == "current" and epoch >= self.warmup and self.uses_noise
+        seen = torch.zeros(n, k, device=run.device) if looks else None
+        batches = run.batches(torch.arange(n), self.batch_size, epoch)
+        shares = run.beta(self.mixup_alpha, len(batches), "mixup", epoch)
+        for rows, drawn in zip(batches, shares, strict=True):
+            x = self.view(data.inputs.batch(rows), normaliser, generator)
+            target, w, z = F.one_hot(labels[rows], k).float(), noise[rows], logits[rows]
+            with torch.no_grad(), run.autocast():
+                if seen is not None:
+                    net.eval()
+                    seen[rows] = z = model(x).logits
+                    w = self.current_noise(state.mixture, z, labels[rows], trusted[rows], w)
+                net.train()
+                if corrects and self.targets_in == "training":
+                    z = model(x).logits
+            if corrects:
+                target = torch.lerp(target, self.predicted(z, epoch), w[:, None])
+            partner = torch.randperm(len(x), generator=generator, device=run.device)
+            if dynamic:
+                share = draw_shares(mixing_share(w, w[partner]), self.weights, draws)
+                x, target = mixed(x, share, partner), mixed(target, self.label_share(share, drawn, corrects), partner)
+            elif self.mix != "none":
+                x, target = mixup(x, target, drawn, partner)
+            with run.autocast():
+                out = model(x).logits
+            loss = F.cross_entropy(out, target)
+            if corrects and self.penalty:
+                loss = loss + self.penalty * self.mean_penalty(out, state.mean, run)
+            run.backward(loss, len(rows))
+            run.step(state.optimizer)
+        return seen
+
+    def view(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:
+        """Float rows: cropped and mirrored images, or features with noise and gaps."""
+        x = weak_view(x, normaliser, generator, flip=self.flip)
+        return jitter(x, generator, noise=self.feature_noise, drop=self.feature_drop) if x.ndim == 2 else x
+
+    def current_noise(self, mixture: LossMixture, logits: Tensor, labels: Tensor, trusted: Tensor, w: Tensor) -> Tensor:
+        """The w (b,) of a batch by the mixture of the last epoch."""
+        if self.mixture != "none":
+            w = mixture(F.cross_entropy(logits.float(), labels, reduction="none"))
+        return torch.where(trusted, 0.0, w)
+
+    def predicted(self, logits: Tensor, epoch: int) -> Tensor:
+        """What labels are corrected with, (b, k)."""
+        if self.target == "hard":
+            return F.one_hot(logits.argmax(1), logits.shape[1]).float()
+        return (logits.float() / (self.temperature(epoch) if self.target == "annealed" else 1.0)).softmax(1)
+
+    def label_share(self, share: Tensor, drawn: Tensor, corrects: bool) -> Tensor:
+        """The share of a row's own target, where inputs are mixed by `share` (b,)."""
+        if self.label_weight == "input":
+            return share
+        return torch.full_like(drawn, 0.5) if corrects or self.label_weight == "half" else drawn
+
+    def mean_penalty(self, logits: Tensor, mean: Tensor, run: Run) -> Tensor:
+        """R: how far the mean prediction is from uniform, over the batch or a running mean of it."""
+        here = log_mean_prediction(logits.float().log_softmax(1))
+        if self.penalty_over == "batch":
+            return prior_divergence(here)
+        moved = 0.9 * mean + 0.1 * here.exp()
+        mean.copy_(run.summed(moved.detach()) / run.world)
+        return prior_divergence(moved.clamp_min(1e-12).log())
+
+    # The mixture
+
+    def track(self, state: State, seen: Tensor | None, data: NoisyDataset, run: Run, epoch: int) -> None:
+        """Logits at the end of the epoch, and what the mixture makes of their losses."""
+        if seen is not None:  # every row was looked at in the epoch
+            state.logits.copy_(run.summed(seen))
+        else:
+            rows = torch.arange(len(data))
+            if epoch and not (self.uses_noise and epoch + 1 >= self.warmup):  # nothing in training waits for it
+                rows = rows[epoch % REFRESH :: REFRESH]
+            normaliser = run.normaliser(data.inputs)
+            look = normaliser
+            if self.tracking == "augmented":
+                generator = run.generator("tracking", epoch)
+
+                def look(x: Tensor) -> Tensor:
+                    return weak_view(x, normaliser, generator, flip=self.flip)
+
+            state.logits[rows] = run.predict(state.net, data.inputs, rows, normaliser=look)
+        self.judge(state, data)
+
+    def judge(self, state: State, data: NoisyDataset) -> None:
+        """Fit the mixture to the losses of the rows that are not trusted, and put down the w of all rows."""
+        if self.mixture != "none":
+            losses = F.cross_entropy(state.logits, data.labels, reduction="none")
+            state.mixture.fit(losses[~data.trusted])
+            state.noise.copy_(state.mixture(losses))
+        state.noise[data.trusted] = 0.0
+
+    def result(self, state: State, data: NoisyDataset) -> Evidence:
+        """Evidence of the net; the score is 1 - w, or without a mixture the probability of the given label."""
+        losses, score = F.cross_entropy(state.logits, data.labels, reduction="none"), None
+        if self.mixture != "none":  # losses at the ends of the mixture's scale share one w: their order is the losses'
+            score = torch.lerp(1 - state.noise, 1 / (1 + losses), 1e-3)
+        selected = state.noise <= 0.5 if self.selected_rule == "posterior" else None
+        return evidence(state.logits.softmax(1), data, clean_score=score, selected=selected)
+
+
+def mixing_share(own: Tensor, partner: Tensor) -> Tensor:
+    """Share (b,) of a row's own input in dynamic mixing, by its w and its partner's (equation 9)."""
+    return (1 - own) / ((1 - own) + (1 - partner))
+
+
+def draw_shares(share: Tensor, weights: Weights, generator: torch.Generator) -> Tensor:
+    """The reproduction's draws (b,) around shares (b,); `ratio` is the share itself."""
+    if weights == "ratio":
+        return share
+    p = share.double().clamp(1e-6, 1 - 1e-6)
+    if weights == "binomial":
+        trials = torch.full_like(p, BINOMIAL)
+        one, other = (torch.binomial(trials, q, generator=generator) for q in (p, 1 - p))
+    else:
+        own = (p, 1 - p) if weights == "beta" else (p.exp(), (1 - p).exp())
+        one, other = (torch._standard_gamma(q, generator=generator) for q in own)
+    tiny = torch.finfo(p.dtype).tiny  # both may be 0
+    return ((one + tiny) / (one + other + 2 * tiny)).to(share.dtype)

@@ -1,0 +1,152 @@
+"""How likely a label is wrong by its row's loss: Arazo et al. (ICML 2019), section 3.1, and its Gaussian alternative.
+
+Losses are stretched between their 5th and 95th percentile, a mixture of two Beta (or Gaussian) distributions is fitted
+to those between, and a loss is judged by the posterior of the component with the larger mean.
+
+Where the released code differs from what is done here, an option has it (see LossMixture): it reads the posterior from
+a table of 100 entries, which can turn into ones from end to end, and takes the second component for the noisy one,
+which it need not be. Its densities are floored at 1e-12; this moves no posterior by more than 1e-8 and is not followed.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from curator.signals.gaussian import two_means
+from curator.signals.mixture import BETA, EXACT, Components, Family, binned, fit, gaussian, log_odds
+
+EPS = 1e-4  # scaled losses, and posteriors, keep so far from 0 and 1
+ENTRIES = 100  # of the released code's table
+
+
+class LossMixture(nn.Module):
+    """A mixture fitted to losses that turns losses into posteriors of a wrong label; its state is a checkpoint's.
+
+    Until it is fitted every posterior is 1/2. Losses that cannot be fitted (fewer than two distinct ones, or one that
+    is not a number) leave it as it was.
+    """
+
+    window: Tensor  # (2,), a loss is scaled as (loss - window[0]) / window[1]
+    clip: Tensor  # (2,), where scaled losses are clipped before they are judged
+    line: Tensor  # (3,), log-odds of the noisy component by the family's statistics
+    mean: Tensor  # (2,) of the clean and the noisy component, as their variances and weights
+    var: Tensor
+    weight: Tensor
+    table: Tensor  # (ENTRIES,)
+
+    def __init__(
+        self,
+        family: Literal["beta", "gaussian"] = "beta",
+        *,
+        iterations: int = 10,  # M-steps: the published fit, which is not converged
+        converge: bool = False,  # go on until means and weights stand still
+        scale: Literal["percentile", "max"] = "percentile",  # released code, or the paper's division by the maximum
+        ordering: Literal["mean", "index"] = "mean",  # what makes a component the noisy one
+        posterior: Literal["exact", "table"] = "exact",  # exact with its monotone repair, or the released table
+        guard: bool = False,  # no label is held to be wrong more surely than the net itself doubts it
+        exact: int = EXACT,  # rows up to which the fit sees every loss
+    ):
+        super().__init__()
+        self.kind, self.iterations, self.converge = family, iterations, converge
+        self.scale, self.ordering, self.posterior, self.guard = scale, ordering, posterior, guard
+        self.exact = exact
+        # scikit-learn's defaults, which the reproduction of the paper used
+        self.family: Family = BETA if family == "beta" else gaussian(1e-6)
+        for name, start in {
+            "window": [0.0, 1.0], "clip": [EPS, 1 - EPS], "line": [0.0] * 3, "table": [0.5] * ENTRIES,
+            "mean": [0.0, 0.0], "var": [0.0, 0.0], "weight": [1.0, 0.0],
+        }.items():  # fmt: skip
+            self.register_buffer(name, torch.tensor(start, dtype=torch.float64))
+
+    @torch.no_grad()
+    def fit(self, losses: Tensor) -> None:
+        """Fit to losses (n,) >= 0, from scratch."""
+        losses = losses.to(self.line.device)
+        if len(losses) < 2 or not torch.isfinite(losses).all():
+            return
+        low, high = percentiles(losses, 5, 95) if self.scale == "percentile" else (0.0, float(losses.max()))
+        if self.scale == "percentile":
+            # The released constants: 1e-5 above the percentile, 1e-6 on the width.
+            window, inside = [low + 1e-5, high - (low + 1e-5) + 1e-6], losses[(losses >= low) & (losses <= high)]
+        else:
+            window, inside = [0.0, high], losses
+        if not high > low or inside.min() == inside.max():
+            return
+        before = self.window.clone()
+        self.put(window=window)
+        x = self.scaled(inside)
+        x, count = (x, torch.ones_like(x)) if len(x) <= self.exact else binned(x, 0.0, 1.0)
+        # Densities 2 (1 - x) and 2 x of the released start make x itself the first responsibility.
+        upper = x if self.kind == "beta" else two_means(x, count).double()
+        if self.converge:
+            components = fit(self.family, x, count, upper, rounds=10_000, settled=1e-8)
+        elif self.kind == "beta":
+            components = fit(self.family, x, count, upper, rounds=self.iterations - 1)
+        else:  # scikit-learn takes the first M-step for a start
+            components = fit(self.family, x, count, upper, rounds=self.iterations, tol=1e-3)
+        if not all(torch.isfinite(part).all() for part in components):
+            self.window.copy_(before)
+            return
+        self.take(components if self.ordering == "index" else components.ordered())
+
+    def take(self, components: Components) -> None:
+        """Judge by these components, the second of which is the noisy one."""
+        for name in ("mean", "var", "weight"):
+            getattr(self, name).copy_(getattr(components, name))
+        self.line.copy_(components.line())
+        self.put(clip=rising(self.kind, self.line))
+        grid = torch.linspace(1e-12, 1 - 1e-12, ENTRIES, dtype=torch.float64, device=self.line.device)
+        table = log_odds(self.line, self.family.statistics(grid)).sigmoid()
+        table[int(table.argmax()) :] = table.max()
+        self.table.copy_(table)
+
+    def put(self, **values: list[float]) -> None:
+        """Set buffers by name."""
+        for name, value in values.items():
+            buffer = getattr(self, name)
+            buffer.copy_(torch.tensor(value, dtype=buffer.dtype))
+
+    def scaled(self, losses: Tensor) -> Tensor:
+        """Losses on the mixture's scale, in [EPS, 1 - EPS], float64; those outside the window are put at its ends."""
+        x = (losses.double() - self.window[0]) / self.window[1]
+        if self.scale == "percentile":
+            x = torch.where(x >= 1, 0.999, torch.where(x <= 0, 0.001, x))  # released: not 1 and 0
+        return x.clamp(EPS, 1 - EPS)
+
+    @torch.no_grad()
+    def forward(self, losses: Tensor) -> Tensor:
+        """Posterior (n,) float32 of a wrong label, in [EPS, 1 - EPS]."""
+        x = self.scaled(losses.to(self.line.device))
+        if self.posterior == "table":
+            found = self.table[(ENTRIES * x).long().clamp_max(ENTRIES - 1)]
+        else:
+            found = log_odds(self.line, self.family.statistics(x.clamp(self.clip[0], self.clip[1]))).sigmoid()
+        if self.guard:
+            found = found.minimum(-torch.expm1(-losses.to(found)))
+        return found.float().clamp(EPS, 1 - EPS)
+
+
+def rising(kind: str, line: Tensor) -> list[float]:
+    """[low, high] within (0, 1) between which the log-odds rise; clipped there a posterior is monotone.
+
+    The log-odds have one stationary point at most. Where they fall behind it, high losses would look clean, and where
+    they fall before it, low losses noisy.
+    """
+    a, b, _ = line.tolist()
+    # Beta: a ln x + b ln(1 - x) turns at a / (a + b). Gaussian: a x + b x^2 turns at -a / 2b.
+    if kind == "beta":
+        turns, falls_after = (a / (a + b), a > 0) if a * b > 0 else (None, a >= 0)
+    else:
+        turns, falls_after = (-a / (2 * b), b < 0) if b != 0 else (None, a >= 0)
+    if turns is None or not EPS < turns < 1 - EPS:
+        return [EPS, 1 - EPS]
+    return [EPS, turns] if falls_after else [turns, 1 - EPS]
+
+
+def percentiles(values: Tensor, *shares: float) -> list[float]:
+    """Percentiles of values (n,), with linear interpolation."""
+    return cast(list[float], np.percentile(values.cpu().numpy(), shares).tolist())
