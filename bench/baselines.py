@@ -19,7 +19,7 @@ COLUMNS = [
 ]  # fmt: skip
 CIFAR = "--dataset cifar10n --data-dir $CURATOR_DATA --label-noise worst --limit-rows 10000 --net small --method"
 METHODS = ("ce", "mixup", "confident", "promix")
-CELLS = {f"digits {m}": f"--method {m}" for m in (*METHODS, "dividemix", "cpc")}
+CELLS = {f"digits {m}": f"--method {m}" for m in (*METHODS, "dividemix", "cpc", "bootstrap")}
 CELLS |= {f"cifar10n worst 10k {m}": f"{CIFAR} {m}" for m in METHODS}
 
 

@@ -101,7 +101,7 @@ def measure(data: str, noise: str, cleaner: str) -> None:
     path.write_text(json.dumps(figures))
 
 
-def of_digits(noise: str):
+def of_digits(noise: str, seed: int = SEED):
     """The digits as the command reads them, with other noise, and their truth."""
     import numpy as np
     import torch
@@ -111,7 +111,7 @@ def of_digits(noise: str):
     from curator.sources.images import decode_images
     from curator.sources.load import load_table
 
-    table = load_table("digits", label_noise=noise, seed=SEED)
+    table = load_table("digits", label_noise=noise, seed=seed)
     images = decode_images(table.dataset, "image", table.rows, None, float("inf")).images
     n = len(table.labels)
     nobody = torch.zeros(n, dtype=torch.bool)
@@ -121,7 +121,7 @@ def of_digits(noise: str):
     ), table.truth
 
 
-def of_features(noise: str):
+def of_features(noise: str, seed: int = SEED):
     """The features of a run of the arena with other noise, and their truth."""
     import torch
 
@@ -132,7 +132,7 @@ def of_features(noise: str):
     data, truth = of_run(run_folder(cell("worst", "ce", 1)[0]))
     names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
     kind, rate = parse_noise(noise)
-    labels = torch.from_numpy(inject(truth, names, kind, rate, SEED, None))
+    labels = torch.from_numpy(inject(truth, names, kind, rate, seed, None))
     return NoisyDataset(data.inputs, labels, names, data.trusted, data.rows), truth
 
 

@@ -5,7 +5,7 @@ The machine needs torch, torchvision, accelerate and Pillow. Images travel as pa
     python bench/gpu.py pack $CURATOR_DATA .data/packed    # where pyarrow is: folders 0, 1, ... of 45 MiB at most
 
     python bench/gpu.py step                               # the table of bench/step.py
-    python bench/gpu.py methods                            # an epoch of every method that trains two nets
+    python bench/gpu.py methods                            # an epoch of every method
     python bench/gpu.py train published --minutes 8        # ProMix, CIFAR-10N worst, published schedule
     python bench/gpu.py train short --fit-minutes 20       # a schedule that fits 20 minutes, run to its end
 
@@ -66,7 +66,7 @@ COLUMNS = [
 ]
 
 
-METHOD_HEADING = "An epoch of a method, two nets, planted images of 32 px, 36 % wrong labels"
+METHOD_HEADING = "An epoch of a method, planted images of 32 px, 36 % wrong labels"
 METHOD_COLUMNS = [
     "seconds",
     "passes that train",
@@ -81,6 +81,8 @@ METHOD_CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "dividemix": ("dividemix", {}),
     "augdmix": ("dividemix", {"augment": "augdmix", "batch_size": 128}),
     "cpc": ("cpc", {"cpc_warmup": 0}),
+    "bootstrap": ("bootstrap", {}),
+    "bootstrap, dynamic": ("bootstrap", {"target": "annealed", "mix": "dynamic", "dynamic_warmup": 0}),
 }
 
 

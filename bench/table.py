@@ -44,7 +44,7 @@ class Table:
             lines[lines.index(there[0], start)] = row
         elif f"## {self.heading}" not in lines:
             head = ["| " + " | ".join(["cell", *self.columns]) + " |", "|" + "---|" * (len(self.columns) + 1)]
-            lines += [f"## {self.heading}", "", *head, row, ""]
+            lines += ["", f"## {self.heading}", "", *head, row, ""]
         else:
             at = lines.index(f"## {self.heading}") + 1
             while at < len(lines) and not lines[at].startswith("|"):

@@ -225,6 +225,8 @@ def summary(output, facts: dict[str, Any]) -> None:
             "wrong labels; label accuracy {label_accuracy_before:.3f} before, {label_accuracy_after:.3f} after"
         )
         print(text.format(**facts["metrics"]))
+    for warning in facts["warnings"]:
+        print(f"warning: {warning}")
     print(f"result: {output}/    findings: {output}/report/report.md    rows to look at: {output}/issues.csv")
     print(f"next:   python app.py {output}")
 

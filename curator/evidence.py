@@ -126,3 +126,26 @@ def evidence(
     selected = selected | data.trusted
     clean_score = torch.where(data.trusted, 1.0, clean_score).clamp(0, 1)
     return Evidence(probs, clean_score, selected, torch.where(selected, data.labels, guess)).check(data)
+
+
+COLLAPSED = 0.9  # share of the rows predicted to be of one class from which a net may have collapsed
+
+
+def collapsed_into(
+    found: Evidence,
+    data: NoisyDataset,
+) -> int | None:
+    """The class of nearly all predictions, where far fewer labels name it: the net has given up the other classes."""
+    k = len(data.classes)
+    predicted = torch.bincount(found.probs.argmax(1), minlength=k) / len(data)
+    given = torch.bincount(data.labels, minlength=k) / len(data)
+    most = int(predicted.argmax())
+    return most if predicted[most] > COLLAPSED and given[most] < 0.6 * predicted[most] else None
+
+
+def collapse_warning(name: str) -> str:
+    """What to say of a net that has collapsed into the class."""
+    return (
+        f"the net predicts {name[:60]!r} for nearly all rows and has given up the others, so its suggestions are "
+        "of no use: try a lower --method.lr, fewer --epochs or another --method"
+    )

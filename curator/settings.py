@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from curator.engine.hardware import no_accelerator
-from curator.engine.nets import NETS, PRETRAINED
+from curator.engine.nets import NETS, OF_FEATURES, PRETRAINED
 from curator.errors import CuratorError
 from curator.flags import METHOD, NOT_IN_RECIPES, Settings, check_ranges, hints, nearest, typed
 from curator.methods import DEFAULT_METHOD, METHODS, Method, scale_epochs
@@ -152,11 +152,11 @@ def _build(
         raise CuratorError(
             f"--net: expected one of {', '.join(NETS)}{nearest(settings.net, NETS)}; found {settings.net!r}"
         )
-    if (settings.net == "mlp") != frozen:
+    if (settings.net in OF_FEATURES) != frozen:
         raise CuratorError(
-            f"--net {settings.net}: on frozen features it is mlp; leave --net out, or the recipe that sets it"
+            f"--net {settings.net}: on frozen features it is mlp or linear; leave --net out, or the recipe that sets it"
             if frozen
-            else "--net mlp reads features: add --backbone or --features-column"
+            else f"--net {settings.net} reads features: add --backbone or --features-column"
         )
     if settings.pretrained and settings.net not in PRETRAINED:
         raise CuratorError(f"--pretrained is for --net {' or '.join(PRETRAINED)}; found --net {settings.net}")
@@ -173,7 +173,7 @@ def _build(
     else:
         cls = METHODS[name]
         _refuse_against_preset(cls, hyper)
-        size = "small_net" if settings.net in ("small", "mlp") else "large_net"
+        size = "small_net" if settings.net in ("small", *OF_FEATURES) else "large_net"
         made = cls(**{**getattr(cls, size, {}), **hyper})
     check_ranges(settings, made)
     scaled = {}

@@ -14,7 +14,7 @@ import torch
 
 from curator.curation.metrics import precision_recall_f1
 from curator.errors import RunFailed
-from curator.evidence import Evidence, NoisyDataset
+from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.methods import passes
 from curator.settings import hyperparameters
 from curator.system import duration
@@ -96,7 +96,7 @@ def train(
     recent = run.register("recent", torch.full((s.early_stop, len(data)), -1)) if s.early_stop else None
     run.start_tracking(resolved.describe())
     total, rest = passes(method), ~data.trusted.numpy()
-    started, found = time.monotonic(), None
+    started, found, learned = time.monotonic(), None, False
     run.open_epoch()  # the plan's measurements are not training
     with _progress(int(total * len(data)), history, run.main, say) as advance:
         for found in method(data, run):
@@ -110,6 +110,10 @@ def train(
                 f1 = precision_recall_f1(~found.selected.numpy()[rest], wrong)[2]
                 right = (found.corrected.numpy() == table.truth)[rest]
                 entry["noisy_f1"], entry["label_accuracy_after"] = float(f1), float(right.mean())  # no numpy is saved
+            collapsed = collapsed_into(found, data)
+            if learned and collapsed is not None:  # before, it only had not learned anything yet
+                say(f"warning   {collapse_warning(data.classes[collapsed])}")
+            learned = collapsed is None
             history.entries.append(entry)
             advance(entry)
             run.track(entry, len(history.entries))

@@ -1,6 +1,7 @@
 """The command in-process: exit codes, the one line on stderr, and nothing half-written."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import torch
 import curator
 from curator.cli import main
 from curator.errors import CuratorError
+from curator.evidence import evidence
 from curator.methods.ce import CrossEntropy
 from tests.conftest import ROOT, hf_dataset, image_folder
 
@@ -283,7 +285,7 @@ def test_the_other_files(finished):
         "method", "recipe", "dataset", "split", "image_column", "label_column", "n", "classes", "settings", "seed",
         "trusted", "estimated_noise_rate", "selected", "changed", "seconds", "epochs", "images_per_second", "mfu",
         "device", "threads", "versions", "source_fingerprint", "metrics", "name", "source",
-        "reference_column", "command",
+        "reference_column", "command", "warnings",
     }  # fmt: skip
     assert set(facts) == wanted
     assert set(facts["metrics"]) == {
@@ -418,6 +420,39 @@ def test_curate_from_python(tmp_path):
         curator.curate(3, output=tmp_path / "b")
     with pytest.raises(CuratorError, match="--method.epochs: expected at least 1"):
         curator.curate(ds, CrossEntropy(epochs=0), epochs=3)
+
+
+@dataclasses.dataclass
+class Collapsing(CrossEntropy):
+    """Cross-entropy whose net answers with one class from an epoch on: its head's weights are wiped."""
+
+    at: int = 2
+
+    def __call__(self, data, run):
+        for epoch, found in enumerate(super().__call__(data, run)):
+            if epoch >= self.at:
+                with torch.no_grad():
+                    head = run.registered["nets"][0].head
+                    head.weight.zero_()
+                    head.bias.copy_(torch.tensor([0.0, 5, 0]))
+                found = evidence(run.predict(run.registered["nets"], data.inputs).softmax(1), data)
+            yield found
+
+
+def test_a_collapse_is_reported(tmp_path, capsys):
+    def warned(name, **settings):
+        curator.curate(
+            hf_dataset(60), Collapsing(flip=False, lr=0.05, batch_size=16, **settings), output=tmp_path / name
+        )
+        facts = json.loads((tmp_path / name / "curation.json").read_text())
+        report = (tmp_path / name / "report" / "report.md").read_text()
+        return facts["warnings"], report, capsys.readouterr().err
+
+    facts, report, err = warned("a", epochs=6, at=4)
+    assert len(facts) == 1 and "'class 1' for nearly all rows" in facts[0] and "given up" in report
+    assert err.count("warning   the net predicts 'class 1'") == 1  # said once, as it happens
+    facts, report, err = warned("b", epochs=6, at=99)
+    assert facts == [] and "Warning" not in report and "given up" not in err
 
 
 def test_flag_worst_and_early_stop_and_time_limit(tmp_path):

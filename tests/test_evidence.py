@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from curator.errors import CuratorError, RunFailed
-from curator.evidence import Evidence, NoisyDataset, evidence
+from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into, evidence
 from tests.conftest import noisy
 
 
@@ -54,3 +56,16 @@ def test_check_refuses(field, value):
     fields = {name: getattr(good, name) for name in Evidence.__dataclass_fields__}
     with pytest.raises(RunFailed, match=field):
         Evidence(**{**fields, field: value}).check(data)
+
+
+def test_collapse():
+    data, _ = noisy(120, 3)
+
+    def of(classes):
+        return evidence(F.one_hot(torch.tensor(classes), 3).float(), data)
+
+    assert collapsed_into(of([1] * 115 + [0] * 5), data) == 1
+    assert collapsed_into(of([1] * 100 + [0] * 20), data) is None
+    tail, _ = noisy(120, 3, np.r_[np.ones(100, np.int64), np.zeros(20, np.int64)])
+    assert collapsed_into(evidence(F.one_hot(torch.ones(120, dtype=torch.int64), 3).float(), tail), tail) is None
+    assert "'class 1'" in collapse_warning(data.classes[1])

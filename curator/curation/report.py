@@ -93,6 +93,7 @@ def _text(
         f"({percent(facts['estimated_noise_rate'])}) are held to be wrong, {facts['changed']:,} get another one.",
         "",
     ]
+    lines += [line for warning in facts["warnings"] for line in (f"**Warning:** {md(warning, 300)}", "")]
     if facts["trusted"]["count"]:
         lines += [
             f"{facts['trusted']['count']:,} rows are trusted ({md(str(facts['settings']['trusted']), 200)}); the "

@@ -22,7 +22,7 @@ from curator.curation.columns import Columns, add_columns, columns_of, columns_o
 from curator.curation.metrics import metrics
 from curator.curation.report import pairs, write_report
 from curator.engine.source import Features, held
-from curator.evidence import Evidence, NoisyDataset
+from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.sources.load import NAMED, other_labels
 from curator.sources.table import Table
 
@@ -62,6 +62,8 @@ def write_result(
         columns = flag_worst(columns, table.labels, trusted, s.flag_worst)
     features = _features(data, run)
     facts = _facts(resolved, table, data, run, columns, history, test_accuracy)
+    collapsed = collapsed_into(found, data)
+    facts["warnings"] = [] if collapsed is None else [collapse_warning(data.classes[collapsed])]
     curated = {table.split: (table.dataset, columns), **others}
     splits = {name: add_columns(part, cols, table.classes, s.column_prefix) for name, (part, cols) in curated.items()}
     if run.main:

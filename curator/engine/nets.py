@@ -158,7 +158,9 @@ NETS = {
     "resnet50": "torchvision's ResNet-50",
     "vgg19_bn": "torchvision's VGG-19 with batch normalisation, pooled to 512 features",
     "mlp": "two hidden layers of 512 units, for features",
+    "linear": "one linear layer, for features",
 }
+OF_FEATURES = ("mlp", "linear")
 
 
 def build_net(
@@ -178,7 +180,7 @@ def build_net(
     """
     if name not in NETS:
         raise CuratorError(f"--net: expected one of {', '.join(NETS)}; found {name!r}")
-    if (name == "mlp") != (len(shape) == 1):
+    if (name in OF_FEATURES) != (len(shape) == 1):
         kind = "features" if len(shape) == 1 else "images"
         raise CuratorError(
             f"--net {name} does not read {kind}: use {'mlp' if kind == 'features' else 'small or resnet18'}"
@@ -188,6 +190,8 @@ def build_net(
     if name == "mlp":
         body: nn.Module = nn.Sequential(_mlp(shape[0], (MLP, MLP)), nn.BatchNorm1d(MLP), nn.ReLU(inplace=True))
         width = MLP
+    elif name == "linear":
+        body, width = nn.Identity(), shape[0]
     elif name in ("resnet50", "vgg19_bn"):
         body, width = _torchvision(name, shape[0], pretrained)
     elif name in ("resnet18", "preact18"):

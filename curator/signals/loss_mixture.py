@@ -68,18 +68,25 @@ class LossMixture(nn.Module):
         losses = losses.to(self.line.device)
         if len(losses) < 2 or not torch.isfinite(losses).all():
             return
-        low, high = percentiles(losses, 5, 95) if self.scale == "percentile" else (0.0, float(losses.max()))
         if self.scale == "percentile":
-            # The released constants: 1e-5 above the percentile, 1e-6 on the width.
-            window, inside = [low + 1e-5, high - (low + 1e-5) + 1e-6], losses[(losses >= low) & (losses <= high)]
+            low, high = percentiles(losses, 5, 95)
+            window = [low + 1e-5, high - (low + 1e-5) + 1e-6]  # the released constants
         else:
-            window, inside = [0.0, high], losses
-        if not high > low or inside.min() == inside.max():
+            low, high = 0.0, float(losses.max())
+            window = [0.0, high]
+        if not high > low:
             return
         before = self.window.clone()
         self.put(window=window)
-        x = self.scaled(inside)
-        x, count = (x, torch.ones_like(x)) if len(x) <= self.exact else binned(x, 0.0, 1.0)
+        if len(losses) <= self.exact:
+            x = self.scaled(losses[(losses >= low) & (losses <= high)].double())
+            count = torch.ones_like(x)
+        else:
+            x, count = binned((losses - window[0]) / window[1], 0.0, 1.0)
+            x = x.clamp(EPS, 1 - EPS)
+        if len(x) < 2 or x.min() == x.max():
+            self.window.copy_(before)
+            return
         # Densities 2 (1 - x) and 2 x of the released start make x itself the first responsibility.
         upper = x if self.kind == "beta" else two_means(x, count).double()
         if self.converge:
@@ -111,8 +118,9 @@ class LossMixture(nn.Module):
             buffer.copy_(torch.tensor(value, dtype=buffer.dtype))
 
     def scaled(self, losses: Tensor) -> Tensor:
-        """Losses on the mixture's scale, in [EPS, 1 - EPS], float64; those outside the window are put at its ends."""
-        x = (losses.double() - self.window[0]) / self.window[1]
+        """Losses on the mixture's scale, in [EPS, 1 - EPS]; those outside the window are put at its ends."""
+        start, width = self.window.to(losses.dtype)
+        x = (losses - start) / width
         if self.scale == "percentile":
             x = torch.where(x >= 1, 0.999, torch.where(x <= 0, 0.001, x))  # released: not 1 and 0
         return x.clamp(EPS, 1 - EPS)
@@ -120,13 +128,15 @@ class LossMixture(nn.Module):
     @torch.no_grad()
     def forward(self, losses: Tensor) -> Tensor:
         """Posterior (n,) float32 of a wrong label, in [EPS, 1 - EPS]."""
-        x = self.scaled(losses.to(self.line.device))
+        losses = losses.to(self.line.device)
+        x = self.scaled(losses)
         if self.posterior == "table":
             found = self.table[(ENTRIES * x).long().clamp_max(ENTRIES - 1)]
         else:
-            found = log_odds(self.line, self.family.statistics(x.clamp(self.clip[0], self.clip[1]))).sigmoid()
+            low, high = self.clip.to(x.dtype)
+            found = log_odds(self.line.to(x.dtype), self.family.statistics(x.clamp(low, high))).sigmoid()
         if self.guard:
-            found = found.minimum(-torch.expm1(-losses.to(found)))
+            found = found.minimum(1 - (-losses).exp())
         return found.float().clamp(EPS, 1 - EPS)
 
 

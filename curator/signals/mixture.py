@@ -75,7 +75,7 @@ def _beta(mean: Tensor, var: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack([a - 1, b - 1], 1), torch.lgamma(a + b) - torch.lgamma(a) - torch.lgamma(b)
 
 
-BETA = Family(lambda x: torch.stack([x.log(), torch.log1p(-x)]), _beta)  # of x in (0, 1)
+BETA = Family(lambda x: torch.stack([x, 1 - x]).log_(), _beta)  # of x in (0, 1); log1p takes ten times as long
 
 
 def fit(
@@ -121,10 +121,11 @@ def _maximise(family: Family, upper: Tensor, total: Tensor) -> Components:
 def binned(x: Tensor, low: Tensor | float, high: Tensor | float) -> tuple[Tensor, Tensor]:
     """Means of the values that fall into each of BINS equal bins of [low, high], and how many they are.
 
-    Empty bins are left out. Both are float64.
+    Values outside and empty bins are left out. Both are float64.
     """
-    place = ((x - low) * (BINS / (high - low))).int().clamp_(0, BINS - 1)
-    count = torch.bincount(place, minlength=BINS).double()
-    sums = torch.bincount(place, x.double(), minlength=BINS)
+    # A hair less than BINS keeps the highest value in the last bin; one bin more at each end takes what is outside.
+    place = ((x - low) * ((1 - 1e-6) * BINS / (high - low))).floor_().clamp_(-1, BINS).int() + 1
+    count = torch.bincount(place, minlength=BINS + 2)[1:-1].double()
+    sums = torch.bincount(place, x.double(), minlength=BINS + 2)[1:-1]
     there = count > 0
     return sums[there] / count[there], count[there]

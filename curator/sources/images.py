@@ -18,7 +18,7 @@ from curator.system import cores
 
 # Images of one common size up to this many pixels a side are taken as they are; others become squares of SIDE.
 OWN_SIZE = 64
-SIDE = {"small": 64, "resnet18": 64, "preact18": 64, "resnet50": 224, "vgg19_bn": 224, "mlp": 224}
+SIDE = {"small": 64, "resnet18": 64, "preact18": 64, "resnet50": 224, "vgg19_bn": 224, "mlp": 224, "linear": 224}
 
 
 @dataclass

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from curator.engine.hardware import forward_flops
-from curator.engine.nets import NETS, build_net
+from curator.engine.nets import NETS, OF_FEATURES, build_net
 from curator.errors import CuratorError
 
 
@@ -25,7 +25,7 @@ def test_resnet18_flops():
         assert forward_flops(build_net(name, (3, 32, 32), 10), (3, 32, 32)) == pytest.approx(1.111e9, rel=2e-3)
 
 
-@pytest.mark.parametrize("name", sorted(set(NETS) - {"mlp"}))
+@pytest.mark.parametrize("name", sorted(set(NETS) - set(OF_FEATURES)))
 def test_outputs_and_gradients(name):
     net = build_net(name, (3, 32, 32), 7, auxiliary=True, projector=(16,))
     out = net(torch.randn(4, 3, 32, 32))
@@ -41,8 +41,9 @@ def test_other_sizes(name, size):
     assert build_net(name, (3, *size), 2).eval()(torch.randn(2, 3, *size)).logits.shape == (2, 2)
 
 
-def test_mlp_and_heads():
-    out = build_net("mlp", (20,), 3)(torch.randn(5, 20))
+@pytest.mark.parametrize("name", OF_FEATURES)
+def test_nets_of_features(name):
+    out = build_net(name, (20,), 3)(torch.randn(5, 20))
     assert out.logits.shape == (5, 3) and out.auxiliary is None and out.projected is None
 
 
