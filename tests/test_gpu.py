@@ -6,10 +6,10 @@ import torch
 
 from curator.engine.hardware import forward_flops, peak_flops
 from curator.engine.run import Run
+from curator.methods import METHODS
 from curator.methods.ce import CrossEntropy
-from curator.methods.mixup import Mixup
-from curator.methods.promix import ProMix
 from tests.conftest import noisy
+from tests.methods.test_contract import PHASES
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -29,13 +29,13 @@ def planted(n: int):
 
 
 @pytest.mark.parametrize("compile", [False, True])
-@pytest.mark.parametrize("method", [CrossEntropy, Mixup, ProMix])
+@pytest.mark.parametrize("method", ["ce", "mixup", "promix", "cpc", "bootstrap"])
 def test_finds_planted_errors_on_the_gpu(make_run, method, compile):
     data, truth = planted(600)
     run = make_run(mixed_precision=None, compile=compile)
     assert run.device.type == "cuda" and run.precision == "bf16"
-    settings = {"warmup": 1, "gamma_ramp": 1, "tau": 0.9} if method is ProMix else {}
-    for found in method(epochs=4, batch_size=32, lr=0.05, flip=False, **settings)(data, run):  # noqa: B007 (the last is the result)
+    settings = {"epochs": 4, "batch_size": 32, "lr": 0.05, "flip": False, **PHASES.get(method, {})}
+    for found in METHODS[method](**settings)(data, run):  # noqa: B007 (the last one is the result)
         stats = run.close_epoch()
     wrong = data.labels.numpy() != truth
     flagged = ~found.selected.numpy()
@@ -92,5 +92,46 @@ def test_a_padded_step_waits_for_nothing(make_run):
     torch.cuda.set_sync_debug_mode("error")
     try:
         next(steps)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.parametrize("family", ["beta", "gaussian"])
+def test_mixtures_are_the_same_on_both_devices(family):
+    from curator.signals.gaussian import clean_posterior, normalised
+    from curator.signals.loss_mixture import LossMixture
+
+    rng = np.random.default_rng(0)
+    for n in (5_000, 300_000):
+        losses = torch.from_numpy(np.r_[rng.exponential(0.3, n // 2), rng.normal(3, 0.7, n // 2).clip(0)])
+        here, there = LossMixture(family), LossMixture(family).cuda()
+        here.fit(losses)
+        there.fit(losses.cuda())
+        torch.testing.assert_close(there(losses.cuda()).cpu(), here(losses), atol=1e-5, rtol=0)
+        x = normalised(losses)
+        torch.testing.assert_close(clean_posterior(x.cuda()).cpu(), clean_posterior(x), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("settings", [{}, {"target": "annealed", "mix": "dynamic", "weights": "beta"},
+                                      {"weight_from": "current", "posterior": "table"}])  # fmt: skip
+def test_steps_of_bootstrapping_wait_for_nothing(make_run, settings, monkeypatch):
+    """Between the first and the last step of an epoch no number leaves the device."""
+    data, _ = planted(200)
+    method = METHODS["bootstrap"](epochs=4, warmup=1, dynamic_warmup=1, batch_size=20, **settings)
+    backward, track = Run.backward, method.track
+
+    def watched(run, loss, rows):
+        backward(run, loss, rows)
+        torch.cuda.set_sync_debug_mode("error")
+
+    def after(*args):
+        torch.cuda.set_sync_debug_mode("default")
+        track(*args)
+
+    monkeypatch.setattr(Run, "backward", watched)
+    method.track = after
+    try:
+        for _ in method(data, make_run(net="small")):
+            torch.cuda.set_sync_debug_mode("default")
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -76,7 +76,14 @@ SLOW = pytest.mark.slow
         ("promix", 12, 2),
         *(
             pytest.param(m, e, 5, marks=SLOW)
-            for m, e in (("promix", 24), ("cpc", 24), ("confident", 60), ("ce", 300), ("mixup", 300))
+            for m, e in (
+                ("promix", 24),
+                ("cpc", 24),
+                ("bootstrap", 150),
+                ("confident", 60),
+                ("ce", 300),
+                ("mixup", 300),
+            )
         ),
     ],
 )
@@ -141,7 +148,7 @@ def torchrun(n: int) -> list[str]:
 
 @pytest.mark.parametrize(
     "method, epochs, kill",
-    [("mixup", 12, False), *(pytest.param(m, 14, True, marks=SLOW) for m in ("mixup", "promix", "cpc"))],
+    [("mixup", 12, False), *(pytest.param(m, 14, True, marks=SLOW) for m in ("mixup", "promix", "cpc", "bootstrap"))],
 )
 def test_two_processes(source, tmp_path, method, epochs, kill):
     """Every row once, about what one process finds, and a killed run ends like one that was not.

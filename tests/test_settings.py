@@ -27,6 +27,7 @@ def test_every_recipe_and_variant(path):
     content = read_recipe(path)
     features = path.stem.startswith("features-")
     name = "augdmix" if content.get("method.augment") == "augdmix" and not features else content["method"]
+    name += "-features" if "backbone" in content else ""
     assert path.stem == (f"features-{name}" if features else f"{content['dataset']}-{name}")
     assert path.read_text().startswith("# ")
     if features:
@@ -324,7 +325,7 @@ def test_ensemble():
 
 
 @pytest.mark.parametrize("given, words", [
-    ({"ensemble": "promix"}, "expected two or more of promix, dividemix, cpc, confident, ce, mixup, as a,b"),
+    ({"ensemble": "promix"}, "expected two or more of promix, dividemix, cpc, bootstrap, confident, ce, mixup, as a,b"),
     ({"ensemble": "promix,promix"}, "expected two or more"),
     ({"ensemble": "promix,mixp"}, "did you mean 'mixup'"),
     ({"ensemble": "promix,mixup", "method": "ce"}, "leave --method out"),
@@ -404,3 +405,50 @@ def test_published_values_of_dividemix_augdmix_and_cpc(name, differs, gpu):
     assert r.settings.net == ("resnet50" if photos else "preact18")
     assert r.settings.pretrained == name.startswith("clothing1m")
     assert (type(r.method) is METHODS["cpc"]) == ("-cpc" in name)
+
+
+# The same for bootstrapping: what differs from M-DYR-H with a Beta mixture, whose schedule is the default.
+SH = {"target": "annealed", "mix": "dynamic"}
+BOOTSTRAP = {
+    **{f"cifar10-bootstrap:{noise}": {} for noise in ("sym0", "sym20", "sym50", "sym80", "sym50+hard")},
+    **{f"cifar10-bootstrap:{noise}": SH for noise in ("sym85", "sym90", "sym80+dynamic")},
+    **{f"cifar10-bootstrap:{noise}+gaussian": {"mixture": "gaussian"} for noise in ("sym0", "sym20", "sym50", "sym80")},
+    **{f"cifar10-bootstrap:{noise}+beta_draw": {**SH, "weights": "beta"} for noise in ("sym80", "sym85", "sym90")},
+    "cifar10-bootstrap:sym90+binomial_draw": {**SH, "weights": "binomial"},
+    "cifar10-bootstrap:sym50+soft": {"target": "soft"},
+    "cifar10-bootstrap:sym50+mixup": {"target": "given"},
+    "cifar10-bootstrap:sym50+ce": {
+        "target": "given", "mix": "none", "epochs": 120, "warmup": 30, "first_drop": 30, "second_drop": 80,
+        "third_drop": 110,
+    },
+    **{f"cifar100-bootstrap:{noise}": SH for noise in ("sym0", "sym20", "sym50", "sym90")},
+    "cifar100-bootstrap:sym80": {}, "cifar100-bootstrap:sym50+hard": {}, "cifar10n-bootstrap": {},
+    **{
+        f"tiny-imagenet-bootstrap-features:{noise}": {
+            "optimizer": "adam", "lr": 0.001, "batch_size": 256, "epochs": 100, "warmup": 35, "first_drop": 30,
+            "second_drop": 80, "feature_noise": 0.0, "feature_drop": 0.0, **own,
+        }
+        for noise, own in {"sym0": {}, "sym20": {}, "sym80": {}, "sym80+mixup": {"target": "given"}}.items()
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, differs", BOOTSTRAP.items(), ids=list(BOOTSTRAP))
+def test_published_values_of_bootstrapping(name, differs, gpu):
+    r = resolve({"recipe": name})
+    of_features = name.startswith("tiny")
+    defaults = {
+        "epochs": 300, "warmup": 105, "batch_size": 128, "optimizer": "sgd", "lr": 0.1, "first_drop": 100,
+        "second_drop": 250, "momentum": 0.9, "weight_decay": 1e-4, "mixup_alpha": 32.0, "penalty": 1.0,
+        "iterations": 10, "dynamic_warmup": 5, "anneal": 89, "temperature_end": 1e-3, "target": "hard", "mix": "static",
+        "mixture": "beta", "weights": "ratio", "label_weight": "half",
+    }  # fmt: skip
+    of_small_nets = METHODS["bootstrap"].small_net if of_features else {}
+    expected = {**vars(METHODS["bootstrap"]()), **defaults, **of_small_nets, **differs}
+    assert vars(r.method) == expected
+    assert (r.settings.net, r.settings.backbone) == (("linear", "resnet50") if of_features else ("preact18", None))
+
+
+def test_features_of_tiny_imagenet_find_their_recipe():
+    given = {"dataset": "tiny-imagenet", "method": "bootstrap", "backbone": "resnet50", "label_noise": "sym:0.2"}
+    assert resolve(given).recipe == "tiny-imagenet-bootstrap-features:sym20"
