@@ -37,6 +37,7 @@ from torch.nn import functional as F
 from curator.engine.losses import log_mean_prediction, prior_divergence
 from curator.engine.run import Run
 from curator.engine.views import jitter, mixed, mixup, weak_view
+from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import REFRESH, Epochs
 from curator.signals.loss_mixture import LossMixture
@@ -51,7 +52,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "paper": {
         "weight_from": "cached", "targets_in": "evaluation", "tracking": "plain", "posterior": "exact",
-        "ordering": "index", "label_weight": "half", "drop_early": False, "guard": False, "loss_scale": "max",
+        "ordering": "mean", "label_weight": "half", "drop_early": False, "guard": False, "loss_scale": "max",
         "penalty_over": "running",
     },
 }  # fmt: skip
@@ -140,8 +141,9 @@ class Bootstrap:
     """w from the losses at the end of the last epoch, or from the loss of the current view by the current net."""
     targets_in: Literal["evaluation", "training"] = "evaluation"
     """Predictions that correct labels come with those losses, or from a pass of their own in training mode."""
-    tracking: Literal["plain", "augmented"] = "plain"
-    """The pass at the end of an epoch sees rows as they are, or weak views of them."""
+    tracking: Literal["plain", "augmented", "collected"] = "plain"
+    """Losses that the mixture is fitted to: of a pass at the end of the epoch over rows as they are, over weak views of
+    them, or (weight_from current) those that were seen in the epoch, which costs no pass."""
     feature_noise: float = 0.2
     """On features: deviation of the noise that is added, in deviations of a feature (>= 0)."""
     feature_drop: float = 0.2
@@ -164,7 +166,7 @@ class Bootstrap:
     def total_epochs(self) -> float:
         """Passes over all rows, for the ETA."""
         main = max(0, self.epochs - self.warmup) if self.uses_noise else 0
-        tracked = (self.weight_from == "cached") + (self.weight_from == "current") + (self.targets_in == "training")
+        tracked = (self.tracking != "collected") + (self.weight_from == "current") + (self.targets_in == "training")
         return self.epochs + main * tracked / 3 + (self.epochs - main) / REFRESH / 3
 
     @property
@@ -179,6 +181,8 @@ class Bootstrap:
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Train one net and yield after every epoch."""
+        if self.tracking == "collected" and self.weight_from != "current":
+            raise CuratorError("--method.tracking collected needs --method.weight-from current; add it")
         state = self.build(data, run)
         for epoch in run.epochs(self.epochs):
             for group in state.optimizer.param_groups:
@@ -244,7 +248,7 @@ class Bootstrap:
 
     def train(
         self, state: State, data: NoisyDataset, run: Run, epoch: int
-    ) -> Tensor | None:  # (n, k) logits of this process's views of the epoch, on the device, where w comes from them
+    ) -> Tensor | None:  # (n, k) logits of this process's rows as seen in the epoch, on the device, if they were
         """One epoch."""
         (n, k), net, model = state.logits.shape, state.net, state.model
         normaliser, generator, draws = (
@@ -323,7 +327,7 @@ class Bootstrap:
 
     def track(self, state: State, seen: Tensor | None, data: NoisyDataset, run: Run, epoch: int) -> None:
         """Logits at the end of the epoch, and what the mixture makes of their losses."""
-        if seen is not None:  # every row was looked at in the epoch
+        if seen is not None and self.tracking == "collected":
             state.logits.copy_(run.summed(seen))
         else:
             rows = torch.arange(len(data))

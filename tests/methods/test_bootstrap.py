@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from curator.engine.losses import log_mean_prediction, prior_divergence
 from curator.engine.views import mixed
+from curator.errors import CuratorError
 from curator.methods.bootstrap import Bootstrap, draw_shares, mixing_share
 from tests.conftest import noisy
 
@@ -169,6 +170,7 @@ VARIANTS = {
     "static soft": {"target": "soft", "mixture": "none"},
     "static hard, no mixup": {"mixture": "none", "mix": "none"},
     "current": {"weight_from": "current"},
+    "current, collected": {"weight_from": "current", "tracking": "collected"},
     "parity": {"preset": "parity"},
     "parity, dynamic": {"preset": "parity", "target": "annealed", "mix": "dynamic"},
     "paper": {"preset": "paper", "target": "soft"},
@@ -255,11 +257,11 @@ def forwards(method, data, run):
 
 
 @pytest.mark.parametrize("settings, passes", [
-    ({}, 2), ({"weight_from": "current"}, 2), ({"target": "annealed", "mix": "dynamic"}, 2),
-    ({"target": "given"}, 1.2), ({"preset": "parity"}, 3),
+    ({}, 2), ({"weight_from": "current", "tracking": "collected"}, 2), ({"target": "annealed", "mix": "dynamic"}, 2),
+    ({"target": "given"}, 1.2), ({"preset": "parity"}, 4),
 ])  # fmt: skip
 def test_cost_in_forward_passes(settings, passes, make_run):
-    """At most four units a row (training counts three); the released code's six only in parity, less its tracking."""
+    """At most four units a row (training counts three); the released code's six in parity."""
     data, _ = noisy(200, 4, kind="features")
     found = forwards(Bootstrap(**QUICK | settings), data, make_run(net="mlp"))
     assert all(epoch["trained"] == 200 for epoch in found[:-1])
@@ -321,3 +323,9 @@ def test_the_score_is_the_posterior_and_ranks_by_loss(make_run):
     assert len(found.clean_score.unique()) > 150  # ties at the ends of the scale are broken
     by_posterior = result(Bootstrap(**QUICK, selected_rule="posterior"), data, make_run(net="mlp"))
     assert torch.equal(by_posterior.selected, run.registered["noise"] <= 0.5)
+
+
+def test_collected_losses_need_the_current_ones(make_run):
+    data, _ = noisy(60, 3)
+    with pytest.raises(CuratorError, match="--method.tracking collected needs --method.weight-from current"):
+        next(Bootstrap(**QUICK, tracking="collected")(data, make_run()))
