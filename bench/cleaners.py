@@ -53,7 +53,8 @@ def main() -> None:
             accuracy = f"{found['before']:.3f} → {found['after']:.3f}"
             shown = [f"{auc[i]:.3f}" for i in places]
             table.append(name, [*shown, accuracy, f"{found['seconds']:.0f}", today(), processor()])
-    plot(datasets)
+    if len(datasets) > 1:  # the picture is of both
+        plot(datasets)
 
 
 def kept(data: str, noise: str, cleaner: str) -> Path:

@@ -64,7 +64,8 @@ def main() -> None:
                 f"{max(after):.3f}", f"{statistics.mean(net):.3f}", f"{statistics.stdev(net):.3f}",
                 f"{statistics.mean(auroc):.3f}", today(), processor(),
             ])  # fmt: skip
-    plot(datasets)
+    if len(datasets) > 1:  # the picture is of both
+        plot(datasets)
 
 
 def kept(data: str, noise: str, name: str, seed: int) -> Path:

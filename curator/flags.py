@@ -28,7 +28,7 @@ class Settings:
     data_dir: Path | None = None
     """Folder with a named dataset's files, instead of downloading them."""
     method: str = DEFAULT_METHOD
-    """How wrong labels are found: promix, confident, ce or mixup."""
+    """How wrong labels are found: promix, dividemix, cpc, bootstrap, confident, ce or mixup."""
     ensemble: str | None = None
     """Several methods, as promix,confident: the means of their probabilities and clean scores."""
     recipe: str | None = None
@@ -57,7 +57,7 @@ class Settings:
     """Decode images to squares of this many pixels a side.
     Default: their own size up to 64 px, else 64 (large nets and backbones: 224, or what their weights want)."""
     net: str | None = None
-    """small, resnet18, preact18, resnet50 or vgg19_bn; mlp on frozen features.
+    """small, resnet18, preact18, resnet50 or vgg19_bn; mlp or linear on frozen features.
     Default: small without an accelerator, else resnet18."""
     pretrained: bool = False
     """Start from torchvision's ImageNet weights (resnet50, vgg19_bn)."""
@@ -120,7 +120,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "lambda_u_ramp": (0, math.inf), "gamma_ramp": (0, math.inf), "mixup_alpha": (1e-6, math.inf),
     "feature_noise": (0, math.inf), "feature_drop": (0, BELOW_1), "penalty": (0, math.inf), "constant": (0, 1),
     "iterations": (1, math.inf), "temperature_end": (1e-6, math.inf), "dynamic_warmup": (0, math.inf),
-    "anneal": (1, math.inf),
+    "anneal": (1, math.inf), "first_drop": (0, math.inf), "second_drop": (0, math.inf), "third_drop": (0, math.inf),
 }  # fmt: skip
 
 # What a command does with its run, not what the run is.

@@ -285,7 +285,7 @@ def test_the_other_files(finished):
         "method", "recipe", "dataset", "split", "image_column", "label_column", "n", "classes", "settings", "seed",
         "trusted", "estimated_noise_rate", "selected", "changed", "seconds", "epochs", "images_per_second", "mfu",
         "device", "threads", "versions", "source_fingerprint", "metrics", "name", "source",
-        "reference_column", "command", "warnings",
+        "reference_column", "command", "warnings", "findings",
     }  # fmt: skip
     assert set(facts) == wanted
     assert set(facts["metrics"]) == {

@@ -113,7 +113,7 @@ def test_mixtures_are_the_same_on_both_devices(family):
 
 
 @pytest.mark.parametrize("settings", [{}, {"target": "annealed", "mix": "dynamic", "weights": "beta"},
-                                      {"weight_from": "current", "posterior": "table"}])  # fmt: skip
+                                      {"weight_from": "current", "posterior": "table"}, {"weight_from": "current"}, {"penalty_over": "running"}])  # fmt: skip
 def test_steps_of_bootstrapping_wait_for_nothing(make_run, settings, monkeypatch):
     """Between the first and the last step of an epoch no number leaves the device."""
     data, _ = planted(200)

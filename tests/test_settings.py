@@ -418,8 +418,7 @@ BOOTSTRAP = {
     "cifar10-bootstrap:sym50+soft": {"target": "soft"},
     "cifar10-bootstrap:sym50+mixup": {"target": "given"},
     "cifar10-bootstrap:sym50+ce": {
-        "target": "given", "mix": "none", "epochs": 120, "warmup": 30, "first_drop": 30, "second_drop": 80,
-        "third_drop": 110,
+        "target": "given", "mix": "none", "epochs": 120, "first_drop": 30, "second_drop": 80, "third_drop": 110,
     },
     **{f"cifar100-bootstrap:{noise}": SH for noise in ("sym0", "sym20", "sym50", "sym90")},
     "cifar100-bootstrap:sym80": {}, "cifar100-bootstrap:sym50+hard": {}, "cifar10n-bootstrap": {},

@@ -118,6 +118,7 @@ def _text(
         f"| {k} | {md(str(facts[k]), 200)} |"
         for k in ("recipe", "device", "threads", "seconds", "images_per_second", "mfu")
     ]
+    lines += [f"| {name} | {md(str(value), 200)} |" for name, value in facts["findings"].items()]
     return "\n".join([*lines, ""])
 
 

@@ -164,6 +164,7 @@ def _facts(
         "threads": run.threads,
         "versions": versions(),
         "source_fingerprint": table.digest,
+        "findings": run.findings,
     }
     if table.truth is not None:
         facts["metrics"] = metrics(columns, table.labels, table.truth, trusted)

@@ -70,6 +70,7 @@ class Run:
         self.compile = compile
         self.registered: dict[str, Any] = {}
         self.progress: dict[str, int] = {}
+        self.findings: dict[str, Any] = {}  # what a method has to say of the whole dataset, as JSON values
         self.stopping = False  # set by the caller: no stage hands out another epoch
         self._saved: dict[str, Any] = {}
         self._stages: set[str] = set()
@@ -349,7 +350,7 @@ class Run:
         normaliser = normaliser or self.normaliser(inputs)
         modes = [net.training for net in nets]
         for net in nets:
-            self._share_buffers(net)
+            self.share_buffers(net)
             net.eval()
         mine = torch.arange(len(rows))[self.rank :: self.world]
         out: Tensor | None = None
@@ -415,7 +416,7 @@ class Run:
             return None
         return 3 * forward_flops(ensembles[0][0], self._row) * self._trained / self._seconds / (peak * self.world)
 
-    def _share_buffers(self, net: nn.Module) -> None:
+    def share_buffers(self, net: nn.Module) -> None:
         """Give all processes rank 0's BatchNorm statistics: all score alike and a checkpoint holds everything."""
         if self.world > 1:
             from accelerate.utils import broadcast

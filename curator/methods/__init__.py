@@ -3,7 +3,7 @@
 A method is called with a NoisyDataset and a Run and yields Evidence, usually once an epoch; the last one is the result.
 The caller owns the progress bar, early stop, time limit and checkpoints.
 `total_epochs` serves the ETA: passes over all rows through one net, forward and backward.
-`small_net` and `large_net` hold defaults that differ for the nets `small` and `mlp`, and for all larger ones.
+`small_net` and `large_net` hold defaults that differ for the nets `small`, `mlp` and `linear`, and for all larger ones.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ One net. After a warm-up with mixup every epoch fits a mixture to the losses of 
 likely a label is wrong. A row's target is then (1 - w) times its label and w times what the net predicts for it (hard:
 the class, soft: the probabilities), and two mixed rows share theirs as they share the input (equation 8: M-DYR-H,
 M-DYR-S). With `mix: dynamic` the share follows from w, the surer label having the larger one (equation 9), and soft
-targets harden over the epochs (MD-DYR-SH, for 80 % noise and more). A penalty keeps the mean prediction of a batch near
-uniform, against collapse into one class.
+targets harden over the epochs (MD-DYR-SH, where nearly all labels are wrong). A penalty keeps the mean prediction of a
+batch near uniform, against collapse into one class.
 
 The reproduction's draws of that share are `weights`: Beta(p, 1 - p) as its text says, Beta(e^p, e^(1 - p)) as its code
 did, and a ratio of two binomial draws, which is equation 9 but for a deviation of .004.
@@ -19,9 +19,11 @@ What the released code does otherwise is an option, and `preset: parity` sets al
 - In the epochs of dynamic mixing before bootstrapping labels are mixed by a draw of their own, then half and half; the
   papers do not say how (`label_weight`).
 - The learning rate falls an epoch early (`drop_early`).
-- A mixture always finds a second component: of clean labels it holds 15 % to be wrong (`guard`).
-Not followed: its penalty counts 10 classes always in the soft case, and with no mixup, or with mixup alone, it does not
-bootstrap, or not train at all, after the warm-up. `parity` therefore means the rows of its tables.
+- A mixture always finds a second component: of clean labels it holds a sixth to be wrong (`guard`).
+Not followed: the released penalty counts 10 classes always in the soft case, its warm-up mixes with Beta(32, 32)
+whatever is asked for, it keeps the epoch of the best test accuracy, and with no mixup, or with mixup alone, it does not
+bootstrap, or not train at all, after the warm-up. The Gaussian mixture is the reproduction's: never a table, its
+components always by their means.
 """
 
 from __future__ import annotations
@@ -40,9 +42,10 @@ from curator.engine.views import jitter, mixed, mixup, weak_view
 from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import REFRESH, Epochs
-from curator.signals.loss_mixture import LossMixture
+from curator.signals.loss_mixture import EPS, LossMixture
 
 BINOMIAL = 10_000  # trials of a draw
+RUNNING = 0.1  # how far a batch moves the running mean prediction
 
 PRESETS: dict[str, dict[str, Any]] = {
     "parity": {
@@ -120,9 +123,9 @@ class Bootstrap:
     penalty: float = 1.0
     """Weight eta of the penalty that keeps the mean prediction near uniform, while bootstrapping (>= 0)."""
     penalty_over: Literal["batch", "running"] = "batch"
-    """The mean prediction of the batch, or a running mean of a tenth of it (the paper: of the data set)."""
+    """The mean prediction of the batch (released code), or its running mean, for that of the data set (paper)."""
     mixture: Literal["beta", "gaussian", "none"] = "beta"
-    """What turns losses into w; none: w is constant (Reed et al. 2015)."""
+    """What turns losses into w; none: w is constant (Reed et al. 2015, there without the penalty)."""
     constant: float | None = None
     """w where there is no mixture, in [0, 1]; none: 0.2 for hard and 0.05 for soft targets."""
     iterations: int = 10
@@ -161,6 +164,8 @@ class Bootstrap:
     def __post_init__(self):
         for name, value in PRESETS.get(self.preset or "", {}).items():
             setattr(self, name, value)
+        if self.tracking == "collected" and self.weight_from != "current":
+            raise CuratorError("--method.tracking collected needs --method.weight-from current; add it")
 
     @property
     def total_epochs(self) -> float:
@@ -176,13 +181,12 @@ class Bootstrap:
 
     @property
     def constant_noise(self) -> float:
-        """The w of every row where there is no mixture."""
-        return self.constant if self.constant is not None else 0.2 if self.target == "hard" else 0.05
+        """The w of every row where there is no mixture, clipped as the mixture's."""
+        w = self.constant if self.constant is not None else 0.2 if self.target == "hard" else 0.05
+        return min(max(w, EPS), 1 - EPS)
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Train one net and yield after every epoch."""
-        if self.tracking == "collected" and self.weight_from != "current":
-            raise CuratorError("--method.tracking collected needs --method.weight-from current; add it")
         state = self.build(data, run)
         for epoch in run.epochs(self.epochs):
             for group in state.optimizer.param_groups:
@@ -192,6 +196,8 @@ class Bootstrap:
             yield self.result(state, data)
         state.logits.copy_(run.predict(state.net, data.inputs))  # the rows as they are, by the last net
         self.judge(state, data)
+        if self.mixture != "none":
+            run.findings = state.mixture.summary()
         yield self.result(state, data)
 
     # What is there
@@ -270,10 +276,11 @@ class Bootstrap:
                 if seen is not None:
                     net.eval()
                     seen[rows] = z = model(x).logits
-                    w = self.current_noise(state.mixture, z, labels[rows], trusted[rows], w)
                 net.train()
                 if corrects and self.targets_in == "training":
                     z = model(x).logits
+            if seen is not None:
+                w = self.current_noise(state.mixture, seen[rows], labels[rows], trusted[rows], w)
             if corrects:
                 target = torch.lerp(target, self.predicted(z, epoch), w[:, None])
             partner = torch.randperm(len(x), generator=generator, device=run.device)
@@ -299,7 +306,7 @@ class Bootstrap:
     def current_noise(self, mixture: LossMixture, logits: Tensor, labels: Tensor, trusted: Tensor, w: Tensor) -> Tensor:
         """The w (b,) of a batch by the mixture of the last epoch."""
         if self.mixture != "none":
-            w = mixture(F.cross_entropy(logits.float(), labels, reduction="none"))
+            w = mixture(F.cross_entropy(logits, labels, reduction="none"))
         return torch.where(trusted, 0.0, w)
 
     def predicted(self, logits: Tensor, epoch: int) -> Tensor:
@@ -315,19 +322,25 @@ class Bootstrap:
         return torch.full_like(drawn, 0.5) if corrects or self.label_weight == "half" else drawn
 
     def mean_penalty(self, logits: Tensor, mean: Tensor, run: Run) -> Tensor:
-        """R: how far the mean prediction is from uniform, over the batch or a running mean of it."""
+        """R: how far the mean prediction is from uniform, over the batch of all processes or a running mean of it."""
         here = log_mean_prediction(logits.float().log_softmax(1))
-        if self.penalty_over == "batch":
+        if self.penalty_over == "batch" and run.world == 1:
             return prior_divergence(here)
-        moved = 0.9 * mean + 0.1 * here.exp()
-        mean.copy_(run.summed(moved.detach()) / run.world)
-        return prior_divergence(moved.clamp_min(1e-12).log())
+        whole = run.summed(here.exp().detach()) / run.world
+        if self.penalty_over == "running":
+            mean.lerp_(whole, RUNNING)
+            whole = mean.clone()
+        # Its value is that of the whole mean, and so is its gradient, which flows through this part of it.
+        whole = whole.clamp_min(1e-12)
+        pull = here.exp() / whole
+        return prior_divergence(whole.log()) - (pull - pull.detach()).mean()
 
     # The mixture
 
     def track(self, state: State, seen: Tensor | None, data: NoisyDataset, run: Run, epoch: int) -> None:
         """Logits at the end of the epoch, and what the mixture makes of their losses."""
         if seen is not None and self.tracking == "collected":
+            run.share_buffers(state.net)  # as a pass over all rows would
             state.logits.copy_(run.summed(seen))
         else:
             rows = torch.arange(len(data))

@@ -10,7 +10,7 @@ which it need not be. Its densities are floored at 1e-12; this moves no posterio
 
 from __future__ import annotations
 
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -26,8 +26,8 @@ ENTRIES = 100  # of the released code's table
 class LossMixture(nn.Module):
     """A mixture fitted to losses that turns losses into posteriors of a wrong label; its state is a checkpoint's.
 
-    Until it is fitted every posterior is 1/2. Losses that cannot be fitted (fewer than two distinct ones, or one that
-    is not a number) leave it as it was.
+    Until it is fitted every posterior is 1/2 (or what the guard leaves of it). Losses that cannot be fitted (fewer than
+    two distinct ones, or one that is not a number) leave it as it was.
     """
 
     window: Tensor  # (2,), a loss is scaled as (loss - window[0]) / window[1]
@@ -45,8 +45,10 @@ class LossMixture(nn.Module):
         iterations: int = 10,  # M-steps: the published fit, which is not converged
         converge: bool = False,  # go on until means and weights stand still
         scale: Literal["percentile", "max"] = "percentile",  # released code, or the paper's division by the maximum
-        ordering: Literal["mean", "index"] = "mean",  # what makes a component the noisy one
-        posterior: Literal["exact", "table"] = "exact",  # exact with its monotone repair, or the released table
+        ordering: Literal["mean", "index"] = "mean",  # what makes a Beta component the noisy one
+        posterior: Literal[
+            "exact", "table"
+        ] = "exact",  # with its monotone repair, or as released: Beta's table, or none
         guard: bool = False,  # no label is held to be wrong more surely than the net itself doubts it
         exact: int = EXACT,  # rows up to which the fit sees every loss
     ):
@@ -83,6 +85,9 @@ class LossMixture(nn.Module):
             count = torch.ones_like(x)
         else:
             x, count = binned((losses - window[0]) / window[1], 0.0, 1.0)
+            if self.scale == "percentile":  # between the percentile and the window's start
+                edge = ((losses >= low) & (losses < window[0])).sum()[None]
+                x, count = torch.cat([x, x.new_tensor([0.001])]), torch.cat([count, edge.double()])
             x = x.clamp(EPS, 1 - EPS)
         if len(x) < 2 or x.min() == x.max():
             self.window.copy_(before)
@@ -98,18 +103,25 @@ class LossMixture(nn.Module):
         if not all(torch.isfinite(part).all() for part in components):
             self.window.copy_(before)
             return
-        self.take(components if self.ordering == "index" else components.ordered())
+        self.take(components if self.ordering == "index" and self.kind == "beta" else components.ordered())
 
     def take(self, components: Components) -> None:
         """Judge by these components, the second of which is the noisy one."""
         for name in ("mean", "var", "weight"):
             getattr(self, name).copy_(getattr(components, name))
         self.line.copy_(components.line())
-        self.put(clip=rising(self.kind, self.line))
+        self.put(clip=rising(self.kind, self.line) if self.posterior == "exact" else [EPS, 1 - EPS])
         grid = torch.linspace(1e-12, 1 - 1e-12, ENTRIES, dtype=torch.float64, device=self.line.device)
         table = log_odds(self.line, self.family.statistics(grid)).sigmoid()
         table[int(table.argmax()) :] = table.max()
         self.table.copy_(table)
+
+    def summary(self) -> dict[str, Any]:
+        """The fit as JSON values; the share of the noisy component counts hard rows, too."""
+        return {
+            "mixture_noisy_share": round(float(self.weight[1]), 4),
+            "mixture_means": [round(float(value), 4) for value in self.mean],  # of scaled losses: clean, noisy
+        }
 
     def put(self, **values: list[float]) -> None:
         """Set buffers by name."""
@@ -130,7 +142,7 @@ class LossMixture(nn.Module):
         """Posterior (n,) float32 of a wrong label, in [EPS, 1 - EPS]."""
         losses = losses.to(self.line.device)
         x = self.scaled(losses)
-        if self.posterior == "table":
+        if self.posterior == "table" and self.kind == "beta":
             found = self.table[(ENTRIES * x).long().clamp_max(ENTRIES - 1)]
         else:
             low, high = self.clip.to(x.dtype)

@@ -48,8 +48,8 @@ class Components(NamedTuple):
 
 
 def log_odds(line: Tensor, statistics: Tensor) -> Tensor:
-    """Log-odds (n,) of the second component by Components.line."""
-    return line[:2] @ statistics + line[2]
+    """Log-odds (n,) of the second component by Components.line; terms cancel, so no product in bf16 or TF32."""
+    return line[0] * statistics[0] + line[1] * statistics[1] + line[2]
 
 
 def gaussian(reg: float) -> Family:
@@ -109,7 +109,7 @@ def fit(
 
 def _maximise(family: Family, upper: Tensor, total: Tensor) -> Components:
     """Components whose rows, their values and squares sum to total (3,), those of the second one to upper (3,)."""
-    sums = torch.stack([total - upper, upper])
+    sums = torch.stack([(total - upper).clamp_min(0), upper])
     weight = sums[:, 0] + 10 * torch.finfo(sums.dtype).eps
     mean = sums[:, 1] / weight
     var = (sums[:, 2] / weight - mean**2).clamp_min(0)
