@@ -112,8 +112,11 @@ def test_mixtures_are_the_same_on_both_devices(family):
         torch.testing.assert_close(clean_posterior(x.cuda()).cpu(), clean_posterior(x), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("settings", [{}, {"target": "annealed", "mix": "dynamic", "weights": "beta"},
-                                      {"weight_from": "current", "posterior": "table"}, {"weight_from": "current"}, {"penalty_over": "running"}])  # fmt: skip
+@pytest.mark.parametrize("settings", [
+    {}, {"target": "annealed", "mix": "dynamic", "weights": "beta"},
+    {"target": "annealed", "mix": "dynamic", "weights": "binomial"}, {"weight_from": "current"},
+    {"weight_from": "current", "posterior": "table"}, {"penalty_over": "running"},
+])  # fmt: skip
 def test_steps_of_bootstrapping_wait_for_nothing(make_run, settings, monkeypatch):
     """Between the first and the last step of an epoch no number leaves the device."""
     data, _ = planted(200)
