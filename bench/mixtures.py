@@ -200,7 +200,8 @@ def guards() -> None:
         f1 = [precision_recall_f1(part, wrong)[2] if wrong.any() else None for part in flagged]
         GUARD.append(noise, [
             f"{wrong.mean():.3f}", f"{float((found.probs.argmax(1) == data.labels).float().mean()):.3f}",
-            *(f"{bic_gain(inside, iterations):+.0f}" for iterations in (10, 1000)), *(f"{part.mean():.3f}" for part in flagged),
+            *(f"{bic_gain(inside, iterations):+.0f}" for iterations in (10, 1000)),
+            *(f"{part.mean():.3f}" for part in flagged),
             *("–" if value is None else f"{value:.3f}" for value in f1), today(), processor(),
         ])  # fmt: skip
 
