@@ -87,9 +87,9 @@ def extract() -> None:
 
     Timed only where none was kept before; remove the folder to measure it again.
     """
-    from curator.sources.features import cache_folder
+    from curator.system import cache_folder
 
-    cold = not any(cache_folder().glob("*/*.npy"))
+    cold = not any(cache_folder("features").glob("*/*.npy"))
     table = Table("Frozen features", ["images", "seconds, the whole command", "images/s", "date", "machine"])
     name = "EfficientNet-Lite0, 128 px"
     if name in table and not cold:
