@@ -143,6 +143,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     torch.set_num_threads(threads_per_process())
     require_space([table.dataset, *table.others.values()], output)
     reader = Reader(s, table, precision, state, say)
+    digest = None
     if s.dry_run and reader.backbone:  # its features can take longer than the training
         inputs, others = reader.sample(), {}
     else:
@@ -168,6 +169,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         checkpoints=None if s.dry_run else checkpoints.folder,
         track=s.track,
         track_dir=output / "tracker" if s.track else None,
+        content=None if s.dry_run or digest is None else f"{digest}/{fingerprint}",
     )
     data = NoisyDataset(held(inputs, run.device), *_torch(table))
     del inputs  # on a GPU they are there now

@@ -116,10 +116,11 @@ def evidence(
     *,
     selected: Tensor | None = None,  # (n,) bool; by default argmax == given label
     clean_score: Tensor | None = None,  # (n,); by default probs[given label]
+    corrected: Tensor | None = None,  # (n,) int64, of rows that are not selected; by default argmax
 ) -> Evidence:
     """Make Evidence from predictions: the default rules of every method, and trusted rows kept as they are."""
     probs = probs.float().cpu()
-    guess = probs.argmax(1)
+    guess = probs.argmax(1) if corrected is None else corrected
     given = probs.gather(1, data.labels[:, None]).squeeze(1)
     selected = guess == data.labels if selected is None else selected.cpu()
     clean_score = given if clean_score is None else clean_score.float().cpu()

@@ -28,7 +28,7 @@ class Settings:
     data_dir: Path | None = None
     """Folder with a named dataset's files, instead of downloading them."""
     method: str = DEFAULT_METHOD
-    """How wrong labels are found: promix, dividemix, cpc, bootstrap, confident, ce or mixup."""
+    """How wrong labels are found: promix, dividemix, cpc, bootstrap, pudistill, confident, ce or mixup."""
     ensemble: str | None = None
     """Several methods, as promix,confident: the means of their probabilities and clean scores."""
     recipe: str | None = None
@@ -120,6 +120,10 @@ RANGES: dict[str, tuple[float, float]] = {
     "lambda_u_ramp": (0, math.inf), "gamma_ramp": (0, math.inf), "mixup_alpha": (1e-6, math.inf),
     "feature_noise": (0, math.inf), "feature_drop": (0, BELOW_1), "penalty": (0, math.inf), "constant": (0, 1),
     "iterations": (1, math.inf), "temperature_end": (1e-6, math.inf), "dynamic_warmup": (0, math.inf),
+    "teacher_epochs": (1, math.inf), "pu_epochs": (1, math.inf), "rounds": (1, math.inf),
+    "classifiers": (1, math.inf), "votes": (1, math.inf), "teachers": (1, math.inf), "pu_batch": (2, math.inf),
+    "pu_lr": (0, 1e300), "pu_drop": (0, math.inf), "pu_second_drop": (0, math.inf), "settled": (0, math.inf),
+    "margin": (0, 1), "entropy": (0, math.inf), "eta": (0, 1), "trust_teachers": (0, 1),
     "anneal": (1, math.inf), "first_drop": (0, math.inf), "second_drop": (0, math.inf), "third_drop": (0, math.inf),
 }  # fmt: skip
 

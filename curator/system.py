@@ -91,6 +91,11 @@ def free_memory() -> float:
         return free
 
 
+def cache_folder(kind: str) -> Path:
+    """Where results are kept to be used again: label-curator/KIND in the user's cache; it may be removed any time."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "label-curator" / kind
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk."""
     fd = os.open(folder, os.O_RDONLY)

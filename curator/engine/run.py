@@ -7,6 +7,7 @@ import platform
 import sys
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from operator import attrgetter
@@ -19,11 +20,12 @@ from torch import Tensor, nn
 
 from curator.engine.checkpoint import Checkpoints
 from curator.engine.hardware import Precision, best_precision, forward_flops, no_accelerator, peak_flops
-from curator.engine.nets import Net, Output, build_net
+from curator.engine.members import Members
+from curator.engine.nets import Net, build_net
 from curator.engine.views import normalise
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import NoisyDataset, Source
-from curator.system import cores, threads_per_process
+from curator.system import atomic, cache_folder, cores, threads_per_process
 
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
@@ -47,6 +49,7 @@ class Run:
         threads: int | None = None,  # of this process; None: cores / processes
         track: str | None = None,  # a tracker of Accelerate: tensorboard, wandb, trackio
         track_dir: Path | None = None,
+        content: str | None = None,  # a hash of the inputs; None: nothing is kept for other runs on them
     ):
         from accelerate import Accelerator
 
@@ -65,7 +68,7 @@ class Run:
         self.rank: int = self.accelerator.process_index
         self.world: int = self.accelerator.num_processes
         self.seed = seed
-        self.net, self.pretrained = net, pretrained
+        self.net, self.pretrained, self.content = net, pretrained, content
         self.precision: Precision = mixed_precision or best_precision(self.device)
         self.compile = compile
         self.registered: dict[str, Any] = {}
@@ -170,9 +173,37 @@ class Run:
                 ) from e
         return value
 
+    def kept(self, kind: str, key: dict[str, Any]) -> dict[str, Tensor] | None:
+        """Tensors that another run on these inputs has kept under the key, or None."""
+        path = self._place(kind, key)
+        if path is None or not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: torch.from_numpy(file[name]) for name in file.files}
+        except (OSError, ValueError, zipfile.BadZipFile):
+            return None  # cut short, or of another program
+
+    def keep(self, kind: str, key: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        """Keep tensors for other runs on these inputs, in the user's cache."""
+        path = self._place(kind, key)
+        if path is not None and self.main:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with atomic(path) as staged, open(staged, "wb") as file:
+                np.savez_compressed(file, allow_pickle=False, **{name: t.numpy() for name, t in tensors.items()})
+
+    def _place(self, kind: str, key: dict[str, Any]) -> Path | None:
+        if self.content is None:
+            return None
+        machine = (self.device_name(), self.world, self.threads, self.precision, self.compile, torch.__version__)
+        digest = hashlib.blake2b(repr((self.content, self.seed, self.net, self.pretrained, machine)).encode())
+        digest.update(repr(sorted(key.items())).encode())
+        return cache_folder(kind) / f"{digest.hexdigest()[:32]}.npz"
+
     def _placed(self, net: M) -> M:
-        """The net on the device, channels last."""
-        return net.to(self.device).to(memory_format=torch.channels_last)
+        """The net on the device, channels last; stacked weights have an axis too many for that."""
+        net = net.to(self.device)
+        return net if isinstance(net, Members) else net.to(memory_format=torch.channels_last)
 
     def ensembles(self) -> list[nn.ModuleList]:
         """What was registered as "nets": the nets that score the other splits, of every method that trained."""
@@ -200,11 +231,15 @@ class Run:
 
     # Training
 
-    def build_net(self, name: str, data: NoisyDataset, **heads) -> Net:
-        """The run's net for the dataset, initialised from a stream of its own; heads as in engine.nets.build_net."""
+    def build_net(self, name: str, data: NoisyDataset, *, classes: int | None = None, **heads) -> Net:
+        """The run's net for the dataset, initialised from a stream of its own; heads as in engine.nets.build_net.
+
+        classes: logits of the primary head; by default one a class.
+        """
         self._row = data.inputs.shape
         with self.seeded(f"init/{name}"):
-            return build_net(self.net, data.inputs.shape, len(data.classes), pretrained=self.pretrained, **heads)
+            k = len(data.classes) if classes is None else classes
+            return build_net(self.net, data.inputs.shape, k, pretrained=self.pretrained, **heads)
 
     def autocast(self) -> AbstractContextManager:
         """The forward pass's precision."""
@@ -338,7 +373,7 @@ class Run:
         *,
         normaliser=None,
         batch: int = 1024,
-        output: Callable[[Output], Tensor] = attrgetter("logits"),
+        output: Callable[[Any], Tensor] = attrgetter("logits"),  # of what the net gives, usually an Output
     ) -> Tensor:  # (m, k) float32 on the CPU, in the order of rows; or as wide as the output
         """Mean output of the nets in evaluation mode, without augmentation; rows are shared among the processes.
 

@@ -20,6 +20,7 @@ from curator.methods.confident import Confident
 from curator.methods.dividemix import CPC, DivideMix
 from curator.methods.mixup import Mixup
 from curator.methods.promix import ProMix
+from curator.methods.pudistill import PUDistill
 
 
 class Method(Protocol):
@@ -36,6 +37,7 @@ METHODS: dict[str, type[Method]] = {
     "dividemix": DivideMix,
     "cpc": CPC,
     "bootstrap": Bootstrap,
+    "pudistill": PUDistill,
     "confident": Confident,
     "ce": CrossEntropy,
     "mixup": Mixup,

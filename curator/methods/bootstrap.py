@@ -41,7 +41,7 @@ from curator.engine.run import Run
 from curator.engine.views import jitter, mixed, mixup, weak_view
 from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.ce import REFRESH, Epochs
+from curator.methods.ce import REFRESH, Epochs, dropped
 from curator.signals.loss_mixture import EPS, LossMixture
 
 BINOMIAL = 10_000  # trials of a draw
@@ -236,8 +236,7 @@ class Bootstrap:
 
     def rate(self, epoch: int) -> float:
         """Learning rate of an epoch."""
-        drops = [drop - self.drop_early for drop in (self.first_drop, self.second_drop, self.third_drop) if drop]
-        return self.lr * 0.1 ** sum(epoch >= drop for drop in drops)
+        return dropped(self.lr, epoch + self.drop_early, self.first_drop, self.second_drop, self.third_drop)
 
     def bootstraps(self, epoch: int) -> bool:
         """Whether labels are corrected in the epoch."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Tensor
 from curator.errors import CuratorError
 from curator.sources.images import content_digest, decode_images
 from curator.sources.table import column_array
-from curator.system import atomic
+from curator.system import atomic, cache_folder
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -26,11 +25,6 @@ if TYPE_CHECKING:
     from curator.engine.backbone import Backbone
 
 CHUNK = 512  # rows a file of the cache; at most these are lost when a run is killed
-
-
-def cache_folder() -> Path:
-    """Where features are kept: label-curator/features in the user's cache folder. It may be removed at any time."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "label-curator" / "features"
 
 
 def backbone_features(
@@ -52,7 +46,7 @@ def backbone_features(
     Raises:
         CuratorError: for an image that cannot be decoded, or features that are not finite in float16.
     """
-    folder = cache_folder() / f"{fingerprint}-{'x'.join(map(str, size))}"
+    folder = cache_folder("features") / f"{fingerprint}-{'x'.join(map(str, size))}"
     starts = range(0, len(dataset), CHUNK)
     done: dict[int, tuple[np.ndarray, str]] = {}
 

@@ -1,0 +1,261 @@
+"""PUDistill: worked numbers of its samples, votes and pseudo-labels, and what its stages do."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from curator.engine.losses import negative_entropy
+from curator.engine.members import Members
+from curator.errors import CuratorError
+from curator.evidence import NoisyDataset
+from curator.methods.pudistill import PUDistill, bootstrap_sizes, drawn, pseudo_labels, vote
+from tests.conftest import noisy
+
+QUICK = {
+    "epochs": 6, "teacher_epochs": 8, "pu_epochs": 10, "pu_drop": 8, "rounds": 2, "classifiers": 3, "votes": 3,
+    "teachers": 2, "first_drop": 3, "second_drop": 5, "third_drop": 7, "batch_size": 32, "pu_batch": 16, "flip": False,
+    "pu_lr": 0.05,
+}  # fmt: skip
+
+
+def close(found, expected, atol=1e-6):
+    torch.testing.assert_close(found, torch.as_tensor(expected, dtype=found.dtype), atol=atol, rtol=0)
+
+
+def verified(n=300, k=3, *, share=0.5, each=10, kind="features", seed=0):
+    """Planted rows, so many of each class verified, and the truth."""
+    data, truth = noisy(n, k, share=share, kind=kind, seed=seed)
+    trusted = torch.zeros(n, dtype=torch.bool)
+    for c in range(k):
+        trusted[torch.from_numpy((truth == c).nonzero()[0][:each])] = True
+    labels = torch.where(trusted, torch.from_numpy(truth), data.labels)
+    return NoisyDataset(data.inputs, labels, data.classes, trusted, data.rows), truth
+
+
+def result(method, data, run):
+    for found in method(data, run):  # noqa: B007 (the last one is the result)
+        run.close_epoch()
+        run.checkpoint()
+    return found.check(data)
+
+
+@pytest.mark.parametrize("own, added, positives, from_verified, from_unverified", [
+    (500, 0, 500, 250, 250), (500, 137, 637, 318, 319), (500, 138, 638, 319, 319), (500, 500, 1000, 500, 500),
+    (500, 4096, 1000, 500, 500), (50, 7, 57, 28, 29), (250, 1200, 500, 250, 250), (1, 0, 1, 0, 1),
+])  # fmt: skip
+def test_sizes_of_a_bootstrap_sample(own, added, positives, from_verified, from_unverified):
+    assert bootstrap_sizes(own, added) == (positives, from_verified, from_unverified)
+    assert from_verified + from_unverified == positives
+
+
+def test_a_bootstrap_sample():
+    data, _ = verified(300, 3, each=20)
+    before = ~data.trusted & (torch.arange(300) < 150)
+    rows, positive = PUDistill().bootstrap(before, 1, data, torch.Generator().manual_seed(0))
+    own = data.trusted & (data.labels == 1)
+    assert len(rows) == 80 and positive.sum() == 40
+    first, second = rows[positive == 1], rows[positive == 0]
+    assert len(first.unique()) == 40 and own[first].sum() == 20 and before[first].sum() == 20
+    assert (data.trusted & (data.labels != 1))[second].sum() == 20  # verified rows of the other classes
+    assert (~data.trusted & ~before)[second].sum() == 20  # rows that nobody verified and no one added
+    other, _ = PUDistill().bootstrap(before, 1, data, torch.Generator().manual_seed(1))
+    assert set(other.tolist()) != set(rows.tolist())
+
+
+def test_drawn():
+    rows, generator = torch.arange(5, 10), torch.Generator().manual_seed(0)
+    assert sorted(drawn(rows, 5, generator).tolist()) == [5, 6, 7, 8, 9]
+    assert len(drawn(rows, 3, generator).unique()) == 3
+    twice = drawn(rows, 12, generator)
+    assert len(twice) == 12 and twice.bincount()[5:].min() >= 2  # all of them before any again
+    assert len(drawn(rows[:0], 4, generator)) == 0 and len(drawn(rows, 0, generator)) == 0
+
+
+SCORES = torch.tensor(
+    [[0.95, 0.91, 0.92, 0.99, 0.9], [0.95, 0.91, 0.92, 0.99, 0.89], [0.9] * 5, [0.97, 0.2, 0.99, 0.98, 0.96],
+     [0.5, 0.6, 0.7, 0.8, 0.9]]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("votes, with_alpha, above", [(5, [0, 2], []), (4, [0, 1, 2, 3], [0, 1, 3]),
+                                                      (3, [0, 1, 2, 3], [0, 1, 3])])  # fmt: skip
+def test_votes(dtype, votes, with_alpha, above):
+    """.9 in float32 is less than .9 in float64: alpha is taken in the scores' precision."""
+    scores = torch.tensor(SCORES.tolist(), dtype=torch.float64).round(decimals=6).to(dtype)
+    assert vote(scores, 0.9, votes).nonzero()[:, 0].tolist() == with_alpha
+    assert vote(scores, 0.9, votes, inclusive=False).nonzero()[:, 0].tolist() == above
+
+
+A = torch.tensor([[0.8, 0.1, 0.1], [0.4, 0.35, 0.25], [0.05, 0.9, 0.05]], dtype=torch.float64)
+B = torch.tensor([[0.6, 0.3, 0.1], [0.5, 0.3, 0.2], [0.15, 0.7, 0.15]], dtype=torch.float64)
+
+
+def test_pseudo_labels():
+    mean, labels, eta = (A + B) / 2, torch.ones(3, dtype=torch.int64), 0.7 - 1e-9  # row 0 lies on eta
+    close(mean, [[0.7, 0.2, 0.1], [0.45, 0.325, 0.225], [0.1, 0.8, 0.1]])
+    soft, hard_bootstrap, hard = (
+        pseudo_labels(mean, labels, eta, 0.5, kind) for kind in ("soft_bootstrap", "hard_bootstrap", "hard")
+    )
+    close(soft, [[0.35, 0.6, 0.05], [0, 1, 0], [0.05, 0.9, 0.05]])
+    close(hard_bootstrap, [[0.5, 0.5, 0], [0, 1, 0], [0, 1, 0]])
+    close(hard, [[1.0, 0, 0], [0, 1, 0], [0, 1, 0]])
+    logits = torch.tensor([[1.0, 0, -1]], dtype=torch.float64)
+    for target, loss in ((soft[:1], 1.107606), (hard_bootstrap[:1], 0.907606), (hard[:1], 0.407606)):
+        close(F.cross_entropy(logits, target), loss)
+    assert torch.equal(pseudo_labels(mean, labels, 0.9, 0.5, "hard"), F.one_hot(labels, 3).double())
+
+
+def test_samples_of_a_teacher():
+    """300, 120, 500, 120 rows added and 50 verified a class: 170 of every class, or all verified and 120 of each."""
+    added, own = [300, 120, 500, 120], 50
+    classes = torch.cat([torch.full((size + own,), c) for c, size in enumerate(added)])
+    trusted = torch.cat([torch.arange(size + own) < own for size in added])
+    data, _ = noisy(len(classes), 4, classes.numpy(), kind="features", trusted=trusted.numpy())
+    generator = torch.Generator().manual_seed(0)
+
+    def sample(method, classes, data):
+        least = min(map(len, method.pools(classes, data)))
+        return classes[method.balanced(classes, data, generator, least)].bincount().tolist()
+
+    balanced, released = PUDistill(), PUDistill(teacher_sample="released")
+    assert sample(balanced, classes, data) == [170] * 4  # 680 a teacher and epoch, either way
+    assert sample(released, classes, data) == [170] * 4
+    # Where classes are verified unequally the released sample is not balanced.
+    fewer = trusted & ((classes > 0) | (torch.arange(len(classes)) < 20))
+    uneven = NoisyDataset(data.inputs, data.labels, data.classes, fewer, data.rows)
+    assert sample(released, classes, uneven) == [140, 170, 170, 170]
+    # Nothing was added: the verified rows are there.
+    assert sample(balanced, torch.where(trusted, classes, -1), data) == [50] * 4
+
+
+def test_entropy():
+    logits = torch.tensor([[2, 0.5, -1, 0], [0.1, 0.2, 0.3, 0.4], [-1, 3, 0, 1]])
+    mixed = torch.tensor([[1, 0.2, 0, -0.5], [0.3, 0.9, -0.2, 0.1], [-0.4, 1.1, 0.6, 0.2]])
+    close(torch.stack([-negative_entropy(row[None]) for row in logits]), [0.878281, 1.380071, 0.595087])
+    for rows, mean, part in ((logits, 0.951146, 0.760917), (mixed, 1.262066, 1.009653)):
+        close(-negative_entropy(rows), mean)
+        target = F.one_hot(torch.tensor([0, 3, 2]), 4).float()
+        close(PUDistill().loss(rows, target) - F.cross_entropy(rows, target), part)
+    row = logits[:1].clone().requires_grad_()
+    (-negative_entropy(row)).backward()
+    close(row.grad[0], [-0.380565, 0.152752, 0.087114, 0.140699])
+
+
+@pytest.mark.parametrize("share", [0.3, 0.9])
+@pytest.mark.parametrize("settings", [
+    {}, {"preset": "parity"}, {"preset": "paper"}, {"pseudo_label": "hard"}, {"pseudo_label": "hard_bootstrap"},
+    {"mixup_alpha": 0.0, "entropy": 0.0}, {"members": "loop"},
+])  # fmt: skip
+def test_any_noise(share, settings, make_run):
+    """Nine of ten labels wrong change nothing: they are hardly read."""
+    data, truth = verified(share=share)
+    run = make_run(net="mlp")
+    found = result(PUDistill(**QUICK | settings), data, run)
+    assert (found.corrected.numpy() == truth).mean() > 0.95
+    wrong = torch.from_numpy(data.labels.numpy() != truth)
+    assert (found.selected == ~wrong).float().mean() > 0.95
+    assert found.clean_score[~wrong].mean() > found.clean_score[wrong].mean() + 0.5
+    student = run.predict(run.registered["nets"], data.inputs).argmax(1)
+    assert (student.numpy() == truth).mean() > (0.9 if share == 0.3 else 0.8)
+
+
+def test_stage_1_reads_no_noisy_label(make_run):
+    runs = [make_run(net="mlp") for _ in range(2)]
+    for run, share in zip(runs, (0.2, 0.8), strict=True):
+        result(PUDistill(**QUICK), verified(share=share)[0], run)
+    assert torch.equal(*(run.registered["claimed"] for run in runs))
+    assert torch.equal(*(run.registered["teacher"] for run in runs))  # nor do the teachers
+
+
+@pytest.mark.filterwarnings(
+    "ignore:There is a performance drop"
+)  # convolutions in one pass on a CPU, which nobody asks for
+def test_members_train_alike_in_one_pass_and_one_by_one(make_run):
+    """The same steps from the same start: one batched pass gives what a loop gives, and what single nets give."""
+    data, _ = verified()
+    for net, kind in (("mlp", "features"), ("small", "images")):
+        data, _ = verified(kind=kind)
+        run = make_run(net=net)
+        nets = [run.build_net(f"net{i}", data, classes=2) for i in range(3)]
+        groups = {how: Members(nets, how) for how in ("vmap", "loop")}
+        rows = torch.arange(48).view(3, 16)
+        x = torch.stack([run.normaliser(data.inputs)(data.inputs.batch(part)) for part in rows])
+        y = torch.arange(48).view(3, 16) % 2
+        for group in groups.values():
+            optimizer = torch.optim.SGD(group.parameters(), 0.1, momentum=0.9, weight_decay=1e-3, fused=True)
+            for _ in range(3):
+                group.train()
+                F.cross_entropy(group(x).flatten(0, 1), y.flatten(), reduction="sum").backward()
+                optimizer.step()
+                optimizer.zero_grad()
+        optimizer = torch.optim.SGD([p for n in nets for p in n.parameters()], 0.1, momentum=0.9, weight_decay=1e-3)
+        for _ in range(3):
+            for own, part, target in zip(nets, x, y, strict=True):
+                F.cross_entropy(own.train()(part).logits, target, reduction="sum").backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        for group in groups.values():
+            group.eval()
+            found = group(x[0])
+            expected = torch.stack([own.eval()(x[0]).logits for own in nets])
+            torch.testing.assert_close(found, expected, atol=2e-4, rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop")
+def test_bf16_members_keep_their_statistics(make_run):
+    data, truth = verified(kind="images", n=120, each=10)
+    for how in ("vmap", "loop"):
+        run = make_run(mixed_precision="bf16")
+        found = result(
+            PUDistill(**QUICK | {"pu_epochs": 3, "teacher_epochs": 3, "epochs": 2, "members": how}), data, run
+        )
+        assert found.probs.isfinite().all()
+        assert all(b.dtype != torch.bfloat16 for b in run.registered["members"].buffers())
+
+
+def test_a_class_ends_early_where_nothing_changes(make_run):
+    data, _ = verified()
+    early, all_rounds = make_run(net="mlp"), make_run(net="mlp")
+    yields = sum(1 for _ in PUDistill(**QUICK | {"rounds": 6, "settled": 0.5})(data, early))
+    every = sum(1 for _ in PUDistill(**QUICK | {"rounds": 6, "settled": 0.0})(data, all_rounds))
+    assert yields < every and early.registered["settled"].any() and not all_rounds.registered["settled"].any()
+
+
+def test_rows_that_several_classes_claim(make_run):
+    data, _ = verified(30, 3, each=2)
+    method, run = PUDistill(margin=0.1), make_run(net="mlp")
+    known = method.knowledge(data, run)
+    free = (~data.trusted).nonzero()[:4, 0]
+    known.claimed[-1, free] = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0]]).bool()
+    known.score[free] = torch.tensor([[0.9, 0.95, 0.99], [0.8, 0.95, 0], [0, 0, 0.9], [0.9, 0, 0]])
+    found = method.augmented(known, data)
+    assert found[free].tolist() == [-1, 1, 2, -1]  # too close; the surer one; the only one; none
+    assert torch.equal(found[data.trusted], data.labels[data.trusted])  # a verified label stands
+
+
+@pytest.mark.parametrize("each, word", [(0, "found 0"), (1, "found 1 of 'class 0' and 2 classes more")])
+def test_too_few_verified_rows(each, word, make_run):
+    data, _ = verified(each=each)
+    with pytest.raises(CuratorError, match=f"at least 2 of every class, {word}.*--trusted"):
+        next(PUDistill(**QUICK)(data, make_run(net="mlp")))
+
+
+def test_nothing_is_added_and_everything_is_verified(make_run):
+    data, truth = verified()
+    run = make_run(net="mlp")
+    found = result(PUDistill(**QUICK | {"alpha": 0.999999}), data, run)  # no row gets such votes
+    assert not run.registered["claimed"].any() and (found.corrected.numpy() == truth).mean() > 0.8
+    whole = NoisyDataset(data.inputs, torch.from_numpy(truth), data.classes, torch.ones(300).bool(), data.rows)
+    assert result(PUDistill(**QUICK), whole, make_run(net="mlp")).selected.all()
+
+
+def test_presets_and_the_reading_of_rounds(make_run):
+    data, _ = verified()
+    run = make_run(net="mlp")
+    method = PUDistill(**QUICK | {"preset": "parity"})
+    result(method, data, run)
+    assert method.inclusive is False and method.mixup_alpha == 1.0 and method.filter_domain == "all"
+    known = run.registered
+    assert known["claimed"].shape == (2, 300, 3) and np.isfinite(known["score"].numpy()).all()
