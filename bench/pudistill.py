@@ -87,7 +87,7 @@ def measure(data: str, noise: str, method: str, path: Path) -> None:
     from curator.system import write_text
 
     torch.set_num_threads(1)
-    rows, truth, test, test_labels, content = (of_digits if data == "digits" else of_features)(noise)
+    rows, given, truth, test, test_labels, content = (of_digits if data == "digits" else of_features)(noise)
     name = "ce" if method == "verified rows alone" else method
     frozen = {} if data == "digits" else {"features_column": "features"}
     resolved = resolve({"recipe": f"{'digits' if data == 'digits' else 'features'}-{name}", **frozen})
@@ -96,7 +96,7 @@ def measure(data: str, noise: str, method: str, path: Path) -> None:
     if method == "verified rows alone":
         learned = subset(rows, rows.trusted)
     elif method != "pudistill":
-        learned = replace(rows, trusted=torch.zeros_like(rows.trusted), labels=rows.labels)
+        learned = replace(rows, trusted=torch.zeros_like(rows.trusted), labels=given)  # no verified label
     started = time.perf_counter()
     for found in resolved.method(learned, run):  # noqa: B007 (the last one is the result)
         run.close_epoch()
@@ -148,7 +148,7 @@ def subset(rows, mask):
 
 
 def of_digits(noise: str):
-    """Digits with noise and verified rows, the truth, and every fifth row as test set."""
+    """Digits with noise and verified rows, labels without these, the truth, every fifth row as test set, its labels."""
     import torch
 
     from bench.cleaners import of_digits as whole
@@ -160,11 +160,12 @@ def of_digits(noise: str):
     own = truth[~test.numpy()]
     labels, trusted = verified(learned.labels.numpy(), own)
     rows = NoisyDataset(learned.inputs, labels, data.classes, trusted, learned.rows)
-    return rows, own, rest.inputs, torch.from_numpy(truth[test.numpy()]), "digits, every fifth row held out"
+    held_out = torch.from_numpy(truth[test.numpy()])
+    return rows, learned.labels, own, rest.inputs, held_out, "digits, every fifth row held out"
 
 
 def of_features(noise: str):
-    """Frozen features of CIFAR-10 with noise and verified rows, the truth, and those of its test set."""
+    """The same of frozen features of CIFAR-10 and its own test set."""
     import numpy as np
     import torch
     from accelerate import PartialState
@@ -188,13 +189,8 @@ def of_features(noise: str):
     test, _ = reader(other, np.arange(len(other)), budget)
     labels, trusted = verified(table.labels, table.truth)
     rows = NoisyDataset(held(inputs), labels, table.classes, trusted, torch.from_numpy(table.rows))
-    return (
-        rows,
-        table.truth,
-        held(test),
-        torch.from_numpy(other_labels(table, "test")),
-        f"{digest}/{reader.fingerprint}",
-    )
+    given, test_labels = torch.from_numpy(table.labels), torch.from_numpy(other_labels(table, "test"))
+    return rows, given, table.truth, held(test), test_labels, f"{digest}/{reader.fingerprint}"
 
 
 def speed() -> None:
@@ -219,7 +215,7 @@ def speed() -> None:
             members = Members(nets, how).to(device).train()
             optimizer = torch.optim.SGD(members.parameters(), 0.01, momentum=0.9, fused=True)
 
-            def step(members=members, optimizer=optimizer) -> torch.Tensor:
+            def step(members=members, optimizer=optimizer, x=x) -> torch.Tensor:
                 out = members(x)
                 out.square().mean((1, 2)).sum().backward()
                 optimizer.step()
@@ -238,7 +234,7 @@ def speed() -> None:
 
 
 def cost() -> None:
-    """Forward passes of stage 1 on the digits' features (their pixels), as counted, against the released procedure's."""
+    """Forward passes of stage 1 on the digits' pixels, as counted, against the released procedure's."""
     import numpy as np
     import torch
     from sklearn.datasets import load_digits
