@@ -127,7 +127,7 @@ class Bootstrap:
     mixture: Literal["beta", "gaussian", "none"] = "beta"
     """What turns losses into w; none: w is constant (Reed et al. 2015, there without the penalty)."""
     constant: float | None = None
-    """w where there is no mixture, in [0, 1]; none: 0.2 for hard and 0.05 for soft targets."""
+    """Constant w where there is no mixture, in [0, 1]; none: 0.2 for hard and 0.05 for soft targets."""
     iterations: int = 10
     """Steps of expectation maximisation (>= 1): as published, which is before it converges."""
     converge: bool = False
