@@ -141,7 +141,7 @@ class Bootstrap:
     guard: bool = True
     """No label counts as wrong more surely than the net doubts it: w is at most 1 - its probability."""
     weight_from: Literal["cached", "current"] = "cached"
-    """w from the losses at the end of the last epoch, or from the loss of the current view by the current net."""
+    """Where w comes from: losses at the end of the last epoch, or that of the current view by the current net."""
     targets_in: Literal["evaluation", "training"] = "evaluation"
     """Predictions that correct labels come with those losses, or from a pass of their own in training mode."""
     tracking: Literal["plain", "augmented", "collected"] = "plain"

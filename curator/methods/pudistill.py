@@ -363,7 +363,7 @@ class PUDistill:
 
     def ensemble(self, name: str, count: int, data: NoisyDataset, run: Run, classes: int) -> Members:
         """Nets that train at once."""
-        way = self.members or best_way(run.device, data.inputs.kind == "images")
+        way = self.members or best_way(run.device)
         return Members(self.nets(name, count, data, run, classes), way)
 
     def sgd(self, nets: nn.Module, lr: float) -> torch.optim.Optimizer:
