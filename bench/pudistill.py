@@ -47,7 +47,12 @@ PLOT = Path(__file__).with_name("pudistill.png")
 def main() -> None:
     """Fill the cells that have no row yet, then draw the picture."""
     speed()
+    flat()
     cost()
+
+
+def flat() -> None:
+    """The table of accuracies over noise, and its picture."""
     table, cores = Table(FLAT, COLUMNS), Cores()
     datasets = [*(["CIFAR-10 features"] if has_data("PUDistill on CIFAR-10", FEATURES) else []), "digits"]
     cells = [
