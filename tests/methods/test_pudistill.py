@@ -259,3 +259,42 @@ def test_presets_and_the_reading_of_rounds(make_run):
     assert method.inclusive is False and method.mixup_alpha == 1.0 and method.filter_domain == "all"
     known = run.registered
     assert known["claimed"].shape == (2, 300, 3) and np.isfinite(known["score"].numpy()).all()
+
+
+@pytest.mark.parametrize("stop", [5, 9, 16])  # in stage 1, among the teachers' epochs and the student's
+def test_stop_and_resume(stop, make_run, tmp_path):
+    data, _ = verified(120, each=8)
+    straight = result(PUDistill(**QUICK), data, make_run(net="mlp"))
+    run = make_run(net="mlp", checkpoints=tmp_path)
+    for i, _ in enumerate(PUDistill(**QUICK)(data, run), 1):
+        run.close_epoch()
+        run.checkpoint()
+        if i == stop:
+            break
+    resumed_run = make_run(net="mlp", checkpoints=tmp_path)
+    resumed = result(PUDistill(**QUICK), data, resumed_run)
+    assert torch.equal(resumed.probs, straight.probs) and torch.equal(resumed.corrected, straight.corrected)
+    nets = [r.registered["nets"].state_dict() for r in (resumed_run,)]
+    assert all(torch.isfinite(value).all() for state in nets for value in state.values())
+
+
+def test_stage_1_is_kept_for_other_noise(make_run, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    yields, found = [], []
+    for share, content in ((0.2, "rows"), (0.8, "rows"), (0.8, "other rows"), (0.8, None)):
+        data, truth = verified(share=share)
+        run = make_run(net="mlp", content=content)
+        yields.append(sum(1 for _ in PUDistill(**QUICK)(data, run)))
+        found.append(run.registered["claimed"])
+        student = run.predict(run.registered["nets"], data.inputs).argmax(1)
+        assert (student.numpy() == truth).mean() > 0.8
+    assert yields[1] < yields[0] == yields[2] == yields[3]  # no round was made
+    assert torch.equal(found[0], found[1])
+    assert len(list(tmp_path.rglob("*.npz"))) == 2
+    # Other verified rows, another setting of stage 1 or another seed are other work; a file cut short is made again.
+    data, _ = verified(share=0.8, each=12)
+    assert sum(1 for _ in PUDistill(**QUICK)(data, make_run(net="mlp", content="rows"))) == yields[0]
+    for path in tmp_path.rglob("*.npz"):
+        path.write_bytes(path.read_bytes()[:100])
+    data, _ = verified(share=0.8)
+    assert sum(1 for _ in PUDistill(**QUICK)(data, make_run(net="mlp", content="rows"))) == yields[0]
