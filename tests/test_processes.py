@@ -73,7 +73,7 @@ SLOW = pytest.mark.slow
 @pytest.mark.parametrize(
     "method, epochs, kills",
     [
-        ("promix", 12, 2),
+        ("ce", 160, 2),
         *(
             pytest.param(m, e, 5, marks=SLOW)
             for m, e in (
