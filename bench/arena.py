@@ -19,7 +19,6 @@ last scoring of all rows (up to 3 s); the peers' are from features to verdict.
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import sys
 import time
@@ -29,7 +28,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.runs import Cores, finished_run, has_data, run_folder  # noqa: E402
+from bench.runs import Cores, finished_run, has_data, measured_alone, run_folder  # noqa: E402
 from bench.table import Table, processor, today  # noqa: E402
 from curator.methods import METHODS  # noqa: E402
 
@@ -115,13 +114,8 @@ def our_run(labels: str, method: str, seed: int, core: int) -> dict[str, Any]:
 
 def peer_run(labels: str, peer: str, seed: int, core: int) -> dict[str, Any]:
     """Metrics and seconds of a peer on the features of one of our runs; kept, so that a cut-off bench goes on."""
-    import subprocess
-
     kept = run_folder(f"arena {labels} {peer} {seed}.json")
-    if not kept.exists():
-        argv = [sys.executable, __file__, "peer", labels, peer, str(seed), str(kept)]
-        subprocess.run(["taskset", "-c", str(core), *argv], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    return json.loads(kept.read_text())
+    return measured_alone(__file__, ["peer", labels, peer, str(seed), str(kept)], kept, core)
 
 
 def measure_peer(labels: str, peer: str, seed: int, kept: Path) -> None:

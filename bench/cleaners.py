@@ -13,8 +13,6 @@ that only the cleaner differs; they were chosen on other noise, and not changed 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,7 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.arena import FEATURES, cell  # noqa: E402
-from bench.runs import Cores, finished_run, has_data, run_folder  # noqa: E402
+from bench.runs import Cores, finished_run, has_data, measured_alone, run_folder  # noqa: E402
 from bench.table import Table, processor, today  # noqa: E402
 
 CLEANERS = ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr")
@@ -65,11 +63,7 @@ def kept(data: str, noise: str, cleaner: str) -> Path:
 
 def one(data: str, noise: str, cleaner: str, core: int) -> dict[str, Any]:
     """The figures of a cell, measured now in a process of its own, or before."""
-    path = kept(data, noise, cleaner)
-    if not path.exists():
-        argv = [sys.executable, __file__, "cell", data, noise, cleaner]
-        subprocess.run(["taskset", "-c", str(core), *argv], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    return json.loads(path.read_text())
+    return measured_alone(__file__, ["cell", data, noise, cleaner], kept(data, noise, cleaner), core)
 
 
 def measure(data: str, noise: str, cleaner: str) -> None:

@@ -14,9 +14,7 @@ weights mix labels as inputs. Settings are those of the recipes digits-bootstrap
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.arena import FEATURES, cell  # noqa: E402
 from bench.cleaners import of_digits, of_features  # noqa: E402
-from bench.runs import Cores, finished_run, has_data, run_folder  # noqa: E402
+from bench.runs import Cores, finished_run, has_data, measured_alone, run_folder  # noqa: E402
 from bench.table import Table, processor, today  # noqa: E402
 
 WEIGHTS = {
@@ -76,11 +74,7 @@ def kept(data: str, noise: str, name: str, seed: int) -> Path:
 
 def one(data: str, noise: str, name: str, seed: int, core: int) -> dict[str, Any]:
     """The figures of a run, measured now in a process of its own, or before."""
-    path = kept(data, noise, name, seed)
-    if not path.exists():
-        argv = [sys.executable, __file__, "cell", data, noise, name, str(seed)]
-        subprocess.run(["taskset", "-c", str(core), *argv], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    return json.loads(path.read_text())
+    return measured_alone(__file__, ["cell", data, noise, name, str(seed)], kept(data, noise, name, seed), core)
 
 
 def measure(data: str, noise: str, name: str, seed: int) -> None:

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -27,7 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.arena import FEATURES  # noqa: E402
-from bench.runs import Cores, has_data, run_folder  # noqa: E402
+from bench.runs import Cores, has_data, measured_alone, run_folder  # noqa: E402
 from bench.table import Table, processor, today  # noqa: E402
 
 RATES = (0.3, 0.5, 0.7, 0.9)
@@ -76,10 +75,7 @@ def one(data: str, noise: str, method: str, core: int) -> dict[str, Any]:
     """The figures of a cell, measured now in a process of its own, or before."""
     folder = run_folder(f"pudistill {data} {noise} {method}")
     path = folder.with_name(f"{folder.name}.json")
-    if not path.exists():
-        argv = [sys.executable, __file__, "cell", data, noise, method, str(path)]
-        subprocess.run(["taskset", "-c", str(core), *argv], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    return json.loads(path.read_text())
+    return measured_alone(__file__, ["cell", data, noise, method, str(path)], path, core)
 
 
 def measure(data: str, noise: str, method: str, path: Path) -> None:

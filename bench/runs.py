@@ -60,3 +60,11 @@ def finished_run(name: str, flags: str, core: int | None = None) -> dict[str, An
 def run_folder(name: str) -> Path:
     """Where the run of a cell lies."""
     return ROOT / "runs" / "bench" / name.replace(" ", "-").replace(":", "")
+
+
+def measured_alone(script: str, words: list[str], path: Path, core: int) -> dict[str, Any]:
+    """What the script, called with the words, leaves as JSON in the file; run now on one core, or run before."""
+    if not path.exists():
+        argv = ["taskset", "-c", str(core), sys.executable, script, *words]
+        subprocess.run(argv, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    return json.loads(path.read_text())

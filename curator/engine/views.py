@@ -110,6 +110,20 @@ def jitter(
     return (x + noise * torch.randn(x.shape, generator=generator, device=x.device)) * kept
 
 
+def training_view(
+    x: Tensor,  # uint8 (b, c, h, w), or float (b, d)
+    normaliser: Callable[[Tensor], Tensor],
+    generator: torch.Generator,
+    *,
+    flip: bool,  # mirror images at random
+    noise: float,  # of features, as in jitter
+    drop: float,  # of features, as in jitter
+) -> Tensor:  # float
+    """Rows as plain training sees them: cropped and mirrored images, or features with noise and gaps."""
+    x = weak_view(x, normaliser, generator, flip=flip)
+    return jitter(x, generator, noise=noise, drop=drop) if x.ndim == 2 else x
+
+
 Strong = Literal["random_augment", "rand_augment", "auto_cifar10", "auto_imagenet"]
 
 

@@ -38,7 +38,7 @@ from torch.nn import functional as F
 
 from curator.engine.losses import log_mean_prediction, prior_divergence
 from curator.engine.run import Run
-from curator.engine.views import jitter, mixed, mixup, weak_view
+from curator.engine.views import mixed, mixup, training_view, weak_view
 from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import REFRESH, Epochs, dropped
@@ -299,8 +299,8 @@ class Bootstrap:
 
     def view(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:
         """Float rows: cropped and mirrored images, or features with noise and gaps."""
-        x = weak_view(x, normaliser, generator, flip=self.flip)
-        return jitter(x, generator, noise=self.feature_noise, drop=self.feature_drop) if x.ndim == 2 else x
+        noise, drop = self.feature_noise, self.feature_drop
+        return training_view(x, normaliser, generator, flip=self.flip, noise=noise, drop=drop)
 
     def current_noise(self, mixture: LossMixture, logits: Tensor, labels: Tensor, trusted: Tensor, w: Tensor) -> Tensor:
         """The w (b,) of a batch by the mixture of the last epoch."""

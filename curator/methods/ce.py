@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curator.engine.run import Run
-from curator.engine.views import jitter, mixup, weak_view
+from curator.engine.views import mixup, training_view
 from curator.evidence import Evidence, NoisyDataset, evidence
 
 # The type of a hyperparameter that counts epochs: --epochs scales it.
@@ -105,8 +105,8 @@ class CrossEntropy:
 
     def view(self, x: Tensor, normaliser: Callable[[Tensor], Tensor], generator: torch.Generator) -> Tensor:
         """Float rows: cropped and mirrored images, or features with noise and gaps."""
-        x = weak_view(x, normaliser, generator, flip=self.flip)
-        return jitter(x, generator, noise=self.feature_noise, drop=self.feature_drop) if x.ndim == 2 else x
+        noise, drop = self.feature_noise, self.feature_drop
+        return training_view(x, normaliser, generator, flip=self.flip, noise=noise, drop=drop)
 
 
 def cosine(lr: float, epoch: float, epochs: int, floor: float = 0.0) -> float:

@@ -34,7 +34,7 @@ from curator.engine.losses import negative_entropy
 from curator.engine.members import Members, best_way
 from curator.engine.nets import Net
 from curator.engine.run import Run
-from curator.engine.views import jitter, mixup, weak_view
+from curator.engine.views import mixup, training_view
 from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import REFRESH, Epochs, dropped
@@ -385,9 +385,8 @@ class PUDistill:
 
     def views(self, rows: Tensor, data: NoisyDataset, normaliser, generator: torch.Generator) -> Tensor:
         """Weak views of rows (b,), or of a batch a member (members, b): every row with its own draw."""
-        x = weak_view(data.inputs.batch(rows.flatten()), normaliser, generator, flip=self.flip)
-        if x.ndim == 2:
-            x = jitter(x, generator, noise=self.feature_noise, drop=self.feature_drop)
+        x, noise, drop = data.inputs.batch(rows.flatten()), self.feature_noise, self.feature_drop
+        x = training_view(x, normaliser, generator, flip=self.flip, noise=noise, drop=drop)
         return x.view(*rows.shape, *x.shape[1:])
 
 
