@@ -36,7 +36,7 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from bench.step import COMPILED, OURS, cell_name, measure, ours, timed  # noqa: E402
+from bench.step import ON_GPU, OURS, cell_name, measure, ours, timed  # noqa: E402
 from bench.step import table as step_table  # noqa: E402
 from bench.table import PENDING, RESULTS, Table, processor, today  # noqa: E402
 from curator.curation.metrics import precision_recall_f1  # noqa: E402
@@ -143,7 +143,7 @@ def unpack(folder: Path, split: str) -> tuple[torch.Tensor, np.ndarray]:
 # Speed
 
 
-def methods(results: Path, net: str, n: int = 51_200) -> None:
+def methods(results: Path, net: str, n: int = 25_600) -> None:
     """Seconds and passes of an epoch after warm-up of every method of METHOD_CELLS, on images that tell their class."""
     table = Table(METHOD_HEADING, METHOD_COLUMNS, results)
     machine = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
@@ -223,7 +223,7 @@ def train(flags: argparse.Namespace) -> None:
 
 def schedule(flags: argparse.Namespace, state: Path, n: int) -> ProMix:
     """The method of a schedule; a shortened one is fitted once, and kept beside its checkpoints."""
-    method = ProMix(batch_size=flags.batch, subset="pad" if flags.compile else None)
+    method = ProMix(batch_size=flags.batch)
     chosen = state / "epochs.json"
     if flags.schedule == "published" and flags.epochs is None:
         return method
@@ -238,7 +238,7 @@ def schedule(flags: argparse.Namespace, state: Path, n: int) -> ProMix:
 
 def fitted_epochs(flags: argparse.Namespace, n: int) -> int:
     """Epochs that take --fit-minutes by the time of a step; scoring all rows costs an eighth more, evaluation 5 %."""
-    seconds = timed(ours(flags.net, flags.batch, compile=flags.compile), 3, 5)
+    seconds = timed(ours(flags.net, flags.batch, subset="pad", record=True, compile=flags.compile), 3, 5)
     return max(2, int(60 * flags.fit_minutes / (seconds * (n // flags.batch) * 1.125 * 1.05)))
 
 
@@ -260,12 +260,12 @@ def table_of_runs(results: Path) -> Table:
 
 def pending(results: Path) -> None:
     """Mark what no GPU has measured yet."""
-    for name in ("reference", *OURS, *COMPILED):
+    for name in ("reference", *OURS, *ON_GPU):
         step_table(results).pending(cell_name("resnet18", 256, True, name))
     for name in ("published", "short"):
         table_of_runs(results).pending(f"{name} schedule, resnet18")
     for name in METHOD_CELLS:
-        Table(METHOD_HEADING, METHOD_COLUMNS, results).pending(f"resnet18, 51,200 rows: {name}")
+        Table(METHOD_HEADING, METHOD_COLUMNS, results).pending(f"resnet18, 25,600 rows: {name}")
 
 
 # Checkpoints in parts
@@ -328,7 +328,7 @@ def main(argv: list[str] | None = None) -> None:
     packing.add_argument("out", type=Path)
     commands.add_parser("step")
     measuring = commands.add_parser("methods")
-    measuring.add_argument("--rows", type=int, default=51_200)
+    measuring.add_argument("--rows", type=int, default=25_600)
     commands.add_parser("pending", help="mark the rows that no GPU has measured")
     training = commands.add_parser("train")
     training.add_argument("schedule", choices=["published", "short"])

@@ -2,6 +2,7 @@
 
     CURATOR_DATA=... python bench/pudistill.py          # two cells at a time, one a core; resumes cell by cell
     CURATOR_DATA=... python bench/pudistill.py plot     # the picture again
+    python bench/pudistill.py speed                     # one pass or a loop, alone: what a GPU machine can measure
 
 Flat over noise: on the digits (every fifth row held out as test set) and on frozen features of all of CIFAR-10 (those
 of bench/arena.py; its test set), a tenth of the rows verified, asymmetric and symmetric noise of 30 to 90 % on the
@@ -205,7 +206,10 @@ def speed() -> None:
     table = Table(SPEED, SPEED_COLUMNS)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     machine = torch.cuda.get_device_name() if device == "cuda" else processor()
-    for net, shape, count in (("mlp", (1280,), 5), ("mlp", (1280,), 20), ("small", (3, 32, 32), 5)):
+    ensembles = [("mlp", (1280,), 5), ("mlp", (1280,), 20), ("small", (3, 32, 32), 5)]
+    if device == "cuda":
+        ensembles += [("small", (3, 32, 32), 20), ("preact18", (3, 32, 32), 5), ("preact18", (3, 32, 32), 20)]
+    for net, shape, count in ensembles:
         name = f"{device} {net} {count} members"
         if name in table:
             continue
@@ -217,7 +221,8 @@ def speed() -> None:
             optimizer = torch.optim.SGD(members.parameters(), 0.01, momentum=0.9, fused=True)
 
             def step(members=members, optimizer=optimizer, x=x) -> torch.Tensor:
-                out = members(x)
+                with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):  # as runs do there
+                    out = members(x)
                 out.square().mean((1, 2)).sum().backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -324,6 +329,8 @@ def plot(table: Table) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["plot"]:
         plot(Table(FLAT, COLUMNS))
+    elif sys.argv[1:2] == ["speed"]:
+        speed()
     elif sys.argv[1:2] == ["cell"]:
         measure(*sys.argv[2:5], Path(sys.argv[5]))
     else:

@@ -1,8 +1,8 @@
 """How long a step of ProMix takes: two ResNet-18, batch 256, all views, 90 % of the rows selected.
 
-Ours in float32, with channels last, and with bf16; on a GPU also compiled; against bench/reference_step.py, the same
-step written the straightforward way (its strong view is torchvision's RandAugment with erasing). Images/s are rows of
-the batch per second of a whole step, views included.
+Ours in float32, with channels last, and with bf16; on a GPU also recorded as a CUDA graph, and compiled; against
+bench/reference_step.py, the same step written the straightforward way (its strong view is torchvision's RandAugment
+with erasing). Images/s are rows of the batch per second of a whole step, views included.
 
     python bench/step.py            # appends the missing rows to bench/RESULTS.md
     python bench/step.py --net small --batch 64 --print     # anything else, only printed
@@ -14,6 +14,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,9 +27,8 @@ from bench.table import RESULTS, Table, processor, today  # noqa: E402
 from curator.engine.hardware import forward_flops, no_accelerator, peak_flops  # noqa: E402
 from curator.engine.run import Run  # noqa: E402
 from curator.engine.source import Resident  # noqa: E402
-from curator.engine.views import weak_view  # noqa: E402
 from curator.evidence import NoisyDataset  # noqa: E402
-from curator.methods.promix import Batch, ProMix  # noqa: E402
+from curator.methods.promix import Epoch, ProMix  # noqa: E402
 from curator.system import cores  # noqa: E402
 
 CLASSES, SELECTED = 10, 0.9
@@ -38,8 +38,13 @@ OURS = {
     "float32, channels last": {"mixed_precision": "no"},
     "bf16, channels last": {"mixed_precision": "bf16"},
 }
-COMPILED = {"bf16, channels last, padded": {"mixed_precision": "bf16", "subset": "pad"},
-            "bf16, channels last, padded, compiled": {"mixed_precision": "bf16", "compile": True}}  # fmt: skip
+PADDED = {"mixed_precision": "bf16", "subset": "pad"}
+ON_GPU = {
+    "bf16, channels last, padded": PADDED,
+    "bf16, channels last, padded, compiled": {**PADDED, "compile": True},
+    "bf16, channels last, padded, recorded": {**PADDED, "record": True},  # what a GPU run does
+    "bf16, channels last, padded, recorded, compiled": {**PADDED, "record": True, "compile": True},  # with --compile
+}
 
 
 def rows(batch: int) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
@@ -50,7 +55,9 @@ def rows(batch: int) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
     return images, rng.integers(0, CLASSES, n), torch.from_numpy(rng.random((2, n)) < SELECTED)
 
 
-def ours(net: str, batch: int, *, channels_last: bool = True, subset: str | None = None, **run) -> Iterator[Run]:
+def ours(
+    net: str, batch: int, *, channels_last: bool = True, subset: str = "exact", record: bool = False, **run
+) -> Iterator[Run]:
     """Steps of ProMix on the run's device; each yield is one step."""
     images, labels, flags = rows(batch)
     run = Run(seed=0, net=net, **run)
@@ -68,23 +75,22 @@ def ours(net: str, batch: int, *, channels_last: bool = True, subset: str | None
         [p for m in nets for p in m.parameters()], 0.05, momentum=0.9, weight_decay=5e-4, fused=True
     )
     priors = torch.full((2, 2, CLASSES), 1 / CLASSES, device=run.device)
-    models, normaliser, given = [run.prepare(m) for m in nets], run.normaliser(source), data.labels.to(run.device)
-    flags = flags.to(run.device)
-    for epoch in range(50, 10**6):
-        generator = run.generator("views", epoch)
+    plain = run.normaliser(source)
+
+    def normaliser(x: torch.Tensor) -> torch.Tensor:
+        return plain(x).contiguous(memory_format=layout)
+
+    generator = run.generator("views")
+    here = Epoch(
+        [run.prepare(m) for m in nets], optimizer, priors, data.labels.to(run.device), flags.to(run.device), normaliser,
+        generator, 50,
+    )  # fmt: skip
+    train = partial(method.train, here, source, run)
+    step = run.recorded(train, generator) if record else train
+    for epoch in range(10**6):
         batches = run.batches(torch.arange(n), batch, epoch, drop_last=True)
-        weights = method.draw_weights(run, len(batches), epoch)
-        for step, part in enumerate(batches):
-            x = source.batch(part)
-            weak, strong = (
-                weak_view(x, normaliser, generator, flip=method.flip),
-                method.strengthened(x, normaliser, generator),
-            )
-            weak, strong = (t.contiguous(memory_format=layout) for t in (weak, strong))
-            views = Batch(weak, strong, given[part], flags[:, part], weights[step])
-            for loss, passes in method.losses(models, views, priors, epoch, generator, run):
-                run.backward(loss, passes)
-            run.step(optimizer)
+        for part, weights in zip(batches, method.draw_weights(run, len(batches), epoch), strict=True):
+            step(part, weights)
             yield run
 
 
@@ -123,7 +129,7 @@ def measure(
     machine = torch.cuda.get_device_name() if gpu else processor()
     if not gpu:
         torch.set_num_threads(cores())
-    cells: dict[str, dict | None] = {"reference": None, **OURS, **(COMPILED if gpu else {})}
+    cells: dict[str, dict | None] = {"reference": None, **OURS, **(ON_GPU if gpu else {})}
     missing = [name for name in cells if there is None or cell_name(net, batch, gpu, name) not in there]
     before = there.row(cell_name(net, batch, gpu, "reference")) if there is not None else {}
     same = before.get("date") == today() and before.get("machine") == machine

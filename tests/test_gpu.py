@@ -9,7 +9,7 @@ from curator.engine.run import Run
 from curator.methods import METHODS
 from curator.methods.ce import CrossEntropy
 from tests.conftest import noisy
-from tests.methods.test_contract import PHASES
+from tests.methods.test_contract import PHASES, fit
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
@@ -29,9 +29,10 @@ def planted(n: int):
 
 
 @pytest.mark.parametrize("compile", [False, True])
-@pytest.mark.parametrize("method", ["ce", "mixup", "promix", "cpc", "bootstrap"])
+@pytest.mark.parametrize("method", ["ce", "mixup", "promix", "dividemix", "cpc", "bootstrap", "pudistill"])
 def test_finds_planted_errors_on_the_gpu(make_run, method, compile):
     data, truth = planted(600)
+    data = fit(method, data, truth)
     run = make_run(mixed_precision=None, compile=compile)
     assert run.device.type == "cuda" and run.precision == "bf16"
     settings = {"epochs": 4, "batch_size": 32, "lr": 0.05, "flip": False, **PHASES.get(method, {})}
@@ -81,6 +82,38 @@ def test_strong_views_are_the_same_on_both_devices():
     here = cutout(augment(images, draws), boxes)
     there = cutout(augment(images.cuda(), type(draws)(*(d.cuda() for d in draws))), boxes.cuda()).cpu()
     assert ((here.int() - there.int()).abs() > 1).float().mean() < 0.01
+
+
+def test_a_recorded_step_is_the_step(make_run):
+    """Same draws, weights, losses and counts, over batches of two sizes and a learning rate of the epoch."""
+    x = torch.randn(50, 8, generator=torch.Generator().manual_seed(0)).cuda()
+
+    def train(record: bool):
+        run = make_run(mixed_precision="no")
+        with run.seeded("net"):
+            net = torch.nn.Linear(8, 3).cuda()
+        optimizer, stats = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, fused=True), []
+        for epoch in range(2):
+            generator = run.generator("noise", epoch)
+
+            def step(rows, weight, net=net, generator=generator, optimizer=optimizer, run=run):
+                seen = x[rows] + torch.rand((len(rows), 8), generator=generator, device="cuda")
+                run.backward(weight * net(seen).square().mean(), len(rows))
+                run.backward(net(seen).square().mean(), (seen[:, 0] > 0.5).sum())
+                run.step(optimizer)
+
+            optimizer.param_groups[0]["lr"] = 0.1 / (1 + epoch)
+            made = run.recorded(step, generator) if record else step
+            batches = run.batches(torch.arange(50), 8, epoch)
+            for rows, weight in zip(batches, torch.rand(len(batches), generator=generator, device="cuda"), strict=True):
+                made(rows, weight)
+            stats.append(run.close_epoch())
+        return net.weight.detach().clone(), [(s["loss"], s["images"]) for s in stats]
+
+    (plain, stats), (recorded, same) = train(False), train(True)
+    assert [s[1] for s in stats] == [s[1] for s in same]
+    assert [s[0] for s in stats] == pytest.approx([s[0] for s in same], rel=1e-5)
+    torch.testing.assert_close(recorded, plain, atol=1e-5, rtol=1e-4)
 
 
 def test_a_padded_step_waits_for_nothing(make_run):

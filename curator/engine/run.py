@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from curator.engine.checkpoint import Checkpoints
+from curator.engine.graphs import Recorded, Step, Tally
 from curator.engine.hardware import Precision, best_precision, forward_flops, no_accelerator, peak_flops
 from curator.engine.members import Members
 from curator.engine.nets import Net, build_net
@@ -89,6 +90,7 @@ class Run:
         torch.set_num_threads(self.threads)
         self._seconds, self._trained = 0.0, 0
         self._row: tuple[int, ...] = ()
+        self._losses: list[Tensor] = []  # of every step of the epoch
         self._loss: Tensor | None = None  # of the step that is being made
         self._images: int | Tensor = 0
         self.open_epoch()
@@ -299,9 +301,34 @@ class Run:
             self._losses.append(self._loss)
         self._loss = None
 
+    def recorded(self, step: Step, *generators: torch.Generator) -> Step:
+        """The step (tensors -> None) for one epoch; on a GPU its kernels are recorded and replayed.
+
+        Args:
+            step: calls backward and step; shapes depend on its arguments' shapes alone, no number leaves the device,
+                and what it reads besides its arguments stays in its place.
+            generators: all that it draws from.
+        """
+        if self.device.type != "cuda" or self.world > 1:  # gradients of several processes meet inside a step
+            return step
+        return Recorded(step, generators, self._tallied, self._count)
+
+    def _tallied(self, step: Step, inputs: tuple[Tensor, ...]) -> Tally:
+        """Losses and rows of a step, which the epoch's own do not count."""
+        losses, images = self._losses, self._images
+        self._losses, self._images = [], 0
+        step(*inputs)
+        own = self._losses, self._images
+        self._losses, self._images = losses, images
+        return own
+
+    def _count(self, tally: Tally) -> None:
+        self._losses += tally[0]
+        self._images = self._images + tally[1]
+
     def open_epoch(self) -> None:
         """Count losses, images and seconds from now on."""
-        self._losses: list[Tensor] = []  # of every step
+        self._losses = []
         self._images = 0
         self._started = time.perf_counter()
 

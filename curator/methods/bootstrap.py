@@ -219,7 +219,10 @@ class Bootstrap:
     def make_optimizer(self, net: nn.Module) -> torch.optim.Optimizer:
         """SGD or Adam."""
         if self.optimizer == "adam":
-            return torch.optim.Adam(net.parameters(), self.lr, weight_decay=self.weight_decay, fused=True)
+            return torch.optim.Adam(
+                net.parameters(), self.lr, weight_decay=self.weight_decay, fused=True,
+                capturable=next(net.parameters()).is_cuda,
+            )  # fmt: skip
         return torch.optim.SGD(
             net.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
         )
@@ -268,7 +271,8 @@ class Bootstrap:
         seen = torch.zeros(n, k, device=run.device) if looks else None
         batches = run.batches(torch.arange(n), self.batch_size, epoch)
         shares = run.beta(self.mixup_alpha, len(batches), "mixup", epoch)
-        for rows, drawn in zip(batches, shares, strict=True):
+
+        def step(rows: Tensor, drawn: Tensor) -> None:
             x = self.view(data.inputs.batch(rows), normaliser, generator)
             target, w, z = F.one_hot(labels[rows], k).float(), noise[rows], logits[rows]
             with torch.no_grad(), run.autocast():
@@ -295,6 +299,10 @@ class Bootstrap:
                 loss = loss + self.penalty * self.mean_penalty(out, state.mean, run)
             run.backward(loss, len(rows))
             run.step(state.optimizer)
+
+        step = run.recorded(step, generator, draws)
+        for rows, drawn in zip(batches, shares, strict=True):
+            step(rows, drawn)
         return seen
 
     def view(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:

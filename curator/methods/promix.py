@@ -23,8 +23,9 @@ features, and FMix is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -35,7 +36,7 @@ from curator.engine.losses import negative_entropy
 from curator.engine.nets import Output
 from curator.engine.run import Run
 from curator.engine.views import Strong, fmix_masks, jitter, mixup, strengthen, weak_view
-from curator.evidence import Evidence, NoisyDataset, evidence
+from curator.evidence import Evidence, NoisyDataset, Source, evidence
 from curator.methods.ce import Epochs, cosine
 from curator.signals.agreement import guess_by_agreement, match_confident
 from curator.signals.gaussian import clean_posterior_by_class, normalised
@@ -60,6 +61,19 @@ class Batch(NamedTuple):
     labels: Tensor  # (b,) int64
     base: Tensor  # (2, b) bool, each net's base selection
     weights: Tensor  # (2 nets, 2 heads, 2), the share of a row itself in mixup and in FMix
+
+
+class Epoch(NamedTuple):
+    """What the steps of an epoch share."""
+
+    models: list[nn.Module]
+    optimizer: torch.optim.Optimizer
+    priors: Tensor  # (2, 2, k), moved in place
+    labels: Tensor  # (n,) int64
+    flags: Tensor  # (2, n) bool, each net's base selection
+    normaliser: Callable[[Tensor], Tensor]
+    generator: torch.Generator
+    epoch: int
 
 
 @dataclass
@@ -135,8 +149,8 @@ class ProMix:
     confidence_penalty: Literal["off", "log_softmax", "released"] = "off"
     """Penalty on confident predictions in warm-up, for asymmetric noise; the released code clamps logits at 0 first."""
     subset: Literal["exact", "pad"] | None = None
-    """Selected rows are forwarded as they are, or repeated to fill the batch (fixed shapes).
-    None: pad when compiled."""
+    """Selected rows are forwarded as they are, or repeated to fill the batch, which fixes all shapes: a GPU need not
+    wait for Python. None: pad on a GPU and when compiled."""
     selected_rule: Literal["agreement", "small_loss"] = "agreement"
     """What the result keeps: rows whose given label is predicted, or rows that both nets select."""
     preset: Literal["parity", "paper"] | None = None
@@ -190,21 +204,33 @@ class ProMix:
             warm = epoch < self.warmup
             batches = run.batches(all_rows, self.batch_size, epoch, drop_last=not warm)
             weights, flags = self.draw_weights(run, len(batches), epoch), base.to(run.device)
-            for step, rows in enumerate(batches):
-                x = data.inputs.batch(rows)
-                weak = weak_view(x, normaliser, generator, flip=self.flip)
-                if warm:
-                    run.backward(self.warmup_loss(models, weak, labels[rows], run), 2 * len(rows))
-                else:
-                    strong = self.strengthened(x, normaliser, generator)
-                    batch = Batch(weak, strong, labels[rows], flags[:, rows], weights[step])
-                    for loss, passes in self.losses(models, batch, priors, epoch, generator, run):
-                        run.backward(loss, passes)
-                run.step(optimizer)
+            here = Epoch(models, optimizer, priors, labels, flags, normaliser, generator, epoch)
+            train = partial(self.warm_up if warm else self.train, here, data.inputs, run)
+            step = run.recorded(train, generator) if warm or self.pads(run) else train
+            for rows, drawn in zip(batches, weights, strict=True):
+                step(rows, drawn)
             logits = score()
             base.copy_(self.select_base(logits, data, epoch + 1))
             yield self.result(logits, base, data)
         yield self.result(score(), base, data)
+
+    # Steps
+
+    def warm_up(self, here: Epoch, inputs: Source, run: Run, rows: Tensor, weights: Tensor) -> None:
+        """A step of plain training."""
+        weak = weak_view(inputs.batch(rows), here.normaliser, here.generator, flip=self.flip)
+        run.backward(self.warmup_loss(here.models, weak, here.labels[rows], run), 2 * len(rows))
+        run.step(here.optimizer)
+
+    def train(self, here: Epoch, inputs: Source, run: Run, rows: Tensor, weights: Tensor) -> None:
+        """A step of selection and debiased training."""
+        x = inputs.batch(rows)
+        weak = weak_view(x, here.normaliser, here.generator, flip=self.flip)
+        strong = self.strengthened(x, here.normaliser, here.generator)
+        batch = Batch(weak, strong, here.labels[rows], here.flags[:, rows], weights)
+        for loss, passes in self.losses(here.models, batch, here.priors, here.epoch, here.generator, run):
+            run.backward(loss, passes)
+        run.step(here.optimizer)
 
     # Views and draws
 
@@ -324,7 +350,9 @@ class ProMix:
 
     def pads(self, run: Run) -> bool:
         """Whether selected rows are repeated to fill the batch."""
-        return run.compile if self.subset is None else self.subset == "pad"
+        if self.subset is not None:
+            return self.subset == "pad"
+        return run.compile or run.device.type == "cuda"
 
     def mixed_views(
         self,
