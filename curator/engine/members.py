@@ -54,7 +54,8 @@ class Members(nn.Module):
         if self.how == "vmap":
             parameters = dict(zip(self.names, self.stacked, strict=True))
             places = (0, 0, 0 if self.training else None)
-            return torch.func.vmap(self._one, places, randomness="different")(parameters, buffers, x)
+            # cuDNN's batch normalisation asks for the layout of channels-last rows, which vmap cannot tell.
+            return torch.func.vmap(self._one, places, randomness="different")(parameters, buffers, x.contiguous())
         own = [p.unbind() for p in self.stacked]  # its gradient is one stack, not a full tensor a member
         return torch.stack(
             [

@@ -253,7 +253,10 @@ class Run:
         Processes meet in `step`, not in the net, so a method may call its nets as often a step as its paper does
         (DistributedDataParallel allows one call, and no head without a gradient).
         """
-        return cast(nn.Module, torch.compile(net)) if self.compile else net
+        if not self.compile:
+            return net
+        warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # heads stay in float32 on purpose
+        return cast(nn.Module, torch.compile(net))
 
     def normaliser(self, inputs: Source):
         """A function that normalises batches by the mean and deviation of the rows."""
