@@ -5,7 +5,7 @@
 
 A run without reviewed rows gives an order (least sure first, or random); its first rows are decided as a reviewer who
 knows the truth would, into a journal like the page's, and a second run starts from scratch with `--trusted JOURNAL`.
-Runs without reviewed rows are those of bench/arena.py. "Put in": the first run's labels with the verified ones put in,
+Runs without reviewed rows are those of bench/arena.py; PUDistill, which needs some, gets the order of ProMix's. "Put in": the first run's labels with the verified ones put in,
 without a second run.
 """
 
@@ -23,7 +23,8 @@ from bench.arena import cell, our_run  # noqa: E402
 from bench.runs import Cores, finished_run, has_data, run_folder  # noqa: E402
 from bench.table import Table, processor, today  # noqa: E402
 
-METHODS = ("promix", "confident")
+METHODS = ("promix", "confident", "pudistill")
+FIRST = {"pudistill": "promix"}  # whose run gives the order where a method cannot begin without verified rows
 BY = ("least sure", "random")
 COUNTS = (100, 500, 2000)
 SEEDS = (1, 2, 3)
@@ -42,10 +43,12 @@ def main() -> None:
     table = Table(HEADING, COLUMNS)
     cores = Cores()
     for method in METHODS:
-        base = [cores.submit(our_run, "worst", method, seed) for seed in SEEDS]
-        add(table, f"{method} 0", [without_review(f.result()) for f in base])
+        if method not in FIRST and f"{method} 0" not in table:
+            base = [cores.submit(our_run, "worst", method, seed) for seed in SEEDS]
+            add(table, f"{method} 0", [without_review(f.result()) for f in base])
         for count in COUNTS:
-            jobs = {by: [cores.submit(reviewed_run, method, by, count, seed) for seed in SEEDS] for by in BY}
+            missing = [by for by in BY if f"{method} {count} {by}" not in table]
+            jobs = {by: [cores.submit(reviewed_run, method, by, count, seed) for seed in SEEDS] for by in missing}
             for by, futures in jobs.items():
                 add(table, f"{method} {count} {by}", [future.result() for future in futures])
     plot(table)
@@ -64,8 +67,9 @@ def reviewed_run(method: str, by: str, count: int, seed: int, core: int) -> dict
     from curator.review.queue import order
     from curator.review.rows import Rows
 
-    first, flags = cell("worst", method, seed)
-    rows = Rows(run_folder(first))
+    first, flags = cell("worst", FIRST.get(method, method), seed)
+    finished_run(first, flags, core)
+    rows, (_, flags) = Rows(run_folder(first)), cell("worst", method, seed)
     truth = np.array(load_dataset(str(rows.folder), split="train")["true_label"])
     positions = np.random.default_rng(seed).permutation(len(rows)) if by == "random" else order([rows], by)
     chosen = positions[:count]
@@ -117,10 +121,10 @@ def plot(table: Table) -> None:
     """Label accuracy against reviewed rows, a panel a method, from the rows of the table."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 4), layout="constrained")
+    figure = Figure(figsize=(13, 4), layout="constrained")
     for axes, method in zip(figure.subplots(1, len(METHODS)), METHODS, strict=True):
         for by, colour in zip(BY, ("tab:blue", "tab:orange"), strict=True):
-            cells = [(0, table.row(f"{method} 0")), *((n, table.row(f"{method} {n} {by}")) for n in COUNTS)]
+            cells = [(0, table.row(f"{FIRST.get(method, method)} 0")), *((n, table.row(f"{method} {n} {by}")) for n in COUNTS)]
             there = [(n, row) for n, row in cells if row]
             x = [n for n, _ in there]
             after, put_in, spread = ([float(row[c]) for _, row in there] for c in (COLUMNS[0], COLUMNS[2], COLUMNS[1]))

@@ -164,5 +164,5 @@ def test_steps_of_bootstrapping_can_be_recorded(make_run, settings):
     method = METHODS["bootstrap"](epochs=4, warmup=1, dynamic_warmup=1, batch_size=20, lr=0.01, **settings)
     run = make_run(net="small")
     for found in method(data, run):
+        found.check(data)
         run.close_epoch()
-    found.check(data)

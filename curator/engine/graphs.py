@@ -6,6 +6,7 @@ Nets for small images are so quick on a GPU that Python cannot start their kerne
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,12 @@ from torch import Tensor
 
 Step = Callable[..., None]  # of tensors
 Tally = tuple[list[Tensor], int | Tensor]  # losses of the steps, 0-d, and the rows that went through a net
+
+
+@cache
+def side_stream() -> torch.cuda.Stream:
+    """The stream on which steps are recorded, and made before that: one, since each keeps memory of its own."""
+    return torch.cuda.Stream()
 
 
 class Recording(NamedTuple):
@@ -38,7 +45,7 @@ class Recorded:
         count: Callable[[Tally], None],  # takes the tally of a step that was made
     ):
         self.step, self.generators, self.tallied, self.count = step, generators, tallied, count
-        self.stream = torch.cuda.Stream()
+        self.stream = side_stream()
         self.recordings: dict[tuple[torch.Size, ...], Recording | None] = {}
 
     def __call__(self, *inputs: Tensor) -> None:
@@ -66,4 +73,5 @@ class Recorded:
         others = [r.graph for r in self.recordings.values() if r is not None]  # they never run at once
         with torch.cuda.graph(graph, pool=others[0].pool() if others else None, stream=self.stream):
             tally = self.tallied(self.step, tuple(own))
+        torch.cuda.current_stream().wait_stream(self.stream)  # it still clears the generators' places in the graph
         return Recording(graph, own, tally)
