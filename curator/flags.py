@@ -86,7 +86,10 @@ class Settings:
     compile: bool = False
     """Compile the net with torch.compile."""
     memory_budget: float | None = None
-    """GiB the decoded images may take. Default: half of the free memory of the device."""
+    """GiB the decoded images may take; what does not fit is decoded anew in every epoch.
+    Default: half of the free memory of the device."""
+    allow_quarantine: bool = False
+    """Go on although more than 5 % of the rows have no label or no image that can be decoded."""
     output: Path | None = None
     """Output folder. Default: runs/DATASET-METHOD, plus -NOISE when --label-noise is given."""
     overwrite: bool = False
