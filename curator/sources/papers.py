@@ -17,7 +17,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from curator.errors import CuratorError
 
-# As the dataset's page numbers them.
+# As the dataset's page numbers them; there are users who hold 4 and 5, cheetah and jaguar, to be swapped in its files.
 ANIMALS = ("cat", "lynx", "wolf", "coyote", "cheetah", "jaguar", "chimpanzee", "orangutan", "hamster", "guinea pig")
 CLOTHES = (
     "T-Shirt", "Shirt", "Knitwear", "Chiffon", "Sweater", "Hoodie", "Windbreaker", "Jacket", "Down Coat", "Suit",
@@ -214,9 +214,10 @@ def _dataset(rows: Rows, classes: Iterable[str], verified: Container[str] | None
 
 
 def _images(folder: Path) -> list[str]:
-    """Names of the images in a folder, sorted."""
+    """Names of the images in a folder, sorted; hidden ones are what macOS leaves beside them."""
     try:
-        return sorted(name for name in os.listdir(folder) if name.lower().endswith((".jpg", ".jpeg", ".png")))
+        names = (name for name in os.listdir(folder) if not name.startswith("."))
+        return sorted(name for name in names if name.lower().endswith((".jpg", ".jpeg", ".png")))
     except OSError as e:
         raise CuratorError(f"--data-dir: expected a folder of images {folder} ({e.strerror}); unpack it there") from e
 

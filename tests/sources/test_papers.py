@@ -34,6 +34,7 @@ def animal10n(folder: Path, each: int = 2) -> Path:
         image(folder / "training" / f"{i % 10}_{100 + i}.jpg", i % 10, i // 10)
     for i in range(10):
         image(folder / "testing" / f"{i}_{i}.jpg", i)
+    (folder / "testing" / "._0_0.jpg").touch()  # as macOS unpacks
     return folder
 
 
