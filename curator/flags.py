@@ -24,7 +24,8 @@ class Settings:
     """The flags of clean.py; curate() takes them with underscores."""
 
     dataset: str = "digits"
-    """A named dataset (digits, cifar10, cifar100, cifar10n, cifar100n), a Hub id (owner/name) or a local folder."""
+    """A named dataset (digits, cifar10, cifar100, cifar10n, cifar100n; from files you have, with --data-dir:
+    animal10n, clothing1m, webvision, tiny-imagenet), a Hub id (owner/name) or a local folder."""
     data_dir: Path | None = None
     """Folder with a named dataset's files, instead of downloading them."""
     method: str = DEFAULT_METHOD
@@ -48,7 +49,7 @@ class Settings:
     split: str | None = None
     """Split to curate; by default the only one, or train."""
     config_name: str | None = None
-    """Configuration of the dataset."""
+    """Configuration of the dataset. Clothing1M: noisy leaves its verified rows out."""
     revision: str | None = None
     """Revision of the dataset on the Hub: a branch, tag or commit."""
     limit_rows: int | None = None

@@ -15,7 +15,7 @@ from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 from torch import Tensor
 
 from curator.errors import CuratorError
-from curator.sources import cifar_n, noise
+from curator.sources import cifar_n, noise, papers
 from curator.sources.defaults import DEFAULT_NOISE
 from curator.sources.images import choose_size, decode_images, whole_images
 from curator.sources.table import (
@@ -40,6 +40,7 @@ NAMED: dict[str, tuple[str | None, str, str | None]] = {
     "cifar10n": ("uoft-cs/cifar10", "cifar10", None),
     "cifar100": ("uoft-cs/cifar100", "cifar100", "fine_label"),
     "cifar100n": ("uoft-cs/cifar100", "cifar100", "fine_label"),
+    **{name: (None, name, None) for name in papers.PAPERS},
 }
 
 LICENSE = ("license", "license_name", "license_link")  # of a card's YAML
@@ -207,6 +208,9 @@ def _open(
         raise CuratorError(f"--data-dir: no folder {data_dir}")
     if dataset == "digits":
         return _digits(), {"id": "scikit-learn digits", "license": "cc-by-4.0"}
+    if dataset in papers.PAPERS:
+        splits, home = papers.open_paper(dataset, data_dir, config_name)
+        return splits, {**_own_card(home), "id": papers.PAPERS[dataset].title}
     if dataset in NAMED:
         hub, folder, _ = NAMED[dataset]
         if data_dir is None:
