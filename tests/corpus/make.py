@@ -236,10 +236,13 @@ def spaces_and_unicode(folder: Path) -> Path:
     return good(inner)
 
 
-def long_name(folder: Path) -> Path:
-    inner = folder / ("n" * 250)
-    inner.mkdir()
-    return good(inner)
+def long_name(length: int) -> Build:
+    def build(folder: Path) -> Path:
+        inner = folder / ("n" * length)
+        inner.mkdir()
+        return good(inner)
+
+    return build
 
 
 def saved_splits(*names: str) -> Build:
