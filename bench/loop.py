@@ -5,8 +5,8 @@
 
 A run without reviewed rows gives an order (least sure first, or random); its first rows are decided as a reviewer who
 knows the truth would, into a journal like the page's, and a second run starts from scratch with `--trusted JOURNAL`.
-Runs without reviewed rows are those of bench/arena.py; PUDistill, which needs some, gets the order of ProMix's. "Put in": the first run's labels with the verified ones put in,
-without a second run.
+Runs without reviewed rows are those of bench/arena.py; PUDistill, which needs some, gets the order of ProMix's. "Put
+in": the first run's labels with the verified ones put in, without a second run.
 """
 
 from __future__ import annotations
@@ -124,7 +124,10 @@ def plot(table: Table) -> None:
     figure = Figure(figsize=(13, 4), layout="constrained")
     for axes, method in zip(figure.subplots(1, len(METHODS)), METHODS, strict=True):
         for by, colour in zip(BY, ("tab:blue", "tab:orange"), strict=True):
-            cells = [(0, table.row(f"{FIRST.get(method, method)} 0")), *((n, table.row(f"{method} {n} {by}")) for n in COUNTS)]
+            cells = [
+                (0, table.row(f"{FIRST.get(method, method)} 0")),
+                *((n, table.row(f"{method} {n} {by}")) for n in COUNTS),
+            ]
             there = [(n, row) for n, row in cells if row]
             x = [n for n, _ in there]
             after, put_in, spread = ([float(row[c]) for _, row in there] for c in (COLUMNS[0], COLUMNS[2], COLUMNS[1]))

@@ -173,7 +173,6 @@ def of_features(noise: str):
     from accelerate import PartialState
 
     from curator.curate import _load
-    from curator.engine.source import held
     from curator.evidence import NoisyDataset
     from curator.settings import resolve
     from curator.sources.inputs import Reader
@@ -183,16 +182,16 @@ def of_features(noise: str):
         "dataset": "cifar10", "data_dir": os.environ["CURATOR_DATA"], "label_noise": noise, "seed": SEED,
         "backbone": "bench.backbones:efficientnet_lite0", "method": "ce",
     }  # fmt: skip
-    resolved, budget = resolve(flags), 8.0 * 2**30
+    resolved, budget, cpu = resolve(flags), 8.0 * 2**30, torch.device("cpu")
     table = _load(resolved, None, budget)
     reader = Reader(resolved.settings, table, "bf16", PartialState(), print)
-    inputs, digest = reader(table.dataset, table.rows, budget)
+    inputs = reader(table.data, table.rows, budget)
     other = table.others["test"]
-    test, _ = reader(other, np.arange(len(other)), budget)
+    test = reader(other, np.arange(len(other)), budget)
     labels, trusted = verified(table.labels, table.truth)
-    rows = NoisyDataset(held(inputs), labels, table.classes, trusted, torch.from_numpy(table.rows))
+    rows = NoisyDataset(inputs.source(cpu), labels, table.classes, trusted, torch.from_numpy(table.rows))
     given, test_labels = torch.from_numpy(table.labels), torch.from_numpy(other_labels(table, "test"))
-    return rows, given, table.truth, held(test), test_labels, f"{digest}/{reader.fingerprint}"
+    return rows, given, table.truth, test.source(cpu), test_labels, f"{inputs.digest}/{reader.fingerprint}"
 
 
 def speed() -> None:

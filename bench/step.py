@@ -85,12 +85,12 @@ def ours(
         [run.prepare(m) for m in nets], optimizer, priors, data.labels.to(run.device), flags.to(run.device), normaliser,
         generator, 50,
     )  # fmt: skip
-    train = partial(method.train, here, source, run)
+    train = partial(method.train, here, run)
     step = run.recorded(train, generator) if record else train
     for epoch in range(10**6):
         batches = run.batches(torch.arange(n), batch, epoch, drop_last=True)
         for part, weights in zip(batches, method.draw_weights(run, len(batches), epoch), strict=True):
-            step(part, weights)
+            step(source.batch(part), part, weights)
             yield run
 
 

@@ -225,6 +225,10 @@ def summary(output, facts: dict[str, Any]) -> None:
             "wrong labels; label accuracy {label_accuracy_before:.3f} before, {label_accuracy_after:.3f} after"
         )
         print(text.format(**facts["metrics"]))
+    if facts["quarantined"]:
+        print(f"{facts['quarantined']:,} rows could not be used: {output}/quarantine.parquet says why")
+    if facts["duplicates"]["groups"]:
+        print(f"{facts['duplicates']['groups']:,} images are there more than once, with different labels")
     for warning in facts["warnings"]:
         print(f"warning: {warning}")
     print(f"result: {output}/    findings: {output}/report/report.md    rows to look at: {output}/issues.csv")

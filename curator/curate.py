@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from curator.engine.checkpoint import Checkpoints
     from curator.methods import Method
     from curator.settings import Resolved
-    from curator.sources.inputs import Reader
+    from curator.sources.inputs import Inputs, Reader
     from curator.sources.table import Table
     from curator.train import Say
 
@@ -125,7 +125,6 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     from curator.engine.checkpoint import FINISHED, SETTINGS, Checkpoints
     from curator.engine.hardware import best_precision, process_state
     from curator.engine.run import Run
-    from curator.engine.source import held
     from curator.evidence import NoisyDataset
     from curator.sources.inputs import Reader
     from curator.train import describe, train
@@ -147,9 +146,12 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     if s.dry_run and reader.backbone:  # its features can take longer than the training
         inputs, others = reader.sample(), {}
     else:
-        inputs, digest = reader(table.dataset, table.rows, budget)
-        table.digest = _digest(table, digest)
-        others = _read_others(table, resolved.method, reader, tuple(inputs.shape[1:]), budget - inputs.nbytes)
+        inputs = reader(table.data, table.rows, budget)
+        digest = inputs.digest
+        table.set_aside(inputs.broken)
+        table.require_few_aside(s.allow_quarantine)
+        table.digest = _digest(table, str(digest))
+        others = _read_others(table, resolved.method, reader, inputs.shape, budget - inputs.nbytes)
     fingerprint = reader.fingerprint or None
     del reader  # its backbone has done its work
     machine = {"mixed_precision": precision, "device": state.device.type, "processes": state.num_processes}
@@ -171,7 +173,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         track_dir=output / "tracker" if s.track else None,
         content=None if s.dry_run or digest is None else f"{digest}/{fingerprint}",
     )
-    data = NoisyDataset(held(inputs, run.device), *_torch(table))
+    data, hashes = NoisyDataset(inputs.source(run.device), *_torch(table)), inputs.hashes
     del inputs  # on a GPU they are there now
     describe(table, resolved, run, data, output, say)
     if s.dry_run:
@@ -183,7 +185,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         (checkpoints.folder / SETTINGS).write_text(json.dumps(identity, indent=2))
     try:
         found, history = train(resolved, table, data, run, say)
-        done = write_result(resolved, table, data, run, found, history, output, others)
+        done = write_result(resolved, table, data, run, found, history, output, others, hashes)
     except CuratorError:
         if lead and checkpoints.latest() is None:
             checkpoints.remove()  # nothing to continue from
@@ -199,22 +201,22 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
 
 def _read_others(
     table: Table, method: Method, reader: Reader, shape: tuple[int, ...], budget: float
-) -> dict[str, Tensor]:
+) -> dict[str, Inputs]:
     """Rows of the other splits that will be scored: what is wrong with them is said before the training."""
     from curator.methods import passes
     from curator.sources.load import other_labels
 
-    inputs: dict[str, Tensor] = {}
+    inputs: dict[str, Inputs] = {}
     for name, other in table.others.items():
         if passes(method) and (other_labels(table, name) >= 0).any():
             try:
-                inputs[name] = reader(other, np.arange(len(other)), budget)[0]
+                inputs[name] = reader(other, np.arange(len(other)), budget)
             except CuratorError as e:
                 raise CuratorError(f"split {name!r}: {e}") from e
-            if inputs[name].shape[1:] != shape:
+            if inputs[name].shape != shape:
                 raise CuratorError(
                     f"split {name!r}: expected rows of shape {shape}, as in split {table.split!r}, "
-                    f"found {tuple(inputs[name].shape[1:])}"
+                    f"found {inputs[name].shape}"
                 )
             budget -= inputs[name].nbytes
     return inputs
@@ -243,6 +245,7 @@ def _load(resolved: Resolved, source: Dataset | DatasetDict | None, budget: floa
         image_size=s.image_size,
         net=str(s.net),
         features_only=s.features_column is not None,
+        allow_quarantine=s.allow_quarantine,
         budget=budget,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -22,6 +23,9 @@ class Source(Protocol):
 
     def batch(self, rows: Tensor) -> Tensor:
         """The rows (b,) int64 as uint8 (b, c, h, w) or float32 (b, d), on the run's device."""
+
+    def expect(self, parts: Sequence[Tensor]) -> None:
+        """Batches of rows that will be asked for, in their order, so that they can be made ready."""
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation over all rows; float32, on the CPU.

@@ -24,7 +24,8 @@ class Settings:
     """The flags of clean.py; curate() takes them with underscores."""
 
     dataset: str = "digits"
-    """A named dataset (digits, cifar10, cifar100, cifar10n, cifar100n), a Hub id (owner/name) or a local folder."""
+    """A named dataset (digits, cifar10, cifar100, cifar10n, cifar100n; from files you have, with --data-dir:
+    animal10n, clothing1m, webvision, tiny-imagenet), a Hub id (owner/name) or a local folder."""
     data_dir: Path | None = None
     """Folder with a named dataset's files, instead of downloading them."""
     method: str = DEFAULT_METHOD
@@ -48,7 +49,7 @@ class Settings:
     split: str | None = None
     """Split to curate; by default the only one, or train."""
     config_name: str | None = None
-    """Configuration of the dataset."""
+    """Configuration of the dataset. Clothing1M: noisy leaves its verified rows out."""
     revision: str | None = None
     """Revision of the dataset on the Hub: a branch, tag or commit."""
     limit_rows: int | None = None
@@ -86,7 +87,10 @@ class Settings:
     compile: bool = False
     """Compile the net with torch.compile."""
     memory_budget: float | None = None
-    """GiB the decoded images may take. Default: half of the free memory of the device."""
+    """GiB the decoded images may take; what does not fit is decoded anew in every epoch.
+    Default: half of the free memory of the device."""
+    allow_quarantine: bool = False
+    """Go on although more than 5 % of the rows have no label or no image that can be decoded."""
     output: Path | None = None
     """Output folder. Default: runs/DATASET-METHOD, plus -NOISE when --label-noise is given."""
     overwrite: bool = False

@@ -52,6 +52,20 @@ def no_columns(n: int, k: int) -> Columns:
     return Columns(zeros, zeros > 0, zeros.astype(np.int64), np.zeros((n, k), np.float32), np.arange(n), zeros > 0)
 
 
+def spread(columns: Columns, places: np.ndarray, ids: np.ndarray) -> Columns:
+    """The same columns at places (n,) of more rows, whose ids (m,) are positions in the source; the others are null."""
+
+    def put(values: np.ndarray) -> np.ndarray:
+        out = np.zeros((len(ids), *values.shape[1:]), values.dtype)
+        out[places] = values
+        return out
+
+    if len(places) == len(ids):
+        return columns
+    parts = {name: put(value) for name, value in vars(columns).items() if name != "rows"}
+    return Columns(**parts, rows=ids)
+
+
 def flag_worst(columns: Columns, given: np.ndarray, trusted: np.ndarray, count: int) -> Columns:
     """The same with exactly the `count` least clean rows not selected, trusted rows left out (a review budget)."""
     candidates = np.flatnonzero(~trusted)

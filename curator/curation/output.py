@@ -20,7 +20,7 @@ from datasets.table import embed_table_storage, table_cast
 
 from curator.curation.columns import Columns
 from curator.errors import CuratorError
-from curator.review.rows import TRUSTED
+from curator.review.rows import DUPLICATES, TRUSTED
 from curator.system import as_cell, sync_folder
 
 SHARD_BYTES = 500 * 2**20
@@ -28,6 +28,7 @@ ROW_GROUP = 100  # rows: to look at one image these are read
 WRITE_BYTES = 100 * 2**20
 FINISHED = "curation.json"  # written last
 FEATURES = "features.npy"  # of runs that trained
+QUARANTINE = "quarantine.parquet"  # split, row, reason
 STAGING = ".staging"
 
 
@@ -170,7 +171,7 @@ def staged(folder: Path) -> Iterator[Path]:
                 with open(path, "rb") as file:
                     os.fsync(file.fileno())
         (folder / FINISHED).unlink(missing_ok=True)
-        for name in (FEATURES, TRUSTED):
+        for name in (FEATURES, TRUSTED, QUARANTINE, DUPLICATES):
             if not (staging / name).exists():
                 (folder / name).unlink(missing_ok=True)
         for path in sorted(staging.iterdir(), key=lambda p: p.name == FINISHED):

@@ -12,11 +12,13 @@ import numpy as np
 from datasets import Dataset, Image
 
 from curator.curation.columns import Columns
+from curator.curation.duplicates import Duplicates
 from curator.errors import CuratorError
 from curator.sources.images import to_array
 
 CONTACT_SHEET = "contact_sheet.png"
 CONTACT = 64  # images on the contact sheet
+SHOWN = 10  # rows or groups in a table
 MATRIX = 1000  # classes; above, no matrix
 MANY_CLASSES = 30  # above, matrices and bars go without class names
 
@@ -30,8 +32,10 @@ def write_report(
     truth: np.ndarray | None,
     classes: tuple[str, ...],
     history: list[dict[str, float]],
-    dataset: Dataset,
+    dataset: Dataset,  # of the same rows
     image_column: str | None,
+    alike: Duplicates,
+    aside: list[dict[str, Any]],  # rows that were set aside: split, row, reason
 ) -> None:
     """Write report.md and its plots to folder/report."""
     out = folder / "report"
@@ -59,7 +63,17 @@ def write_report(
         if history:
             plots.append(("training.png", "Training", _training(out, history)))
     (out / "report.md").write_text(
-        _text(name, facts, columns, given, classes, [p for p in plots if p[2]]), encoding="utf-8"
+        _text(
+            name,
+            facts,
+            columns,
+            given,
+            classes,
+            [p for p in plots if p[2]],
+            _set_aside(aside),
+            _alike(alike, columns, given, classes),
+        ),
+        encoding="utf-8",
     )
 
 
@@ -83,8 +97,46 @@ def pairs(given: np.ndarray, now: np.ndarray, k: int, most: int = 10) -> list[tu
     return [(int(codes[i] // k), int(codes[i] % k), int(counts[i])) for i in order]
 
 
+def _set_aside(aside: list[dict[str, Any]]) -> list[str]:
+    """The section on rows that no method could read."""
+    if not aside:
+        return []
+    lines = [
+        "## Rows set aside",
+        "",
+        f"{len(aside):,} rows could not be used (quarantine.parquet has all of them).",
+        "",
+    ]
+    lines += ["| split | row | reason |", "|---|---|---|"]
+    return [*lines, *(f"| {md(a['split'])} | {a['row']} | {md(a['reason'], 150)} |" for a in aside[:SHOWN]), ""]
+
+
+def _alike(alike: Duplicates, columns: Columns, given: np.ndarray, classes: tuple[str, ...]) -> list[str]:
+    """The section on images that are there more than once, with different labels."""
+    count = len(np.unique(alike.groups))
+    if not count:
+        return []
+    lines = [
+        "## The same image, different labels", "",
+        f"{len(alike.positions):,} rows in {count:,} groups (duplicates.parquet; on the page: show duplicates).", "",
+        "| rows | given labels | how alike |", "|---|---|---|",
+    ]  # fmt: skip
+    for group in range(min(SHOWN, count)):
+        here = alike.positions[alike.groups == group]
+        rows, labels = columns.rows[here[:SHOWN]], sorted({classes[c] for c in given[here]})
+        kind = "near" if alike.near[alike.groups == group][0] else "exact"
+        lines.append(f"| {', '.join(map(str, rows))} | {md(', '.join(labels), 120)} | {kind} |")
+    return [*lines, ""]
+
+
 def _text(
-    name: str, facts: dict[str, Any], columns: Columns, given: np.ndarray, classes: tuple[str, ...], plots: list
+    name: str,
+    facts: dict[str, Any],
+    columns: Columns,
+    given: np.ndarray,
+    classes: tuple[str, ...],
+    plots: list,
+    *sections: list[str],
 ) -> str:
     lines = [
         f"# {md(name)}, cleaned by {md(facts['method'])}",
@@ -110,6 +162,7 @@ def _text(
         f"| {md(classes[a])} | {md(classes[b])} | {n} |" for a, b, n in pairs(given, columns.corrected, len(classes))
     ]
     lines.append("")
+    lines += [line for section in sections for line in section]
     for file, title, _ in plots:
         lines += [f"## {title}", "", f"![{title}]({file})", ""]
     lines += ["## How it was made", "", "| setting | value |", "|---|---|"]

@@ -26,6 +26,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Features
 
@@ -114,7 +115,7 @@ def verdict(rows: Rows, journal: Journal | None, policy: str, min_confidence: fl
     if policy == "relabel":
         labels = np.where(verified, label_of, np.where(rows.confidence >= min_confidence, rows.suggested, rows.given))
     right = verified if policy != "annotate" else verified & (label_of == rows.given)
-    kept = np.where(verified, right, rows.selected) & ~dropped & ~contested
+    kept = np.where(verified, right, rows.selected & rows.present) & ~dropped & ~contested
     return Verdict(labels.astype(np.int32), kept, verified, dropped)
 
 
@@ -200,19 +201,22 @@ def _inside(said: Verdict, policy: str) -> np.ndarray:
 
 def _noise(rows: Rows, said: Verdict, inside: np.ndarray) -> dict[str, Any]:
     """Shares [before, after] of labels that nobody vouches for, and of wrong ones where the truth is known."""
-    vouched = said.verified | rows.selected | (said.labels != rows.given)
-    wrong = None
+    vouched, wrong = said.verified | rows.selected | (said.labels != rows.given), None
+    inside = inside & rows.present
     if rows.truth is not None:
-        wrong = [float((rows.given != rows.truth).mean()), float((said.labels != rows.truth)[inside].mean())]
-    return {"vouched": [float((~rows.selected).mean()), float((~vouched)[inside].mean())], "wrong": wrong}
+        wrong = [
+            float((rows.given != rows.truth)[rows.present].mean()),
+            float((said.labels != rows.truth)[inside].mean()),
+        ]
+    return {"vouched": [float((~rows.selected)[rows.present].mean()), float((~vouched)[inside].mean())], "wrong": wrong}
 
 
 def _audits(rows: Rows, journal: Journal, said: Verdict, policy: str) -> list[dict[str, Any]]:
     """What every reviewer's audit of this run says of the given labels and of the version's."""
     found = []
     for reviewer in journal.auditors(rows.verdict):
-        before, labelled = audited(rows, journal, reviewer, rows.given, np.ones(len(rows), bool))
-        after, _ = audited(rows, journal, reviewer, said.labels, _inside(said, policy))
+        before, labelled = audited(rows, journal, reviewer, rows.given, rows.present)
+        after, _ = audited(rows, journal, reviewer, said.labels, _inside(said, policy) & rows.present)
         if before["estimate"] is not None and after["estimate"] is not None:
             found.append({"reviewer": reviewer, "rows": labelled, "before": before, "after": after})
     return found
@@ -246,7 +250,10 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
                     if policy != "annotate":
                         original = values = part[column]
                         if curated:
-                            values = encoded_labels(said.labels[here], rows.classes, features[column])
+                            known = said.labels[here] >= 0  # of rows that were set aside, some have no label
+                            codes = np.where(known, said.labels[here], 0)
+                            values = encoded_labels(codes, rows.classes, features[column])
+                            values = pc.if_else(pa.array(known), values, original.combine_chunks())
                         part = part.set_column(part.column_names.index(column), column, values)
                         if policy == "relabel":
                             part = part.append_column(ORIGINAL, original)

@@ -18,11 +18,14 @@ from torch import Tensor
 
 from curator.curation import output as out
 from curator.curation.card import dataset_card
-from curator.curation.columns import Columns, add_columns, columns_of, columns_of_other, flag_worst, no_columns
+from curator.curation.columns import Columns, add_columns, columns_of, columns_of_other, flag_worst, no_columns, spread
+from curator.curation.duplicates import conflicting_duplicates
 from curator.curation.metrics import metrics
 from curator.curation.report import pairs, write_report
-from curator.engine.source import Features, held
+from curator.engine.source import Features
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
+from curator.review.rows import DUPLICATES
+from curator.sources.inputs import Inputs
 from curator.sources.load import NAMED, other_labels
 from curator.sources.table import Table
 
@@ -51,7 +54,8 @@ def write_result(
     found: Evidence,
     history: list[dict[str, float]],
     output: Path,
-    inputs: dict[str, Tensor],  # of the other splits: images uint8 (n, c, h, w), or features (n, d)
+    inputs: dict[str, Inputs],  # of the other splits
+    hashes: np.ndarray | None,  # (n,) uint64, of the rows' content
 ) -> Done:
     """Make the columns and, in the main process, write dataset, report and card."""
     s = resolved.settings
@@ -61,19 +65,35 @@ def write_result(
     if s.flag_worst is not None:
         columns = flag_worst(columns, table.labels, trusted, s.flag_worst)
     features = _features(data, run)
+    frozen = data.inputs.features.cpu() if isinstance(data.inputs, Features) else None
+    alike = conflicting_duplicates(table.labels, hashes, frozen)
     facts = _facts(resolved, table, data, run, columns, history, test_accuracy)
+    facts["duplicates"] = {"rows": len(alike.positions), "groups": len(np.unique(alike.groups))}
+    aside = quarantine(table, inputs)
+    facts["quarantined"] = len(aside)
     collapsed = collapsed_into(found, data)
     facts["warnings"] = [] if collapsed is None else [collapse_warning(data.classes[collapsed])]
-    curated = {table.split: (table.dataset, columns), **others}
+    curated = {table.split: (table.dataset, spread(columns, table.kept, table.ids)), **others}
     splits = {name: add_columns(part, cols, table.classes, s.column_prefix) for name, (part, cols) in curated.items()}
     if run.main:
         with out.staged(output) as folder:
             for name, split in splits.items():
                 out.write_parquet(split, folder, name)
-            given, classes, image_column = table.labels, table.classes, table.image_column
-            out.write_issues(folder / "issues.csv", table.dataset, image_column, columns, given, classes)
+            given, classes, image_column, rows = table.labels, table.classes, table.image_column, table.data
+            out.write_issues(folder / "issues.csv", rows, image_column, columns, given, classes)
             write_report(
-                folder, table.name, facts, columns, given, table.truth, classes, history, table.dataset, image_column
+                folder,
+                table.name,
+                facts,
+                columns,
+                given,
+                table.truth,
+                classes,
+                history,
+                rows,
+                image_column,
+                alike,
+                aside,
             )
             changes = pairs(given, columns.corrected, len(classes))
             card = dataset_card(
@@ -81,7 +101,13 @@ def write_result(
             )
             (folder / "README.md").write_text(card, encoding="utf-8")
             if features is not None:
-                np.save(folder / out.FEATURES, features.numpy())
+                places = np.zeros((len(table.ids), features.shape[1]), np.float16)
+                places[table.kept] = features.numpy()
+                np.save(folder / out.FEATURES, places)
+            if aside:
+                pq.write_table(pa.Table.from_pylist(aside), folder / out.QUARANTINE)
+            if len(alike.positions):
+                alike.write(folder / DUPLICATES, table.rows)
             if trusted.any():
                 labels = [table.classes[code] for code in data.labels.numpy()[trusted]]
                 pq.write_table(pa.table({"row": table.rows[trusted], "label": labels}), folder / out.TRUSTED)
@@ -90,8 +116,17 @@ def write_result(
     return Done(output, splits[table.split], facts)
 
 
+def quarantine(table: Table, inputs: dict[str, Inputs]) -> list[dict[str, Any]]:
+    """Rows of all splits that were set aside: {split, row, reason}."""
+    own = [{"split": table.split, "row": int(table.ids[i]), "reason": why} for i, why in table.aside.items()]
+    others = [
+        {"split": name, "row": row, "reason": why} for name, read in inputs.items() for row, why in read.broken.items()
+    ]
+    return own + others
+
+
 def _other_splits(
-    table: Table, data: NoisyDataset, run: Run, inputs: dict[str, Tensor]
+    table: Table, data: NoisyDataset, run: Run, inputs: dict[str, Inputs]
 ) -> tuple[dict[str, tuple[Dataset, Columns]], float | None]:
     """The other splits with their columns, by the run's nets if there are any, and the accuracy on the test split."""
     ensembles, accuracy, scored = run.ensembles(), None, {}
@@ -100,12 +135,13 @@ def _other_splits(
         if not ensembles or name not in inputs:
             scored[name] = other, no_columns(len(other), len(table.classes))
             continue
-        rows, normaliser = held(inputs[name], run.device), run.normaliser(data.inputs)
+        rows, normaliser = inputs[name].source(run.device), run.normaliser(data.inputs)
         probs = [run.predict(nets, rows, normaliser=normaliser).softmax(1) for nets in ensembles]
-        columns = columns_of_other(torch.stack(probs).mean(0).numpy(), labels)
-        scored[name] = other, columns
+        good = np.delete(np.arange(len(other)), list(inputs[name].broken))
+        columns = columns_of_other(torch.stack(probs).mean(0).numpy(), labels[good])
+        scored[name] = other, spread(columns, good, np.arange(len(other)))
         if name == "test":
-            accuracy = float((columns.corrected == labels)[labels >= 0].mean())
+            accuracy = float((columns.corrected == labels[good])[labels[good] >= 0].mean())
     return scored, accuracy
 
 
@@ -160,6 +196,7 @@ def _facts(
         "epochs": len(history),
         "images_per_second": round(sum(entry["images"] for entry in history) / seconds, 1) if seconds else None,
         "mfu": run.mfu(),
+        "peak_memory": run.memory(),
         "device": run.device_name(),
         "threads": run.threads,
         "versions": versions(),

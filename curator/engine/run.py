@@ -93,6 +93,7 @@ class Run:
         torch.set_num_threads(self.threads)
         self._seconds, self._trained = 0.0, 0
         self._row: tuple[int, ...] = ()
+        self._inputs: Source | None = None  # what the nets that were built read
         self._losses: list[Tensor] = []  # of every step of the epoch
         self._loss: Tensor | None = None  # of the step that is being made
         self._images: int | Tensor = 0
@@ -241,7 +242,7 @@ class Run:
 
         classes: logits of the primary head; by default one a class.
         """
-        self._row = data.inputs.shape
+        self._row, self._inputs = data.inputs.shape, data.inputs
         with self.seeded(f"init/{name}"):
             k = len(data.classes) if classes is None else classes
             return build_net(self.net, data.inputs.shape, k, pretrained=self.pretrained, **heads)
@@ -278,7 +279,10 @@ class Run:
         if drop_last and len(order) >= size:
             order = order[: len(order) // size * size]
         parts = order.to(self.device).tensor_split(max(1, min(-(-len(order) // size), len(order) // 2)))
-        return [part[self.rank :: self.world] for part in parts]
+        mine = [part[self.rank :: self.world] for part in parts]
+        if self._inputs is not None:
+            self._inputs.expect(mine)
+        return mine
 
     def backward(self, loss: Tensor, rows: int | Tensor) -> None:
         """Add the gradients of one part of a step's loss.
@@ -422,7 +426,9 @@ class Run:
             net.eval()
         mine = torch.arange(len(rows))[self.rank :: self.world]
         out: Tensor | None = None
-        for part in mine.split(batch):  # one empty part where this process has no row
+        parts = mine.split(batch)  # one empty part where this process has no row
+        inputs.expect([rows[part] for part in parts])
+        for part in parts:
             with self.autocast():
                 x = normaliser(inputs.batch(rows[part]))
                 mean = torch.stack([output(net(x)) for net in nets]).mean(0)

@@ -272,8 +272,8 @@ class Bootstrap:
         batches = run.batches(torch.arange(n), self.batch_size, epoch)
         shares = run.beta(self.mixup_alpha, len(batches), "mixup", epoch)
 
-        def step(rows: Tensor, drawn: Tensor) -> None:
-            x = self.view(data.inputs.batch(rows), normaliser, generator)
+        def step(x: Tensor, rows: Tensor, drawn: Tensor) -> None:
+            x = self.view(x, normaliser, generator)
             target, w, z = F.one_hot(labels[rows], k).float(), noise[rows], logits[rows]
             with torch.no_grad(), run.autocast():
                 if seen is not None:
@@ -302,7 +302,7 @@ class Bootstrap:
 
         step = run.recorded(step, generator, draws)
         for rows, drawn in zip(batches, shares, strict=True):
-            step(rows, drawn)
+            step(data.inputs.batch(rows), rows, drawn)
         return seen
 
     def view(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:

@@ -36,7 +36,7 @@ from curator.engine.losses import negative_entropy
 from curator.engine.nets import Output
 from curator.engine.run import Run
 from curator.engine.views import Strong, fmix_masks, jitter, mixup, strengthen, weak_view
-from curator.evidence import Evidence, NoisyDataset, Source, evidence
+from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import Epochs, cosine
 from curator.signals.agreement import guess_by_agreement, match_confident
 from curator.signals.gaussian import clean_posterior_by_class, normalised
@@ -205,10 +205,10 @@ class ProMix:
             batches = run.batches(all_rows, self.batch_size, epoch, drop_last=not warm)
             weights, flags = self.draw_weights(run, len(batches), epoch), base.to(run.device)
             here = Epoch(models, optimizer, priors, labels, flags, normaliser, generator, epoch)
-            train = partial(self.warm_up if warm else self.train, here, data.inputs, run)
+            train = partial(self.warm_up if warm else self.train, here, run)
             step = run.recorded(train, generator) if warm or self.pads(run) else train
             for rows, drawn in zip(batches, weights, strict=True):
-                step(rows, drawn)
+                step(data.inputs.batch(rows), rows, drawn)
             logits = score()
             base.copy_(self.select_base(logits, data, epoch + 1))
             yield self.result(logits, base, data)
@@ -216,15 +216,14 @@ class ProMix:
 
     # Steps
 
-    def warm_up(self, here: Epoch, inputs: Source, run: Run, rows: Tensor, weights: Tensor) -> None:
-        """A step of plain training."""
-        weak = weak_view(inputs.batch(rows), here.normaliser, here.generator, flip=self.flip)
+    def warm_up(self, here: Epoch, run: Run, x: Tensor, rows: Tensor, weights: Tensor) -> None:
+        """A step of plain training on inputs x of rows."""
+        weak = weak_view(x, here.normaliser, here.generator, flip=self.flip)
         run.backward(self.warmup_loss(here.models, weak, here.labels[rows], run), 2 * len(rows))
         run.step(here.optimizer)
 
-    def train(self, here: Epoch, inputs: Source, run: Run, rows: Tensor, weights: Tensor) -> None:
-        """A step of selection and debiased training."""
-        x = inputs.batch(rows)
+    def train(self, here: Epoch, run: Run, x: Tensor, rows: Tensor, weights: Tensor) -> None:
+        """A step of selection and debiased training on inputs x of rows."""
         weak = weak_view(x, here.normaliser, here.generator, flip=self.flip)
         strong = self.strengthened(x, here.normaliser, here.generator)
         batch = Batch(weak, strong, here.labels[rows], here.flags[:, rows], weights)

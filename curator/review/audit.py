@@ -33,14 +33,16 @@ class Rate:
     high: float
 
 
-def draw_sample(selected: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """Positions (m,) of a random sample, half of it selected rows and half flagged ones, shuffled.
+def draw_sample(selected: np.ndarray, size: int, seed: int, among: np.ndarray | None = None) -> np.ndarray:
+    """Positions (m,) of a random sample of the rows `among` (n,), half selected and half flagged ones, shuffled.
 
     Where one kind has fewer rows than half of the sample, the other fills it. The flagged rows are few and mostly
     wrong, the others many and mostly right: equal parts leave little doubt about either.
     """
     rng = np.random.default_rng(seed)
-    kinds = [np.flatnonzero(selected), np.flatnonzero(~selected)]
+    among = np.ones(len(selected), bool) if among is None else among
+    kinds = [np.flatnonzero(selected & among), np.flatnonzero(~selected & among)]
+    size = min(size, int(among.sum()))
     first = min(len(kinds[0]), max(size - size // 2, size - len(kinds[1])))
     counts = first, min(len(kinds[1]), size - first)
     chosen = [rng.choice(kind, count, replace=False) for kind, count in zip(kinds, counts, strict=True)]

@@ -14,7 +14,7 @@ from curator.review.journal import Journal
 from curator.review.rows import Rows
 
 ORDERS = ("least clean", "least sure", "margin", "given class", "pair", "disagreement", "row")
-SHOW = ("flagged", "all")
+SHOW = ("flagged", "all", "duplicates")
 DECIDED = ("any", "undecided", "open", "mine", "conflicts")
 KEPT = 8  # opened views that are kept
 
@@ -25,7 +25,8 @@ class View:
 
     Attributes:
         order: one of ORDERS.
-        show: "flagged" (rows that are not selected) or "all".
+        show: "flagged" (rows that are not selected), "all", or "duplicates" (rows whose image is there more than once,
+            with different labels; alike ones stand together, whatever the order).
         given, suggested: only rows of these classes; None for all.
         decided: "any"; "undecided" by the reviewer; "open", undecided by everybody; "mine", decided by the reviewer;
             "conflicts" between reviewers.
@@ -70,7 +71,7 @@ class Queue:
         with self._opening:
             found = self._views.pop(key, None)
             if found is None:
-                order = self._order(view.order)
+                order = self._order("duplicates" if view.show == "duplicates" else view.order)
                 found = order[self._mask(view, reviewer)[order]]
             self._views[key] = found
             while len(self._views) > KEPT:
@@ -79,7 +80,7 @@ class Queue:
 
     def _mask(self, view: View, reviewer: str) -> np.ndarray:
         rows = self.rows
-        mask = ~rows.selected if view.show == "flagged" else np.ones(len(rows), bool)
+        mask = self.shown(view.show)
         if view.given is not None:
             mask &= rows.given == view.given
         if view.suggested is not None:
@@ -90,6 +91,13 @@ class Queue:
             decided = self.decided(None if view.decided == "open" else reviewer)
             mask &= decided if view.decided == "mine" else ~decided
         return mask
+
+    def shown(self, show: str) -> np.ndarray:
+        """(n,) bool: rows that are shown; those that the run could not use never are."""
+        rows = self.rows
+        if show == "flagged":
+            return ~rows.selected
+        return rows.present & (rows.duplicates >= 0) if show == "duplicates" else rows.present.copy()
 
     def decided(self, reviewer: str | None) -> np.ndarray:
         """(n,) bool: rows decided by the reviewer, or by anybody; only what is new in the journal is looked up."""
@@ -116,8 +124,7 @@ class Queue:
 
     def pairs(self, show: str, most: int = 2000) -> list[tuple[int, int, int]]:
         """The most frequent (given, suggested, rows), most frequent first."""
-        rows, k = self.rows, len(self.rows.classes)
-        mask = ~rows.selected if show == "flagged" else np.ones(len(rows), bool)
+        rows, k, mask = self.rows, len(self.rows.classes), self.shown(show)
         codes, counts = np.unique(rows.given[mask].astype(np.int64) * k + rows.suggested[mask], return_counts=True)
         first = np.argsort(-counts, kind="stable")[:most]
         return [(int(codes[i] // k), int(codes[i] % k), int(counts[i])) for i in first]
@@ -135,6 +142,8 @@ def order(runs: Sequence[Rows], name: str) -> np.ndarray:
         return np.arange(len(rows))
     if name == "least sure":
         return np.argsort(np.abs(rows.score - 0.5), kind="stable")
+    if name == "duplicates":
+        return np.argsort(rows.duplicates, kind="stable")
     if name == "margin":
         return np.argsort(rows.margin, kind="stable")
     if name == "given class":

@@ -5,6 +5,7 @@ Small columns are in memory; images, soft labels and features come from their fi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import threading
@@ -21,6 +22,7 @@ import pyarrow.parquet as pq
 from curator.errors import CuratorError
 
 TRUSTED = "trusted.parquet"  # row, label
+DUPLICATES = "duplicates.parquet"  # row, group, kind
 SOFT_ROWS = 100_000  # soft labels held at once while all are read
 
 
@@ -44,6 +46,8 @@ class Rows:
         row: (n,) int64, ascending ids: positions in the source split.
         given, suggested: (n,) int32 class numbers.
         score: (n,) float32 in [0, 1]; selected: (n,) bool.
+        present: (n,) bool, rows that the run could use; of others nothing is said (score 1, selected, suggested the
+            given label).
     """
 
     def __init__(self, folder: Path):
@@ -70,8 +74,14 @@ class Rows:
             raise
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as e:
             raise CuratorError(f"{folder}: its files are not those of a finished run ({e}); run it again") from e
-        self.score, self.selected, suggested, self.row = (columns[name].to_numpy() for name in names)
-        self.suggested, self.given = suggested.astype(np.int32), self.codes(columns[self.facts["label_column"]])
+        self.present = pc.is_valid(columns[names[0]]).to_numpy()
+        self.score, self.selected = (
+            columns[names[0]].fill_null(1.0).to_numpy(),
+            columns[names[1]].fill_null(True).to_numpy(),
+        )
+        self.row, self.given = columns[names[3]].to_numpy(), self.codes(columns[self.facts["label_column"]])
+        suggested = columns[names[2]].fill_null(-1).to_numpy().astype(np.int32)
+        self.suggested = np.where(self.present, suggested, self.given)
         groups = [f.metadata.row_group(g).num_rows for f in self.files for g in range(f.num_row_groups)]
         self._group = [(f, g) for f in self.files for g in range(f.num_row_groups)]
         self._lock = threading.Lock()  # a file has one reader
@@ -125,8 +135,9 @@ class Rows:
         return [(item.get("bytes") or b"", Path(item.get("path") or "").name) for item in items]
 
     def soft(self, positions: np.ndarray) -> np.ndarray:
-        """Soft labels (m, k) float32 at positions."""
-        values = self._values(positions, self.prefix + "teacher_soft_label")
+        """Soft labels (m, k) float32 at positions; zeros where there is none."""
+        none = [0.0] * len(self.classes)
+        values = [value or none for value in self._values(positions, self.prefix + "teacher_soft_label")]
         return np.array(values, np.float32).reshape(len(positions), len(self.classes))
 
     @cached_property
@@ -145,6 +156,15 @@ class Rows:
         except FileNotFoundError:
             return {}
         return dict(zip(table["row"].to_pylist(), table["label"].to_pylist(), strict=True))
+
+    @cached_property
+    def duplicates(self) -> np.ndarray:
+        """(n,) int64, the group of a row whose image is there more than once with different labels; -1 for others."""
+        found = np.full(len(self), -1)
+        with contextlib.suppress(FileNotFoundError):
+            table = pq.read_table(self.folder / DUPLICATES, columns=["row", "group"])
+            found[np.searchsorted(self.row, table["row"].to_numpy())] = table["group"].to_numpy()
+        return found
 
     @cached_property
     def truth(self) -> np.ndarray | None:
@@ -196,7 +216,9 @@ class Rows:
                     batch = next(batches, None)
                 if batch is None:
                     break
-                soft = batch.column(0).flatten().to_numpy().reshape(len(batch), len(self.classes)).copy()
+                values, k = batch.column(0), len(self.classes)
+                soft = np.zeros((len(batch), k), np.float32)
+                soft[values.is_valid().to_numpy(zero_copy_only=False)] = values.flatten().to_numpy().reshape(-1, k)
                 yield slice(start, start + len(soft)), soft
                 start += len(soft)
 

@@ -282,7 +282,7 @@ class Session:
             size, seed = int(data["size"]), int(data.get("seed", 0))
             if not 1 <= size <= AUDIT:
                 raise CuratorError(f"audit: expected 1 to {AUDIT:,} rows, found {size}")
-            sample = draw_sample(self.rows.selected, min(size, len(self.rows)), seed)
+            sample = draw_sample(self.rows.selected, size, seed, self.rows.present)
             self.journal.new_audit(
                 self.rows.verdict, reviewer, seed, [(int(self.rows.row[p]), self._stratum(int(p))) for p in sample]
             )
@@ -310,7 +310,7 @@ class Session:
         After: the run's corrected labels, with what reviewers verified put in and the rows they dropped left out.
         """
         self.journal.sync()
-        rows, everything = self.rows, np.ones(len(self.rows), bool)
+        rows, everything = self.rows, self.rows.present
         after, left = rows.suggested.copy(), everything.copy()
         verified = self.journal.verified().labels
         place = rows.positions(list(verified))

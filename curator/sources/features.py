@@ -6,7 +6,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +15,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from curator.errors import CuratorError
-from curator.sources.images import content_digest, decode_images
+from curator.sources.images import content_hashes, decode_images, why_broken
 from curator.sources.table import column_array
 from curator.system import atomic, cache_folder
 
@@ -36,31 +36,36 @@ def backbone_features(
     fingerprint: str,  # of the backbone
     state: PartialState,
     say: Callable[[str], None],
-) -> tuple[Tensor, str]:
-    """Features (n, d) float32 of an image column, and a hash of what they were made from.
+) -> tuple[Tensor, str, dict[int, str], np.ndarray]:
+    """Features (m, d) float32 of the images of a column that can be decoded, and a hash of what they were made from.
+
+    Besides why the other images cannot be decoded, by position, and hashes (m,) uint64 of the encoded bytes.
 
     They are rounded to float16, in which they are kept chunk by chunk under the hash of the chunk's encoded images, the
     backbone's fingerprint and the size: never used for other rows, another backbone or other weights, and used again
-    where a dataset has grown at its end. Processes share the chunks.
+    where a dataset has grown at its end. Processes share the chunks. A broken image is kept as a row of NaN.
 
     Raises:
-        CuratorError: for an image that cannot be decoded, or features that are not finite in float16.
+        CuratorError: for features that are not finite in float16.
     """
     folder = cache_folder("features") / f"{fingerprint}-{'x'.join(map(str, size))}"
     starts = range(0, len(dataset), CHUNK)
-    done: dict[int, tuple[np.ndarray, str]] = {}
+    done: dict[int, tuple[np.ndarray, str, np.ndarray]] = {}
 
-    def chunk(start: int) -> tuple[np.ndarray, str]:
+    def chunk(start: int) -> tuple[np.ndarray, str, np.ndarray]:
         positions = rows[start : start + CHUNK]
         part = dataset.select(range(start, start + len(positions)))
-        digest = content_digest(part, column, positions)
+        hashes, digest = content_hashes(part, column, positions)
         path = folder / f"{digest}.npy"
         kept = _kept(path, len(part))
         if kept is None:
-            images = decode_images(part, column, positions, size, float("inf")).images
-            kept = _halved(backbone(images), positions, f"--backbone {backbone.name}")
+            decoded = decode_images(part, column, positions, size, float("inf"))
+            features = backbone(cast(Tensor, decoded.images))
+            features[list(decoded.broken)] = 0
+            kept = _halved(features, positions, f"--backbone {backbone.name}")
+            kept[list(decoded.broken)] = np.nan
             _keep(path, kept)
-        return kept, digest
+        return kept, digest, hashes
 
     mine = starts[state.process_index :: state.num_processes]
     for start in _progress(mine, backbone.name, state.process_index == 0, say):
@@ -68,9 +73,12 @@ def backbone_features(
     state.wait_for_everyone()
     parts = [done.get(start) or chunk(start) for start in starts]
     digest = hashlib.blake2b(folder.name.encode(), digest_size=16)
-    for _, name in parts:
+    for _, name, _ in parts:
         digest.update(name.encode())
-    return torch.from_numpy(np.concatenate([values for values, _ in parts])).float(), digest.hexdigest()
+    values, hashes = (np.concatenate([part[i] for part in parts]) for i in (0, 2))
+    bad = np.isnan(values[:, 0])
+    broken = {int(i): why_broken(dataset, column, rows, int(i)) for i in np.flatnonzero(bad)}
+    return torch.from_numpy(values[~bad]).float(), digest.hexdigest(), broken, hashes[~bad]
 
 
 def _kept(path: Path, n: int) -> np.ndarray | None:

@@ -1,17 +1,19 @@
-"""Encoded images of a dataset become one resident tensor."""
+"""Encoded images of a dataset become arrays: all of them in one tensor, or some at a time where they do not fit."""
 
 from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from datasets import Dataset, Image
+from torch import Tensor
 
 from curator.errors import CuratorError
 from curator.system import cores
@@ -19,27 +21,56 @@ from curator.system import cores
 # Images of one common size up to this many pixels a side are taken as they are; others become squares of SIDE.
 OWN_SIZE = 64
 SIDE = {"small": 64, "resnet18": 64, "preact18": 64, "resnet50": 224, "vgg19_bn": 224, "mlp": 224, "linear": 224}
+CHUNK = 64 * 2**20  # bytes of encoded images held at once
+CHUNK_ROWS = 4096
+ORIENTATION = 0x0112  # EXIF's; above 4 the image lies on its side
+
+
+class BrokenImage(CuratorError):
+    """An image that is missing or cannot be decoded; `reason` says why, without the row."""
+
+    def __init__(self, reason: str, row: int, column: str):
+        super().__init__(f"column {column!r}: row {row}: {reason}; replace or remove it")
+        self.reason = reason
+
+
+class SizesDiffer(CuratorError):
+    """Images of several sizes where one was expected."""
 
 
 @dataclass
 class Decoded:
-    """Images (n, 3, h, w) uint8, and a hash of their encoded bytes."""
+    """A column of n images.
 
-    images: torch.Tensor
+    Attributes:
+        images: (n, 3, h, w) uint8, zeros where an image is broken; None where they do not fit the budget.
+        shape: of one image.
+        counts: (3, 256) int64, how often each value occurs in the images that are whole; only where images is None.
+        broken: reasons by position.
+        hashes: (n,) uint64, of the encoded bytes; 0 where there are none.
+        digest: hash of all encoded bytes.
+    """
+
+    images: Tensor | None
+    shape: tuple[int, int, int]
+    counts: np.ndarray
+    broken: dict[int, str]
+    hashes: np.ndarray
     digest: str
-
-
-CHUNK = 64 * 2**20  # bytes of encoded images held at once
 
 
 def encoded(dataset: Dataset, column: str) -> Iterator[tuple[int, dict]]:
     """Position and {bytes, path} of every image, undecoded."""
-    raw = dataset.select_columns(column).cast_column(column, Image(decode=False)).with_format("arrow")
     position = 0
-    for batch in raw.iter(100):
+    for batch in raw_images(dataset, column).iter(100):
         for item in batch[column].to_pylist():
             yield position, item
             position += 1
+
+
+def raw_images(dataset: Dataset, column: str) -> Dataset:
+    """The column as Arrow values {bytes, path}."""
+    return dataset.select_columns(column).cast_column(column, Image(decode=False)).with_format("arrow")
 
 
 def decode_images(
@@ -49,26 +80,40 @@ def decode_images(
     size: tuple[int, ...] | None,  # (h, w); None: the images' own
     budget: float,  # bytes the tensor may take
 ) -> Decoded:
-    """Decode a column into memory, as RGB.
+    """Decode a column as RGB, into memory where it fits the budget; else every image is looked at once.
 
     Raises:
-        CuratorError: naming the row, when an image is missing or broken; or the flags, when all do not fit the budget.
+        SizesDiffer: without a size, where images have several.
+        CuratorError: where there is no row, or without a size, where no image is whole.
     """
     n = len(dataset)
+    if not n:
+        raise CuratorError(f"column {column!r}: expected images, found no rows")
     out: np.ndarray | None = None
+    shape: Any = None
+    counts, hashes, broken = np.zeros((3, 256), np.int64), np.zeros(n, np.uint64), {}
     digest = hashlib.blake2b(digest_size=16)
 
-    def decode(entry: tuple[int, dict]) -> tuple[int, np.ndarray]:
-        return entry[0], to_array(*entry, rows, column, size)
+    def decode(entry: tuple[int, dict]) -> tuple[int, np.ndarray | BrokenImage]:
+        try:
+            return entry[0], to_array(*entry, rows, column, size)
+        except BrokenImage as e:
+            return entry[0], e
 
     def chunks() -> Iterator[list[tuple[int, dict]]]:
         chunk, held = [], 0
         for position, item in encoded(dataset, column):
-            item = with_bytes(position, item, rows, column)
+            try:
+                item = with_bytes(position, item, rows, column)
+            except BrokenImage as e:
+                broken[position] = e.reason
+                digest.update(e.reason.encode())
+                continue
             digest.update(item["bytes"])
+            hashes[position] = hash_of(item["bytes"])
             chunk.append((position, item))
             held += len(item["bytes"])
-            if held > CHUNK or len(chunk) == 4096:
+            if held > CHUNK or len(chunk) == CHUNK_ROWS:
                 yield chunk
                 chunk, held = [], 0
         yield chunk
@@ -76,37 +121,99 @@ def decode_images(
     with ThreadPoolExecutor(cores()) as pool:
         for chunk in chunks():
             for position, image in pool.map(decode, chunk):
-                if out is None:
-                    need = n * image.size
-                    if need > budget:
-                        raise CuratorError(
-                            f"{n:,} images of {image.shape[1]} x {image.shape[0]} px need {need / 2**30:.2f} GiB, "
-                            f"more than --memory-budget {budget / 2**30:.2f}; "
-                            "raise it, or use --limit-rows or a smaller --image-size"
-                        )
-                    out = np.empty((n, *image.shape), np.uint8)
-                if image.shape != out.shape[1:]:
-                    raise CuratorError(
+                if isinstance(image, BrokenImage):
+                    broken[position] = image.reason
+                    continue
+                if shape is None:
+                    shape = image.shape
+                    out = np.zeros((n, *shape), np.uint8) if n * image.size <= budget else None
+                if image.shape != shape:
+                    raise SizesDiffer(
                         f"column {column!r}: the images differ in size (row {rows[position]}); give --image-size"
                     )
-                out[position] = image
-    if out is None:
-        raise CuratorError(f"column {column!r}: expected images, found no rows")
-    return Decoded(torch.from_numpy(out).permute(0, 3, 1, 2), digest.hexdigest())
+                if out is not None:
+                    out[position] = image
+                else:
+                    for c in range(3):
+                        counts[c] += np.bincount(image[..., c].reshape(-1), minlength=256)
+    if shape is None and size is None:
+        first = min(broken)
+        raise CuratorError(
+            f"column {column!r}: expected images, but none of {n:,} is whole (row {rows[first]}: {broken[first]})"
+        )
+    if shape is None:  # the caller sees how many are broken
+        shape = (*cast(tuple[int, ...], size), 3)
+        out = np.zeros((n, *shape), np.uint8)
+    images = None if out is None else torch.from_numpy(out).permute(0, 3, 1, 2)
+    return Decoded(images, (3, *shape[:2]), counts, dict(sorted(broken.items())), hashes, digest.hexdigest())
 
 
-def content_digest(dataset: Dataset, column: str, rows: np.ndarray) -> str:
-    """Hash of a column's encoded images, which are read but not decoded; rows as in decode_images."""
-    digest = hashlib.blake2b(digest_size=16)
+def whole_images(decoded: Decoded, rows: np.ndarray) -> Tensor:
+    """The images, where all of them are needed.
+
+    Raises:
+        CuratorError: where some are broken, or they do not fit the budget.
+    """
+    if decoded.broken:
+        first = min(decoded.broken)
+        raise CuratorError(f"row {rows[first]}: {decoded.broken[first]}; replace or remove it")
+    if decoded.images is None:
+        raise CuratorError(
+            f"{len(decoded.hashes):,} images of {decoded.shape[2]} x {decoded.shape[1]} px do not fit --memory-budget; "
+            "raise it, or use --limit-rows or a smaller --image-size"
+        )
+    return decoded.images
+
+
+def reader_of(dataset: Dataset, column: str, rows: np.ndarray, size: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
+    """A function that decodes the images at some positions (b,) int64 to uint8 (b, 3, h, w)."""
+    raw = raw_images(dataset, column)
+
+    def read(positions: Tensor) -> Tensor:
+        items = raw[positions.tolist()][column].to_pylist()
+        pairs = zip(positions.tolist(), items, strict=True)
+        arrays = [to_array(position, item, rows, column, size) for position, item in pairs]
+        return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+
+    return read
+
+
+def content_hashes(dataset: Dataset, column: str, rows: np.ndarray) -> tuple[np.ndarray, str]:
+    """Hashes (n,) uint64 of a column's encoded images, and one of all of them; nothing is decoded."""
+    digest, hashes = hashlib.blake2b(digest_size=16), np.zeros(len(dataset), np.uint64)
     for position, item in encoded(dataset, column):
-        digest.update(with_bytes(position, item, rows, column)["bytes"])
-    return digest.hexdigest()
+        try:
+            content = with_bytes(position, item, rows, column)["bytes"]
+            hashes[position] = hash_of(content)
+        except BrokenImage as e:
+            content = e.reason.encode()
+        digest.update(content)
+    return hashes, digest.hexdigest()
+
+
+def hash_of(content: bytes) -> int:
+    """64 bits of a hash."""
+    return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
+
+
+def why_broken(dataset: Dataset, column: str, rows: np.ndarray, position: int) -> str:
+    """Why the image at a position cannot be decoded."""
+    ((_, item),) = encoded(dataset.select([position]), column)
+    try:
+        to_array(0, item, rows[position : position + 1], column, None)
+    except BrokenImage as e:
+        return e.reason
+    return "the image could not be decoded before"  # its file was mended since
 
 
 def with_bytes(position: int, item: dict | None, rows: np.ndarray, column: str) -> dict:
-    """The item with its bytes, read from its file where it has none."""
+    """The item with its bytes, read from its file where it has none.
+
+    Raises:
+        BrokenImage: where there are none.
+    """
     if not item or (item.get("bytes") is None and not item.get("path")):
-        raise CuratorError(f"column {column!r}: expected an image in every row, found none in row {rows[position]}")
+        raise BrokenImage("there is no image", int(rows[position]), column)
     if item.get("bytes") is not None:
         return item
     try:
@@ -115,21 +222,22 @@ def with_bytes(position: int, item: dict | None, rows: np.ndarray, column: str) 
         raise _broken(position, rows, column, e) from e
 
 
-def _open(position: int, item: dict | None, rows: np.ndarray, column: str):
+def _open(position: int, item: dict | None, rows: np.ndarray, column: str) -> Any:
     from PIL import Image as Pil
 
     item = with_bytes(position, item, rows, column)
     try:
         return Pil.open(io.BytesIO(item["bytes"]))
-    except Exception as e:
+    except Exception as e:  # a stranger's bytes: Pillow's readers raise anything
         raise _broken(position, rows, column, e) from e
 
 
-def _broken(position: int, rows: np.ndarray, column: str, error: Exception) -> CuratorError:
-    reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-    return CuratorError(
-        f"column {column!r}: the image in row {rows[position]} cannot be decoded ({reason}); replace or remove it"
-    )
+def _broken(position: int, rows: np.ndarray, column: str, error: Exception) -> BrokenImage:
+    if isinstance(error, OSError) and error.strerror:
+        why = error.strerror
+    else:
+        why = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+    return BrokenImage(f"the image cannot be decoded ({why})", int(rows[position]), column)
 
 
 def to_array(
@@ -137,18 +245,35 @@ def to_array(
 ) -> np.ndarray:
     """One image as (h, w, 3) uint8.
 
-    It is turned as its EXIF says, RGB, its shorter side scaled to the size and the centre cut.
+    Of its first frame, turned as its EXIF says, the shorter side is scaled to the size and the centre cut.
+
+    Raises:
+        BrokenImage: where that cannot be done.
     """
     from PIL import ImageOps
 
     image = _open(position, item, rows, column)
     try:
-        image = ImageOps.exif_transpose(image).convert("RGB")
+        image = _rgb(ImageOps.exif_transpose(image))
         if size and image.size != (size[1], size[0]):
             image = ImageOps.fit(image, (size[1], size[0]))
         return np.asarray(image)
     except Exception as e:
         raise _broken(position, rows, column, e) from e
+
+
+def _rgb(image: Any) -> Any:
+    """A Pillow image as RGB, as a viewer would show it: 16 bits by their upper half, what is transparent on white."""
+    from PIL import Image as Pil
+
+    if image.mode.startswith("I"):  # convert would cut everything above 255
+        values = np.asarray(image).astype(np.int64)
+        high = values.max() > 255 or image.mode.startswith("I;16")
+        image = Pil.fromarray((values >> 8 if high else values).clip(0, 255).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Pil.alpha_composite(Pil.new("RGBA", image.size, "white"), image)
+    return image.convert("RGB")
 
 
 def choose_size(
@@ -157,10 +282,15 @@ def choose_size(
     """(h, w) to decode to: the wanted square; None for the images' own where they share one of at most OWN_SIZE."""
     if wanted:
         return wanted, wanted
-    sizes = set()
+    sizes: set[tuple[int, int]] = set()
     for position, item in encoded(dataset, column):
-        with _open(position, item, rows, column) as image:
-            sizes.add(image.size)
-        if len(sizes) > 1 or max(image.size) > OWN_SIZE:
+        try:
+            with _open(position, item, rows, column) as image:
+                w, h = image.size
+                turned = w != h and image.getexif().get(ORIENTATION, 1) > 4
+        except BrokenImage:
+            continue
+        sizes.add((h, w) if turned else (w, h))
+        if len(sizes) > 1 or max(w, h) > OWN_SIZE:
             return SIDE[net], SIDE[net]
     return None

@@ -1,9 +1,10 @@
-"""Rows of a dataset as the tensors a run trains on: decoded images, or frozen features."""
+"""Rows of a dataset as the source a run trains on: decoded images, images to be decoded, or frozen features."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,8 +13,10 @@ from datasets import Dataset
 from torch import Tensor
 
 from curator.engine.backbone import Backbone
+from curator.engine.source import Streamed, held
+from curator.evidence import Source
 from curator.sources.features import backbone_features, column_features
-from curator.sources.images import choose_size, decode_images
+from curator.sources.images import choose_size, decode_images, reader_of
 from curator.sources.table import Table
 from curator.system import duration
 
@@ -24,6 +27,27 @@ if TYPE_CHECKING:
     from curator.flags import Settings
 
 SAMPLE = 128  # rows that a dry run makes features of
+
+
+@dataclass
+class Inputs:
+    """What was read of a split.
+
+    Attributes:
+        source: a function of a device that gives the n rows that can be used.
+        shape: of one row.
+        nbytes: bytes of memory that they take.
+        digest: hash of what they were made from.
+        broken: why the other rows cannot be used, by position in the split.
+        hashes: (n,) uint64, of the content of the rows that can be used.
+    """
+
+    source: Callable[[torch.device], Source]
+    shape: tuple[int, ...]
+    nbytes: int
+    digest: str | None
+    broken: dict[int, str] = field(default_factory=dict)
+    hashes: np.ndarray | None = None
 
 
 class Reader:
@@ -45,31 +69,46 @@ class Reader:
         self.size: tuple[int, ...] | None = None
         if self.features_column is None:
             wanted = s.image_size or (self.backbone.side if self.backbone else None)
-            self.size = choose_size(table.dataset, str(table.image_column), table.rows, wanted, str(s.net))
+            self.size = choose_size(table.data, str(table.image_column), table.rows, wanted, str(s.net))
         if self.backbone:
             self.size = self.size or tuple(self._images(1).shape[2:])
             self.fingerprint = self.backbone.fingerprint(self.size)
 
-    def __call__(self, dataset: Dataset, rows: np.ndarray, budget: float) -> tuple[Tensor, str]:
-        """Images uint8 (n, 3, h, w) or features float32 (n, d), and a hash of what they were made from.
+    def __call__(self, dataset: Dataset, rows: np.ndarray, budget: float) -> Inputs:
+        """Read a split.
 
         Args:
-            dataset: the table's own or one of its other splits.
+            dataset: the table's own rows or one of its other splits.
             rows: (n,) positions in the source, for error messages.
-            budget: bytes that images may take.
+            budget: bytes that images may take; what does not fit is decoded when it is asked for.
         """
         column = str(self.table.image_column)
         if self.features_column is not None:
-            return column_features(dataset, self.features_column, rows)
+            return _held(*column_features(dataset, self.features_column, rows))
         if self.backbone is not None and self.size is not None:
-            return backbone_features(
+            found, digest, broken, hashes = backbone_features(
                 dataset, column, rows, self.size, self.backbone, self.fingerprint, self.state, self.say
             )
+            return _held(found, digest, broken, hashes)
         decoded = decode_images(dataset, column, rows, self.size, budget)
-        self.size = tuple(decoded.images.shape[2:])
-        return decoded.images, decoded.digest
+        self.size = decoded.shape[1:]
+        good = np.delete(np.arange(len(dataset)), list(decoded.broken))
+        if decoded.images is not None:
+            images = decoded.images[torch.from_numpy(good)] if decoded.broken else decoded.images
+            return _held(images, decoded.digest, decoded.broken, decoded.hashes[good])
+        part = dataset.select(good) if decoded.broken else dataset
+        read, counts, shape = (
+            reader_of(part, column, rows[good], self.size),
+            torch.from_numpy(decoded.counts),
+            decoded.shape,
+        )
 
-    def sample(self) -> Tensor:
+        def source(device: torch.device) -> Source:
+            return Streamed(read, len(good), shape, counts, device)
+
+        return Inputs(source, shape, 0, decoded.digest, decoded.broken, decoded.hashes[good])
+
+    def sample(self) -> Inputs:
         """Features (n, d) for a dry run: those of the first rows over and over. It says how long all would take."""
         assert self.backbone is not None
         self.backbone(self._images(1))  # the first call also warms up
@@ -79,10 +118,19 @@ class Reader:
         total = n + sum(map(len, self.table.others.values()))
         seconds = (time.perf_counter() - started) * total / len(found) / self.state.num_processes
         self.say(f"features  {found.shape[1]} a row, about {duration(seconds)} where none of them is kept yet")
-        return found[torch.arange(n) % len(found)]
+        return _held(found[torch.arange(n) % len(found)], None)
 
     def _images(self, n: int) -> Tensor:
-        """The first n images of the table."""
+        """The first n images of the table; broken ones are black."""
         first = self.table.rows[:n]
-        part = self.table.dataset.select(range(len(first)))
-        return decode_images(part, str(self.table.image_column), first, self.size, float("inf")).images
+        part = self.table.data.select(range(len(first)))
+        images = decode_images(part, str(self.table.image_column), first, self.size, float("inf")).images
+        assert images is not None
+        return images
+
+
+def _held(
+    rows: Tensor, digest: str | None, broken: dict[int, str] | None = None, hashes: np.ndarray | None = None
+) -> Inputs:
+    """Images uint8 (n, c, h, w) or features float (n, d) that are all in memory."""
+    return Inputs(lambda device: held(rows, device), tuple(rows.shape[1:]), rows.nbytes, digest, broken or {}, hashes)

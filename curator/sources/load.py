@@ -12,11 +12,12 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+from torch import Tensor
 
 from curator.errors import CuratorError
-from curator.sources import cifar_n, noise
+from curator.sources import cifar_n, noise, papers
 from curator.sources.defaults import DEFAULT_NOISE
-from curator.sources.images import Decoded, choose_size, decode_images
+from curator.sources.images import choose_size, decode_images, whole_images
 from curator.sources.table import (
     COLUMNS,
     TRUE_LABEL,
@@ -25,6 +26,7 @@ from curator.sources.table import (
     guess_image_column,
     guess_label_column,
     label_codes,
+    missing_labels,
     require_label_type,
     require_labels,
 )
@@ -38,6 +40,7 @@ NAMED: dict[str, tuple[str | None, str, str | None]] = {
     "cifar10n": ("uoft-cs/cifar10", "cifar10", None),
     "cifar100": ("uoft-cs/cifar100", "cifar100", "fine_label"),
     "cifar100n": ("uoft-cs/cifar100", "cifar100", "fine_label"),
+    **{name: (None, name, None) for name in papers.PAPERS},
 }
 
 LICENSE = ("license", "license_name", "license_link")  # of a card's YAML
@@ -63,9 +66,12 @@ def load_table(
     image_size: int | None = None,
     net: str = "small",
     features_only: bool = False,
+    allow_quarantine: bool = False,
     budget: float = float("inf"),
 ) -> Table:
     """Load a dataset, guess its columns, check its labels; then, if asked for, long tail, noise, sample, trusted rows.
+
+    Rows without a label are set aside.
 
     Raises:
         CuratorError: in the user's terms, for whatever does not fit.
@@ -86,23 +92,26 @@ def load_table(
     classes = class_names(main, label_column)
     if len(classes) < 2:
         raise CuratorError(f"column {label_column!r}: expected labels of two classes or more, found {list(classes)}")
-    rows = np.arange(len(main))
-    labels = require_labels(main, label_column, classes, rows)
-    truth = None
+    codes = label_codes(main, label_column, classes)
+    if not (codes >= 0).any():
+        raise CuratorError(f"column {label_column!r}: expected labels, found none in {len(main):,} rows")
     if reference_column is not None:
         if reference_column not in features:
             raise CuratorError(
                 f"--reference-column: no column {reference_column!r}; the columns are {', '.join(features)}"
             )
         require_label_type(main, reference_column, "--reference-column")
-        truth = require_labels(main, reference_column, classes, rows)
     alike = {k: v for k, v in splits.items() if k != chosen and v.features == splits[chosen].features}
     others = {k: _free_columns(v, overwrite_columns, column_prefix) for k, v in alike.items()}
     table = Table(
         name if isinstance(dataset, str) and not is_path(name) else Path(name).name or "dataset",
-        chosen, main, others, image_column, label_column, classes, labels, rows, reference_column, truth, len(main),
-        source=source,
+        chosen, main, others, image_column, label_column, classes, codes, np.arange(len(main)), reference_column,
+        source_rows=len(main), source=source,
     )  # fmt: skip
+    table.set_aside(missing_labels(main, label_column, codes))
+    table.require_few_aside(allow_quarantine)
+    if reference_column is not None:
+        table.truth = require_labels(table.data, reference_column, classes, table.rows)
     table.notes += [f"split {k!r} has other columns and stays out" for k in splits if k not in (chosen, *alike)]
     _make_noisy(
         table,
@@ -111,19 +120,20 @@ def load_table(
         lambda: cifar_n.find_file(name, data_dir),
         imbalance,
         seed,
-        lambda: decode_images(
-            table.dataset,
-            str(table.image_column),
-            table.rows,
-            choose_size(table.dataset, str(table.image_column), table.rows, image_size, net),
-            budget,
-        ),
+        lambda: _all_images(table, image_size, net, budget),
     )
     if limit_rows is not None and limit_rows < len(table.labels):
         table.take(noise.stratified_sample(table.labels, limit_rows, seed))
     if trusted is not None:
         trust(table, trusted, seed)
     return table
+
+
+def _all_images(table: Table, image_size: int | None, net: str, budget: float) -> Tensor:
+    """Every image of the table, as noise that depends on them needs them."""
+    column = str(table.image_column)
+    size = choose_size(table.data, column, table.rows, image_size, net)
+    return whole_images(decode_images(table.data, column, table.rows, size, budget), table.rows)
 
 
 def _make_noisy(
@@ -133,7 +143,7 @@ def _make_noisy(
     file: Callable[[], Path],
     imbalance: float | None,
     seed: int,
-    decode: Callable[[], Decoded],
+    decode: Callable[[], Tensor],
 ) -> None:
     injected = noise.parse_noise(label_noise) if label_noise else None
     if label_noise and not injected and label_noise not in human:
@@ -150,7 +160,7 @@ def _make_noisy(
         kind, rate = injected
         if kind == "idn" and table.image_column is None:
             raise CuratorError(f"--label-noise {label_noise}: it reads images, and there is no image column")
-        images = decode().images.numpy() if kind == "idn" else None
+        images = decode().numpy() if kind == "idn" else None
         table.relabel(noise.inject(table.labels, table.classes, kind, rate, seed, images))
 
 
@@ -198,6 +208,9 @@ def _open(
         raise CuratorError(f"--data-dir: no folder {data_dir}")
     if dataset == "digits":
         return _digits(), {"id": "scikit-learn digits", "license": "cc-by-4.0"}
+    if dataset in papers.PAPERS:
+        splits, home = papers.open_paper(dataset, data_dir, config_name)
+        return splits, {**_own_card(home), "id": papers.PAPERS[dataset].title}
     if dataset in NAMED:
         hub, folder, _ = NAMED[dataset]
         if data_dir is None:

@@ -19,6 +19,7 @@ from curator.errors import CuratorError
 # The columns Curator writes: never taken for input.
 COLUMNS = ("clean_score", "selected", "corrected_label", "teacher_soft_label", "row")
 TRUE_LABEL = "true_label"
+MOST_ASIDE = 0.05  # share of the rows that may be set aside without being asked
 
 
 @dataclass
@@ -29,9 +30,11 @@ class Table:
         name: for the output folder and the card.
         split: name of the split.
         dataset: its rows, in source order, with every original column; the label column holds the given labels.
+        ids: 0-based positions in the source split of the rows of dataset; the split has source_rows of them.
+        aside: reasons, by position in dataset, of rows that no method can read; they keep their place in the output.
         others: the other splits, with the same features.
-        classes: the k class names; labels (n,) int64 in [0, k) and truth, where it is known, index them.
-        rows: (n,) int64, 0-based positions in the source split, which has source_rows of them.
+        classes: the k class names; labels (n,) int64 in [0, k) and truth, where it is known, index them. Like verified,
+            they are of the n rows that are not set aside.
         verified: (n,) int64, the label of a trusted row, -1 where the row is not.
         digest: hash of what was read, for resuming and for curation.json.
     """
@@ -44,7 +47,7 @@ class Table:
     label_column: str
     classes: tuple[str, ...]
     labels: np.ndarray
-    rows: np.ndarray
+    ids: np.ndarray
     reference_column: str | None = None
     truth: np.ndarray | None = None
     source_rows: int = 0
@@ -52,6 +55,47 @@ class Table:
     source: dict[str, Any] = field(default_factory=dict)  # id, revision, config, LICENSE, text of its card: for ours
     digest: str = ""
     notes: list[str] = field(default_factory=list)  # what the user should know of the loading
+    aside: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> np.ndarray:
+        """(n,) positions in dataset of the rows that are not set aside."""
+        return np.delete(np.arange(len(self.ids)), list(self.aside)) if self.aside else np.arange(len(self.ids))
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(n,) int64, positions in the source split of the rows that are not set aside."""
+        return self.ids[self.kept]
+
+    @property
+    def data(self) -> Dataset:
+        """The n rows that are not set aside."""
+        return self.dataset.select(self.kept) if self.aside else self.dataset
+
+    def set_aside(self, reasons: dict[int, str]) -> None:
+        """Set rows aside, by position among those that are not."""
+        if not reasons:
+            return
+        kept, left = self.kept, np.ones(len(self.labels), bool)
+        left[list(reasons)] = False
+        self.aside = dict(sorted({**self.aside, **{int(kept[i]): why for i, why in reasons.items()}}.items()))
+        self.labels = self.labels[left]
+        self.truth = None if self.truth is None else self.truth[left]
+        self.verified = None if self.verified is None else self.verified[left]
+
+    def require_few_aside(self, allowed: bool) -> None:
+        """Refuse to go on where more than MOST_ASIDE of the rows are set aside.
+
+        Raises:
+            CuratorError: naming how many they are, and the first one.
+        """
+        share = len(self.aside) / len(self.ids)
+        if share > MOST_ASIDE and not allowed:
+            first = next(iter(self.aside))
+            raise CuratorError(
+                f"{len(self.aside):,} of {len(self.ids):,} rows cannot be used (row {self.ids[first]}: "
+                f"{self.aside[first]}); mend or remove them, or go on without them with --allow-quarantine"
+            )
 
     @property
     def trusted(self) -> np.ndarray:
@@ -66,9 +110,10 @@ class Table:
         return hashlib.blake2b(np.ascontiguousarray(pairs).tobytes(), digest_size=16).hexdigest()
 
     def take(self, index: np.ndarray) -> None:
-        """Keep the rows at the positions (sorted), in source order."""
-        self.dataset = self.dataset.select(index)
-        self.labels, self.rows = self.labels[index], self.rows[index]
+        """Keep the rows at the positions (sorted), in source order; those set aside are in no sample."""
+        kept = self.kept[index]
+        self.dataset, self.ids, self.aside = self.dataset.select(kept), self.ids[kept], {}
+        self.labels = self.labels[index]
         self.truth = None if self.truth is None else self.truth[index]
 
     def relabel(self, labels: np.ndarray) -> None:
@@ -81,9 +126,14 @@ class Table:
         self.truth, self.labels = self.labels, labels
         self.reference_column = TRUE_LABEL
         feature = ClassLabel(names=list(self.classes))
-        true_label = pa.array(self.truth, pa.int64())
+        given, known = column_array(self.dataset, self.label_column).combine_chunks(), np.zeros(len(self.ids), bool)
+        known[self.kept] = True
+        given = pa.compute.replace_with_mask(given, pa.array(known), self.encode(labels))
+        truth = np.full(len(self.ids), -1)
+        truth[self.kept] = self.truth
+        true_label = pa.array(truth, pa.int64(), mask=~known)
         self.dataset = with_columns(
-            replace_column(self.dataset, self.label_column, self.encode(labels)), {TRUE_LABEL: (true_label, feature)}
+            replace_column(self.dataset, self.label_column, given), {TRUE_LABEL: (true_label, feature)}
         )
         for split, other in self.others.items():
             codes = label_codes(other, self.label_column, self.classes)
@@ -192,6 +242,8 @@ def class_names(dataset: Dataset, column: str) -> tuple[str, ...]:
     if isinstance(feature, ClassLabel):
         return tuple(feature.names)
     values = column_array(dataset, column).drop_null().unique()
+    if is_string(feature):
+        values = values.filter(pa.compute.not_equal(values, ""))  # no label, as a table's empty cell
     count = len(values) if is_string(feature) else max(0, pa.compute.max(values).as_py() or 0) + 1
     if count > max(10, len(dataset) / 2):
         raise CuratorError(
@@ -221,6 +273,16 @@ def label_codes(dataset: Dataset, column: str, classes: tuple[str, ...]) -> np.n
         by_code = np.array([*(number.get(name, -1) for name in feature.names), -1])
         return by_code[np.where((codes >= 0) & (codes < len(feature.names)), codes, -1)]
     return np.where((codes >= 0) & (codes < len(classes)), codes, -1)
+
+
+def missing_labels(dataset: Dataset, column: str, codes: np.ndarray) -> dict[int, str]:
+    """Why rows whose code (n,) is -1 have no label, by position."""
+    bad = np.flatnonzero(codes < 0)
+    values = column_array(dataset, column).take(pa.array(bad)).to_pylist()
+    return {
+        position: "the label is missing" if value in (None, "", -1) else f"the label {str(value)[:60]!r} is no class"
+        for position, value in zip(bad.tolist(), values, strict=True)
+    }
 
 
 def require_labels(dataset: Dataset, column: str, classes: tuple[str, ...], rows: np.ndarray) -> np.ndarray:

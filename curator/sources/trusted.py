@@ -88,7 +88,7 @@ def _column(table: Table, column: str) -> np.ndarray:
     feature = table.dataset.features[column]
     if not (isinstance(feature, Value) and feature.dtype == "bool"):
         raise CuratorError(f"--trusted {column}: expected a boolean column, found {feature}")
-    trusted = column_array(table.dataset, column).fill_null(False).to_numpy()
+    trusted = column_array(table.data, column).fill_null(False).to_numpy()
     return np.where(trusted, table.labels, -1)
 
 
@@ -122,7 +122,7 @@ def _digests(table: Table, rows: list[int]) -> dict[str, str]:
     if table.image_column is None:
         return {}
     places, column = np.flatnonzero(np.isin(table.rows, rows)), table.image_column
-    images = encoded(table.dataset.select(places), column)
+    images = encoded(table.data.select(places), column)
     ids = table.rows[places]
     return {str(ids[i]): content_of(with_bytes(i, item, ids, column)) for i, item in images}
 

@@ -1,0 +1,88 @@
+"""Images that are there more than once with different labels: at least one of these is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+ALIKE = 0.98  # cosine of two rows' features from which they are near duplicates
+NEAR_MOST = 200_000  # rows among which near ones are looked for: the work grows with their square
+BLOCK = 4096
+AXES = 32
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """m rows in groups of alike ones that do not all have the same label; each group is of one kind."""
+
+    positions: np.ndarray  # (m,) int64
+    groups: np.ndarray  # (m,) int64, from 0
+    near: np.ndarray  # (m,) bool: by features, else the same content
+
+    def write(self, path: Path, rows: np.ndarray) -> None:
+        """Write them with the rows' ids (n,)."""
+        kind = np.where(self.near, "near", "exact")
+        pq.write_table(pa.table({"row": rows[self.positions], "group": self.groups, "kind": kind}), path)
+
+
+def conflicting_duplicates(
+    labels: np.ndarray,  # (n,) int64
+    hashes: np.ndarray | None,  # (n,) uint64, of the content
+    features: Tensor | None,  # (n, d) float32, of a backbone that has not seen the labels
+) -> Duplicates:
+    """Groups with the same content, or with nearly the same features where there are any, whose labels differ."""
+    n = len(labels)
+    content = np.arange(n) if hashes is None else np.unique(hashes, return_inverse=True)[1]
+    groups = content
+    if features is not None and n <= NEAR_MOST:
+        groups = linked(n, near_pairs(features))  # those of the same content are among them
+    several = _kinds(groups, labels) > 1
+    order = np.flatnonzero(several[groups])
+    order = order[np.argsort(groups[order], kind="stable")]
+    near = _kinds(groups, content)[groups[order]] > 1
+    _, number = np.unique(groups[order], return_inverse=True)
+    return Duplicates(order, number, near)
+
+
+def _kinds(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """How many different values each group has."""
+    pairs = np.unique(np.stack([groups, values]), axis=1)
+    return np.bincount(pairs[0])
+
+
+def near_pairs(features: Tensor, least: float = ALIKE) -> Tensor:
+    """Pairs (m, 2) of positions i < j whose features (n, d) have a cosine of at least that.
+
+    Two unit vectors with cosine c are sqrt(2 - 2c) apart, and no farther along a few axes (the principal ones), which
+    rules out nearly all pairs; the others are compared in full.
+    """
+    x = F.normalize(features.float(), dim=1)
+    n, d = x.shape
+    axes = torch.linalg.eigh((x.T @ x) / n).eigenvectors[:, -min(d, AXES) :]
+    short, limit = x @ axes, 2 - 2 * least + 1e-5
+    size, found = short.square().sum(1), []
+    for start in range(0, n, BLOCK):
+        here = slice(start, start + BLOCK)
+        apart = size[here, None] + size[None, start:] - 2 * short[here] @ short[start:].T
+        i, j = (apart <= limit).nonzero(as_tuple=True)
+        i, j = i[j > i] + start, j[j > i] + start
+        for a, b in zip(i.split(2**18), j.split(2**18), strict=True):
+            close = (x[a] * x[b]).sum(1) >= least
+            found.append(torch.stack([a[close], b[close]], 1))
+    return torch.cat(found) if found else torch.zeros(0, 2, dtype=torch.int64)
+
+
+def linked(n: int, pairs: Tensor) -> np.ndarray:
+    """The number (n,) of the group that each position belongs to, where pairs (m, 2) are in the same one."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    i, j = pairs.T.numpy()
+    return connected_components(coo_matrix((np.ones(len(i), bool), (i, j)), (n, n)), directed=False)[1]
