@@ -62,6 +62,8 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
         CuratorError: for an unknown name or value, naming the nearest known one.
     """
     given = {k.replace("-", "_"): v for k, v in given.items()}
+    if empty := next((k for k in ("dataset", "method") if given.get(k) == ""), None):
+        raise CuratorError(f"--{empty}: it is empty; was a variable of the shell not set?")
     if given.get("ensemble") is not None:
         return _resolve_ensemble(given, method)
     recipe: dict[str, Any] | None = None

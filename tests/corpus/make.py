@@ -61,10 +61,11 @@ def write(folder: Path, columns: dict[str, tuple[list, object]]) -> Path:
     return folder
 
 
-def images(replaced: dict[int, bytes | None] | None = None, n: int = N) -> tuple[list, object]:
-    """A column of plain images, some of them replaced; None is a missing one."""
+def images(replaced: dict[int, bytes | str | None] | None = None, n: int = N) -> tuple[list, object]:
+    """A column of plain images, some of them replaced; text is the path of one, None a missing one."""
     contents = [(replaced or {}).get(i, plain(i)) for i in range(n)]
-    return [None if c is None else {"bytes": c, "path": None} for c in contents], Image()
+    values = [{"bytes": None, "path": c} if isinstance(c, str) else {"bytes": c, "path": None} for c in contents]
+    return [None if c is None else value for c, value in zip(contents, values, strict=True)], Image()
 
 
 def labels(n: int = N) -> tuple[list, object]:
@@ -78,7 +79,7 @@ def good(folder: Path) -> Path:
     return write(folder, {"image": images(), "label": labels()})
 
 
-def pictures(*contents: Callable[[], bytes | None]) -> Build:
+def pictures(*contents: Callable[[], bytes | str | None]) -> Build:
     """The encoded images in place of as many rows, from ODD on."""
 
     def build(folder: Path) -> Path:
@@ -259,6 +260,31 @@ def saved_splits(*names: str) -> Build:
     return build
 
 
+def name_of_bytes(folder: Path) -> Path:
+    """A file name that is no UTF-8."""
+    tree(folder)
+    os.rename(os.fsencode(folder / "cat" / "0005.png"), os.fsencode(folder / "cat") + b"/\xff.png")
+    return folder
+
+
+def listed_but_missing(folder: Path) -> Path:
+    """metadata.csv of an imagefolder names a file that is not there."""
+    for i in range(N):
+        if i != ODD:
+            (folder / f"{i:02d}.png").write_bytes(plain(i))
+    lines = [f"{i:02d}.png,{NAMES.names[i % K]}" for i in range(N)]
+    (folder / "metadata.csv").write_text("\n".join(["file_name,label", *lines, ""]))
+    return folder
+
+
+def two_splits(folder: Path) -> Path:
+    """The test split has a bad image."""
+    path = folder / "train.parquet"
+    pictures(html)(folder)
+    path.rename(folder / "test.parquet")
+    return good(folder)
+
+
 # Images
 
 
@@ -266,14 +292,12 @@ def gray() -> bytes:
     return encode(Pil.new("L", (SIZE, SIZE), 100))
 
 
-def palette_with_transparency() -> bytes:
-    """Transparent to several degrees: tRNS is a list."""
-    image = red("P")
-    return encode(image, transparency=bytes([255, 128, 0]))
+def palette(**options) -> Callable[[], bytes]:
+    return lambda: encode(red().quantize(4), **options)
 
 
-def rgba() -> bytes:
-    return encode(red("RGBA"))
+def rgba(alpha: int) -> Callable[[], bytes]:
+    return lambda: encode(Pil.new("RGBA", (SIZE, SIZE), (*RED, alpha)))
 
 
 def gray_alpha() -> bytes:
@@ -330,6 +354,15 @@ def nothing() -> bytes:
 
 def missing() -> None:
     return None
+
+
+def nowhere() -> str:
+    return "/nowhere/x.png"
+
+
+def elsewhere() -> str:
+    """Nothing of the network is fetched because a file says so."""
+    return "http://127.0.0.1:9/x.png"
 
 
 def _chunk(kind: bytes, content: bytes) -> bytes:

@@ -45,6 +45,7 @@ class Case:
     flags: list[str] = field(default_factory=list)
     words: str = ""  # of the error's line
     aside: dict[int, str] = field(default_factory=dict)  # rows in quarantine: a word of the reason
+    split: str = "train"  # where they are
     pixel: tuple[int, ...] | Callable[[np.ndarray], bool] | None = None  # what the method sees of row ODD
     skip: bool = False
 
@@ -61,8 +62,8 @@ def error(name: str, build: make.Build, words: str, *flags: str, **more) -> Case
     return Case(name, build, list(flags), words, **more)
 
 
-def aside(name: str, build: make.Build, rows: dict[int, str], *flags: str) -> Case:
-    return Case(name, build, list(flags), aside=rows)
+def aside(name: str, build: make.Build, rows: dict[int, str], *flags: str, **more) -> Case:
+    return Case(name, build, list(flags), aside=rows, **more)
 
 
 def result(name: str, build: make.Build, *flags: str, **more) -> Case:
@@ -94,6 +95,7 @@ def red_on_top(image: np.ndarray) -> bool:
 GRAY = (100, 100, 100)
 CASES = [
     # Files
+    error("no_dataset", make.good, "--dataset: it is empty", "--dataset", ""),
     error("empty_folder", make.empty_folder, "could not be loaded"),
     error("empty_file", make.empty_file, "could not be loaded"),
     error("truncated_parquet", make.truncated_parquet, "could not be loaded"),
@@ -109,6 +111,8 @@ CASES = [
     error("long_output", make.good, "File name too long", "--output", "{dir}/" + "n" * 300),
     aside("text_named_png", make.text_as_png, {28: "image"}),
     result("dangling_symlink", make.dangling_symlink),  # datasets does not list it: it is no row
+    error("file_name_of_bytes", make.name_of_bytes, "could not be loaded"),
+    result("loop_of_symlinks", make.loop_of_symlinks),
     result("jpeg_named_png", make.jpeg_named_png),
     result("upper_case_extension", make.upper_case_extension),
     result("files_of_file_managers", make.other_files_between),
@@ -118,9 +122,10 @@ CASES = [
     result("other_split_name", make.saved_splits("north.v2")),
     # Images
     picture("gray", make.gray, GRAY),
-    picture("palette", make.still("PNG"), RED),
-    picture("palette_with_transparency", make.palette_with_transparency, RED),
-    picture("rgba", make.rgba, RED),
+    picture("palette", make.palette(), RED),
+    picture("palette_with_transparency", make.palette(transparency=bytes([255, 128, 0])), RED),
+    picture("opaque", make.rgba(255), RED),
+    picture("transparent", make.rgba(0), (255, 255, 255)),
     picture("gray_alpha", make.gray_alpha, GRAY),
     picture("cmyk_jpeg", make.cmyk, RED),
     picture("16_bit", make.sixteen_bit, ramp),
@@ -141,6 +146,10 @@ CASES = [
     aside("image_is_html", make.pictures(make.html), {ODD: "image"}),
     aside("image_bomb", make.pictures(make.bomb), {ODD: "image"}),
     aside("image_text_bomb", make.pictures(make.text_bomb), {ODD: "image"}),
+    aside("image_file_missing", make.pictures(make.nowhere), {ODD: "image"}),
+    aside("image_is_an_address", make.pictures(make.elsewhere), {ODD: "image"}),
+    aside("listed_file_missing", make.listed_but_missing, {ODD: "image"}),
+    aside("bad_image_in_another_split", make.two_splits, {ODD: "image"}, split="test"),
     aside("image_missing", make.pictures(make.missing), {ODD: "image"}),
     aside("two_bad_images", make.pictures(make.html, make.missing), {ODD: "image", ODD + 1: "image"}),
     error("three_bad_images", make.pictures(*[make.html] * 3), "--allow-quarantine"),
@@ -301,7 +310,7 @@ def test_case(case, tmp_path, capsys, quick):
         code = main(["clean", *argv])
         err = capsys.readouterr().err
         assert code == 0 and "Warning" not in err, err
-        whole(out, case.aside)
+        whole(out, case)
     if case.pixel is not None:
         image = quick[ODD]
         fits = case.pixel(image) if callable(case.pixel) else np.abs(image.transpose(1, 2, 0) - case.pixel).max() < 12
@@ -309,9 +318,9 @@ def test_case(case, tmp_path, capsys, quick):
     assert tree(tmp_path / "in") == before and not (tmp_path / "in" / "ran").exists()
 
 
-def whole(out: Path, aside: dict[int, str]) -> None:
+def whole(out: Path, case: Case) -> None:
     """The result holds every row in its place; the columns of those set aside are empty, and they are listed."""
-    (file,) = out.glob("data/*.parquet")
+    aside, (file,) = case.aside, out.glob(f"data/{case.split if case.aside else '*'}-*.parquet")
     rows = pq.read_table(file, columns=["clean_score", "selected", "corrected_label", "teacher_soft_label", "row"])
     assert rows["row"].to_pylist() == list(range(len(rows)))
     for name in ("clean_score", "selected", "corrected_label", "teacher_soft_label"):
@@ -320,7 +329,7 @@ def whole(out: Path, aside: dict[int, str]) -> None:
     assert listed.exists() == bool(aside)
     if aside:
         found = pq.read_table(listed).to_pylist()
-        assert {row["row"] for row in found} == set(aside) and {row["split"] for row in found} == {"train"}
+        assert {row["row"] for row in found} == set(aside) and {row["split"] for row in found} == {case.split}
         assert all(aside[row["row"]] in row["reason"] and "\n" not in row["reason"] for row in found), found
         assert all(" object at 0x" not in row["reason"] for row in found), "another run would say something else"
 
