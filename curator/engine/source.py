@@ -85,9 +85,10 @@ class Streamed:
     def batch(self, rows: Tensor) -> Tensor:
         """The rows (b,) int64 as uint8 (b, c, h, w)."""
         rows = rows.cpu()
+        if not len(rows):
+            return torch.zeros((0, *self.shape), dtype=torch.uint8, device=self.device)
         found = next((plan.take() for plan in self._plans if plan.comes(rows)), None) or self._start(rows)
-        parts = [part.result() for part in found]
-        images = torch.cat(parts) if parts else torch.zeros((0, *self.shape), dtype=torch.uint8)
+        images = torch.cat([part.result() for part in found])
         if self.device.type == "cuda":
             images = images.pin_memory()
         return images.to(self.device, non_blocking=True)

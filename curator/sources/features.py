@@ -60,9 +60,7 @@ def backbone_features(
         kept = _kept(path, len(part))
         if kept is None:
             decoded = decode_images(part, column, positions, size, float("inf"))
-            features = backbone(cast(Tensor, decoded.images))
-            features[list(decoded.broken)] = 0
-            kept = _halved(features, positions, f"--backbone {backbone.name}")
+            kept = _halved(backbone(cast(Tensor, decoded.images)), positions, f"--backbone {backbone.name}")
             kept[list(decoded.broken)] = np.nan
             _keep(path, kept)
         return kept, digest, hashes

@@ -237,6 +237,7 @@ def _broken(position: int, rows: np.ndarray, column: str, error: Exception) -> B
         why = error.strerror
     else:
         why = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        why = why.partition(" <_io.")[0]  # an address in memory tells nobody anything
     return BrokenImage(f"the image cannot be decoded ({why})", int(rows[position]), column)
 
 

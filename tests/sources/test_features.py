@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import PartialState
-from datasets import Dataset, Features, List, Value
+from datasets import Dataset, Features, Image, List, Value
 
 from curator.engine.backbone import Backbone
 from curator.errors import CuratorError
@@ -48,7 +48,8 @@ def extract(tmp_path, monkeypatch):
         found = backbone_features(
             dataset, "image", np.arange(len(dataset)), size, backbone, fingerprint, PartialState(cpu=True), print
         )
-        return (*found, sum(calls))
+        run.broken, run.hashes = found[2:]
+        return (*found[:2], sum(calls))
 
     yield run
     sys.modules.pop("counted", None)
@@ -82,6 +83,20 @@ def test_a_broken_file_of_the_cache_is_made_again(extract, tmp_path):
     np.save(files[2], np.zeros((3, 3)))
     again, _, seen = extract(rows)
     assert seen == 50 and torch.equal(again, values)
+
+
+def test_broken_images_have_no_features_and_are_kept_as_that(extract):
+    rows = hf_dataset(50)
+    images = rows.cast_column("image", Image(decode=False))["image"][:]
+    images[3], images[30], images[41] = {"bytes": b"no", "path": None}, None, images[40]
+    spoilt = Dataset.from_dict({"image": images}, features=Features({"image": Image()}))
+    values, digest, _ = extract(spoilt)
+    reasons = dict(extract.broken)
+    assert list(reasons) == [3, 30] and "cannot be decoded" in reasons[3] and reasons[30] == "there is no image"
+    good = [i for i in range(50) if i not in (3, 30, 41)]
+    torch.testing.assert_close(values[[i - (i > 3) - (i > 30) for i in good]], extract(rows)[0][good])
+    assert extract(spoilt)[1:] == (digest, 0) and extract.broken == reasons  # from the cache
+    assert len(extract.hashes) == 48 and extract.hashes[38] == extract.hashes[39] != extract.hashes[37]
 
 
 def test_features_too_large_for_float16(extract):

@@ -1,12 +1,16 @@
 import io
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from datasets import Dataset, Features, Image
 from PIL import Image as Pil
 
+from curator.engine.source import Resident, Streamed
 from curator.errors import CuratorError
-from curator.sources.images import choose_size, decode_images
+from curator.sources.images import choose_size, decode_images, reader_of, whole_images
 
 ROWS = np.arange(100, 200)
 
@@ -53,16 +57,49 @@ def test_sizes():
         decode_images(mixed, "image", ROWS, None, 1e9)
 
 
-def test_broken_and_missing_images_name_the_row():
-    good = encode(Pil.new("RGB", (4, 4)))
-    for bad, message in (
-        ({"bytes": b"no image", "path": None}, "row 101 cannot be decoded"),
-        (None, "found none in row 101"),
-        ({"bytes": good["bytes"][:40], "path": None}, "row 101 cannot be decoded"),
+def test_broken_and_missing_images():
+    good = encode(Pil.new("RGB", (4, 4), (9, 9, 9)))
+    for bad, reason in (
+        ({"bytes": b"no image", "path": None}, "the image cannot be decoded"),
+        (None, "there is no image"),
+        ({"bytes": good["bytes"][:40], "path": None}, "the image cannot be decoded"),
+        ({"bytes": None, "path": "/no/such/file.png"}, r"the image cannot be decoded \(No such file or directory\)"),
     ):
-        ds = dataset([good, bad])
-        with pytest.raises(CuratorError, match=message):
-            decode_images(ds, "image", ROWS, None, 1e9)
+        got = decode_images(dataset([good, bad, good]), "image", ROWS, None, 1e9)
+        assert list(got.broken) == [1] and re.match(reason, got.broken[1])
+        assert got.images[:, 0, 0, 0].tolist() == [9, 0, 9] and got.hashes[0] == got.hashes[2] != got.hashes[1]
+        with pytest.raises(CuratorError, match=f"row 101: {reason}.*replace or remove it"):
+            whole_images(got, ROWS)
+        with pytest.raises(CuratorError, match="none of 1 is whole"):
+            decode_images(dataset([bad]), "image", ROWS, None, 1e9)
+        assert list(decode_images(dataset([bad]), "image", ROWS, (4, 4), 1e9).broken) == [0]
+
+
+def test_modes_become_rgb_as_a_viewer_shows_them():
+    deep = np.array([[0, 256, 65535]], np.uint16)
+    clear = Pil.fromarray(np.array([[[200, 0, 0, 255], [0, 0, 0, 0], [0, 0, 0, 128]]], np.uint8), "RGBA")
+    palette = Pil.new("P", (3, 1), 0)
+    palette.putpalette([10, 20, 30])
+    items = [
+        encode(Pil.fromarray(deep)),
+        encode(clear),
+        encode(Pil.fromarray(np.array([[[7, 255], [7, 0], [0, 255]]], np.uint8), "LA")),
+        encode(palette, transparency=0),
+        encode(Pil.new("1", (3, 1), 1)),
+    ]
+    got = decode_images(dataset(items), "image", ROWS, None, 1e9).images[:, :, 0]
+    assert got[0].tolist() == [[0, 1, 255]] * 3
+    assert got[1].tolist() == [[200, 255, 127], [0, 255, 127], [0, 255, 127]]
+    assert got[2].tolist() == [[7, 255, 0]] * 3 and got[3].tolist() == got[4].tolist() == [[255] * 3] * 3
+
+
+def test_images_on_their_side():
+    """Of one size as they are shown, and of two as their pixels lie."""
+    exif = Pil.Exif()
+    exif[0x0112] = 6
+    ds = dataset([encode(Pil.new("RGB", (20, 10))), encode(Pil.new("RGB", (10, 20)), exif=exif)])
+    assert choose_size(ds, "image", ROWS, None, "small") is None
+    assert decode_images(ds, "image", ROWS, None, 1e9).images.shape == (2, 3, 10, 20)
 
 
 def test_the_digest_is_of_the_files_bytes(tmp_path):
@@ -76,7 +113,23 @@ def test_the_digest_is_of_the_files_bytes(tmp_path):
     assert digests[0] == digests[1] != digests[2]
 
 
-def test_budget():
-    ds = dataset([encode(Pil.new("RGB", (32, 32)))] * 10)
-    with pytest.raises(CuratorError, match="--memory-budget .* use --limit-rows or a smaller --image-size"):
-        decode_images(ds, "image", ROWS, None, 10 * 32 * 32 * 3 - 1)
+def test_what_does_not_fit_is_decoded_when_it_is_asked_for():
+    rng = np.random.default_rng(0)
+    items = [encode(Pil.fromarray(rng.integers(0, 256, (12, 10, 3), dtype=np.uint8))) for _ in range(10)]
+    ds = dataset([*items[:4], {"bytes": b"no", "path": None}, *items[4:]])
+    whole = decode_images(ds, "image", np.arange(11), None, 1e9)
+    seen = decode_images(ds, "image", np.arange(11), None, 11 * 12 * 10 * 3 - 1)
+    assert seen.images is None and seen.shape == (3, 12, 10) and list(seen.broken) == [4]
+    with pytest.raises(CuratorError, match="do not fit --memory-budget; raise it, or use --limit-rows or a smaller"):
+        whole_images(replace(seen, broken={}), np.arange(11))
+    good = [i for i in range(11) if i != 4]
+    held = Resident(whole.images[good])
+    stream = Streamed(reader_of(ds.select(good), "image", np.arange(11)[good], (12, 10)), 10, seen.shape,
+                      torch.from_numpy(seen.counts))  # fmt: skip
+    for ours, theirs in zip(stream.moments(), held.moments(), strict=True):
+        assert torch.equal(ours, theirs)
+    one, other = [torch.tensor(r) for r in ([3, 1], [0, 0, 9])], [torch.tensor([7]), torch.tensor([2, 5])]
+    stream.expect(one)
+    stream.expect(other)  # two plans take turns
+    for rows in (one[0], other[0], torch.tensor([4, 8]), one[1], torch.tensor([], dtype=torch.int64), other[1], one[0]):
+        assert torch.equal(stream.batch(rows), held.batch(rows)), rows

@@ -65,12 +65,27 @@ def with_label(values, feature) -> Dataset:
     return concatenate_datasets([ds, Dataset(table.cast(Features({"label": feature}).arrow_schema))], axis=1)
 
 
-@pytest.mark.parametrize("values, feature", [
-    ([0, 1, None, 1], C), ([0, 1, -1, 1], C), (["a", "b", None, "a"], S), ([0, None, 1, 1], N), ([0, -3, 1, 1], N),
+@pytest.mark.parametrize("values, feature, row, reason", [
+    ([0, 1, None, 1], C, 2, "the label is missing"), ([0, 1, -1, 1], C, 2, "the label is missing"),
+    (["a", "b", None, "a"], S, 2, "the label is missing"), (["a", "", "b", "a"], S, 1, "the label is missing"),
+    ([0, None, 1, 1], N, 1, "the label is missing"), ([0, -3, 1, 1], N, 1, "the label '-3' is no class"),
 ])  # fmt: skip
-def test_labels_missing_or_out_of_range(values, feature):
-    with pytest.raises(CuratorError, match=r"column 'label': expected one of .* found .* in row [12] \(1 such rows\)"):
+def test_labels_missing_or_out_of_range(values, feature, row, reason):
+    with pytest.raises(CuratorError, match=rf"1 of 4 rows cannot be used \(row {row}: {reason}\).*--allow-quarantine"):
         load_table(with_label(values, feature))
+    table = load_table(with_label(values, feature), allow_quarantine=True)
+    assert table.aside == {row: reason} and len(table.dataset) == 4 and len(table.classes) == 2
+    assert table.rows.tolist() == [i for i in range(4) if i != row] and len(table.labels) == len(table.data) == 3
+
+
+def test_noise_leaves_rows_without_a_label_as_they_are():
+    values = ["cat", "dog", None, "cow", "", *["cat", "dog", "cow"] * 20]
+    table = load_table(with_label(values, S), label_noise="sym-other:0.5", seed=1, allow_quarantine=True)
+    assert table.dataset["label"][2] is None and table.dataset["label"][4] == ""
+    assert table.dataset["true_label"][2] is None and list(table.aside) == [2, 4]
+    assert [table.classes[i] for i in table.labels] == table.data["label"][:]
+    assert [table.classes[i] for i in table.truth] == [v for v in values if v]
+    assert load_table(with_label(values, S), limit_rows=30, allow_quarantine=True).aside == {}  # they are in no sample
 
 
 def test_float_labels_and_one_class():
