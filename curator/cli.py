@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return COMMANDS[argv[0]](argv[1:])
     except CuratorError as e:
-        print(f"error: {' '.join(str(e).split())}", file=sys.stderr)
+        print(f"error: {_brief(str(e))}", file=sys.stderr)
         return e.exit_code
     except KeyboardInterrupt:
         print(f"interrupted: {STOPPED[argv[0]]}", file=sys.stderr)
@@ -319,6 +319,12 @@ def _one_line(box: str) -> str:
             break
         text += [line] * bool(line)
     return " ".join([*text, "(--help lists the flags)"])
+
+
+def _brief(text: str, most: int = 1000) -> str:
+    """The text as one line; what it quotes of a stranger's file may be long."""
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most // 2]} … {line[-most // 2 :]}"
 
 
 def _die_with_launcher() -> None:

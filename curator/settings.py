@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,8 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
         CuratorError: for an unknown name or value, naming the nearest known one.
     """
     given = {k.replace("-", "_"): v for k, v in given.items()}
+    if empty := next((k for k in ("dataset", "method") if given.get(k) == ""), None):
+        raise CuratorError(f"--{empty}: it is empty; was a variable of the shell not set?")
     if given.get("ensemble") is not None:
         return _resolve_ensemble(given, method)
     recipe: dict[str, Any] | None = None
@@ -80,7 +83,7 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
         frozen = given.get("backbone") is not None or given.get("features_column") is not None
         own = f"{folder_name(dataset)}-{name}"
         paths = [recipes_folder() / f"{n}.yaml" for n in ([f"{own}-features", f"features-{name}"] if frozen else [own])]
-        if path := next((p for p in paths if p.exists()), None):
+        if path := next((p for p in paths if os.path.exists(p)), None):  # also for a name that is too long for a file
             recipe, label, variants = _named_recipe(str(path))
     values: dict[str, Any] = {}
     if recipe is not None:
@@ -219,14 +222,15 @@ def recipes_folder() -> Path:
 def _named_recipe(text: str) -> tuple[dict[str, Any], str, list[str]]:
     """A recipe's values, its name, and the variants that were picked."""
     path, picked = Path(text), []
-    if not path.exists():
+    if not os.path.exists(path):
         name, _, variant = text.rpartition(":") if ":" in text else (text, "", "")
-        path = Path(name) if Path(name).exists() else recipes_folder() / f"{name.removesuffix('.yaml')}.yaml"
+        path = Path(name) if os.path.exists(name) else recipes_folder() / f"{name.removesuffix('.yaml')}.yaml"
         picked = variant.split("+") if variant else []
-    if not path.is_file():
+    if not os.path.isfile(path):
         names = sorted(p.stem for p in recipes_folder().glob("*.yaml"))
         raise CuratorError(
-            f"--recipe: no file {text!r} and no such recipe{nearest(text, names)}; the recipes are {', '.join(names)}"
+            f"--recipe: no file {text[:100]!r} and no such recipe{nearest(text, names)}; "
+            f"the recipes are {', '.join(names)}"
         )
     recipe = read_recipe(path)
     for variant in picked:
@@ -237,6 +241,20 @@ def _named_recipe(text: str) -> tuple[dict[str, Any], str, list[str]]:
     return recipe, path.stem, [variant for variant in recipe.get("variants", {}) if variant in picked]
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML of plain values; a key that stands twice, of which YAML takes the last without a word, is an error."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """A mapping whose keys differ, also where one has a dash and the other an underscore."""
+        seen: set[str] = set()
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            name = str(key.value).replace("-", "_") if isinstance(key, yaml.ScalarNode) else ""
+            if name in seen:
+                raise yaml.constructor.ConstructorError(problem=f"{key.value!r} twice", problem_mark=key.start_mark)
+            seen.add(name)
+        return super().construct_mapping(node, deep)
+
+
 def read_recipe(path: Path) -> dict[str, Any]:
     """A recipe file: a flat mapping of flag names, and `variants`, each of the same form; every key and value checked.
 
@@ -244,21 +262,26 @@ def read_recipe(path: Path) -> dict[str, Any]:
         CuratorError: naming the file and what is wrong in it.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as e:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        content = {} if content is None else content
+    except (yaml.YAMLError, OSError, ValueError, RecursionError) as e:  # YAML also holds dates and deep lists
         raise CuratorError(f"recipe {path}: it is not readable YAML ({' '.join(str(e).split())[:150]})") from e
     if not isinstance(content, dict) or not isinstance(content.get("variants", {}), dict):
         raise CuratorError(
             f"recipe {path}: expected a mapping of flag names to values, and of variant names under 'variants'"
         )
     parts = {"": {k: v for k, v in content.items() if k != "variants"}, **content.get("variants", {})}
+    for variant, part in parts.items():
+        if not isinstance(part, dict):
+            raise CuratorError(f"recipe {path}: variant {variant!r}: expected a mapping, found {type(part).__name__}")
+        # Values are not printed before this: by aliases a small file holds lists of thousand millions of words.
+        if odd := next((k for k, v in part.items() if not isinstance(v, str | int | float | None)), None):
+            raise CuratorError(f"recipe {path}: {odd}: expected one value, found {type(part[odd]).__name__}")
     name = str(parts[""].get("method", DEFAULT_METHOD))
     if name not in METHODS:
         raise CuratorError(f"recipe {path}: method: expected one of {', '.join(METHODS)}, found {name!r}")
     clean = {}
     for variant, part in parts.items():
-        if not isinstance(part, dict):
-            raise CuratorError(f"recipe {path}: variant {variant!r}: expected a mapping, found {part!r}")
         part = {str(k).replace("-", "_"): v for k, v in part.items()}
         personal = sorted(NOT_IN_RECIPES & set(part))
         if personal:

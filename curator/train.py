@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from curator.curation.metrics import precision_recall_f1
-from curator.errors import RunFailed
+from curator.errors import CuratorError, RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.methods import passes
 from curator.settings import hyperparameters
@@ -55,7 +55,8 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     say(f"method    {s.method}, net {s.net}, {hyper}")
     say(f"machine   {run.device}, {run.world} process(es) of {run.threads} thread(s), precision {run.precision}")
     total = passes(method)
-    speed = run.measure_speed(data, getattr(method, "batch_size", 128)) if total else 0.0
+    with enough_memory(resolved, run):
+        speed = run.measure_speed(data, getattr(method, "batch_size", 128)) if total else 0.0
     seconds = total * len(data) / speed if total else 0.0
     held = len(data) * int(np.prod(data.inputs.shape)) * (1 if data.inputs.kind == "images" else 4)
     say(
@@ -98,7 +99,7 @@ def train(
     total, rest = passes(method), ~data.trusted.numpy()
     started, found, learned = time.monotonic(), None, False
     run.open_epoch()  # the plan's measurements are not training
-    with _progress(int(total * len(data)), history, run.main, say) as advance:
+    with enough_memory(resolved, run), _progress(int(total * len(data)), history, run.main, say) as advance:
         for found in method(data, run):
             found.check(data)
             entry = run.close_epoch()
@@ -127,6 +128,24 @@ def train(
     if found is None:
         raise RunFailed(f"--method {s.method} gave no evidence")
     return found, history.entries
+
+
+@contextmanager
+def enough_memory(resolved: Resolved, run: Run) -> Iterator[None]:
+    """Say in one line what to do about a GPU whose memory is full.
+
+    Raises:
+        CuratorError: with half of the batch size.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as e:
+        batch, ensemble = getattr(resolved.method, "batch_size", 0), resolved.settings.ensemble
+        smaller = (
+            f"--method.batch-size {batch // 2}" if batch >= 4 and not ensemble else "a smaller --net or --image-size"
+        )
+        anew = " with --no-resume" if sum(run.progress.values()) > 1 else ""  # a checkpoint has the larger one
+        raise CuratorError(f"{run.device_name()} has not enough free memory: try {smaller}{anew}") from e
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-from curator.errors import RunFailed
+from curator.errors import CuratorError
 from curator.system import atomic, sync_folder, write_text
 
 SETTINGS, FINISHED = "settings.json", "finished"  # written by the caller
@@ -20,9 +21,23 @@ class Checkpoints:
         self.folder = folder
 
     def latest(self) -> Path | None:
-        """The folder of the checkpoint that counts."""
+        """The folder of the checkpoint that counts.
+
+        Raises:
+            CuratorError: when the pointer names none.
+        """
         pointer = self.folder / "latest"
-        return self.folder / pointer.read_text().strip() if pointer.exists() else None
+        if not pointer.exists():
+            return None
+        try:
+            name = pointer.read_text().strip()
+        except (OSError, ValueError) as e:
+            raise CuratorError(f"{pointer} cannot be read ({e}); start anew with --no-resume") from e
+        if not re.fullmatch(r"\d{6,}", name):  # never a path to somewhere else
+            raise CuratorError(
+                f"{pointer}: expected the number of a checkpoint, found {name[:50]!r}; start anew with --no-resume"
+            )
+        return self.folder / name
 
     def save(self, state: dict[str, Any]) -> None:
         """Write a new checkpoint, then let the pointer name it, then remove the old ones."""
@@ -49,20 +64,21 @@ class Checkpoints:
 
     def foreign(self) -> list[str]:
         """Names in the folder that no run of Curator wrote."""
-        ours = re.compile(rf"\d{{6}}|latest|\.latest\.\d+\.tmp|{SETTINGS}|{FINISHED}")
-        names = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else []
+        ours = re.compile(rf"\d{{6,}}|latest|\.latest\.\d+\.tmp|{SETTINGS}|{FINISHED}")
+        names = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else [""] * self.folder.exists()
         return [name for name in names if not ours.fullmatch(name)]
 
     def remove(self) -> None:
         """Remove all, the pointer first: should the process be killed now, what is left counts for nothing."""
-        (self.folder / "latest").unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it is not there, or is a folder
+            (self.folder / "latest").unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def load(self) -> dict[str, Any] | None:
         """The state of the checkpoint that counts, or None.
 
         Raises:
-            RunFailed: when it cannot be read.
+            CuratorError: when it cannot be read.
         """
         import torch
 
@@ -70,8 +86,11 @@ class Checkpoints:
         if folder is None:
             return None
         try:
-            return torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
+            state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
         except Exception as e:
-            raise RunFailed(
+            raise CuratorError(
                 f"{folder}/state.pt cannot be read ({type(e).__name__}); start anew with --no-resume"
             ) from e
+        if not isinstance(state, dict):
+            raise CuratorError(f"{folder}/state.pt holds {type(state).__name__}; start anew with --no-resume")
+        return state

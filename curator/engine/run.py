@@ -81,9 +81,12 @@ class Run:
         self._member = ""  # of several methods in one run: what their names begin with
         self._checkpoints = Checkpoints(checkpoints) if checkpoints else None
         restored = self._checkpoints.load() if self._checkpoints else None
-        if restored:
-            self.progress, self._saved, threads = restored["progress"], restored["registered"], restored["threads"]
-            self.stopping = restored["stopping"]
+        if restored is not None:
+            try:
+                self.progress, self._saved, threads = restored["progress"], restored["registered"], restored["threads"]
+                self.stopping = restored["stopping"]
+            except KeyError as e:
+                raise CuratorError(f"the checkpoint in {checkpoints} lacks {e}; start anew with --no-resume") from e
         # accelerate launch sets OMP_NUM_THREADS=1 on a CPU. One and two threads add in another order and give other
         # weights, so a resumed run takes the threads of its checkpoint.
         self.threads = threads or threads_per_process()
@@ -170,7 +173,7 @@ class Run:
                 else:
                     cast(Any, value).load_state_dict(saved)
             except (ValueError, RuntimeError, KeyError, TypeError) as e:
-                raise RunFailed(
+                raise CuratorError(
                     f"the checkpoint's {name!r} does not fit (was it written by another version?): "
                     f"{' '.join(str(e).split())[:150]}; start anew with --no-resume"
                 ) from e

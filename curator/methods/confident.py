@@ -93,8 +93,9 @@ def read_probs(path: Path, data: NoisyDataset) -> Tensor:
         CuratorError: when the file, its shape or its values do not fit.
     """
     try:
-        probs = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as e:
+        # Mapped first: a file cut short is found out before its promised size is asked of the memory.
+        probs = np.array(np.lib.format.open_memmap(path, mode="r"))
+    except (OSError, ValueError, OverflowError) as e:
         raise CuratorError(f"--pred-probs {path}: expected an .npy file of numbers; {e}") from e
     k = len(data.classes)
     if probs.ndim == 2 and len(probs) != len(data) and len(probs) > int(data.rows.max()):

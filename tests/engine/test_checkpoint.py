@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from curator.engine.checkpoint import Checkpoints, atomic, write_text
-from curator.errors import RunFailed
+from curator.errors import CuratorError
 
 
 def test_atomic_replaces_or_leaves_alone(tmp_path):
@@ -41,7 +41,7 @@ def test_a_damaged_one_is_named(tmp_path):
     points = Checkpoints(tmp_path)
     points.save({"i": 1})
     (points.latest() / "state.pt").write_bytes(b"damaged")
-    with pytest.raises(RunFailed, match="state.pt cannot be read .* --no-resume"):
+    with pytest.raises(CuratorError, match="state.pt cannot be read .* --no-resume"):
         points.load()
 
 
@@ -53,6 +53,6 @@ def test_checkpoints_run_no_code(tmp_path):
     points = Checkpoints(tmp_path)
     points.save({"i": 1})
     torch.save({"x": Hostile()}, points.latest() / "state.pt")
-    with pytest.raises(RunFailed):
+    with pytest.raises(CuratorError):
         points.load()
     assert not (tmp_path / "ran").exists()
