@@ -63,7 +63,7 @@ def write_result(
     features = _features(data, run)
     facts = _facts(resolved, table, data, run, columns, history, test_accuracy)
     collapsed = collapsed_into(found, data)
-    facts["warnings"] = [] if collapsed is None else [collapse_warning(data.classes[collapsed])]
+    facts["warnings"] = [*run.warnings, *([] if collapsed is None else [collapse_warning(data.classes[collapsed])])]
     curated = {table.split: (table.dataset, columns), **others}
     splits = {name: add_columns(part, cols, table.classes, s.column_prefix) for name, (part, cols) in curated.items()}
     if run.main:
