@@ -13,7 +13,7 @@ import yaml
 from curator.engine.hardware import no_accelerator
 from curator.engine.nets import NETS, OF_FEATURES, PRETRAINED
 from curator.errors import CuratorError
-from curator.flags import METHOD, NOT_IN_RECIPES, Settings, check_ranges, hints, nearest, typed
+from curator.flags import METHOD, NOT_IN_RECIPES, Settings, check_ranges, hints, nearest, shown, typed
 from curator.methods import DEFAULT_METHOD, METHODS, Method, scale_epochs
 from curator.methods.ensemble import Ensemble
 from curator.sources.defaults import DEFAULT_NOISE
@@ -245,7 +245,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except (yaml.YAMLError, OSError, UnicodeDecodeError) as e:
+    except Exception as e:  # yaml lets through what its reading of dates, numbers and depths meets
         raise CuratorError(f"recipe {path}: it is not readable YAML ({' '.join(str(e).split())[:150]})") from e
     if not isinstance(content, dict) or not isinstance(content.get("variants", {}), dict):
         raise CuratorError(
@@ -254,11 +254,11 @@ def read_recipe(path: Path) -> dict[str, Any]:
     parts = {"": {k: v for k, v in content.items() if k != "variants"}, **content.get("variants", {})}
     name = str(parts[""].get("method", DEFAULT_METHOD))
     if name not in METHODS:
-        raise CuratorError(f"recipe {path}: method: expected one of {', '.join(METHODS)}, found {name!r}")
+        raise CuratorError(f"recipe {path}: method: expected one of {', '.join(METHODS)}, found {shown(name)}")
     clean = {}
     for variant, part in parts.items():
         if not isinstance(part, dict):
-            raise CuratorError(f"recipe {path}: variant {variant!r}: expected a mapping, found {part!r}")
+            raise CuratorError(f"recipe {path}: variant {shown(variant)}: expected a mapping, found {shown(part)}")
         part = {str(k).replace("-", "_"): v for k, v in part.items()}
         personal = sorted(NOT_IN_RECIPES & set(part))
         if personal:
@@ -266,7 +266,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         try:
             typed(part, METHODS[name])
         except CuratorError as e:
-            raise CuratorError(f"recipe {path}{f', variant {variant!r}' if variant else ''}: {e}") from e
+            raise CuratorError(f"recipe {path}{f', variant {shown(variant)}' if variant else ''}: {e}") from e
         clean[variant] = part
     return {**clean.pop(""), "variants": clean}
 
