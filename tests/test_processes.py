@@ -73,7 +73,7 @@ def reached(folder: Path, number: int) -> bool:
         return False
 
 
-def wait_for(condition, alive=lambda: True, seconds=120):
+def wait_for(condition, alive=lambda: True, seconds=300):
     """Until the condition holds, or the process is not alive."""
     end = time.monotonic() + seconds
     while not condition() and alive():
