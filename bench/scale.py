@@ -3,8 +3,8 @@
     python bench/scale.py            # appends the missing rows to bench/RESULTS.md, then draws the picture
     python bench/scale.py plot       # the picture again
 
-Every cell is the command in a process of its own: random RGB images of 8 x 8 px in parquet files, ten classes, `ce`, one
-epoch, the net `small`, all cores. Rows/s are of the whole command, its start included; the training alone stands
+Every cell is the command in a process of its own: random RGB images of 8 x 8 px in parquet files, ten classes, `ce`,
+one epoch, the net `small`, all cores. Rows/s are of the whole command, its start included; the training alone stands
 beside. Streamed: `--memory-budget 0.000001`, so that nothing fits.
 """
 

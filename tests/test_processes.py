@@ -220,14 +220,18 @@ def process_of_two(rank: int, port: int, argv: list[str]) -> None:
     sys.exit(main(argv))
 
 
-@pytest.mark.parametrize("method, epochs", [("mixup", 12), ("pudistill", 10)])
-def test_two_processes_agree_with_one(method, epochs, source, forks, tmp_path, plain):
+STREAM = ["--memory-budget", "0.000001", "--image-size", "12"]
+
+
+@pytest.mark.parametrize("method, epochs, own", [("mixup", 12, []), ("pudistill", 10, []), ("mixup", 12, STREAM)])
+def test_two_processes_agree_with_one(method, epochs, own, source, forks, tmp_path, plain):
     argv = ["clean", "--dataset", str(source), "--method", method, "--epochs", str(epochs), *VERIFIED.get(method, [])]
     argv += ["--method.batch-size", "16", "--output"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    two = [forks.Process(target=process_of_two, args=(r, port, [*argv, f"{tmp_path}/two"])) for r in range(2)]
+    both = [*argv, f"{tmp_path}/two", *own]
+    two = [forks.Process(target=process_of_two, args=(r, port, both)) for r in range(2)]
     for process in two:
         process.start()
     assert main([*argv, f"{tmp_path}/one"]) == 0
@@ -256,6 +260,26 @@ def test_two_processes(source, tmp_path, method):
     wait_for(lambda: _lock_is_free(tmp_path / "killed"), seconds=30)
     assert "continuing from " in finish(start(*argv, tmp_path / "killed", launcher=torchrun(2)))
     assert parquet(tmp_path / "killed") == parquet(tmp_path / "two")
+    finish(start(*argv, tmp_path / "one"))
+    agree(tmp_path / "one", tmp_path / "two", within=0.05)
+
+
+@pytest.mark.slow
+def test_two_machines(source, tmp_path):
+    """As README says, but with both on this one: every launcher starts one process and they share the folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    argv = ["--dataset", source, "--method", "mixup", "--epochs", 14, "--method.batch-size", "16", "--output"]
+    nodes = [
+        start(*argv, tmp_path / "two", launcher=[
+            sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(rank),
+            "--master_addr", "127.0.0.1", "--master_port", str(port), "--nproc_per_node", "1", "curator/clean.py",
+        ])
+        for rank in range(2)
+    ]  # fmt: skip
+    for node in nodes:
+        finish(node)
     finish(start(*argv, tmp_path / "one"))
     agree(tmp_path / "one", tmp_path / "two", within=0.05)
 

@@ -48,7 +48,6 @@ class Decoded:
         counts: (3, 256) int64, how often each value occurs in the images that are whole; only where images is None.
         broken: reasons by position.
         hashes: (n,) uint64, of the encoded bytes; 0 where there are none.
-        digest: hash of all encoded bytes.
     """
 
     images: Tensor | None
@@ -56,7 +55,13 @@ class Decoded:
     counts: np.ndarray
     broken: dict[int, str]
     hashes: np.ndarray
-    digest: str
+
+    @property
+    def digest(self) -> str:
+        """Hash of all encoded bytes, and of which images are broken."""
+        digest = hashlib.blake2b(np.ascontiguousarray(self.hashes).tobytes(), digest_size=16)
+        digest.update(repr(sorted(self.broken.items())).encode())
+        return digest.hexdigest()
 
 
 def encoded(dataset: Dataset, column: str) -> Iterator[tuple[int, dict]]:
@@ -92,7 +97,6 @@ def decode_images(
     out: np.ndarray | None = None
     shape: Any = None
     counts, hashes, broken = np.zeros((3, 256), np.int64), np.zeros(n, np.uint64), {}
-    digest = hashlib.blake2b(digest_size=16)
 
     def decode(entry: tuple[int, dict]) -> tuple[int, np.ndarray | BrokenImage]:
         try:
@@ -107,9 +111,7 @@ def decode_images(
                 item = with_bytes(position, item, rows, column)
             except BrokenImage as e:
                 broken[position] = e.reason
-                digest.update(e.reason.encode())
                 continue
-            digest.update(item["bytes"])
             hashes[position] = hash_of(item["bytes"])
             chunk.append((position, item))
             held += len(item["bytes"])
@@ -145,7 +147,7 @@ def decode_images(
         shape = (*cast(tuple[int, ...], size), 3)
         out = np.zeros((n, *shape), np.uint8)
     images = None if out is None else torch.from_numpy(out).permute(0, 3, 1, 2)
-    return Decoded(images, (3, *shape[:2]), counts, dict(sorted(broken.items())), hashes, digest.hexdigest())
+    return Decoded(images, (3, *shape[:2]), counts, dict(sorted(broken.items())), hashes)
 
 
 def whole_images(decoded: Decoded, rows: np.ndarray) -> Tensor:

@@ -16,7 +16,7 @@ from curator.engine.backbone import Backbone
 from curator.engine.source import Streamed, held
 from curator.evidence import Source
 from curator.sources.features import backbone_features, column_features
-from curator.sources.images import choose_size, decode_images, reader_of
+from curator.sources.images import Decoded, choose_size, decode_images, reader_of
 from curator.sources.table import Table
 from curator.system import duration
 
@@ -90,7 +90,7 @@ class Reader:
                 dataset, column, rows, self.size, self.backbone, self.fingerprint, self.state, self.say
             )
             return _held(found, digest, broken, hashes)
-        decoded = decode_images(dataset, column, rows, self.size, budget)
+        decoded = self._decode(dataset, column, rows, budget)
         self.size = decoded.shape[1:]
         good = np.delete(np.arange(len(dataset)), list(decoded.broken))
         if decoded.images is not None:
@@ -107,6 +107,21 @@ class Reader:
             return Streamed(read, len(good), shape, counts, device)
 
         return Inputs(source, shape, 0, decoded.digest, decoded.broken, decoded.hashes[good])
+
+    def _decode(self, dataset: Dataset, column: str, rows: np.ndarray, budget: float) -> Decoded:
+        """All images in every process, or where they do not fit, a look at each of them in one process."""
+        world, n = self.state.num_processes, len(dataset)
+        if world == 1 or self.size is None or n < world or 3 * n * self.size[0] * self.size[1] <= budget:
+            return decode_images(dataset, column, rows, self.size, budget)
+        from accelerate.utils import gather_object
+
+        mine = np.array_split(np.arange(n), world)[self.state.process_index]
+        found = decode_images(dataset.select(mine), column, rows[mine], self.size, 0)
+        broken = {int(mine[i]): why for i, why in found.broken.items()}
+        parts = gather_object([(found.counts, broken, found.hashes)])
+        counts, reasons, hashes = zip(*parts, strict=True)
+        together = {i: why for part in reasons for i, why in part.items()}
+        return Decoded(None, found.shape, sum(counts), together, np.concatenate(hashes))
 
     def sample(self) -> Inputs:
         """Features (n, d) for a dry run: those of the first rows over and over. It says how long all would take."""
