@@ -381,6 +381,7 @@ def test_checkpoint(name, interrupted, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("name", ["latest_is_a_folder", "state_with_code"])
 def test_a_damaged_checkpoint_gives_way(name, interrupted, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "measure_speed", lambda *args: 1000.0)
+    monkeypatch.setattr("curator.curation.write.write_report", lambda *args: None)
     flags, out = interrupted
     shutil.copytree(out, tmp_path / "out")
     CHECKPOINTS[name][0](tmp_path / "out" / "checkpoints")
