@@ -174,7 +174,7 @@ def typed(values: dict[str, Any], cls: type) -> tuple[dict[str, Any], dict[str, 
     known = {**hints(Settings), **{METHOD + k: v for k, v in hints(cls).items()}}
     for key, value in values.items():
         if key not in known:
-            raise CuratorError(f"unknown setting {key.replace('_', '-')!r}{nearest(key, known)}")
+            raise CuratorError(f"unknown setting {shown(key.replace('_', '-'))}{nearest(key, known)}")
         value = coerce(value, known[key], f"--{key.replace('_', '-')}")
         if key.startswith(METHOD):
             hyper[key.removeprefix(METHOD)] = value
@@ -208,7 +208,7 @@ def coerce(value: Any, hint: Any, flag: str) -> Any:
     if origin is Literal:
         value = "no" if value is False and "no" in args else value  # YAML reads no as false
         if value not in args:
-            raise CuratorError(f"{flag}: expected one of {', '.join(map(str, args))}; found {value!r}")
+            raise CuratorError(f"{flag}: expected one of {', '.join(map(str, args))}; found {shown(value)}")
         return value
     if hint is bool and isinstance(value, bool):
         return value
@@ -223,4 +223,13 @@ def coerce(value: Any, hint: Any, flag: str) -> Any:
                 return hint(number) if not isinstance(value, int) else hint(value)
         except (ValueError, OverflowError):
             pass
-    raise CuratorError(f"{flag}: expected {getattr(hint, '__name__', hint)}, found {value!r}")
+    raise CuratorError(f"{flag}: expected {getattr(hint, '__name__', hint)}, found {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """A value as an error quotes it: of strangers, so not at any length."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no integer of more than 4300 digits
+        text = "a number of thousands of digits"
+    return text if len(text) <= 100 else f"{text[:97]}..."

@@ -14,7 +14,7 @@ import yaml
 from curator.engine.hardware import no_accelerator
 from curator.engine.nets import NETS, OF_FEATURES, PRETRAINED
 from curator.errors import CuratorError
-from curator.flags import METHOD, NOT_IN_RECIPES, Settings, check_ranges, hints, nearest, typed
+from curator.flags import METHOD, NOT_IN_RECIPES, Settings, check_ranges, hints, nearest, shown, typed
 from curator.methods import DEFAULT_METHOD, METHODS, Method, scale_epochs
 from curator.methods.ensemble import Ensemble
 from curator.sources.defaults import DEFAULT_NOISE
@@ -264,7 +264,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Loader)
         content = {} if content is None else content
-    except (yaml.YAMLError, OSError, ValueError, RecursionError) as e:  # YAML also holds dates and deep lists
+    except Exception as e:  # yaml lets through what its reading of dates, numbers and depths meets
         raise CuratorError(f"recipe {path}: it is not readable YAML ({' '.join(str(e).split())[:150]})") from e
     if not isinstance(content, dict) or not isinstance(content.get("variants", {}), dict):
         raise CuratorError(
@@ -273,13 +273,15 @@ def read_recipe(path: Path) -> dict[str, Any]:
     parts = {"": {k: v for k, v in content.items() if k != "variants"}, **content.get("variants", {})}
     for variant, part in parts.items():
         if not isinstance(part, dict):
-            raise CuratorError(f"recipe {path}: variant {variant!r}: expected a mapping, found {type(part).__name__}")
+            raise CuratorError(
+                f"recipe {path}: variant {shown(variant)}: expected a mapping, found {type(part).__name__}"
+            )
         # Values are not printed before this: by aliases a small file holds lists of thousand millions of words.
         if odd := next((k for k, v in part.items() if not isinstance(v, str | int | float | None)), None):
-            raise CuratorError(f"recipe {path}: {odd}: expected one value, found {type(part[odd]).__name__}")
+            raise CuratorError(f"recipe {path}: {shown(odd)}: expected one value, found {type(part[odd]).__name__}")
     name = str(parts[""].get("method", DEFAULT_METHOD))
     if name not in METHODS:
-        raise CuratorError(f"recipe {path}: method: expected one of {', '.join(METHODS)}, found {name!r}")
+        raise CuratorError(f"recipe {path}: method: expected one of {', '.join(METHODS)}, found {shown(name)}")
     clean = {}
     for variant, part in parts.items():
         part = {str(k).replace("-", "_"): v for k, v in part.items()}
@@ -289,7 +291,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
         try:
             typed(part, METHODS[name])
         except CuratorError as e:
-            raise CuratorError(f"recipe {path}{f', variant {variant!r}' if variant else ''}: {e}") from e
+            raise CuratorError(f"recipe {path}{f', variant {shown(variant)}' if variant else ''}: {e}") from e
         clean[variant] = part
     return {**clean.pop(""), "variants": clean}
 

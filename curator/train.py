@@ -98,6 +98,7 @@ def train(
     run.start_tracking(resolved.describe())
     total, rest = passes(method), ~data.trusted.numpy()
     started, found, learned = time.monotonic(), None, False
+    run.say = say
     run.open_epoch()  # the plan's measurements are not training
     with enough_memory(resolved, run), _progress(int(total * len(data)), history, run.main, say) as advance:
         for found in method(data, run):

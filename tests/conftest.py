@@ -11,6 +11,7 @@ os.environ |= {
     "HF_HUB_OFFLINE": "1",
     "HF_HOME": f"{CACHES}/hf",
     "XDG_CACHE_HOME": CACHES,
+    "HYPOTHESIS_STORAGE_DIRECTORY": f"{CACHES}/hypothesis",
     "GRADIO_ANALYTICS_ENABLED": "False",
 }
 

@@ -72,7 +72,7 @@ def write_result(
     aside = quarantine(table, inputs)
     facts["quarantined"] = len(aside)
     collapsed = collapsed_into(found, data)
-    facts["warnings"] = [] if collapsed is None else [collapse_warning(data.classes[collapsed])]
+    facts["warnings"] = [*run.warnings, *([] if collapsed is None else [collapse_warning(data.classes[collapsed])])]
     curated = {table.split: (table.dataset, spread(columns, table.kept, table.ids)), **others}
     splits = {name: add_columns(part, cols, table.classes, s.column_prefix) for name, (part, cols) in curated.items()}
     if run.main:

@@ -75,6 +75,8 @@ class Run:
         self.registered: dict[str, Any] = {}
         self.progress: dict[str, int] = {}
         self.findings: dict[str, Any] = {}  # what a method has to say of the whole dataset, as JSON values
+        self.warnings: list[str] = []  # what it warns of
+        self.say: Callable[[str], None] = lambda line: None  # set by the caller: shows a line to the user
         self.stopping = False  # set by the caller: no stage hands out another epoch
         self._saved: dict[str, Any] = {}
         self._stages: set[str] = set()
@@ -103,6 +105,11 @@ class Run:
     def main(self) -> bool:
         """Whether this process writes files and prints."""
         return self.rank == 0
+
+    def warn(self, text: str) -> None:
+        """Say now what may spoil the result, and again with it; a resumed run has to warn anew."""
+        self.warnings.append(text)
+        self.say(f"warning   {text}")
 
     # Randomness
 

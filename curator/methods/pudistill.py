@@ -40,6 +40,8 @@ from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import REFRESH, Epochs, dropped
 
 LEAST = 2  # verified rows of a class without which nothing works
+ADVISED = 50  # from which its binary nets learn enough
+UNEVEN = 10  # times the verified rows of another class, from which the poorer one holds the others back
 
 PRESETS: dict[str, dict[str, Any]] = {
     "parity": {
@@ -158,6 +160,8 @@ class PUDistill:
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Augment class after class, then teachers, then the student; yield after a round and after an epoch."""
         require_verified(data)
+        for warning in thin(data):
+            run.warn(warning)
         known = self.knowledge(data, run)
         yield from self.augment(known, data, run)
         yield from self.teach(known, data, run)
@@ -272,6 +276,8 @@ class PUDistill:
         optimizer = run.register("teachers' optimizer", self.sgd(teachers, self.lr))
         rounds = range(self.teachers) if self.round_used == "released" else [-1] * self.teachers
         classes = [self.augmented(known, data, min(i, self.rounds - 1)) for i in rounds]
+        if known.teacher.any() or not run.stopping:  # else stage 1 was cut short
+            warn_of_nothing_added(classes, data, run)
         least = min(len(rows) for found in classes for rows in self.pools(found, data))
         rows, normaliser = torch.arange(len(data)), run.normaliser(data.inputs)
         for epoch in run.epochs(self.teacher_epochs, "teachers"):
@@ -399,6 +405,38 @@ def require_verified(data: NoisyDataset) -> None:
             f"--method pudistill learns from verified rows: expected at least {LEAST} of every class, found "
             f"{int(counts.min())} of {few[0][:60]!r}{f' and {len(few) - 1} classes more with too few' * (len(few) > 1)}"
             "; verify rows on the page and give its journal, or a file or column, with --trusted"
+        )
+
+
+def thin(data: NoisyDataset) -> list[str]:
+    """Warnings where the verified rows are enough to start and too few, or too unequal, to end well."""
+    counts = torch.bincount(data.labels[data.trusted], minlength=len(data.classes))
+    least, most = int(counts.min()), int(counts.max())
+    poorest, richest = (repr(data.classes[int(c)][:60]) for c in (counts.argmin(), counts.argmax()))
+    few, found = int((counts < ADVISED).sum()), []
+    if few:
+        found.append(
+            f"{few} of {len(counts)} classes have few verified rows, {poorest} the fewest with {least}: about "
+            f"{ADVISED} of every class are advised; verify more rows for --trusted"
+        )
+    if most > UNEVEN * least:
+        found.append(
+            f"the verified rows are uneven: {most:,} of {richest}, {least:,} of {poorest}, which is learned worse and "
+            "holds the others back; verify more rows of the poor classes for --trusted"
+        )
+    return found
+
+
+def warn_of_nothing_added(classes: list[Tensor], data: NoisyDataset, run: Run) -> None:
+    """Warn of classes that stage 1 gave no row besides the verified ones, by what the teachers learn, each (n,)."""
+    free = ~data.trusted
+    added = torch.stack([found[free] for found in classes])
+    bare = [name for c, name in enumerate(data.classes) if not (added == c).any()]
+    if bare and free.any():
+        run.warn(
+            f"no row was found to add to {len(bare)} of {len(data.classes)} classes, as {bare[0][:60]!r}: of these the "
+            "teachers learn the verified rows only, and of the others as few; verify more rows for --trusted, or lower "
+            "--method.alpha or --method.votes"
         )
 
 

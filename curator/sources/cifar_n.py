@@ -97,11 +97,13 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
         raise CuratorError(
             f"{path}: expected a CIFAR-N label file of numpy arrays; it was not opened ({reason.strip()[:120]})"
         ) from e
-    if not isinstance(content, dict) or "clean_label" not in content:
+    found = content if isinstance(content, dict) else {}
+    arrays = {str(k): np.asarray(v) for k, v in found.items() if isinstance(v, np.ndarray) and v.ndim == 1}
+    if "clean_label" not in arrays:
         raise CuratorError(
             f"{path}: expected a CIFAR-N label file with an array 'clean_label'; found {_describe(content)}"
         )
-    return {str(k): np.asarray(v) for k, v in content.items() if isinstance(v, np.ndarray) and v.ndim == 1}
+    return arrays
 
 
 def _describe(content: object) -> str:

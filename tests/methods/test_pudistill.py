@@ -9,7 +9,7 @@ from curator.engine.losses import negative_entropy
 from curator.engine.members import Members
 from curator.errors import CuratorError
 from curator.evidence import NoisyDataset
-from curator.methods.pudistill import PUDistill, bootstrap_sizes, drawn, pseudo_labels, vote
+from curator.methods.pudistill import PUDistill, bootstrap_sizes, drawn, pseudo_labels, thin, vote
 from tests.conftest import noisy
 
 QUICK = {
@@ -242,13 +242,63 @@ def test_too_few_verified_rows(each, word, make_run):
         next(PUDistill(**QUICK)(data, make_run(net="mlp")))
 
 
-def test_nothing_is_added_and_everything_is_verified(make_run):
-    data, truth = verified()
+def uneven(counts, n=3000):
+    """Rows whose classes have so many verified ones."""
+    data, truth = noisy(n, len(counts), share=0, kind="features")
+    trusted = sum(np.isin(np.arange(n), np.flatnonzero(truth == c)[:count]) for c, count in enumerate(counts)) > 0
+    return NoisyDataset(data.inputs, data.labels, data.classes, torch.from_numpy(trusted), data.rows)
+
+
+@pytest.mark.parametrize("counts, words", [
+    ([50, 50, 50], []),
+    ([500, 50, 60], []),
+    ([50, 49, 7], ["2 of 3 classes have few verified rows, 'class 2' the fewest with 7: about 50"]),
+    ([60, 601, 60], ["uneven: 601 of 'class 1', 60 of 'class 0'"]),
+    ([2, 100, 30], ["2 of 3 classes", "100 of 'class 1', 2 of 'class 0'"]),
+])  # fmt: skip
+def test_few_and_uneven_verified_rows_are_said_before_the_training(counts, words, make_run):
+    data = uneven(counts)
+    found = thin(data)
+    assert len(found) == len(words) and all(word in text for word, text in zip(words, found, strict=True))
+    run, said = make_run(net="mlp"), []
+    run.say = said.append
+    run.stopping = True  # nothing is trained
+    assert sum(1 for _ in PUDistill(**QUICK)(data, run)) == 1
+    assert run.warnings == found and said == [f"warning   {text}" for text in found]
+
+
+@pytest.mark.parametrize("preset", [None, "parity"])
+def test_nothing_is_added(preset, make_run):
+    """Stage 2 goes on with the verified rows, and says so."""
+    data, truth = verified(each=50)
     run = make_run(net="mlp")
-    found = result(PUDistill(**QUICK | {"alpha": 0.999999}), data, run)  # no row gets such votes
+    found = result(
+        PUDistill(**QUICK | {"alpha": 0.999999, "pu_epochs": 2, "preset": preset}), data, run
+    )  # no row gets such votes
     assert not run.registered["claimed"].any() and (found.corrected.numpy() == truth).mean() > 0.8
+    (warning,) = run.warnings
+    assert "no row was found to add to 3 of 3 classes, as 'class 0'" in warning
+
+
+def test_nothing_is_added_to_one_class(make_run):
+    """Its verified rows are the teachers' sample of every class."""
+    data, truth = verified(each=50)
+    run, method = make_run(net="mlp"), PUDistill(**QUICK)
+    known = method.knowledge(data, run)
+    known.claimed[-1, :, :2] = torch.from_numpy(truth[:, None] == [0, 1]) & ~data.trusted[:, None]
+    known.score.copy_(known.claimed[-1].float())
+    for found in method.teach(known, data, run):  # noqa: B007
+        run.close_epoch()
+    assert (found.corrected.numpy() == truth).mean() > 0.95
+    (warning,) = run.warnings
+    assert "no row was found to add to 1 of 3 classes, as 'class 2'" in warning
+
+
+def test_everything_is_verified(make_run):
+    data, truth = verified()
     whole = NoisyDataset(data.inputs, torch.from_numpy(truth), data.classes, torch.ones(300).bool(), data.rows)
-    assert result(PUDistill(**QUICK), whole, make_run(net="mlp")).selected.all()
+    run = make_run(net="mlp")
+    assert result(PUDistill(**QUICK), whole, run).selected.all() and run.warnings == []
 
 
 def test_presets_and_the_reading_of_rounds(make_run):
