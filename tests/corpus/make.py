@@ -277,12 +277,18 @@ def listed_but_missing(folder: Path) -> Path:
     return folder
 
 
-def two_splits(folder: Path) -> Path:
-    """The test split has a bad image."""
-    path = folder / "train.parquet"
-    pictures(html)(folder)
-    path.rename(folder / "test.parquet")
-    return good(folder)
+def only_html(folder: Path) -> Path:
+    return write(folder, {"image": images(dict.fromkeys(range(N), html())), "label": labels()})
+
+
+def two_splits(test: Build) -> Build:
+    """A good train split and another test split."""
+
+    def build(folder: Path) -> Path:
+        (test(folder) / "train.parquet").rename(folder / "test.parquet")
+        return good(folder)
+
+    return build
 
 
 # Images

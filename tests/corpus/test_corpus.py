@@ -149,7 +149,9 @@ CASES = [
     aside("image_file_missing", make.pictures(make.nowhere), {ODD: "image"}),
     aside("image_is_an_address", make.pictures(make.elsewhere), {ODD: "image"}),
     aside("listed_file_missing", make.listed_but_missing, {ODD: "image"}),
-    aside("bad_image_in_another_split", make.two_splits, {ODD: "image"}, split="test"),
+    aside("bad_image_in_another_split", make.two_splits(make.pictures(make.html)), {ODD: "image"}, split="test"),
+    aside("only_bad_images_in_another_split", make.two_splits(make.only_html), dict.fromkeys(range(N), "image"),
+          split="test"),
     aside("image_missing", make.pictures(make.missing), {ODD: "image"}),
     aside("two_bad_images", make.pictures(make.html, make.missing), {ODD: "image", ODD + 1: "image"}),
     error("three_bad_images", make.pictures(*[make.html] * 3), "--allow-quarantine"),
@@ -195,13 +197,13 @@ CASES = [
     # Recipes
     recipe("unknown_key", "method: ce\nmethod.leraning-rate: 1\n", "unknown setting 'method.leraning-rate'"),
     recipe("wrong_type", "method: ce\nmethod.lr: fast\n", "--method.lr: expected float, found 'fast'"),
-    recipe("list_as_value", "method: ce\nmethod.lr: [1, 2]\n", "method.lr: expected one value"),
+    recipe("list_as_value", "method: ce\nmethod.lr: [1, 2]\n", "'method.lr': expected one value"),
     recipe("not_a_mapping", "- method: ce\n", "expected a mapping of flag names"),
-    recipe("aliases", f"{make.ALIASES}method.lr: *a9\n", "a0: expected one value, found list"),
-    recipe("aliases_as_method", f"{make.ALIASES}method: *a9\n", "a0: expected one value, found list"),
+    recipe("aliases", f"{make.ALIASES}method.lr: *a9\n", "'a0': expected one value, found list"),
+    recipe("aliases_as_method", f"{make.ALIASES}method: *a9\n", "'a0': expected one value, found list"),
     recipe("aliases_as_variant", f"variants:\n  x: &a [{'y, ' * 999}]\n  z: [{'*a, ' * 999}]\n",
            "variant 'x': expected a mapping, found list"),
-    recipe("alias_of_itself", "seed: &a [*a]\n", "seed: expected one value"),
+    recipe("alias_of_itself", "seed: &a [*a]\n", "'seed': expected one value"),
     recipe("object_tag", "method: !!python/object/apply:os.mkdir ['{dir}/ran']\n", "not readable YAML"),
     recipe("twice_the_same_key", "method: ce\nmethod.lr: 0.1\nmethod.lr: 0.2\n", "'method.lr' twice"),
     recipe("twice_the_same_flag", "method.batch-size: 8\nmethod.batch_size: 9\n", "'method.batch_size' twice"),
@@ -381,6 +383,7 @@ def test_checkpoint(name, interrupted, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("name", ["latest_is_a_folder", "state_with_code"])
 def test_a_damaged_checkpoint_gives_way(name, interrupted, tmp_path, monkeypatch):
     monkeypatch.setattr(Run, "measure_speed", lambda *args: 1000.0)
+    monkeypatch.setattr("curator.curation.write.write_report", lambda *args: None)
     flags, out = interrupted
     shutil.copytree(out, tmp_path / "out")
     CHECKPOINTS[name][0](tmp_path / "out" / "checkpoints")
