@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
         frozen = given.get("backbone") is not None or given.get("features_column") is not None
         own = f"{folder_name(dataset)}-{name}"
         paths = [recipes_folder() / f"{n}.yaml" for n in ([f"{own}-features", f"features-{name}"] if frozen else [own])]
-        if path := next((p for p in paths if p.exists()), None):
+        if path := next((p for p in paths if os.path.exists(p)), None):
             recipe, label, variants = _named_recipe(str(path))
     values: dict[str, Any] = {}
     if recipe is not None:
@@ -219,11 +220,11 @@ def recipes_folder() -> Path:
 def _named_recipe(text: str) -> tuple[dict[str, Any], str, list[str]]:
     """A recipe's values, its name, and the variants that were picked."""
     path, picked = Path(text), []
-    if not path.exists():
+    if not os.path.exists(path):  # a name that is too long to be a path is none
         name, _, variant = text.rpartition(":") if ":" in text else (text, "", "")
-        path = Path(name) if Path(name).exists() else recipes_folder() / f"{name.removesuffix('.yaml')}.yaml"
+        path = Path(name) if os.path.exists(name) else recipes_folder() / f"{name.removesuffix('.yaml')}.yaml"
         picked = variant.split("+") if variant else []
-    if not path.is_file():
+    if not os.path.isfile(path):
         names = sorted(p.stem for p in recipes_folder().glob("*.yaml"))
         raise CuratorError(
             f"--recipe: no file {text!r} and no such recipe{nearest(text, names)}; the recipes are {', '.join(names)}"
@@ -290,7 +291,10 @@ def folder_name(dataset: str) -> str:
 
 def output_folder(settings: Settings, noise_given: bool) -> Path:
     """--output, or runs/DATASET-METHOD[-NOISE]."""
-    if settings.output is not None:
-        return settings.output
     suffix = f"-{noise_name(str(settings.label_noise))}" if noise_given and settings.label_noise else ""
-    return Path("runs") / f"{folder_name(settings.dataset)}-{settings.method}{suffix}"
+    folder = settings.output or Path("runs") / f"{folder_name(settings.dataset)}-{settings.method}{suffix}"
+    try:
+        folder.exists()
+    except OSError as e:  # a name that is too long, a folder that may not be looked into
+        raise CuratorError(f"--output {shown(str(folder))}: it cannot be written ({e.strerror})") from e
+    return folder
