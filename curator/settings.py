@@ -222,7 +222,7 @@ def recipes_folder() -> Path:
 def _named_recipe(text: str) -> tuple[dict[str, Any], str, list[str]]:
     """A recipe's values, its name, and the variants that were picked."""
     path, picked = Path(text), []
-    if not os.path.exists(path):
+    if not os.path.exists(path):  # a name that is too long to be a path is none
         name, _, variant = text.rpartition(":") if ":" in text else (text, "", "")
         path = Path(name) if os.path.exists(name) else recipes_folder() / f"{name.removesuffix('.yaml')}.yaml"
         picked = variant.split("+") if variant else []
@@ -315,7 +315,10 @@ def folder_name(dataset: str) -> str:
 
 def output_folder(settings: Settings, noise_given: bool) -> Path:
     """--output, or runs/DATASET-METHOD[-NOISE]."""
-    if settings.output is not None:
-        return settings.output
     suffix = f"-{noise_name(str(settings.label_noise))}" if noise_given and settings.label_noise else ""
-    return Path("runs") / f"{folder_name(settings.dataset)}-{settings.method}{suffix}"
+    folder = settings.output or Path("runs") / f"{folder_name(settings.dataset)}-{settings.method}{suffix}"
+    try:
+        folder.exists()
+    except OSError as e:  # a name that is too long, a folder that may not be looked into
+        raise CuratorError(f"--output {shown(str(folder))}: it cannot be written ({e.strerror})") from e
+    return folder

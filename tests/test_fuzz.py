@@ -103,6 +103,10 @@ DATA_VALUES = [
 
 @settings(max_examples=20)
 @given(st.sampled_from(DATA_FLAGS), st.sampled_from(DATA_VALUES) | VALUE)
+@example("--dataset", "x" * 5000)
+@example("--output", "x" * 5000)
+@example("--recipe", "x" * 5000)
+@example("--trusted", "x" * 5000)
 def test_any_flag_reaches_the_data(flag, value):
     """One flag beside right ones, up to the training."""
     right = ["--limit-rows=40", "--method=ce", "--net=small", "--seed=1"]
