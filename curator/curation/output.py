@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
 from datasets.table import embed_table_storage, table_cast
@@ -43,9 +44,9 @@ def lock(folder: Path) -> Iterator[None]:
         import fcntl
     except ImportError as e:
         raise CuratorError("Curator needs Linux or macOS (no file locks here); on Windows use WSL") from e
-    missing = [p for p in (folder, *folder.parents) if not p.exists()]
     path = folder / ".lock"
     try:
+        missing = [p for p in (folder, *folder.parents) if not p.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         file = open(path, "a")  # noqa: SIM115
     except OSError as e:
@@ -84,7 +85,16 @@ def write_parquet(dataset: Dataset, folder: Path, split: str) -> None:
         with pq.ParquetWriter(folder / "data" / f"{split}-{i:05d}-of-{files:05d}.parquet", schema) as writer:
             for start in range(i * per_file, end, step):
                 part = arrow[start : min(start + step, end)]
-                writer.write_table(embed_table_storage(table_cast(part, schema)))
+                writer.write_table(_embedded(table_cast(part, schema)))
+
+
+def _embedded(table: pa.Table) -> pa.Table:
+    """The table with the bytes of its images; one whose file is not there keeps its path alone. Nothing is fetched."""
+    try:
+        return embed_table_storage(table, remote_files=False)
+    except OSError:
+        rows = [table.slice(i, 1) for i in range(len(table))]
+        return table if len(rows) == 1 else pa.concat_tables([_embedded(row) for row in rows])
 
 
 def content_hash(data: Path) -> str:
@@ -103,7 +113,7 @@ def _bytes(dataset: Dataset) -> int:
     size = int(dataset.data.nbytes * share)
     if len(dataset) and size < 1000 * len(dataset):  # perhaps only paths: look at one table with its bytes
         part = dataset.with_format("arrow")[: min(100, len(dataset))]
-        embedded = embed_table_storage(table_cast(part, dataset.features.arrow_schema))
+        embedded = _embedded(table_cast(part, dataset.features.arrow_schema))
         size = max(size, embedded.nbytes * len(dataset) // len(part))
     return size
 

@@ -140,7 +140,7 @@ def _other_splits(
         good = np.delete(np.arange(len(other)), list(inputs[name].broken))
         columns = columns_of_other(torch.stack(probs).mean(0).numpy(), labels[good])
         scored[name] = other, spread(columns, good, np.arange(len(other)))
-        if name == "test":
+        if name == "test" and (labels[good] >= 0).any():
             accuracy = float((columns.corrected == labels[good])[labels[good] >= 0].mean())
     return scored, accuracy
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -120,7 +121,8 @@ def decode_images(
                 chunk, held = [], 0
         yield chunk
 
-    with ThreadPoolExecutor(cores()) as pool:
+    with warnings.catch_warnings(), ThreadPoolExecutor(cores()) as pool:
+        warnings.simplefilter("ignore")  # Pillow's, of EXIF that is damaged: the image is whole
         for chunk in chunks():
             for position, image in pool.map(decode, chunk):
                 if isinstance(image, BrokenImage):
@@ -261,6 +263,8 @@ def to_array(
         if size and image.size != (size[1], size[0]):
             image = ImageOps.fit(image, (size[1], size[0]))
         return np.asarray(image)
+    except MemoryError:
+        raise  # the machine's fault, not the image's
     except Exception as e:
         raise _broken(position, rows, column, e) from e
 

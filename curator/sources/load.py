@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+from datasets.exceptions import DatasetGenerationError
 from torch import Tensor
 
 from curator.errors import CuratorError
@@ -78,6 +80,9 @@ def load_table(
     """
     name = dataset if isinstance(dataset, str) else "dataset"
     splits, source = _open(dataset, data_dir, config_name, revision)
+    odd = next((k for k in splits if not re.fullmatch(r"\w+(\.\w+)*", k)), None)
+    if odd is not None:  # it becomes the name of a file, and load_dataset would not read it back
+        raise CuratorError(f"split {odd!r}: expected a name of letters, digits, _ and single dots; rename the split")
     named = NAMED.get(name)
     chosen = _choose_split(splits, split)
     splits = DatasetDict({k: v.with_format(None) for k, v in splits.items()})
@@ -268,6 +273,7 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
     except CuratorError:
         raise
     except Exception as e:
+        e = e.__cause__ if isinstance(e, DatasetGenerationError) and e.__cause__ is not None else e  # it says nothing
         text = " ".join(str(e).split()) or type(e).__name__
         hint = "" if local.exists() else "; check the name and the network, and log in (hf auth login) if it is private"
         raise CuratorError(f"{flag}: it could not be loaded ({type(e).__name__}: {text[:300]}){hint}") from e
@@ -282,8 +288,13 @@ def _cache_of(folder: Path) -> str:
     Where a folder's card names its data files, datasets 5.2 keys its cache by these patterns alone: after the files
     changed, or for another folder of the same name, it would return old rows.
     """
+
+    def refuse(error: OSError) -> None:
+        raise error  # a folder that may not be read: datasets would leave its rows out without a word
+
     digest = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8)
-    for file in sorted(p for p in folder.rglob("*") if p.is_file()):
+    found = (Path(base, name) for base, _, names in os.walk(folder, onerror=refuse) for name in names)
+    for file in sorted(p for p in found if p.is_file()):
         stat = file.stat()
         digest.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return str(Path(datasets.config.HF_DATASETS_CACHE) / "label-curator" / digest.hexdigest())
