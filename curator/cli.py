@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"terminated: {STOPPED[argv[0]]}", file=sys.stderr)
         raise SystemExit(128 + signum)
 
-    signal.signal(signal.SIGTERM, terminate)
+    before = signal.signal(signal.SIGTERM, terminate)
     _die_with_launcher()
     try:
         return COMMANDS[argv[0]](argv[1:])
@@ -41,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"interrupted: {STOPPED[argv[0]]}", file=sys.stderr)
         return 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def console() -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from curator.errors import CuratorError
+from curator.errors import CuratorError, RunFailed
 from curator.system import free_memory, local_processes, rank, threads_per_process
 
 if TYPE_CHECKING:
@@ -112,6 +112,11 @@ def execute(
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise no_space(output) from e
+        if e.errno in (errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE):
+            raise RunFailed(
+                f"{e.filename or output}: {e.strerror}; mend the disk or its permissions, or choose another --output; "
+                "then the same command goes on from the last checkpoint"
+            ) from e
         raise
     finally:
         torch.set_num_threads(threads)

@@ -151,6 +151,10 @@ def check_ranges(settings: Settings, method: Method) -> None:
         value = getattr(settings, name)
         if value is not None and not value >= least:
             raise CuratorError(f"--{name.replace('_', '-')}: expected at least {least}, found {value}")
+    for name, most in {"image_size": 4096, "early_stop": 1000}.items():
+        value = getattr(settings, name)
+        if value is not None and value > most:
+            raise CuratorError(f"--{name.replace('_', '-')}: expected at most {most}, found {value}")
     if settings.public and settings.push_to_hub is None:
         raise CuratorError("--public is for --push-to-hub ID; add it, or leave --public out")
     for name, (low, high) in RANGES.items():

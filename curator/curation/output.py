@@ -89,12 +89,18 @@ def write_parquet(dataset: Dataset, folder: Path, split: str) -> None:
 
 
 def _embedded(table: pa.Table) -> pa.Table:
-    """The table with the bytes of its images; one whose file is not there keeps its path alone. Nothing is fetched."""
+    """The table with the bytes of its images; one whose file is not there keeps its name alone. Nothing is fetched."""
     try:
         return embed_table_storage(table, remote_files=False)
     except OSError:
-        rows = [table.slice(i, 1) for i in range(len(table))]
-        return table if len(rows) == 1 else pa.concat_tables([_embedded(row) for row in rows])
+        if len(table) > 1:
+            return pa.concat_tables([_embedded(table.slice(i, 1)) for i in range(len(table))])
+        for i, field in enumerate(table.schema):
+            if pa.types.is_struct(field.type) and field.type.get_field_index("path") >= 0:
+                item = table[field.name][0].as_py() or {}
+                named = {**item, "path": os.path.basename(item.get("path") or "")}  # where it lay is nobody's business
+                table = table.set_column(i, field, pa.array([named], field.type))
+        return table
 
 
 def content_hash(data: Path) -> str:

@@ -287,6 +287,8 @@ def _as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray) -> None:
                 labels = rows.codes(part[label]).tolist()
                 values = zip(part[image].to_pylist(), *(part[name].to_pylist() for name in names), strict=True)
                 for now, (item, row, score, selected, corrected) in zip(labels, values, strict=True):
+                    if score is None and (not item or item.get("bytes") is None):
+                        continue  # it was set aside
                     if not item or item.get("bytes") is None:
                         raise CuratorError(
                             f"--format imagefolder: row {row} of split {split!r} has no image; use parquet"
