@@ -230,7 +230,8 @@ def summary(output, facts: dict[str, Any]) -> None:
     if facts["quarantined"]:
         print(f"{facts['quarantined']:,} rows could not be used: {output}/quarantine.parquet says why")
     if facts["duplicates"]["groups"]:
-        print(f"{facts['duplicates']['groups']:,} images are there more than once, with different labels")
+        count = facts["duplicates"]["groups"]
+        print(f"{count:,} groups of alike images have different labels: {output}/duplicates.parquet")
     for warning in facts["warnings"]:
         print(f"warning: {warning}")
     print(f"result: {output}/    findings: {output}/report/report.md    rows to look at: {output}/issues.csv")

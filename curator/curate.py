@@ -114,8 +114,8 @@ def execute(
             raise no_space(output) from e
         if e.errno in (errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE):
             raise RunFailed(
-                f"{e.filename or output}: {e.strerror}; mend the disk or its permissions, or choose another --output; "
-                "then the same command goes on from the last checkpoint"
+                f"{e.filename or output}: {e.strerror}; mend the disk or its permissions, then the same command goes "
+                "on from the last checkpoint"
             ) from e
         raise
     finally:

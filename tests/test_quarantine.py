@@ -1,12 +1,13 @@
 """Rows that cannot be used keep their place; images that do not fit are streamed; alike rows with different labels."""
 
 import json
+from contextlib import closing
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from datasets import Dataset, DatasetDict, Image, load_dataset
+from datasets import Dataset, DatasetDict, Image, Value, load_dataset
 
 from curator import curate
 from curator.curation.duplicates import conflicting_duplicates, near_pairs
@@ -14,7 +15,7 @@ from curator.curation.version import publish_folder
 from curator.errors import CuratorError
 from curator.review.audit import draw_sample
 from curator.review.journal import Journal
-from curator.review.queue import Queue, View
+from curator.review.queue import ORDERS, Queue, View, order
 from curator.review.rows import Rows
 from tests.conftest import hf_dataset
 
@@ -73,6 +74,31 @@ def test_a_review_never_shows_them(run, tmp_path):
     assert len(rows.margin) == len(rows.confidence) == 80 and rows.features.shape[0] == 80
     assert rows.soft(np.array([6, 7])).sum(1).round(3).tolist() == [1, 0]
     journal.close()
+
+
+def test_verified_rows_come_back_although_one_cannot_be_used(run, tmp_path):
+    """The journal's sample of rows holds broken ones, and one of them was verified."""
+    rows = Rows(run[0])
+    facts = {"classes": rows.classes, "dataset": "dataset", "split": "train", "digests": rows.digests(list(range(80)))}
+    with closing(Journal(tmp_path / "j.sqlite", facts)) as journal:
+        steps = [{"key": str(i), "kind": "do", "rows": [(i, "relabel", "class 1")]} for i in (7, 9, 11)]
+        journal.save(steps, "ann")
+    curate(spoilt(true_label=True), output=str(tmp_path / "again"), trusted=tmp_path / "j.sqlite", **QUICK)
+    again = Rows(tmp_path / "again")
+    assert set(again.trusted) == {9, 11} and not again.present[7]
+
+
+def test_labels_that_mean_none(tmp_path):
+    """-100 is what torch ignores; such rows pass through every order of the page and every policy."""
+    ds = hf_dataset(60).remove_columns("true_label").cast_column("label", Value("int64"))
+    values = ds["label"][:]
+    values[5] = -100
+    ds = ds.remove_columns("label").add_column("label", values)
+    curate(ds, output=str(tmp_path / "run"), **QUICK)
+    rows = Rows(tmp_path / "run")
+    assert rows.given[5] == -1 and all(len(order([rows], name)) == 60 for name in ORDERS)
+    publish_folder(tmp_path / "run", tmp_path / "v", "relabel", say=print)
+    assert load_dataset(str(tmp_path / "v"), "default", split="train")["label"][5] == -100
 
 
 @pytest.mark.parametrize("policy", ["annotate", "relabel", "filter"])
@@ -146,10 +172,20 @@ def test_near_pairs_are_those_of_all_cosines():
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(300, 50, generator=generator)
     x[200:260] = x[:60] + 0.15 * torch.randn(60, 50, generator=generator)
-    unit = torch.nn.functional.normalize(x, dim=1)
+    unit = torch.nn.functional.normalize(x - x.mean(0), dim=1)
     i, j = ((unit @ unit.T) >= 0.98).nonzero(as_tuple=True)
     wanted = {(a, b) for a, b in zip(i.tolist(), j.tolist(), strict=True) if a < b}
     assert len(wanted) > 20 and {tuple(p) for p in near_pairs(x).tolist()} == wanted
+
+
+def test_features_that_tell_nothing_have_no_near_pairs():
+    flat = 5 + 0.01 * torch.rand(400, 3, generator=torch.Generator().manual_seed(0))
+    assert near_pairs(flat.sign()) is None or len(near_pairs(flat.sign())) == 0
+    line = torch.linspace(0.1, 1, 400)[:, None].repeat(1, 2) * torch.tensor([1.0, 2.0])
+    labels, hashes = np.arange(400) % 2, np.arange(400).astype(np.uint64)
+    hashes[7] = hashes[8]
+    found = conflicting_duplicates(labels, hashes, line)  # half of the rows are near the other half
+    assert found.positions.tolist() == [7, 8] and not found.near.any()
 
 
 def test_near_rows_with_different_labels():

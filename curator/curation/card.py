@@ -123,6 +123,7 @@ def _provenance(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("source", f"{source.get('id') or facts['name']}{revision}"),
         ("license", source.get("license") or "not known: see the source"),
         ("split", f"{facts['split']}, {facts['n']:,} rows"),
+        ("rows that could not be used", f"{facts['quarantined']:,}: nulls" if facts.get("quarantined") else None),
         ("label noise", f"{noise} (see true_label)" if noise else None),
         ("method", f"{facts['method']}, recipe {facts['recipe'] or 'none (defaults)'}, seed {facts['seed']}"),
         ("labels held to be wrong", f"{facts['n'] - facts['selected']:,} ({percent(facts['estimated_noise_rate'])})"),

@@ -56,11 +56,13 @@ class Difference:
             at, found = COMPARED.index(name), self.differ[name]
             now = ""
             if name == "selected" and found:
-                flagged = sum(not b[row][at] for row in found)
-                now = f": {flagged:,} flagged only in B, {len(found) - flagged:,} only in A"
+                only_b, only_a = (sum(x[row][at] is False and y[row][at] for row in found) for x, y in ((b, a), (a, b)))
+                now = f": {only_b:,} flagged only in B, {only_a:,} only in A"
+                aside = len(found) - only_a - only_b
+                now += f", {aside:,} set aside in one of them" if aside else ""
             lines.append(f"{what:<11} {len(found):,} of {both:,} differ{now}")
             if name != "selected":
-                changes = Counter((a[row][at], b[row][at]) for row in found)
+                changes = Counter((a[row][at], b[row][at]) for row in found if None not in (a[row][at], b[row][at]))
                 lines += [f"            {n:>7,}  {_short(x)} -> {_short(y)}" for (x, y), n in changes.most_common(MOST)]
         return "\n".join(lines)
 

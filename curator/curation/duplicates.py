@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 ALIKE = 0.98  # cosine of two rows' features from which they are near duplicates
 NEAR_MOST = 200_000  # rows among which near ones are looked for: the work grows with their square
-BLOCK = 4096
+NEAR_GROUP = 20  # rows of a group of near ones at most
+BLOCK = 2**25  # numbers held at once
 AXES = 32
 
 
@@ -40,9 +41,13 @@ def conflicting_duplicates(
     """Groups with the same content, or with nearly the same features where there are any, whose labels differ."""
     n = len(labels)
     content = np.arange(n) if hashes is None else np.unique(hashes, return_inverse=True)[1]
-    groups = content
-    if features is not None and n <= NEAR_MOST:
-        groups = linked(n, near_pairs(features))  # those of the same content are among them
+    groups, pairs = content, near_pairs(features) if features is not None and n <= NEAR_MOST else None
+    if pairs is not None:
+        order = np.argsort(content, kind="stable")
+        same = content[order[1:]] == content[order[:-1]]
+        alike = linked(n, np.concatenate([pairs, np.stack([order[:-1][same], order[1:][same]], 1)]))
+        size = np.bincount(alike)[alike]  # a long chain of rows, each near the next, is no image that is there twice
+        groups = np.unique(np.where(size <= NEAR_GROUP, alike, n + content), return_inverse=True)[1]
     several = _kinds(groups, labels) > 1
     order = np.flatnonzero(several[groups])
     order = order[np.argsort(groups[order], kind="stable")]
@@ -52,37 +57,42 @@ def conflicting_duplicates(
 
 
 def _kinds(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """How many different values each group has."""
-    pairs = np.unique(np.stack([groups, values]), axis=1)
-    return np.bincount(pairs[0])
+    """How many different values (n,) >= 0 each group has."""
+    base = int(values.max()) + 1
+    return np.bincount(np.unique(groups.astype(np.int64) * base + values) // base)
 
 
-def near_pairs(features: Tensor, least: float = ALIKE) -> Tensor:
-    """Pairs (m, 2) of positions i < j whose features (n, d) have a cosine of at least that.
+def near_pairs(features: Tensor, least: float = ALIKE) -> np.ndarray | None:
+    """Pairs (m, 2) of positions i < j whose features (n, d), less their mean, have a cosine of at least that.
 
     Two unit vectors with cosine c are sqrt(2 - 2c) apart, and no farther along a few axes (the principal ones), which
-    rules out nearly all pairs; the others are compared in full.
+    rules out nearly all pairs; the others are compared in full. None where most rows are near most others: such
+    features do not tell images apart.
     """
-    x = F.normalize(features.float(), dim=1)
+    x = F.normalize(features.float() - features.float().mean(0), dim=1)
     n, d = x.shape
     axes = torch.linalg.eigh((x.T @ x) / n).eigenvectors[:, -min(d, AXES) :]
     short, limit = x @ axes, 2 - 2 * least + 1e-5
-    size, found = short.square().sum(1), []
-    for start in range(0, n, BLOCK):
-        here = slice(start, start + BLOCK)
-        apart = size[here, None] + size[None, start:] - 2 * short[here] @ short[start:].T
+    size, found, total = short.square().sum(1), [np.zeros((0, 2), np.int64)], 0
+    rows = max(1, BLOCK // n)
+    for start in range(0, n, rows):
+        here = slice(start, start + rows)
+        apart = torch.addmm(size[here, None] + size[None, start:], short[here], short[start:].T, alpha=-2)
         i, j = (apart <= limit).nonzero(as_tuple=True)
         i, j = i[j > i] + start, j[j > i] + start
-        for a, b in zip(i.split(2**18), j.split(2**18), strict=True):
+        for a, b in zip(i.split(max(1, BLOCK // d)), j.split(max(1, BLOCK // d)), strict=True):
             close = (x[a] * x[b]).sum(1) >= least
-            found.append(torch.stack([a[close], b[close]], 1))
-    return torch.cat(found) if found else torch.zeros(0, 2, dtype=torch.int64)
+            found.append(torch.stack([a[close], b[close]], 1).numpy())
+            total += len(found[-1])
+            if total > NEAR_GROUP * n:
+                return None
+    return np.concatenate(found)
 
 
-def linked(n: int, pairs: Tensor) -> np.ndarray:
+def linked(n: int, pairs: np.ndarray) -> np.ndarray:
     """The number (n,) of the group that each position belongs to, where pairs (m, 2) are in the same one."""
     from scipy.sparse import coo_matrix
     from scipy.sparse.csgraph import connected_components
 
-    i, j = pairs.T.numpy()
+    i, j = pairs.T
     return connected_components(coo_matrix((np.ones(len(i), bool), (i, j)), (n, n)), directed=False)[1]

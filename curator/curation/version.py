@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 from datasets import Features
 
 from curator.curation.card import dataset_card, own_text
-from curator.curation.output import ROW_GROUP, content_hash, write_json
+from curator.curation.output import QUARANTINE, ROW_GROUP, content_hash, write_json
 from curator.curation.report import CONTACT_SHEET, pairs
 from curator.errors import CuratorError
 from curator.review.audit import audited
@@ -115,7 +115,7 @@ def verdict(rows: Rows, journal: Journal | None, policy: str, min_confidence: fl
     if policy == "relabel":
         labels = np.where(verified, label_of, np.where(rows.confidence >= min_confidence, rows.suggested, rows.given))
     right = verified if policy != "annotate" else verified & (label_of == rows.given)
-    kept = np.where(verified, right, rows.selected & rows.present) & ~dropped & ~contested
+    kept = np.where(verified, right, rows.selected) & rows.present & ~dropped & ~contested
     return Verdict(labels.astype(np.int32), kept, verified, dropped)
 
 
@@ -267,15 +267,23 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
                     clean.close()
 
 
+def set_aside(run: Path) -> set[tuple[str, int]]:
+    """(split, row) of the rows that the run could not use."""
+    if not (run / QUARANTINE).exists():
+        return set()
+    return {(item["split"], item["row"]) for item in pq.read_table(run / QUARANTINE).to_pylist()}
+
+
 def _as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray) -> None:
     """Turn data/ into images/SPLIT/CLASS/ROW.png with the original bytes, and labels.csv with the columns.
 
-    Rows without a label (of other splits) are left out: there is no class to put them under.
+    Rows without a label (of other splits) and those that were set aside are left out.
     """
     facts, prefix = rows.facts, rows.prefix
     image, label = facts["image_column"], facts["label_column"]
     names = [prefix + name for name in ("row", "clean_score", "selected", "corrected_label")]
     below = dict(zip(rows.classes, folder_names(rows.classes), strict=True))
+    aside = set_aside(rows.folder)
     of_row = {row: (int(g), bool(c)) for row, g, c in zip(rows.row.tolist(), rows.given, clean, strict=True)}
     with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
@@ -287,8 +295,8 @@ def _as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray) -> None:
                 labels = rows.codes(part[label]).tolist()
                 values = zip(part[image].to_pylist(), *(part[name].to_pylist() for name in names), strict=True)
                 for now, (item, row, score, selected, corrected) in zip(labels, values, strict=True):
-                    if score is None and (not item or item.get("bytes") is None):
-                        continue  # it was set aside
+                    if (split, row) in aside:
+                        continue
                     if not item or item.get("bytes") is None:
                         raise CuratorError(
                             f"--format imagefolder: row {row} of split {split!r} has no image; use parquet"
@@ -327,7 +335,7 @@ def _suffix(item: dict[str, Any]) -> str:
         return suffix
     try:
         return f".{(Pil.open(io.BytesIO(item['bytes'])).format or 'png').lower()}"
-    except OSError:
+    except Exception:  # a stranger's bytes
         return ".png"
 
 

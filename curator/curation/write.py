@@ -65,7 +65,7 @@ def write_result(
     if s.flag_worst is not None:
         columns = flag_worst(columns, table.labels, trusted, s.flag_worst)
     features = _features(data, run)
-    frozen = data.inputs.features.cpu() if isinstance(data.inputs, Features) else None
+    frozen = data.inputs.features.cpu() if isinstance(data.inputs, Features) and run.main else None
     alike = conflicting_duplicates(table.labels, hashes, frozen)
     facts = _facts(resolved, table, data, run, columns, history, test_accuracy)
     facts["duplicates"] = {"rows": len(alike.positions), "groups": len(np.unique(alike.groups))}

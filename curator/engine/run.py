@@ -275,7 +275,14 @@ class Run:
         return lambda x: normalise(x, mean, std)
 
     def batches(
-        self, rows: Tensor, size: int, epoch: int, purpose: str = "shuffle", *, drop_last: bool = False
+        self,
+        rows: Tensor,
+        size: int,
+        epoch: int,
+        purpose: str = "shuffle",
+        *,
+        drop_last: bool = False,
+        expect: bool = True,  # they are asked for in this order, so that they can be made ready
     ) -> list[Tensor]:
         """This process's part of an epoch's shuffled batches: lists of rows, every row exactly once over all processes.
 
@@ -287,7 +294,7 @@ class Run:
             order = order[: len(order) // size * size]
         parts = order.to(self.device).tensor_split(max(1, min(-(-len(order) // size), len(order) // 2)))
         mine = [part[self.rank :: self.world] for part in parts]
-        if self._inputs is not None:
+        if self._inputs is not None and expect:
             self._inputs.expect(mine)
         return mine
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from curator.errors import CuratorError
 from curator.evidence import Source
-from curator.system import cores
+from curator.system import threads_per_process
 
 AHEAD = 4  # batches that are decoded before they are asked for
 PIECE = 32  # rows that a thread decodes at a time
@@ -68,7 +68,7 @@ class Streamed:
     ):
         self.read, self.n, self.shape, self.device = read, n, shape, torch.device(device)
         self._moments = moments_of(counts)
-        self._pool = ThreadPoolExecutor(cores())
+        self._pool = ThreadPoolExecutor(threads_per_process())
         self._plans: deque[Plan] = deque(maxlen=PLANS)
 
     def __len__(self) -> int:
@@ -80,6 +80,8 @@ class Streamed:
 
     def expect(self, parts: Sequence[Tensor]) -> None:
         """Batches of rows that will be asked for, in their order; a few of them are decoded ahead."""
+        if len(self._plans) == PLANS:
+            self._plans[0].drop()
         self._plans.append(Plan(self._start, [part.cpu() for part in parts]))
 
     def batch(self, rows: Tensor) -> Tensor:
@@ -115,6 +117,12 @@ class Plan:
         found = self.begun.popleft()[1]
         self._fill()
         return found
+
+    def drop(self) -> None:
+        """Nobody will ask for the rest."""
+        for _, pieces in self.begun:
+            for piece in pieces:
+                piece.cancel()
 
     def _fill(self) -> None:
         while self.parts and len(self.begun) < AHEAD:

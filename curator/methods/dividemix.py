@@ -365,6 +365,7 @@ class DivideMix:
             return self.warm_up(i, trained, data, run, rows, epoch)
         batches = run.batches(labelled, self.batch_size, epoch, f"labelled{i}", drop_last=run.compile)
         others = self.as_many(unlabelled, len(batches), i, run, epoch)
+        data.inputs.expect(others)
         weights = run.beta(self.alpha, len(batches), f"mixup{i}", epoch)
         weights = weights.maximum(1 - weights)
         normaliser, generator = run.normaliser(data.inputs), run.generator(f"views{i}", epoch)
@@ -404,7 +405,7 @@ class DivideMix:
         batches: list[Tensor] = []
         while len(batches) < count:
             name = f"unlabelled{i}/{len(batches)}"
-            batches += run.batches(rows, self.batch_size, epoch, name, drop_last=run.compile)
+            batches += run.batches(rows, self.batch_size, epoch, name, drop_last=run.compile, expect=False)
         return batches[:count]
 
     # Views

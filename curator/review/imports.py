@@ -91,9 +91,9 @@ def _cleanlab(rows: Rows, columns: dict[str, list[Any]], file: Path) -> Iterator
     for row, flag, label, was in zip(ids, flags, columns["predicted_label"], given, strict=True):
         position = rows.position(row)
         if was is not None and position is not None and class_number(was, number) != rows.given[position]:
+            here = rows.classes[rows.given[position]] if rows.given[position] >= 0 else None
             raise CuratorError(
-                f"{FLAG} {file}: row {row} was given {was!r} there, here {rows.classes[rows.given[position]]!r}; "
-                "it is a table of other rows"
+                f"{FLAG} {file}: row {row} was given {was!r} there, here {here!r}; it is a table of other rows"
             )
         if str(flag).lower() in ("true", "1"):
             yield row, label

@@ -97,7 +97,7 @@ class Rows:
         """Class numbers (m,) int32 of labels as strings or numbers (numbers of names, if there are any); else -1."""
         if pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type):
             labels = pc.index_in(labels, value_set=pa.array(self.classes, labels.type))
-        codes = labels.cast(pa.int64()).fill_null(-1).to_numpy()
+        codes = np.maximum(labels.cast(pa.int64()).fill_null(-1).to_numpy(), -1)
         if names is not None and set(names) & set(self.classes):  # by name: the order may differ
             number = {name: code for code, name in enumerate(self.classes)}
             codes = np.array([*(number.get(name, -1) for name in names), -1])[codes]
@@ -239,7 +239,7 @@ class Rows:
         """
         if self.features is None:
             return np.zeros(0, np.int64)
-        same = self.given == label
+        same = (self.given == label) & self.present
         candidates = np.flatnonzero(same & self.selected)
         candidates = candidates if len(candidates) else np.flatnonzero(same)
         candidates = candidates[candidates != position]

@@ -57,7 +57,7 @@ class Session:
             "name": names[0],
             "runs": names,
             "method": self.rows.facts["method"],
-            "rows": len(self.rows),
+            "rows": int(self.rows.present.sum()),
             "classes": [name[:NAME] for name in self.rows.classes],
             "orders": [name for name in ORDERS if name != "disagreement" or len(self.runs) > 1],
             "show": SHOW,

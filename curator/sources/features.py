@@ -75,8 +75,8 @@ def backbone_features(
         digest.update(name.encode())
     values, hashes = (np.concatenate([part[i] for part in parts]) for i in (0, 2))
     bad = np.isnan(values[:, 0])
-    broken = {int(i): why_broken(dataset, column, rows, int(i)) for i in np.flatnonzero(bad)}
-    return torch.from_numpy(values[~bad]).float(), digest.hexdigest(), broken, hashes[~bad]
+    broken = why_broken(dataset, column, rows, np.flatnonzero(bad)) if bad.any() else {}
+    return torch.from_numpy(values[~bad] if broken else values).float(), digest.hexdigest(), broken, hashes[~bad]
 
 
 def _kept(path: Path, n: int) -> np.ndarray | None:

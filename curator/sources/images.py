@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import warnings
@@ -24,6 +25,7 @@ OWN_SIZE = 64
 SIDE = {"small": 64, "resnet18": 64, "preact18": 64, "resnet50": 224, "vgg19_bn": 224, "mlp": 224, "linear": 224}
 CHUNK = 64 * 2**20  # bytes of encoded images held at once
 CHUNK_ROWS = 4096
+MACHINE = (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENOMEM)  # the machine's faults, not the image's
 ORIENTATION = 0x0112  # EXIF's; above 4 the image lies on its side
 
 
@@ -176,7 +178,9 @@ def reader_of(dataset: Dataset, column: str, rows: np.ndarray, size: tuple[int, 
     def read(positions: Tensor) -> Tensor:
         items = raw[positions.tolist()][column].to_pylist()
         pairs = zip(positions.tolist(), items, strict=True)
-        arrays = [to_array(position, item, rows, column, size) for position, item in pairs]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # as in decode_images
+            arrays = [to_array(position, item, rows, column, size) for position, item in pairs]
         return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
 
     return read
@@ -200,14 +204,16 @@ def hash_of(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
-def why_broken(dataset: Dataset, column: str, rows: np.ndarray, position: int) -> str:
-    """Why the image at a position cannot be decoded."""
-    ((_, item),) = encoded(dataset.select([position]), column)
-    try:
-        to_array(0, item, rows[position : position + 1], column, None)
-    except BrokenImage as e:
-        return e.reason
-    return "the image could not be decoded before"  # its file was mended since
+def why_broken(dataset: Dataset, column: str, rows: np.ndarray, positions: np.ndarray) -> dict[int, str]:
+    """Why the images at some positions cannot be decoded."""
+    found = {}
+    for i, item in encoded(dataset.select(positions), column):
+        found[int(positions[i])] = "the image could not be decoded before"  # its file was mended since
+        try:
+            to_array(i, item, rows[positions], column, None)
+        except BrokenImage as e:
+            found[int(positions[i])] = e.reason
+    return found
 
 
 def with_bytes(position: int, item: dict | None, rows: np.ndarray, column: str) -> dict:
@@ -223,6 +229,8 @@ def with_bytes(position: int, item: dict | None, rows: np.ndarray, column: str) 
     try:
         return {"bytes": Path(item["path"]).read_bytes(), "path": item["path"]}
     except OSError as e:
+        if e.errno in MACHINE:
+            raise
         raise _broken(position, rows, column, e) from e
 
 
@@ -286,7 +294,10 @@ def _rgb(image: Any) -> Any:
 def choose_size(
     dataset: Dataset, column: str, rows: np.ndarray, wanted: int | None, net: str
 ) -> tuple[int, int] | None:
-    """(h, w) to decode to: the wanted square; None for the images' own where they share one of at most OWN_SIZE."""
+    """(h, w) to decode to: the wanted square, or the images' own size where they share one of at most OWN_SIZE.
+
+    None where no image is whole.
+    """
     if wanted:
         return wanted, wanted
     sizes: set[tuple[int, int]] = set()
@@ -300,4 +311,4 @@ def choose_size(
         sizes.add((h, w) if turned else (w, h))
         if len(sizes) > 1 or max(w, h) > OWN_SIZE:
             return SIDE[net], SIDE[net]
-    return None
+    return next(((h, w) for w, h in sizes), None)

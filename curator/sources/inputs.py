@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -94,8 +95,7 @@ class Reader:
         self.size = decoded.shape[1:]
         good = np.delete(np.arange(len(dataset)), list(decoded.broken))
         if decoded.images is not None:
-            images = decoded.images[torch.from_numpy(good)] if decoded.broken else decoded.images
-            return _held(images, decoded.digest, decoded.broken, decoded.hashes[good])
+            return _held(_without(decoded.images, decoded.broken), decoded.digest, decoded.broken, decoded.hashes[good])
         part = dataset.select(good) if decoded.broken else dataset
         read, counts, shape = (
             reader_of(part, column, rows[good], self.size),
@@ -110,11 +110,13 @@ class Reader:
 
     def _decode(self, dataset: Dataset, column: str, rows: np.ndarray, budget: float) -> Decoded:
         """All images in every process, or where they do not fit, a look at each of them in one process."""
-        world, n = self.state.num_processes, len(dataset)
-        if world == 1 or self.size is None or n < world or 3 * n * self.size[0] * self.size[1] <= budget:
-            return decode_images(dataset, column, rows, self.size, budget)
         from accelerate.utils import gather_object
 
+        world, n = self.state.num_processes, len(dataset)
+        if world > 1:
+            budget = min(gather_object([budget]))  # all decide alike
+        if world == 1 or self.size is None or n < world or 3 * n * self.size[0] * self.size[1] <= budget:
+            return decode_images(dataset, column, rows, self.size, budget)
         mine = np.array_split(np.arange(n), world)[self.state.process_index]
         found = decode_images(dataset.select(mine), column, rows[mine], self.size, 0)
         broken = {int(mine[i]): why for i, why in found.broken.items()}
@@ -142,6 +144,16 @@ class Reader:
         images = decode_images(part, str(self.table.image_column), first, self.size, float("inf")).images
         assert images is not None
         return images
+
+
+def _without(images: Tensor, broken: dict[int, str]) -> Tensor:
+    """The images (n, c, h, w) without broken ones, moved together in place: there may be no room for a copy."""
+    rows, at, edges = images.permute(0, 2, 3, 1).numpy(), 0, [-1, *sorted(broken), len(images)]
+    for before, after in pairwise(edges):
+        count = after - before - 1
+        rows[at : at + count] = rows[before + 1 : after]
+        at += count
+    return images[:at]
 
 
 def _held(

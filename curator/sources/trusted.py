@@ -15,7 +15,7 @@ from datasets import Value
 from curator.errors import CuratorError
 from curator.review.journal import FILE, Journal
 from curator.review.rows import content_of
-from curator.sources.images import encoded, with_bytes
+from curator.sources.images import BrokenImage, encoded, with_bytes
 from curator.sources.noise import stratified_sample
 from curator.sources.table import Table, column_array
 from curator.system import did_you_mean, from_cell
@@ -121,10 +121,17 @@ def _digests(table: Table, rows: list[int]) -> dict[str, str]:
     """Rows.digests of a table of images."""
     if table.image_column is None:
         return {}
-    places, column = np.flatnonzero(np.isin(table.rows, rows)), table.image_column
-    images = encoded(table.data.select(places), column)
-    ids = table.rows[places]
-    return {str(ids[i]): content_of(with_bytes(i, item, ids, column)) for i, item in images}
+    places, column = np.flatnonzero(np.isin(table.ids, rows)), table.image_column
+    images = encoded(table.dataset.select(places), column)
+    ids = table.ids[places]
+
+    def digest(i: int, item: dict) -> str:
+        try:
+            return content_of(with_bytes(i, item, ids, column))
+        except BrokenImage:  # which the page does not show either
+            return content_of(None)
+
+    return {str(ids[i]): digest(i, item) for i, item in images}
 
 
 def read_pairs(path: Path, flag: str) -> list[tuple[int, object]]:
@@ -188,6 +195,9 @@ def _placed(table: Table, pairs: Iterable[tuple[int, object]], path: Path) -> np
             raise CuratorError(f"--trusted {path}: row {row} has two labels; keep one")
         if row in place:
             found[place[row]] = code
+    lost = len(seen.keys() & set(table.ids[list(table.aside)].tolist()))
+    if lost:
+        table.notes.append(f"{lost:,} verified rows cannot be used: they are set aside")
     return found
 
 

@@ -48,7 +48,7 @@ def test_sizes():
     small = dataset([encode(Pil.new("RGB", (20, 10)))] * 3)
     mixed = dataset([encode(Pil.new("RGB", s)) for s in ((20, 10), (30, 30))])
     large = dataset([encode(Pil.new("RGB", (300, 300)))])
-    assert choose_size(small, "image", ROWS, None, "small") is None
+    assert choose_size(small, "image", ROWS, None, "small") == (10, 20)
     assert choose_size(small, "image", ROWS, 16, "small") == (16, 16)
     assert choose_size(mixed, "image", ROWS, None, "small") == (64, 64)
     assert choose_size(large, "image", ROWS, None, "resnet50") == (224, 224)
@@ -98,7 +98,7 @@ def test_images_on_their_side():
     exif = Pil.Exif()
     exif[0x0112] = 6
     ds = dataset([encode(Pil.new("RGB", (20, 10))), encode(Pil.new("RGB", (10, 20)), exif=exif)])
-    assert choose_size(ds, "image", ROWS, None, "small") is None
+    assert choose_size(ds, "image", ROWS, None, "small") == (10, 20)
     assert decode_images(ds, "image", ROWS, None, 1e9).images.shape == (2, 3, 10, 20)
 
 
