@@ -72,7 +72,6 @@ def finished(tmp_path_factory):
     (["--features-column", "embedding"], "--features-column: no column 'embedding'; the columns are image, label"),
     (["--ensemble", "promix"], "--ensemble: expected two or more of promix, dividemix, cpc, bootstrap, pudistill, "),
     (["--split", "test"], "no split 'test'"),
-    (["--memory-budget", "0.0000001"], "--memory-budget"),
     (["--pred-probs", "nothing.npy"], "expected an .npy file"),
     (["--net", "vgg19_bn"], "--net vgg19_bn: expected images of at least 32 px, found 8 x 8"),
     (["--seed", "-1"], "--seed: expected at least 0, found -1"),
@@ -268,7 +267,7 @@ def test_the_other_files(finished):
         "method", "recipe", "dataset", "split", "image_column", "label_column", "n", "classes", "settings", "seed",
         "trusted", "estimated_noise_rate", "selected", "changed", "seconds", "epochs", "images_per_second", "mfu",
         "device", "threads", "versions", "source_fingerprint", "metrics", "name", "source",
-        "reference_column", "command", "warnings", "findings",
+        "reference_column", "command", "warnings", "findings", "quarantined", "duplicates", "peak_memory",
     }  # fmt: skip
     assert set(facts) == wanted
     assert set(facts["metrics"]) == {
