@@ -119,6 +119,14 @@ def make_run(no_gpu):
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def no_plots(monkeypatch):
+    """Results without plots and plans without a measured speed, which take most of the time of a tiny run."""
+    for plot in ("_scores", "_matrix", "_per_class", "_contact", "_reliability", "_training"):
+        monkeypatch.setattr(f"curator.curation.report.{plot}", lambda *args: False)
+    monkeypatch.setattr(Run, "measure_speed", lambda *args: 1000.0)
+
+
 def image_folder(folder: Path, n: int = 30, k: int = 3, size: int = 12) -> Path:
     """An imagefolder train/NAME/i.png and test/NAME/i.png."""
     from PIL import Image as Pil

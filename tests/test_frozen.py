@@ -173,7 +173,7 @@ def test_a_column_of_embeddings_and_no_images(tmp_path, capsys):
     assert "--label-noise idn:0.2: it reads images" in capsys.readouterr().err
 
 
-def test_an_ensemble(tmp_path, capsys, monkeypatch):
+def test_an_ensemble(tmp_path, capsys, monkeypatch, no_plots):
     monkeypatch.chdir(tmp_path)
     argv = ["--dataset", source(tmp_path), "--epochs", "4", "--seed", "3"]
     assert run(*argv, "--ensemble", "mixup,confident") == 0

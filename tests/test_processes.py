@@ -223,7 +223,10 @@ def process_of_two(rank: int, port: int, argv: list[str]) -> None:
 STREAM = ["--memory-budget", "0.000001", "--image-size", "12"]
 
 
-@pytest.mark.parametrize("method, epochs, own", [("mixup", 12, []), ("pudistill", 10, []), ("mixup", 12, STREAM)])
+@pytest.mark.parametrize("method, epochs, own", [
+    ("mixup", 12, STREAM),  # one process holds what two decode
+    pytest.param("mixup", 12, [], marks=pytest.mark.slow), pytest.param("pudistill", 10, [], marks=pytest.mark.slow),
+])  # fmt: skip
 def test_two_processes_agree_with_one(method, epochs, own, source, forks, tmp_path, plain):
     argv = ["clean", "--dataset", str(source), "--method", method, "--epochs", str(epochs), *VERIFIED.get(method, [])]
     argv += ["--method.batch-size", "16", "--output"]
@@ -295,6 +298,7 @@ def _lock_is_free(folder: Path) -> bool:
             return False
 
 
+@pytest.mark.slow
 def test_curate_in_two_processes(source, tmp_path):
     """Every process gets the result, one writes it."""
     script = tmp_path / "script.py"

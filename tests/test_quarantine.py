@@ -134,10 +134,8 @@ def test_good_rows_have_no_quarantine(tmp_path):
     ("ce", {}),
     ("promix", {"method.warmup": 1, "method.gamma_ramp": 1, "method.lambda_u_ramp": 1, "method.lga_epochs": 1}),
     ("dividemix", {"method.warmup": 1, "method.warmup_batch": 16}),
-    ("pudistill", {"trusted": 0.3, "method.rounds": 1, "method.classifiers": 2, "method.votes": 2, "method.teachers": 1,
-                   "method.pu_epochs": 1, "method.teacher_epochs": 1}),
 ])  # fmt: skip
-def test_streamed_and_resident_give_the_same_bytes(tmp_path, method, own):
+def test_streamed_and_resident_give_the_same_bytes(tmp_path, method, own, no_plots):
     settings = {**QUICK, "method": method, **own}
     for name, budget in (("held", 1.0), ("streamed", 1e-6)):
         curate(spoilt(true_label=True), output=str(tmp_path / name), memory_budget=budget, **settings)

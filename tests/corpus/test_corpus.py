@@ -256,14 +256,11 @@ CASES = [
 
 
 @pytest.fixture
-def quick(monkeypatch, request):
-    """Without plots, speed and training, which take their time; gives the rows that the method saw.
+def quick(monkeypatch, request, no_plots):
+    """Without training, too, which takes its time; gives the rows that the method saw.
 
     Training is part of the cases in which rows are set aside.
     """
-    for plot in ("_scores", "_matrix", "_per_class", "_contact", "_reliability", "_training"):
-        monkeypatch.setattr(f"curator.curation.report.{plot}", lambda *args: False)
-    monkeypatch.setattr("curator.engine.run.Run.measure_speed", lambda *args: 1000.0)
     seen, train = {}, CrossEntropy.__call__
 
     def look(self, data, run):
