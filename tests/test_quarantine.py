@@ -171,7 +171,7 @@ def test_near_pairs_are_those_of_all_cosines():
     x = torch.randn(300, 50, generator=generator)
     x[200:260] = x[:60] + 0.15 * torch.randn(60, 50, generator=generator)
     unit = torch.nn.functional.normalize(x - x.mean(0), dim=1)
-    i, j = ((unit @ unit.T) >= 0.98).nonzero(as_tuple=True)
+    i, j = ((unit @ unit.T) >= 0.92).nonzero(as_tuple=True)
     wanted = {(a, b) for a, b in zip(i.tolist(), j.tolist(), strict=True) if a < b}
     assert len(wanted) > 20 and {tuple(p) for p in near_pairs(x).tolist()} == wanted
 
