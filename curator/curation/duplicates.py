@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-ALIKE = 0.92  # cosine of two rows' features from which they are near duplicates: so were the 24 pairs of CIFAR-10 looked at
+# Cosine of two rows' features from which they are near duplicates: so were all 24 pairs of CIFAR-10 looked at.
+ALIKE = 0.92
 NEAR_MOST = 100_000  # rows among which near ones are looked for: the work grows with their square
 NEAR_GROUP = 20  # rows of a group of near ones at most
 BLOCK = 2**25  # numbers held at once
