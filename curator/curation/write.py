@@ -27,7 +27,7 @@ from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed
 from curator.review.rows import DUPLICATES
 from curator.sources.inputs import Inputs
 from curator.sources.load import NAMED, other_labels
-from curator.sources.table import Table
+from curator.sources.table import Table, remaining
 
 if TYPE_CHECKING:
     from curator.engine.run import Run
@@ -137,7 +137,7 @@ def _other_splits(
             continue
         rows, normaliser = inputs[name].source(run.device), run.normaliser(data.inputs)
         probs = [run.predict(nets, rows, normaliser=normaliser).softmax(1) for nets in ensembles]
-        good = np.delete(np.arange(len(other)), list(inputs[name].broken))
+        good = remaining(len(other), inputs[name].broken)
         columns = columns_of_other(torch.stack(probs).mean(0).numpy(), labels[good])
         scored[name] = other, spread(columns, good, np.arange(len(other)))
         if name == "test" and (labels[good] >= 0).any():

@@ -75,10 +75,8 @@ class Rows:
         except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as e:
             raise CuratorError(f"{folder}: its files are not those of a finished run ({e}); run it again") from e
         self.present = pc.is_valid(columns[names[0]]).to_numpy()
-        self.score, self.selected = (
-            columns[names[0]].fill_null(1.0).to_numpy(),
-            columns[names[1]].fill_null(True).to_numpy(),
-        )
+        self.score = columns[names[0]].fill_null(1.0).to_numpy()
+        self.selected = columns[names[1]].fill_null(True).to_numpy()
         self.row, self.given = columns[names[3]].to_numpy(), self.codes(columns[self.facts["label_column"]])
         suggested = columns[names[2]].fill_null(-1).to_numpy().astype(np.int32)
         self.suggested = np.where(self.present, suggested, self.given)

@@ -174,13 +174,12 @@ def whole_images(decoded: Decoded, rows: np.ndarray) -> Tensor:
 def reader_of(dataset: Dataset, column: str, rows: np.ndarray, size: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
     """A function that decodes the images at some positions (b,) int64 to uint8 (b, 3, h, w)."""
     raw = raw_images(dataset, column)
+    warnings.filterwarnings("ignore", module="PIL")  # as in decode_images; once, since threads share the filters
 
     def read(positions: Tensor) -> Tensor:
         items = raw[positions.tolist()][column].to_pylist()
         pairs = zip(positions.tolist(), items, strict=True)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # as in decode_images
-            arrays = [to_array(position, item, rows, column, size) for position, item in pairs]
+        arrays = [to_array(position, item, rows, column, size) for position, item in pairs]
         return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
 
     return read

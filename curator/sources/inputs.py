@@ -18,7 +18,7 @@ from curator.engine.source import Streamed, held
 from curator.evidence import Source
 from curator.sources.features import backbone_features, column_features
 from curator.sources.images import Decoded, choose_size, decode_images, reader_of
-from curator.sources.table import Table
+from curator.sources.table import Table, remaining
 from curator.system import duration
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class Reader:
     """Reads splits of one table, all in the same way.
 
     Attributes:
-        size: (h, w) of the images; None for a column of features, and before images of their own size are read.
+        size: (h, w) of the images; None for a column of features, and where no image is whole.
         backbone: what makes features of them, if anything does, and the fingerprint of it.
     """
 
@@ -92,16 +92,11 @@ class Reader:
             )
             return _held(found, digest, broken, hashes)
         decoded = self._decode(dataset, column, rows, budget)
-        self.size = decoded.shape[1:]
-        good = np.delete(np.arange(len(dataset)), list(decoded.broken))
+        good = remaining(len(dataset), decoded.broken)
         if decoded.images is not None:
             return _held(_without(decoded.images, decoded.broken), decoded.digest, decoded.broken, decoded.hashes[good])
-        part = dataset.select(good) if decoded.broken else dataset
-        read, counts, shape = (
-            reader_of(part, column, rows[good], self.size),
-            torch.from_numpy(decoded.counts),
-            decoded.shape,
-        )
+        part, shape = dataset.select(good) if decoded.broken else dataset, decoded.shape
+        read, counts = reader_of(part, column, rows[good], shape[1:]), torch.from_numpy(decoded.counts)
 
         def source(device: torch.device) -> Source:
             return Streamed(read, len(good), shape, counts, device)

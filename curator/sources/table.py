@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -60,7 +60,7 @@ class Table:
     @property
     def kept(self) -> np.ndarray:
         """(n,) positions in dataset of the rows that are not set aside."""
-        return np.delete(np.arange(len(self.ids)), list(self.aside)) if self.aside else np.arange(len(self.ids))
+        return remaining(len(self.ids), self.aside)
 
     @property
     def rows(self) -> np.ndarray:
@@ -142,6 +142,11 @@ class Table:
     def encode(self, labels: np.ndarray) -> pa.Array:
         """Class numbers as values of the label column's own type."""
         return encoded_labels(labels, self.classes, self.dataset.features[self.label_column])
+
+
+def remaining(n: int, aside: Iterable[int]) -> np.ndarray:
+    """Positions among n rows of those that are not set aside."""
+    return np.delete(np.arange(n), list(aside))
 
 
 def encoded_labels(codes: np.ndarray, classes: Sequence[str], feature) -> pa.Array:
