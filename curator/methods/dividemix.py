@@ -323,13 +323,18 @@ class DivideMix:
         labels, pulled = data.labels.to(run.device), clean.pulled[i].to(run.device)
         is_clean = (clean.mixture[1 - i] > self.p_threshold).to(run.device)
         net.eval()
-        for batch in run.batches(rows, self.warmup_batch, epoch, f"prototypes{i}"):
+
+        def step(x: Tensor, batch: Tensor) -> None:
             with torch.no_grad(), run.autocast():
-                features = net(weak_view(data.inputs.batch(batch), normaliser, generator, flip=self.flip)).features
+                features = net(weak_view(x, normaliser, generator, flip=self.flip)).features
             scores = prototypes(projector(features))
             loss = prototype_loss(scores, labels[batch], is_clean[batch], pulled[batch], self.cpc_alpha)
             run.backward(loss, 0)
             run.step(trained.prototype_optimizers[i])
+
+        step = run.recorded(step, generator)
+        for batch in run.batches(rows, self.warmup_batch, epoch, f"prototypes{i}"):
+            step(data.inputs.batch(batch), batch)
 
     # Training
 
@@ -339,14 +344,19 @@ class DivideMix:
         normaliser, generator = run.normaliser(data.inputs), run.generator(f"views{i}", epoch)
         labels = data.labels.to(run.device)
         trained.nets[i].train()
-        for batch in run.batches(rows, self.warmup_batch, epoch, f"warmup{i}"):
+
+        def step(x: Tensor, batch: Tensor) -> None:
             with run.autocast():
-                logits = model(weak_view(data.inputs.batch(batch), normaliser, generator, flip=self.flip)).logits
+                logits = model(weak_view(x, normaliser, generator, flip=self.flip)).logits
             loss = F.cross_entropy(logits, labels[batch])
             if self.confidence_penalty:
                 loss = loss + negative_entropy(logits)
             run.backward(loss, len(batch))
             run.step(optimizer)
+
+        step = run.recorded(step, generator)
+        for batch in run.batches(rows, self.warmup_batch, epoch, f"warmup{i}"):
+            step(data.inputs.batch(batch), batch)
 
     def train(
         self,
@@ -368,35 +378,41 @@ class DivideMix:
         data.inputs.expect(others)
         weights = run.beta(self.alpha, len(batches), f"mixup{i}", epoch)
         weights = weights.maximum(1 - weights)
+        passed = [epoch + step / (len(labelled) // self.batch_size + 1) - self.warmup for step in range(len(batches))]
+        lambdas = torch.tensor([ramp(self.lambda_u, p, self.lambda_u_ramp) for p in passed], device=run.device)
         normaliser, generator = run.normaliser(data.inputs), run.generator(f"views{i}", epoch)
         labels, split, k = data.labels.to(run.device), split.to(run.device), len(data.classes)
         net, model, peer = trained.nets[i], trained.models[i], trained.models[1 - i]
         trained.nets[1 - i].eval()
-        for step, (batch, other) in enumerate(zip(batches, others, strict=True)):
-            seen, inputs = self.views(data.inputs.batch(batch), normaliser, generator)
+
+        def step(x: Tensor, batch: Tensor, y: Tensor, weight: Tensor, lambda_u: Tensor) -> None:
+            seen, inputs = self.views(x, normaliser, generator)
             targets: list[Tensor] = []
             net.train(self.targets_in == "training")
             with torch.no_grad(), run.autocast():
-                if len(other):
-                    looked, shown = self.views(data.inputs.batch(other), normaliser, generator)
-                    guesses = [either(x).logits for x in looked for either in (model, peer)]
+                if len(y):
+                    looked, shown = self.views(y, normaliser, generator)
+                    guesses = [either(z).logits for z in looked for either in (model, peer)]
                     inputs, targets = [*inputs, *shown], [co_guess(guesses, self.temperature)] * 2
                 goal = F.one_hot(labels[batch], k).float()
-                refined = co_refine([model(x).logits for x in seen], goal, split[batch], self.temperature)
+                refined = co_refine([model(z).logits for z in seen], goal, split[batch], self.temperature)
                 targets = [refined, refined, *targets]
-            x, target = torch.cat(inputs), torch.cat(targets)
-            partner = torch.randperm(len(x), generator=generator, device=run.device)
-            x, target = mixup(x, target, weights[step], partner)
+            both, target = torch.cat(inputs), torch.cat(targets)
+            partner = torch.randperm(len(both), generator=generator, device=run.device)
+            both, target = mixup(both, target, weight, partner)
             count = 2 * len(batch)  # of rows that come from labelled ones
             if not self.mix_unlabelled:
-                x, target = x[:count], target[:count]
+                both, target = both[:count], target[:count]
             net.train()
             with run.autocast():
-                logits = model(x).logits
-            passed = epoch + step / (len(labelled) // self.batch_size + 1) - self.warmup
-            lambda_u = ramp(self.lambda_u, passed, self.lambda_u_ramp)
-            run.backward(mixmatch_loss(logits, target, count, lambda_u, self.prior_penalty), len(x))
+                logits = model(both).logits
+            run.backward(mixmatch_loss(logits, target, count, lambda_u, self.prior_penalty), len(both))
             run.step(trained.optimizers[i])
+
+        step = run.recorded(step, generator)
+        for batch, other, weight, lambda_u in zip(batches, others, weights, lambdas, strict=True):
+            y = data.inputs.batch(other) if len(other) else other
+            step(data.inputs.batch(batch), batch, y, weight, lambda_u)
 
     def as_many(self, rows: Tensor, count: int, i: int, run: Run, epoch: int) -> list[Tensor]:
         """So many batches of the rows, shuffled anew whenever they are used up; empty ones below two rows a process."""
@@ -486,7 +502,7 @@ def mixmatch_loss(
     logits: Tensor,  # (m, k) of mixed rows, those of labelled rows first
     targets: Tensor,  # (m, k)
     labelled: int,
-    lambda_u: float,
+    lambda_u: float | Tensor,  # 0-d
     prior_penalty: float = 1.0,
 ) -> Tensor:  # 0-d
     """L_X + lambda_u L_U + L_reg: cross-entropy, squared error (mean over rows and classes), penalty on collapse."""
