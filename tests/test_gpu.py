@@ -166,3 +166,27 @@ def test_steps_of_bootstrapping_can_be_recorded(make_run, settings):
     for found in method(data, run):
         found.check(data)
         run.close_epoch()
+
+
+@pytest.mark.parametrize("method, settings", [
+    ("dividemix", {"confidence_penalty": True}), ("dividemix", {"augment": "augdmix", "loss_history": 2}),
+    ("dividemix", {"augment": "augdmix", "strong": "random_augment", "targets_in": "evaluation"}),
+    ("dividemix", {"mix_unlabelled": False}), ("cpc", {"cpc_warmup": 1, "cpc_alpha": 0.5}),
+])  # fmt: skip
+def test_recorded_steps_of_dividemix_are_its_steps(method, settings, make_run, monkeypatch):
+    """Of warm-up, prototypes and both parts of the split: what a run learns is what it learns without recording."""
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    found = []
+    for record in (True, False):
+        data, _ = planted(200)
+        run = make_run(net="small", mixed_precision="no")
+        if not record:
+            monkeypatch.setattr(run, "recorded", lambda step, *generators: step)
+        made = METHODS[method](epochs=2, warmup=1, batch_size=20, warmup_batch=20, lr=0.002, **settings)
+        images = []
+        for evidence in made(data, run):  # noqa: B007
+            images.append(run.close_epoch()["images"])
+        found.append((evidence.probs, images))
+    (recorded, counted), (plain, same) = found
+    assert counted == same
+    torch.testing.assert_close(recorded, plain, atol=0.02, rtol=0)
