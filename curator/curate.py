@@ -145,6 +145,9 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     precision = s.mixed_precision or best_precision(state.device)
     table = _load(resolved, source, budget)
     torch.set_num_threads(threads_per_process())
+    if require := getattr(resolved.method, "require", None):  # before features that take hours
+        labels, classes, trusted, _ = _torch(table)
+        require(labels, trusted, classes)
     require_space([table.dataset, *table.others.values()], output)
     reader = Reader(s, table, precision, state, say)
     digest = None

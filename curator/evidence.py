@@ -142,7 +142,8 @@ def collapsed_into(
 ) -> int | None:
     """The class of nearly all predictions, where far fewer labels name it: the net has given up the other classes."""
     k = len(data.classes)
-    predicted = torch.bincount(found.probs.argmax(1), minlength=k) / len(data)
+    seen = found.probs.amax(1) > found.probs.amin(1)  # a run cut short has no prediction of the others
+    predicted = torch.bincount(found.probs[seen].argmax(1), minlength=k) / max(1, int(seen.sum()))
     given = torch.bincount(data.labels, minlength=k) / len(data)
     most = int(predicted.argmax())
     return most if predicted[most] > COLLAPSED and given[most] < 0.6 * predicted[most] else None

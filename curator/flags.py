@@ -121,7 +121,7 @@ RANGES: dict[str, tuple[float, float]] = {
     "momentum": (0, BELOW_1), "weight_decay": (0, math.inf), "alpha": (0, math.inf), "warmup": (1, math.inf),
     "filter_rate": (1e-6, 1), "filter_rate_end": (1e-6, 1), "regroup": (0, math.inf), "tau": (0, 1), "rho": (0, 1),
     "lga_epochs": (0, math.inf), "prior_momentum": (0, 1), "temperature": (1e-6, math.inf), "lambda_u": (0, math.inf),
-    "lambda_u_ramp": (0, math.inf), "gamma_ramp": (0, math.inf), "mixup_alpha": (1e-6, math.inf),
+    "lambda_u_ramp": (0, math.inf), "gamma_ramp": (0, math.inf), "mixup_alpha": (0, math.inf),
     "feature_noise": (0, math.inf), "feature_drop": (0, BELOW_1), "penalty": (0, math.inf), "constant": (0, 1),
     "iterations": (1, math.inf), "temperature_end": (1e-6, math.inf), "dynamic_warmup": (0, math.inf),
     "teacher_epochs": (1, math.inf), "pu_epochs": (1, math.inf), "rounds": (1, math.inf),
@@ -157,7 +157,12 @@ def check_ranges(settings: Settings, method: Method) -> None:
             raise CuratorError(f"--{name.replace('_', '-')}: expected at most {most}, found {value}")
     if settings.public and settings.push_to_hub is None:
         raise CuratorError("--public is for --push-to-hub ID; add it, or leave --public out")
-    for name, (low, high) in RANGES.items():
+    if settings.early_stop is not None and not getattr(method, "early_stops", True):
+        raise CuratorError(
+            f"--early-stop watches the corrected labels, which --method {settings.method} has before its last nets "
+            "train; leave it out, or shorten the training with --epochs"
+        )
+    for name, (low, high) in {**RANGES, **getattr(method, "ranges", {})}.items():
         value = getattr(method, name, None)
         if isinstance(value, int | float) and not low <= value <= high:
             wanted = f"at least {low}" if high == math.inf else f"{low} to {high:g}"

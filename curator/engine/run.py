@@ -8,8 +8,9 @@ import sys
 import time
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -131,7 +132,9 @@ class Run:
             yield
 
     def beta(self, alpha: float, size: int, purpose: str, epoch: int) -> Tensor:
-        """Draws (size,) float32 of Beta(alpha, alpha) on the device, equal in all processes."""
+        """Draws (size,) float32 of Beta(alpha, alpha) on the device, equal in all processes; ones at 0 (no mixup)."""
+        if not alpha:
+            return torch.ones(size, device=self.device)
         draws = np.random.default_rng(self.derived_seed(purpose, epoch, rank=0)).beta(alpha, alpha, size)
         return torch.from_numpy(draws).float().to(self.device)
 
@@ -186,24 +189,37 @@ class Run:
                 ) from e
         return value
 
+    def forget(self, name: str) -> None:
+        """Leave what is no longer needed out of the checkpoints to come."""
+        del self.registered[self._member + name]
+
     def kept(self, kind: str, key: dict[str, Any]) -> dict[str, Tensor] | None:
-        """Tensors that another run on these inputs has kept under the key, or None."""
-        path = self._place(kind, key)
-        if path is None or not path.exists():
-            return None
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                return {name: torch.from_numpy(file[name]) for name in file.files}
-        except (OSError, ValueError, zipfile.BadZipFile):
-            return None  # cut short, or of another program
+        """Tensors that another run on these inputs has kept under the key, or None; the same in all processes."""
+        path, found = self._place(kind, key), None
+        if path is not None and self.main and path.exists():
+            # What is cut short, or of another program, is none.
+            with (
+                suppress(OSError, ValueError, zipfile.BadZipFile, zlib.error),
+                np.load(path, allow_pickle=False) as file,
+            ):
+                found = {name: torch.from_numpy(file[name]) for name in file.files}
+        if self.world > 1:  # the others may have another cache, or look a moment later
+            from accelerate.utils import broadcast_object_list
+
+            (found,) = broadcast_object_list([found])
+        return found
 
     def keep(self, kind: str, key: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Keep tensors for other runs on these inputs, in the user's cache."""
         path = self._place(kind, key)
-        if path is not None and self.main:
+        if path is None or not self.main:
+            return
+        try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic(path) as staged, open(staged, "wb") as file:
                 np.savez_compressed(file, allow_pickle=False, **{name: t.numpy() for name, t in tensors.items()})
+        except OSError as e:
+            self.warn(f"{path.parent} cannot be written ({e.strerror}): the next run computes this anew")
 
     def _place(self, kind: str, key: dict[str, Any]) -> Path | None:
         if self.content is None:

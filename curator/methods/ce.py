@@ -114,6 +114,6 @@ def cosine(lr: float, epoch: float, epochs: int, floor: float = 0.0) -> float:
     return floor + (lr - floor) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
-def dropped(lr: float, epoch: int, *drops: int) -> float:
+def dropped(lr: float, epoch: float, *drops: int) -> float:
     """Learning rate of an epoch: a tenth from each of the epochs `drops` on; 0 is none."""
     return lr * 0.1 ** sum(epoch >= drop for drop in drops if drop)

@@ -12,8 +12,10 @@ reads the sets of round i + 1, the student those of round 1 (`round_used`); mixu
 rows get pseudo-labels (`relabel`); teachers see all verified rows and a balanced sample of the added ones
 (`teacher_sample`); no round ends early (`settled`). Neither gives the number of rounds, eta, lambda and the entropy's
 weight together: 10, .7, .5 and .8 are the README's and the figures'.
-Not followed: its choice of checkpoints by test accuracy, predictions of teachers in training mode on augmented rows,
-and that of several classes that claim a row the last one wins: here the surest one does, and none where two are close.
+Not followed: its choice of checkpoints by test accuracy; scoring on augmented rows, and of teachers in training mode;
+that a class that claims a verified row changes its label, and that of several classes that claim a row the last one
+wins: here the surest one does, and none where two are close. Its batches of 64 in stage 1 are `pu_batch`, its decay one
+epoch early is `pu_drop` 19; its teachers' own learning rate (.03) has no option.
 
 A round of a class is one epoch of progress here: what a run that is killed can lose.
 """
@@ -22,7 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -40,7 +42,7 @@ from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import REFRESH, Epochs, dropped
 
 LEAST = 2  # verified rows of a class without which nothing works
-ADVISED = 50  # from which its binary nets learn enough
+ADVISED = 50  # from which its binary nets learn enough; and rows of a class in every epoch of a teacher
 UNEVEN = 10  # times the verified rows of another class, from which the poorer one holds the others back
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -79,9 +81,9 @@ class PUDistill:
     classifiers: int = 20
     """N: binary nets of a class (>= 1)."""
     alpha: float = 0.9
-    """Probability from which a binary net votes for a row, in (0, 1)."""
+    """Probability from which a binary net votes for a row, in [0, 1]."""
     votes: int = 19
-    """Theta: votes from which a row joins the class, of `classifiers` (>= 1)."""
+    """Theta: votes from which a row joins the class (1 to `classifiers`)."""
     inclusive: bool = True
     """Whether alpha itself is a vote (paper, Clothing1M's script), or only more (CIFAR-10's)."""
     filter_domain: Literal["unverified", "all"] = "unverified"
@@ -109,7 +111,7 @@ class PUDistill:
     lr: float = 0.05
     """Initial learning rate of teachers and student (> 0); it falls to a tenth at each drop."""
     first_drop: Epochs = 30
-    """Epoch of the first drop, of teachers and student (0: none)."""
+    """Epoch of the student's first drop (0: none); teachers have theirs after the same share of their epochs."""
     second_drop: Epochs = 50
     """Epoch of the second drop."""
     third_drop: Epochs = 80
@@ -133,7 +135,7 @@ class PUDistill:
     relabel: bool = False
     """Verified rows get pseudo-labels, too (released code)."""
     members: Literal["vmap", "loop"] | None = None
-    """How nets of an ensemble train: in one batched pass, or one after another; none: by device and kind of net."""
+    """How nets of an ensemble train: in one batched pass, or one after another; none: one pass on accelerators."""
     feature_noise: float = 0.2
     """On features: deviation of the noise that is added, in deviations of a feature (>= 0)."""
     feature_drop: float = 0.2
@@ -142,6 +144,7 @@ class PUDistill:
     """All options that have two readings at once: the released code's, or the paper's."""
 
     presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
+    early_stops: ClassVar[bool] = False  # corrected labels do not change while the student trains
     small_net: ClassVar[dict[str, Any]] = {
         "epochs": 60, "first_drop": 20, "second_drop": 35, "third_drop": 50, "teacher_epochs": 60,
         "rounds": 3, "classifiers": 5, "votes": 5,
@@ -152,6 +155,11 @@ class PUDistill:
             setattr(self, name, value)
 
     @property
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Values that depend on other ones, or are not those of other methods' fields of the name."""
+        return {"alpha": (0, 1), "votes": (1, self.classifiers)}
+
+    @property
     def total_epochs(self) -> float:
         """Passes over all rows, for the ETA: a tenth of them taken to be verified, and as many added."""
         stage1 = self.classifiers * self.rounds * (0.3 * self.pu_epochs + 1 / 3 * 10)
@@ -159,13 +167,29 @@ class PUDistill:
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Augment class after class, then teachers, then the student; yield after a round and after an epoch."""
-        require_verified(data)
+        self.require(data.labels, data.trusted, data.classes)
         for warning in thin(data):
             run.warn(warning)
         known = self.knowledge(data, run)
         yield from self.augment(known, data, run)
         yield from self.teach(known, data, run)
-        yield from self.distill(known, data, run)
+        if not run.stopping:  # a student that learned nothing would score the other splits
+            yield from self.distill(known, data, run)
+        yield self.result(known, data)
+
+    @staticmethod
+    def require(labels: Tensor, trusted: Tensor, classes: Sequence[str]) -> None:
+        """Refuse data without enough verified rows of every class, naming the first that has too few."""
+        counts = torch.bincount(labels[trusted], minlength=len(classes)).tolist()
+        few = [(name, count) for name, count in zip(classes, counts, strict=True) if count < LEAST]
+        if few:
+            name, found = few[0]
+            more = f" and too few of {len(few) - 1} more" * (len(few) > 1)
+            raise CuratorError(
+                f"--method pudistill learns from verified rows: expected at least {LEAST} of every class, found "
+                f"{found} of {name[:60]!r}{more}; verify rows on the page and give its journal, or a file or column, "
+                "with --trusted"
+            )
 
     def knowledge(self, data: NoisyDataset, run: Run) -> Known:
         """Nothing yet."""
@@ -181,7 +205,7 @@ class PUDistill:
 
     def augment(self, known: Known, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """The rounds of class after class: only one class's binary nets are there at a time."""
-        key = self.stage_1(data)
+        key = self.stage_1(data) | {"row": data.inputs.shape}
         found_before = run.kept("pudistill", key)
         if found_before is not None:  # by a run with other noise: no noisy label was read
             known.claimed.copy_(found_before["claimed"])
@@ -204,6 +228,7 @@ class PUDistill:
 
         if not run.stopping:
             run.keep("pudistill", key, {"claimed": known.claimed, "score": known.score})
+            run.forget("members")  # later checkpoints need them no more
 
     def stage_1(self, data: NoisyDataset) -> dict[str, Any]:
         """All that stage 1 depends on besides the inputs."""
@@ -228,7 +253,9 @@ class PUDistill:
             for group in optimizer.param_groups:
                 group["lr"] = dropped(self.pu_lr, epoch, self.pu_drop, self.pu_second_drop)
             order = torch.stack([torch.randperm(rows.shape[1], generator=draw) for _ in samples]).to(run.device)
-            for part in batches_of(order, self.pu_batch, run):
+            parts = batches_of(order, self.pu_batch, run)
+            data.inputs.expect([rows.gather(1, part).flatten() for part in parts])
+            for part in parts:
                 chosen, target = rows.gather(1, part), positive.gather(1, part)
                 with run.autocast():
                     logits = members(self.views(chosen, data, normaliser, views))[..., 0]
@@ -254,7 +281,7 @@ class PUDistill:
         """Rows (n,) bool of which enough members are sure that they are of class c (equation 3); keeps their mean."""
         rows = torch.arange(len(data))
         rows = rows[~data.trusted] if self.filter_domain == "unverified" else rows
-        scores = run.predict(members, data.inputs, rows, output=lambda logits: logits[..., 0].float().sigmoid().T)
+        scores = self.predict(members, rows, lambda logits: logits[..., 0].float().sigmoid().T, data, run)
         known.score[rows, c] = scores.mean(1)
         found = torch.zeros(len(data), dtype=torch.bool)
         found[rows] = vote(scores, self.alpha, self.votes, inclusive=self.inclusive)
@@ -278,15 +305,16 @@ class PUDistill:
         classes = [self.augmented(known, data, min(i, self.rounds - 1)) for i in rounds]
         if known.teacher.any() or not run.stopping:  # else stage 1 was cut short
             warn_of_nothing_added(classes, data, run)
-        least = min(len(rows) for found in classes for rows in self.pools(found, data))
+        least = self.least(classes, data)
         rows, normaliser = torch.arange(len(data)), run.normaliser(data.inputs)
         for epoch in run.epochs(self.teacher_epochs, "teachers"):
-            self.set_rate(optimizer, epoch)
+            self.set_rate(optimizer, epoch * self.epochs / self.teacher_epochs)
             draw, views = run.generator("teacher samples", epoch, shared=True), run.generator("teacher views", epoch)
             samples = torch.stack([self.balanced(found, data, draw, least) for found in classes]).to(run.device)
             targets = torch.stack(classes).to(run.device).gather(1, samples)
             teachers.train()
             parts = batches_of(torch.arange(samples.shape[1]).expand_as(samples).to(run.device), self.batch_size, run)
+            data.inputs.expect([samples.gather(1, part).flatten() for part in parts])
             shares = self.shares(run, (len(parts), self.teachers), "teacher mixup", epoch)
             for part, share in zip(parts, shares, strict=True):
                 x = self.views(samples.gather(1, part), data, normaliser, views)
@@ -300,15 +328,18 @@ class PUDistill:
                 run.step(optimizer)
             last = epoch + 1 == self.teacher_epochs
             seen = rows if last or not epoch else rows[epoch % REFRESH :: REFRESH]
-            known.teacher[seen] = run.predict(
-                teachers, data.inputs, seen, output=lambda z: z.float().softmax(2).mean(0)
-            )
+            known.teacher[seen] = self.predict(teachers, seen, lambda z: z.float().softmax(2).mean(0), data, run)
             yield self.result(known, data)
 
     def pools(self, classes: Tensor, data: NoisyDataset) -> list[Tensor]:
         """Rows by class from which a teacher's sample is drawn, of classes (n,), -1 for none."""
         pool = torch.where(data.trusted, -1, classes) if self.teacher_sample == "released" else classes
         return [(pool == c).nonzero()[:, 0] for c in range(len(data.classes))]
+
+    def least(self, classes: list[Tensor], data: NoisyDataset) -> int:
+        """Rows of every class in an epoch of a teacher: as many as the smallest pool has, but not next to none."""
+        least = min(len(rows) for found in classes for rows in self.pools(found, data))
+        return least if self.teacher_sample == "released" else max(least, ADVISED)
 
     def balanced(self, classes: Tensor, data: NoisyDataset, generator: torch.Generator, least: int) -> Tensor:
         """Rows of an epoch of a teacher, shuffled: so many of every class; as released besides all verified rows."""
@@ -337,7 +368,6 @@ class PUDistill:
                 run.backward(self.loss(logits, goal), len(part))
                 run.step(optimizer)
             yield self.result(known, data)
-        yield self.result(known, data)
 
     def targets(self, known: Known, data: NoisyDataset) -> Tensor:
         """What the student learns, (n, k) (equations 4 to 6)."""
@@ -354,9 +384,13 @@ class PUDistill:
     # The result
 
     def result(self, known: Known, data: NoisyDataset) -> Evidence:
-        """Section 2.7: the augmented sets decide, then sure teachers, then the given label stays, not selected."""
-        probs = torch.where(known.teacher.sum(1, keepdim=True) > 0, known.teacher, uniform(known.teacher))
-        found, sure = self.augmented(known, data), probs.amax(1) >= self.eta
+        """Section 2.7: the augmented sets decide, then sure teachers, then the given label stays, not selected.
+
+        A row that a class claims is judged by that alone: sure teachers who take the given label's side change nothing.
+        """
+        seen = known.teacher.sum(1) > 0  # else the run was cut short
+        probs = torch.where(seen[:, None], known.teacher, uniform(known.teacher))
+        found, sure = self.augmented(known, data), seen & (probs.amax(1) >= self.eta)
         corrected = torch.where(found >= 0, found, torch.where(sure, probs.argmax(1), data.labels))
         selected = (corrected == data.labels) & ((found >= 0) | sure)
         return evidence(probs, data, selected=selected, corrected=corrected)
@@ -378,34 +412,27 @@ class PUDistill:
             nets.parameters(), lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
         )
 
-    def set_rate(self, optimizer: torch.optim.Optimizer, epoch: int) -> None:
-        """The learning rate of an epoch of teachers and student."""
+    def set_rate(self, optimizer: torch.optim.Optimizer, epoch: float) -> None:
+        """The learning rate of an epoch of the student, or of the one that stands for it in the teachers' training."""
         for group in optimizer.param_groups:
             group["lr"] = dropped(self.lr, epoch, self.first_drop, self.second_drop, self.third_drop)
 
     def shares(self, run: Run, shape: tuple[int, ...], purpose: str, epoch: int) -> Tensor:
         """Mixup's share of a row itself, one a batch (and member); ones without mixup."""
-        if not self.mixup_alpha:
-            return torch.ones(shape, device=run.device)
         return run.beta(self.mixup_alpha, math.prod(shape), purpose, epoch).view(shape)
+
+    def predict(
+        self, members: Members, rows: Tensor, output: Callable[[Tensor], Tensor], data: NoisyDataset, run: Run
+    ) -> Tensor:
+        """What an ensemble says of the rows; all members hold their share of a batch of images at once."""
+        batch = 1024 if data.inputs.kind == "features" else max(1, 1024 // members.count)
+        return run.predict(members, data.inputs, rows, batch=batch, output=output)
 
     def views(self, rows: Tensor, data: NoisyDataset, normaliser, generator: torch.Generator) -> Tensor:
         """Weak views of rows (b,), or of a batch a member (members, b): every row with its own draw."""
         x, noise, drop = data.inputs.batch(rows.flatten()), self.feature_noise, self.feature_drop
         x = training_view(x, normaliser, generator, flip=self.flip, noise=noise, drop=drop)
         return x.view(*rows.shape, *x.shape[1:])
-
-
-def require_verified(data: NoisyDataset) -> None:
-    """Refuse data without enough verified rows of every class, naming the first that has too few."""
-    counts = torch.bincount(data.labels[data.trusted], minlength=len(data.classes))
-    if int(counts.min()) < LEAST:
-        few = [name for name, count in zip(data.classes, counts.tolist(), strict=True) if count < LEAST]
-        raise CuratorError(
-            f"--method pudistill learns from verified rows: expected at least {LEAST} of every class, found "
-            f"{int(counts.min())} of {few[0][:60]!r}{f' and {len(few) - 1} classes more with too few' * (len(few) > 1)}"
-            "; verify rows on the page and give its journal, or a file or column, with --trusted"
-        )
 
 
 def thin(data: NoisyDataset) -> list[str]:
@@ -431,7 +458,7 @@ def warn_of_nothing_added(classes: list[Tensor], data: NoisyDataset, run: Run) -
     """Warn of classes that stage 1 gave no row besides the verified ones, by what the teachers learn, each (n,)."""
     free = ~data.trusted
     added = torch.stack([found[free] for found in classes])
-    bare = [name for c, name in enumerate(data.classes) if not (added == c).any()]
+    bare = [name for c, name in enumerate(data.classes) if not (added == c).any(1).all()]  # to any teacher's sample
     if bare and free.any():
         run.warn(
             f"no row was found to add to {len(bare)} of {len(data.classes)} classes, as {bare[0][:60]!r}: of these the "

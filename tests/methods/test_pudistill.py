@@ -1,5 +1,7 @@
 """PUDistill: worked numbers of its samples, votes and pseudo-labels, and what its stages do."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -8,7 +10,7 @@ from torch.nn import functional as F
 from curator.engine.losses import negative_entropy
 from curator.engine.members import Members
 from curator.errors import CuratorError
-from curator.evidence import NoisyDataset
+from curator.evidence import NoisyDataset, collapsed_into
 from curator.methods.pudistill import PUDistill, bootstrap_sizes, drawn, pseudo_labels, thin, vote
 from tests.conftest import noisy
 
@@ -86,6 +88,23 @@ def test_votes(dtype, votes, with_alpha, above):
     scores = torch.tensor(SCORES.tolist(), dtype=torch.float64).round(decimals=6).to(dtype)
     assert vote(scores, 0.9, votes).nonzero()[:, 0].tolist() == with_alpha
     assert vote(scores, 0.9, votes, inclusive=False).nonzero()[:, 0].tolist() == above
+    for inclusive, counts in ((True, [5, 4, 5, 4, 1]), (False, [4, 4, 0, 4, 0])):
+        found = [vote(scores, 0.9, least, inclusive=inclusive) for least in range(1, 6)]
+        assert torch.stack(found).sum(0).tolist() == counts
+
+
+@pytest.mark.parametrize("q, of_20, of_10", [
+    (0.5, 0.00002, 0.000977), (0.8, 0.069175, 0.107374), (0.9, 0.391747, 0.348678), (0.95, 0.73584, 0.598737),
+    (0.99, 0.983141, 0.904382),
+])  # fmt: skip
+def test_votes_of_independent_members(q, of_20, of_10):
+    """19 of 20 and 10 of 10, each of which votes with probability q."""
+    for members, votes, expected in ((20, 19, of_20), (10, 10, of_10)):
+        scores = (torch.arange(members) < torch.arange(members + 1)[:, None]).double()  # row j has j sure members
+        chance = [math.comb(members, j) * q**j * (1 - q) ** (members - j) for j in range(members + 1)]
+        assert sum(c for c, joins in zip(chance, vote(scores, 0.9, votes), strict=True) if joins) == pytest.approx(
+            expected, abs=1e-6
+        )
 
 
 A = torch.tensor([[0.8, 0.1, 0.1], [0.4, 0.35, 0.25], [0.05, 0.9, 0.05]], dtype=torch.float64)
@@ -93,7 +112,8 @@ B = torch.tensor([[0.6, 0.3, 0.1], [0.5, 0.3, 0.2], [0.15, 0.7, 0.15]], dtype=to
 
 
 def test_pseudo_labels():
-    mean, labels, eta = (A + B) / 2, torch.ones(3, dtype=torch.int64), 0.7 - 1e-9  # row 0 lies on eta
+    mean, labels = (A + B) / 2, torch.ones(3, dtype=torch.int64)
+    eta = float(mean[0, 0])  # row 0 lies on it
     close(mean, [[0.7, 0.2, 0.1], [0.45, 0.325, 0.225], [0.1, 0.8, 0.1]])
     soft, hard_bootstrap, hard = (
         pseudo_labels(mean, labels, eta, 0.5, kind) for kind in ("soft_bootstrap", "hard_bootstrap", "hard")
@@ -105,6 +125,8 @@ def test_pseudo_labels():
     for target, loss in ((soft[:1], 1.107606), (hard_bootstrap[:1], 0.907606), (hard[:1], 0.407606)):
         close(F.cross_entropy(logits, target), loss)
     assert torch.equal(pseudo_labels(mean, labels, 0.9, 0.5, "hard"), F.one_hot(labels, 3).double())
+    for kind, row in (("soft_bootstrap", [0.175, 0.8, 0.025]), ("hard_bootstrap", [0.25, 0.75, 0])):
+        close(pseudo_labels(mean, labels, eta, 0.25, kind)[0], row)  # lambda is the teacher's share
 
 
 def test_samples_of_a_teacher():
@@ -116,7 +138,7 @@ def test_samples_of_a_teacher():
     generator = torch.Generator().manual_seed(0)
 
     def sample(method, classes, data):
-        least = min(map(len, method.pools(classes, data)))
+        least = method.least([classes], data)
         return classes[method.balanced(classes, data, generator, least)].bincount().tolist()
 
     balanced, released = PUDistill(), PUDistill(teacher_sample="released")
@@ -128,12 +150,18 @@ def test_samples_of_a_teacher():
     assert sample(released, classes, uneven) == [140, 170, 170, 170]
     # Nothing was added: the verified rows are there.
     assert sample(balanced, torch.where(trusted, classes, -1), data) == [50] * 4
+    # A class with next to nothing does not leave the others without a sample; its few rows are drawn again.
+    poor = trusted & ((classes > 0) | (torch.arange(len(classes)) < 2))
+    few = NoisyDataset(data.inputs, data.labels, data.classes, poor, data.rows)
+    found = torch.where(classes == 0, torch.where(poor, 0, -1), classes)
+    assert sample(balanced, found, few) == [50] * 4 and sample(released, found, few) == [2, 50, 50, 50]
 
 
 def test_entropy():
     logits = torch.tensor([[2, 0.5, -1, 0], [0.1, 0.2, 0.3, 0.4], [-1, 3, 0, 1]])
     mixed = torch.tensor([[1, 0.2, 0, -0.5], [0.3, 0.9, -0.2, 0.1], [-0.4, 1.1, 0.6, 0.2]])
     close(torch.stack([-negative_entropy(row[None]) for row in logits]), [0.878281, 1.380071, 0.595087])
+    close(torch.stack([-negative_entropy(row[None]) for row in mixed]), [1.233636, 1.298856, 1.253705])
     for rows, mean, part in ((logits, 0.951146, 0.760917), (mixed, 1.262066, 1.009653)):
         close(-negative_entropy(rows), mean)
         target = F.one_hot(torch.tensor([0, 3, 2]), 4).float()
@@ -212,7 +240,8 @@ def test_bf16_members_keep_their_statistics(make_run):
             PUDistill(**QUICK | {"pu_epochs": 3, "teacher_epochs": 3, "epochs": 2, "members": how}), data, run
         )
         assert found.probs.isfinite().all()
-        assert all(b.dtype != torch.bfloat16 for b in run.registered["members"].buffers())
+        assert all(b.dtype != torch.bfloat16 for b in run.registered["teachers"].buffers())
+        assert "members" not in run.registered  # stage 1 is done: later checkpoints have no use for them
 
 
 def test_a_class_ends_early_where_nothing_changes(make_run):
@@ -235,11 +264,14 @@ def test_rows_that_several_classes_claim(make_run):
     assert torch.equal(found[data.trusted], data.labels[data.trusted])  # a verified label stands
 
 
-@pytest.mark.parametrize("each, word", [(0, "found 0"), (1, "found 1 of 'class 0' and 2 classes more")])
-def test_too_few_verified_rows(each, word, make_run):
-    data, _ = verified(each=each)
+@pytest.mark.parametrize("counts, word", [
+    ([0, 0, 0], "found 0 of 'class 0' and too few of 2 more"),
+    ([1, 0, 50], "found 1 of 'class 0' and too few of 1 more"),
+    ([9, 1, 9], "found 1 of 'class 1';"),
+])  # fmt: skip
+def test_too_few_verified_rows(counts, word, make_run):
     with pytest.raises(CuratorError, match=f"at least 2 of every class, {word}.*--trusted"):
-        next(PUDistill(**QUICK)(data, make_run(net="mlp")))
+        next(PUDistill(**QUICK)(uneven(counts), make_run(net="mlp")))
 
 
 def uneven(counts, n=3000):
@@ -309,6 +341,72 @@ def test_presets_and_the_reading_of_rounds(make_run):
     assert method.inclusive is False and method.mixup_alpha == 1.0 and method.filter_domain == "all"
     known = run.registered
     assert known["claimed"].shape == (2, 300, 3) and np.isfinite(known["score"].numpy()).all()
+
+
+def test_rounds_that_teachers_and_the_student_read(make_run, monkeypatch):
+    """As released teacher i learns the sets of round i + 1, the student those of round 1; else all the last ones."""
+    data, _ = verified(each=20)
+    a = int((~data.trusted).nonzero()[0, 0])
+    for settings, of_teachers, of_student in (({}, [1, 1], 1), ({"round_used": "released"}, [2, 1], 2)):
+        method, run = PUDistill(**QUICK | settings), make_run(net="mlp")
+        known, read = method.knowledge(data, run), []
+        known.claimed[0, a, 2], known.claimed[1, a, 1], known.score[a] = True, True, torch.tensor([0, 1.0, 1.0])
+        monkeypatch.setattr(method, "least", lambda classes, data, read=read: read.extend(classes) or 2)
+        run.stopping = True  # nothing is trained
+        assert sum(1 for _ in method.teach(known, data, run)) == 0
+        assert [int(classes[a]) for classes in read] == of_teachers
+        assert method.targets(known, data)[a].argmax() == of_student
+
+
+@pytest.mark.parametrize("domain", ["unverified", "all"])
+def test_rows_that_may_join_a_class(domain, make_run):
+    """Every probability reaches 0: all rows join that may."""
+    data, _ = verified()
+    method, run = PUDistill(**QUICK | {"alpha": 0.0, "filter_domain": domain}), make_run(net="mlp")
+    known = method.knowledge(data, run)
+    found = method.claim(method.ensemble("pu", 3, data, run, classes=1), 0, known, data, run)
+    expected = torch.ones(len(data)).bool() if domain == "all" else ~data.trusted
+    assert torch.equal(found, expected) and torch.equal(known.score[:, 0] > 0, expected)
+
+
+@pytest.mark.parametrize("relabel", [False, True])
+def test_verified_rows_get_pseudo_labels_as_released(relabel, make_run):
+    data, _ = verified()
+    method = PUDistill(relabel=relabel)
+    known = method.knowledge(data, make_run(net="mlp"))
+    known.teacher.copy_(torch.tensor([0.1, 0.1, 0.8]))
+    targets, given = method.targets(known, data), F.one_hot(data.labels, 3).float()
+    assert torch.equal(targets[data.trusted], given[data.trusted]) is not relabel
+    close(targets[~data.trusted], (0.5 * torch.tensor([0.1, 0.1, 0.8]) + 0.5 * given)[~data.trusted])
+
+
+def test_teachers_drop_after_the_same_share_of_their_epochs(make_run, monkeypatch):
+    data, _ = verified(each=20)
+    method, run, rates = PUDistill(**QUICK | {"pu_epochs": 1}), make_run(net="mlp"), []
+    drop = method.set_rate
+
+    def watched(optimizer, epoch):
+        drop(optimizer, epoch)
+        rates.append(round(optimizer.param_groups[0]["lr"] / method.lr, 9))
+
+    monkeypatch.setattr(method, "set_rate", watched)
+    result(method, data, run)
+    of_teachers, of_student = rates[: method.teacher_epochs], rates[method.teacher_epochs :]
+    assert of_teachers == [1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01]  # 8 epochs; 3 and 5 of 6 are 4 and 6.7 of them
+    assert of_student == [1, 1, 1, 0.1, 0.1, 0.01]
+
+
+@pytest.mark.parametrize("stop", [2, 8])  # in stage 1, and among the teachers' epochs
+def test_a_run_cut_short_has_no_student(stop, make_run):
+    """It would score the other splits; and rows that no teacher has seen are corrected by nobody."""
+    data, _ = verified(k=2)
+    run, method = make_run(net="mlp"), PUDistill(**QUICK | {"eta": 0.5})  # which a uniform prediction reaches
+    for i, found in enumerate(method(data, run), 1):  # noqa: B007
+        run.close_epoch()
+        run.stopping = run.stopping or i == stop
+    assert "nets" not in run.registered and collapsed_into(found.check(data), data) is None
+    untold = (run.registered["teacher"].sum(1) == 0) & ~run.registered["claimed"][-1].any(1)
+    assert torch.equal(found.corrected[untold], data.labels[untold]) and untold.any() == (stop == 2)
 
 
 @pytest.mark.parametrize("stop", [5, 9, 16])  # in stage 1, among the teachers' epochs and the student's
