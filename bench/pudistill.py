@@ -241,7 +241,7 @@ def speed() -> None:
 def cost() -> None:
     """Forward passes of stage 1 on the digits' pixels, as counted, against the released procedure's.
 
-    The members are linear, so that the paper's 2,000 trainings take minutes; what is counted does not depend on the net.
+    Members are linear, so that the paper's 2,000 trainings take minutes; what is counted does not depend on the net.
     """
     import numpy as np
     import torch
