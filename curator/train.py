@@ -54,7 +54,7 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     hyper = ", ".join(f"{k} {v}" for k, v in hyperparameters(method).items() if v is not None)
     say(f"method    {s.method}, net {s.net}, {hyper}")
     say(f"machine   {run.device}, {run.world} process(es) of {run.threads} thread(s), precision {run.precision}")
-    total = passes(method)
+    total = passes(method, len(data.classes))
     with enough_memory(resolved, run):
         speed = run.measure_speed(data, getattr(method, "batch_size", 128)) if total else 0.0
     seconds = total * len(data) / speed if total else 0.0
@@ -96,7 +96,7 @@ def train(
     history = run.register("history", History())
     recent = run.register("recent", torch.full((s.early_stop, len(data)), -1)) if s.early_stop else None
     run.start_tracking(resolved.describe())
-    total, rest = passes(method), ~data.trusted.numpy()
+    total, rest = passes(method, len(data.classes)), ~data.trusted.numpy()
     started, found, learned = time.monotonic(), None, False
     run.say = say
     run.open_epoch()  # the plan's measurements are not training

@@ -2,7 +2,9 @@
 
 A method is called with a NoisyDataset and a Run and yields Evidence, usually once an epoch; the last one is the result.
 The caller owns the progress bar, early stop, time limit and checkpoints.
-`total_epochs` serves the ETA: passes over all rows through one net, forward and backward.
+`total_epochs(classes)` serves the ETA: passes over all rows through one net, forward and backward.
+Where a method has them, `ranges` are its hyperparameters' (flags.py's otherwise), `require(labels, trusted, classes)`
+refuses rows that it cannot learn from, and `early_stops` says whether --early-stop has anything to watch.
 `small_net` and `large_net` hold defaults that differ for the nets `small`, `mlp` and `linear`, and for all larger ones.
 """
 
@@ -60,6 +62,7 @@ def scale_epochs(method: Method, epochs: int, keep: Container[str] = ()) -> dict
     return scaled
 
 
-def passes(method: Method) -> float:
+def passes(method: Method, classes: int) -> float:
     """Passes over all rows that the method trains; 0 for one that only reads probabilities."""
-    return float(getattr(method, "total_epochs", method.epochs))
+    total = getattr(method, "total_epochs", None)
+    return float(total(classes) if total else method.epochs)

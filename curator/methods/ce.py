@@ -51,8 +51,7 @@ class CrossEntropy:
 
     large_net: ClassVar[dict[str, Any]] = {"epochs": 120}
 
-    @property
-    def total_epochs(self) -> float:
+    def total_epochs(self, classes: int) -> float:
         """Passes over all rows, for the ETA."""
         return self.epochs
 

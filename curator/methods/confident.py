@@ -38,8 +38,7 @@ class Confident(CrossEntropy):
     pred_probs: Path | None = None
     """Your own out-of-sample probabilities (n, k) as .npy, one row per row of the split: no training."""
 
-    @property
-    def total_epochs(self) -> float:
+    def total_epochs(self, classes: int) -> float:
         """Passes over all rows: every fold trains on the rows of the others."""
         return 0 if self.pred_probs else self.epochs * (self.folds - 1)
 

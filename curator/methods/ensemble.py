@@ -24,10 +24,9 @@ class Ensemble:
         self.epochs = max(member.epochs for member in members.values())
         self.batch_size = max(getattr(member, "batch_size", 0) for member in members.values())
 
-    @property
-    def total_epochs(self) -> float:
+    def total_epochs(self, classes: int) -> float:
         """Passes over all rows, for the ETA."""
-        return sum(passes(member) for member in self.members.values())
+        return sum(passes(member, classes) for member in self.members.values())
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Train all members and yield after an epoch of each."""

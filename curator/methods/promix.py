@@ -167,8 +167,7 @@ class ProMix:
         for name, value in PRESETS.get(self.preset or "", {}).items():
             setattr(self, name, value)
 
-    @property
-    def total_epochs(self) -> float:
+    def total_epochs(self, classes: int) -> float:
         """Passes over all rows through one net, for the ETA; three quarters of them are taken to be selected."""
         views = 2 if self.fmix else 1
         mixed = 0.75 * views * (2 if self.mix_per_head and self.auxiliary_head else 1)

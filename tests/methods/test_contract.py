@@ -154,7 +154,7 @@ def test_every_hyperparameter_is_documented(name):
     for field in hints(cls):
         text = get_field_docstring(cls, field, ())
         assert text and text[0].isupper() and text.rstrip().endswith("."), field
-    assert cls.__doc__ and cls().total_epochs > 0
+    assert cls.__doc__ and cls().total_epochs(10) > 0
 
 
 def test_epochs_are_typed(name):

@@ -76,5 +76,5 @@ def _evidence(probs, data):
 
 def test_passes_add_up():
     found = members()
-    assert Ensemble(found).total_epochs == sum(m.total_epochs for m in found.values())
+    assert Ensemble(found).total_epochs(10) == sum(m.total_epochs(10) for m in found.values())
     assert Ensemble(found).epochs == 5 and set(found) <= set(METHODS)
