@@ -136,13 +136,14 @@ def plot(table: Table) -> None:
             after, put_in, spread = (
                 [float(row[c].replace("–", "0")) for _, row in there] for c in (COLUMNS[0], COLUMNS[2], COLUMNS[1])
             )
-            axes.errorbar(x, after, spread, color=colour, marker="o", capsize=2, label=f"{by} first")
+            own = slice(method in FIRST, None)  # the point without reviewed rows is not of this method
+            axes.errorbar(x[own], after[own], spread[own], color=colour, marker="o", capsize=2, label=f"{by} first")
             axes.plot(x, put_in, color=colour, linestyle=":", label=f"{by}, put in, no second run")
         axes.set(title=method, xlabel="reviewed rows", xlim=(-20, 3000))
         axes.set_xscale("symlog", linthresh=100)
         axes.set_xticks([0, *COUNTS], map(str, (0, *COUNTS)))
         axes.grid(alpha=0.3)
-        axes.legend(fontsize=8)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8)
     figure.axes[0].set_ylabel("label accuracy of all 50,000 rows")
     figure.savefig(PLOT, dpi=120)
 
