@@ -149,7 +149,7 @@ def test_a_strangers_checkpoints_are_left_alone(capsys, tmp_path):
     assert (tmp_path / "checkpoints" / "best.pt").read_text() == "weights"
 
 
-def test_a_run_killed_while_it_moved_its_results_can_be_run_again(capsys, tmp_path):
+def test_a_run_killed_while_it_moved_its_results_can_be_run_again(capsys, tmp_path, no_plots):
     """It leaves .staging and some of its files, and without training (--pred-probs) no checkpoint."""
     (tmp_path / ".staging").mkdir()
     (tmp_path / "issues.csv").write_text("row")
@@ -157,7 +157,7 @@ def test_a_run_killed_while_it_moved_its_results_can_be_run_again(capsys, tmp_pa
     assert (tmp_path / "curation.json").exists() and not (tmp_path / ".staging").exists()
 
 
-def test_resume_after_an_early_stop(tmp_path, monkeypatch):
+def test_resume_after_an_early_stop(tmp_path, monkeypatch, no_plots):
     """Stopped early, then killed while writing: the same command writes the same result."""
     from curator.curation import write
 
@@ -244,7 +244,7 @@ def test_the_output_is_a_dataset(finished, monkeypatch):
         assert selected == (p.argmax() == given) and corrected == (given if selected else p.argmax())
 
 
-def test_load_dataset_sees_the_latest_run(tmp_path):
+def test_load_dataset_sees_the_latest_run(tmp_path, no_plots):
     """Same folder and sizes, other content: the cache of datasets must not give the old rows, nor to Curator itself."""
     import datasets
 
@@ -310,7 +310,7 @@ def test_a_loss_that_is_not_finite(capsys, tmp_path):
     assert code == 1 and "predictions stopped being numbers in epoch 0 of stage train, step 0" in err.splitlines()[-1]
 
 
-def test_tracking(capsys, tmp_path):
+def test_tracking(capsys, tmp_path, no_plots):
     pytest.importorskip("tensorboard")
     assert run(capsys, "--output", tmp_path / "out", *QUICK, "--track", "tensorboard")[0] == 0
     assert list((tmp_path / "out" / "tracker").rglob("events.out.tfevents*"))
@@ -425,7 +425,7 @@ class Collapsing(CrossEntropy):
             yield found
 
 
-def test_a_collapse_is_reported(tmp_path, capsys):
+def test_a_collapse_is_reported(tmp_path, capsys, no_plots):
     def warned(name, **settings):
         curator.curate(
             hf_dataset(60), Collapsing(flip=False, lr=0.05, batch_size=16, **settings), output=tmp_path / name
@@ -441,7 +441,7 @@ def test_a_collapse_is_reported(tmp_path, capsys):
     assert facts == [] and "Warning" not in report and "given up" not in err
 
 
-def test_flag_worst_and_early_stop_and_time_limit(tmp_path):
+def test_flag_worst_and_early_stop_and_time_limit(tmp_path, no_plots):
     ds = hf_dataset(60, share=0.2)
     out = curator.curate(ds, method="ce", epochs=2, output=tmp_path / "a", flag_worst=7)
     assert sum(not s for s in out["selected"]) == 7
@@ -462,7 +462,7 @@ def test_pred_probs_train_nothing(tmp_path):
     assert [ds["true_label"][r] for r in out["row"]] == out["corrected_label"][:]
 
 
-def test_other_settings_do_not_continue_a_run(tmp_path, capsys, monkeypatch):
+def test_other_settings_do_not_continue_a_run(tmp_path, capsys, monkeypatch, no_plots):
     """An interrupted run goes on with its own settings only; the first that differs is named."""
     from curator.engine.run import Run
 

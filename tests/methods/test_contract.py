@@ -18,7 +18,7 @@ PHASES = {
     "dividemix": {"batch_size": 16, "warmup_batch": 32, "warmup": 1, "lambda_u": 1.0, "loss_history": 2},
     "bootstrap": {"warmup": 1, "first_drop": 3},
     "pudistill": {
-        "teacher_epochs": 6,
+        "teacher_epochs": 3,
         "pu_epochs": 6,
         "pu_drop": 5,
         "rounds": 2,
