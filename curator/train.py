@@ -54,7 +54,7 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     hyper = ", ".join(f"{k} {v}" for k, v in hyperparameters(method).items() if v is not None)
     say(f"method    {s.method}, net {s.net}, {hyper}")
     say(f"machine   {run.device}, {run.world} process(es) of {run.threads} thread(s), precision {run.precision}")
-    total = passes(method, len(data.classes))
+    total = passes(method, len(data.classes), len(data))
     with enough_memory(resolved, run):
         speed = run.measure_speed(data, getattr(method, "batch_size", 128)) if total else 0.0
     seconds = total * len(data) / speed if total else 0.0
@@ -96,7 +96,7 @@ def train(
     history = run.register("history", History())
     recent = run.register("recent", torch.full((s.early_stop, len(data)), -1)) if s.early_stop else None
     run.start_tracking(resolved.describe())
-    total, rest = passes(method, len(data.classes)), ~data.trusted.numpy()
+    total, rest = passes(method, len(data.classes), len(data)), ~data.trusted.numpy()
     started, found, learned = time.monotonic(), None, False
     run.say = say
     run.open_epoch()  # the plan's measurements are not training
@@ -164,10 +164,11 @@ def _progress(total: int, history: History, shown: bool, say: Say) -> Iterator[C
             nonlocal last, done
             done += int(entry["images"])
             bar.update(entry["images"])
-            bar.set_postfix(loss=f"{entry['loss']:.3f}", kept=f"{entry['selected']:.3f}")
+            loss = f"{entry['loss']:.3f}" if "loss" in entry else "none"
+            bar.set_postfix(loss=loss, kept=f"{entry['selected']:.3f}")
             if bar.disable and shown and time.monotonic() - last > 60:
                 last = time.monotonic()
                 speed = f"{entry['images_per_second']:,.0f} images/s"
-                say(f"{done / max(total, 1):4.0%}  loss {entry['loss']:.3f}  kept {entry['selected']:.3f}  {speed}")
+                say(f"{done / max(total, 1):4.0%}  loss {loss}  kept {entry['selected']:.3f}  {speed}")
 
         yield advance

@@ -250,6 +250,15 @@ class Run:
         finally:
             self._member = outer
 
+    def within(self, name: str, stream: Iterator[T]) -> Iterator[T]:
+        """What a method that is one of several gives, made under its own names."""
+        while True:
+            with self.member(name):
+                found = next(stream, None)
+            if found is None:
+                return
+            yield found
+
     def checkpoint(self) -> None:
         """Write everything registered, atomically; the previous checkpoint stays until the new one is on disk."""
         if self._checkpoints and self.main:
@@ -326,6 +335,10 @@ class Run:
         """
         self.accelerator.backward(loss)
         self._loss = self._loss + loss.detach() if self._loss is not None else loss.detach()
+        self.count(rows)
+
+    def count(self, rows: int | Tensor) -> None:
+        """Rows that went through a model in training; for what trains without `backward`."""
         self._images = self._images + rows
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -518,7 +531,7 @@ class Run:
         ensembles = self.ensembles()
         if peak is None or not ensembles or not self._seconds:
             return None
-        return 3 * forward_flops(ensembles[0][0], self._row) * self._trained / self._seconds / (peak * self.world)
+        return 3 * forward_flops(ensembles[-1][0], self._row) * self._trained / self._seconds / (peak * self.world)
 
     def share_buffers(self, net: nn.Module) -> None:
         """Give all processes rank 0's BatchNorm statistics: all score alike and a checkpoint holds everything."""

@@ -2,7 +2,7 @@
 
 A method is called with a NoisyDataset and a Run and yields Evidence, usually once an epoch; the last one is the result.
 The caller owns the progress bar, early stop, time limit and checkpoints.
-`total_epochs(classes)` serves the ETA: passes over all rows through one net, forward and backward.
+`total_epochs(classes, rows)` serves the ETA: passes over all rows through one net, forward and backward.
 Where a method has them, `ranges` are its hyperparameters' (flags.py's otherwise), `require(labels, trusted, classes)`
 refuses rows that it cannot learn from, and `early_stops` says whether --early-stop has anything to watch.
 `small_net` and `large_net` hold defaults that differ for the nets `small`, `mlp` and `linear`, and for all larger ones.
@@ -20,7 +20,9 @@ from curator.methods.bootstrap import Bootstrap
 from curator.methods.ce import CrossEntropy, Epochs
 from curator.methods.confident import Confident
 from curator.methods.dividemix import CPC, DivideMix
+from curator.methods.linear import Linear
 from curator.methods.mixup import Mixup
+from curator.methods.posterior import Posterior
 from curator.methods.promix import ProMix
 from curator.methods.pudistill import PUDistill
 
@@ -40,11 +42,14 @@ METHODS: dict[str, type[Method]] = {
     "cpc": CPC,
     "bootstrap": Bootstrap,
     "pudistill": PUDistill,
+    "posterior": Posterior,
     "confident": Confident,
     "ce": CrossEntropy,
     "mixup": Mixup,
+    "linear": Linear,
 }
 DEFAULT_METHOD = "promix"
+ON_FEATURES = "posterior"  # the default there
 
 
 def scale_epochs(method: Method, epochs: int, keep: Container[str] = ()) -> dict[str, tuple[int, int]]:
@@ -62,7 +67,7 @@ def scale_epochs(method: Method, epochs: int, keep: Container[str] = ()) -> dict
     return scaled
 
 
-def passes(method: Method, classes: int) -> float:
+def passes(method: Method, classes: int, rows: int) -> float:
     """Passes over all rows that the method trains; 0 for one that only reads probabilities."""
     total = getattr(method, "total_epochs", None)
-    return float(total(classes) if total else method.epochs)
+    return float(total(classes, rows) if total else method.epochs)

@@ -167,7 +167,7 @@ class Bootstrap:
         if self.tracking == "collected" and self.weight_from != "current":
             raise CuratorError("--method.tracking collected needs --method.weight-from current; add it")
 
-    def total_epochs(self, classes: int) -> float:
+    def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows, for the ETA."""
         main = max(0, self.epochs - self.warmup) if self.uses_noise else 0
         tracked = (self.tracking != "collected") + (self.weight_from == "current") + (self.targets_in == "training")

@@ -51,7 +51,7 @@ class CrossEntropy:
 
     large_net: ClassVar[dict[str, Any]] = {"epochs": 120}
 
-    def total_epochs(self, classes: int) -> float:
+    def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows, for the ETA."""
         return self.epochs
 

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from curator.engine.folds import stratified_folds
 from curator.engine.run import Run
 from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
@@ -38,7 +39,7 @@ class Confident(CrossEntropy):
     pred_probs: Path | None = None
     """Your own out-of-sample probabilities (n, k) as .npy, one row per row of the split: no training."""
 
-    def total_epochs(self, classes: int) -> float:
+    def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows: every fold trains on the rows of the others."""
         return 0 if self.pred_probs else self.epochs * (self.folds - 1)
 
@@ -71,18 +72,6 @@ class Confident(CrossEntropy):
         issues = find_label_issues(labels, p, filter_by=self.filter_by, n_jobs=1)
         quality = get_label_quality_scores(labels, p, method=self.quality)
         return evidence(probs, data, selected=torch.from_numpy(~issues), clean_score=torch.from_numpy(quality))
-
-
-def stratified_folds(labels: Tensor, folds: int, generator: torch.Generator) -> Tensor:
-    """Fold (n,) of every row.
-
-    Rows are shuffled and dealt out class after class, so that sizes differ by at most one row a class.
-    """
-    shuffled = torch.randperm(len(labels), generator=generator)
-    by_class = shuffled[labels[shuffled].argsort(stable=True)]
-    fold = torch.empty_like(labels)
-    fold[by_class] = torch.arange(len(labels)) % folds
-    return fold
 
 
 def read_probs(path: Path, data: NoisyDataset) -> Tensor:

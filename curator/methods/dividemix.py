@@ -158,7 +158,7 @@ class DivideMix:
         """Whether the cleaner uses prototypes."""
         return self.cleaner.startswith("cpc")
 
-    def total_epochs(self, classes: int) -> float:
+    def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows through one net, for the ETA; half of them are taken to be labelled."""
         mixed = 0.5 * (4 if self.mix_unlabelled else 2) + 0.5 * 6 / 3  # trained, and only predicted
         rest = (mixed + (1 + 2 * self.has_prototypes) / 3) * max(0, self.epochs - self.warmup)

@@ -24,26 +24,16 @@ class Ensemble:
         self.epochs = max(member.epochs for member in members.values())
         self.batch_size = max(getattr(member, "batch_size", 0) for member in members.values())
 
-    def total_epochs(self, classes: int) -> float:
+    def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows, for the ETA."""
-        return sum(passes(member, classes) for member in self.members.values())
+        return sum(passes(member, classes, rows) for member in self.members.values())
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Train all members and yield after an epoch of each."""
         latest: list[Evidence | None] = [None] * len(self.members)
-        for found in zip_longest(*(_within(run, name, m(data, run)) for name, m in self.members.items())):
+        for found in zip_longest(*(run.within(name, m(data, run)) for name, m in self.members.items())):
             latest = [new or old for new, old in zip(found, latest, strict=True)]
             yield mean_evidence([e for e in latest if e is not None], data)
-
-
-def _within(run: Run, name: str, stream: Iterator[Evidence]) -> Iterator[Evidence]:
-    """The evidence of a method under the member's own names in the run."""
-    while True:
-        with run.member(name):
-            found = next(stream, None)
-        if found is None:
-            return
-        yield found
 
 
 def mean_evidence(found: list[Evidence], data: NoisyDataset) -> Evidence:

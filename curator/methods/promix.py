@@ -102,8 +102,9 @@ class ProMix:
     """R: share of the rows that small loss selects, in (0, 1]."""
     filter_rate_end: float | None = None
     """R at the end of a linear ramp over gamma_ramp epochs, in (0, 1]; none: R stays."""
-    quota: Quota = "balanced"
-    """Rows that small loss selects: as many of every class, or a share of each class (for long tails)."""
+    quota: Quota = "auto"
+    """Rows that small loss selects: as many of every class (as published), or a share of each class (for long tails).
+    auto: a share where the largest class has more than twice the rows of the smallest."""
     regroup: Epochs = 0
     """Epoch from which small loss ranks rows within their predicted class (instance-dependent noise: 50; 0: never)."""
     mhcs: bool = True
@@ -167,7 +168,7 @@ class ProMix:
         for name, value in PRESETS.get(self.preset or "", {}).items():
             setattr(self, name, value)
 
-    def total_epochs(self, classes: int) -> float:
+    def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows through one net, for the ETA; three quarters of them are taken to be selected."""
         views = 2 if self.fmix else 1
         mixed = 0.75 * views * (2 if self.mix_per_head and self.auxiliary_head else 1)

@@ -159,7 +159,7 @@ class PUDistill:
         """Values that depend on other ones, or are not those of other methods' fields of the name."""
         return {"alpha": (0, 1), "votes": (1, self.classifiers)}
 
-    def total_epochs(self, classes: int) -> float:
+    def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows, for the ETA: a tenth of them taken to be verified, and as many added."""
         stage1 = self.classifiers * self.rounds * (0.3 * self.pu_epochs + classes / 3)
         return stage1 + self.teachers * self.teacher_epochs * 0.2 + self.epochs

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Quota = Literal["balanced", "proportional"]
+Quota = Literal["auto", "balanced", "proportional"]
+BALANCED = 2.0  # times the smallest class that the largest one may have for classes to count as balanced
 
 
 def quotas(
@@ -19,8 +20,12 @@ def quotas(
     """How many rows of each class are selected.
 
     balanced: ceil(n / k * rate) of every class, at least 1 and at most its rows (ProMix section 3.1, released code);
-    proportional: floor(rate * its rows), for long tails (ProMix appendix B.1; the rounding is ours).
+    proportional: floor(rate * its rows), for long tails (ProMix appendix B.1; the rounding is ours);
+    auto: balanced where classes are (in a long tail it takes small classes whole, wrong labels and all), else
+    proportional.
     """
+    if kind == "auto":
+        kind = "balanced" if sizes.max() <= BALANCED * sizes.min() else "proportional"
     if kind == "proportional":
         return (sizes.double() * rate + 1e-9).floor().long()
     quota = math.ceil(int(sizes.sum()) / len(sizes) * rate - 1e-9)  # 100 * .55 is a little more than 55

@@ -1,0 +1,177 @@
+"""Posterior: every label judged by models that did not train on it, and by how labels are seen to be confused.
+
+The default on features. A net that trains on a few thousand rows learns their wrong labels by heart, and is then sure of
+them; what such a net selects as clean, or gives a score, says little. So
+
+1. logistic regression in stratified folds (`linear`) and the vote of the nearest other rows say how likely each class is;
+2. a matrix of how labels are confused, fitted to that (signals/posterior.py), turns it into the probability of every
+   true class: this tells hard rows, whose labels are right, from rows whose labels are wrong;
+3. the folds train once more, twice, on the labels that are then the likeliest, each row weighted by how likely, and
+   step 2 is done again with both;
+4. with `many` rows or more, two nets of ProMix (methods/promix.py) train on all of them, and theirs and the posterior
+   count the same: nets see more than a linear model does, and so many labels they cannot learn by heart.
+
+Two things cannot be read off labels at all: whether a row that looks like another class has a wrong label or is a hard
+one. The matrix takes hard rows to be labelled as well as easy ones; people label them worse. So the probabilities are
+mixed with a share (`doubt`) of the models' own, as if the label of a row said nothing.
+
+The clean score is the probability of the given label. The rows held to be wrong are those that give the highest expected
+F1 by these probabilities; a label is changed only for one that is clearly likelier (`clearly`).
+
+Ours, from known parts: out-of-sample probabilities as in confident learning (Northcutt et al. 2021), transition matrices
+(Patrini et al. 2017), latent class models of annotators (Dawid and Skene 1979), votes of neighbours (Zhu et al. 2022).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from curator.engine.linear import LinearNet, best_strength, fit_all, out_of_fold, read_rows
+from curator.engine.run import Run
+from curator.evidence import Evidence, NoisyDataset, evidence
+from curator.methods.ce import Epochs
+from curator.methods.promix import ProMix
+from curator.signals.neighbours import neighbour_vote
+from curator.signals.posterior import Judged, keep_by_expected_f1, label_posterior
+
+# The nets of step 4, as recipes/features-promix.yaml has them.
+NETS: dict[str, Any] = {
+    "epochs": 20, "warmup": 3, "gamma_ramp": 5, "lambda_u_ramp": 5, "lga_epochs": 7, "batch_size": 256, "tau": 0.5,
+    "feature_drop": 0.5,
+}  # fmt: skip
+SMOOTHING = 0.02  # of a share of votes, before its logarithm
+
+
+@dataclass
+class Posterior:
+    """Out-of-fold models, and a matrix of how labels are confused."""
+
+    epochs: Epochs = 20
+    """Epochs of the nets, where there are rows enough for them (>= 1)."""
+    folds: int = 5
+    """Stratified folds (>= 2); each fold's rows are scored by models trained on the others."""
+    rounds: int = 2
+    """How often the folds train anew on the labels that are the likeliest so far (>= 0)."""
+    strength: float | None = None
+    """Inverse strength C of the linear models' penalty (> 0). None: the one of the likeliest held-out labels."""
+    gain: float = 3.0
+    """By how much C grows for the rounds, whose labels are mostly right (> 0)."""
+    neighbours: int = 20
+    """Nearest rows that vote (>= 0; 0: none)."""
+    vote: float = 0.25
+    """Weight of the logarithm of their vote beside that of a linear model's probabilities (>= 0)."""
+    doubt: float = 0.2
+    """Share of the models' own probabilities in the result, in [0, 1]."""
+    clearly: float = 1.5
+    """How many times as likely as the given label another one must be to take its place (>= 1)."""
+    many: int = 10_000
+    """Rows from which nets train, too (>= 0)."""
+    batch_size: int = 256
+    """Rows per step of the nets (>= 2)."""
+
+    large_net: ClassVar[dict[str, Any]] = {"epochs": 60}
+    ranges: ClassVar[dict[str, tuple[float, float]]] = {
+        "strength": (1e-9, 1e9), "rounds": (0, 100), "gain": (1e-6, 1e6), "neighbours": (0, 1e6), "vote": (0, 1e6),
+        "doubt": (0, 1), "clearly": (1, 1e9), "many": (0, 1e18),
+    }  # fmt: skip
+
+    def total_epochs(self, classes: int, rows: int = 0) -> float:
+        """Passes over all rows, for the ETA; a linear fit is worth about ten of a small net's."""
+        linear = 10.0 * (self.folds - 1) * (1 + self.rounds)
+        return linear + (self.nets().total_epochs(classes) if rows >= self.many else 0)
+
+    def nets(self) -> ProMix:
+        """ProMix as it is set for step 4."""
+        from curator.methods import scale_epochs
+
+        nets = ProMix(**{**ProMix.small_net, **NETS, "batch_size": self.batch_size})
+        scale_epochs(nets, self.epochs)
+        return nets
+
+    def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
+        """Yield after every round of the folds, and then after every epoch of the nets."""
+        n, k = len(data), len(data.classes)
+        first = run.register("first", torch.zeros(n, k))  # logits of models trained on the given labels
+        again = run.register("again", torch.zeros(n, k))  # of those trained on the likeliest ones
+        vote = run.register("vote", torch.full((n, k), 1 / k))
+        strength = run.register("strength", torch.tensor(self.strength or 0.0, dtype=torch.double))
+        linear = run.register("nets", nn.ModuleList([LinearNet(data.inputs.shape, k)]))
+        x: np.ndarray | None = None
+        found: Judged | None = None
+        for turn in run.epochs(1 + self.rounds, stage="folds"):
+            x = read_rows(data, run) if x is None else x
+            if turn == 0:
+                if not strength:
+                    strength.fill_(best_strength(x, data, run, self.folds))
+                first.copy_(out_of_fold(x, data.labels, data, run, self.folds, float(strength)))
+                again.copy_(first)
+                if self.neighbours:
+                    vote.copy_(neighbour_vote(torch.from_numpy(x).flatten(1), data.labels, k, self.neighbours))
+            else:
+                likely, sure = self.likeliest(found or self.judge(first, again, vote, data), data)
+                c = self.gain * float(strength)
+                again.copy_(out_of_fold(x, likely, data, run, self.folds, c, turn, sure))
+            if turn == self.rounds:
+                labels, weights, c = (likely, sure, c) if turn else (data.labels, None, float(strength))
+                linear[0].load(*fit_all(x, labels, k, c, run, weights))
+            run.count((self.folds - 1) * n)
+            found = self.judge(first, again, vote, data)
+            yield self.result(self.mixed(found, first, again, vote), data)
+        found = found or self.judge(first, again, vote, data)
+        probs = self.mixed(found, first, again, vote)
+        self.tell(found, data, float(strength), run)
+        # A run that was stopped in the folds has no nets worth asking.
+        if n >= self.many and (not run.stopping or "promix/train" in run.progress):
+            for nets in run.within("promix", self.nets()(data, run)):
+                yield self.result((probs + nets.probs) / 2, data)
+        else:
+            yield self.result(probs, data)
+
+    def evidence_of_models(self, first: Tensor, again: Tensor, vote: Tensor) -> Tensor:
+        """Logits (n, k): the mean of both linear models' log-probabilities, and the neighbours' vote."""
+        linear = (first.log_softmax(1) + again.log_softmax(1)) / 2
+        return linear + self.vote * (vote + SMOOTHING).log()
+
+    def judge(self, first: Tensor, again: Tensor, vote: Tensor, data: NoisyDataset) -> Judged:
+        """The probabilities of all classes by models and labels together."""
+        return label_posterior(self.evidence_of_models(first, again, vote), data.labels, data.trusted)
+
+    def likeliest(self, found: Judged, data: NoisyDataset) -> tuple[Tensor, Tensor]:
+        """What to train on: the likeliest label (n,) of every row, and how likely it is (n,)."""
+        sure, likely = found.probs.max(1)
+        return likely, sure
+
+    def mixed(self, found: Judged, first: Tensor, again: Tensor, vote: Tensor) -> Tensor:
+        """Probabilities (n, k), a share of them as if the labels said nothing."""
+        alone = (found.sharpness * self.evidence_of_models(first, again, vote)).softmax(1)
+        return (1 - self.doubt) * found.probs + self.doubt * alone
+
+    def result(self, probs: Tensor, data: NoisyDataset) -> Evidence:
+        """Evidence of probabilities (n, k) of the true class."""
+        best, guess = probs.max(1)
+        given = probs.gather(1, data.labels[:, None]).squeeze(1)
+        changed = (guess != data.labels) & (best > self.clearly * given)
+        selected = data.trusted.clone()
+        selected[~data.trusted] = keep_by_expected_f1(given[~data.trusted])
+        return evidence(probs, data, selected=selected, corrected=torch.where(changed, guess, data.labels))
+
+    def tell(self, found: Judged, data: NoisyDataset, strength: float, run: Run) -> None:
+        """Say what was seen of the data and what follows from it; curation.json holds the same."""
+        sizes = torch.bincount(data.labels, minlength=len(data.classes))
+        rate = 1 - float(found.clean.mean())
+        nets = len(data) >= self.many
+        run.findings["posterior"] = {
+            "noise_rate": round(rate, 4), "strength": strength, "sharpness": round(found.sharpness, 3), "nets": nets,
+        }  # fmt: skip
+        run.say(
+            f"seen      {len(data):,} rows, {len(data.classes)} classes of {int(sizes.min()):,} to "
+            f"{int(sizes.max()):,} rows, about {rate:.0%} of the labels wrong: linear models of strength "
+            f"{strength:g} and {self.neighbours} neighbours"
+            + (", and two nets" if nets else f"; no nets, which learn labels by heart below {self.many:,} rows")
+        )
