@@ -29,7 +29,8 @@ class Settings:
     data_dir: Path | None = None
     """Folder with a named dataset's files, instead of downloading them."""
     method: str = DEFAULT_METHOD
-    """How wrong labels are found: promix, dividemix, cpc, bootstrap, pudistill, confident, ce or mixup."""
+    """How wrong labels are found: promix, dividemix, cpc, bootstrap, pudistill, posterior, confident, ce, mixup or
+    linear. Default: posterior on frozen features, else promix."""
     ensemble: str | None = None
     """Several methods, as promix,confident: the means of their probabilities and clean scores."""
     recipe: str | None = None

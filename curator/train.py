@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 FEW_STEPS = 10  # an epoch; fewer learn little in the usual number of epochs
+OUT_OF_SAMPLE = {"posterior", "linear", "confident", "pudistill"}  # methods that score rows by models that saw no label
+BY_HEART = 10_000  # rows of features below which nets learn wrong labels by heart (bench/everyday.py)
 LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
 
 
@@ -69,6 +71,11 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     if total and len(data) < FEW_STEPS * batch:
         smaller = max(2, 2 ** int(math.log2(max(2, len(data) / FEW_STEPS))))
         say(f"note      {max(1, len(data) // batch)} steps an epoch are few: try --method.batch-size {smaller}")
+    if data.inputs.kind == "features" and len(data) < BY_HEART and not OUT_OF_SAMPLE & set(s.method.split("+")):
+        say(
+            f"note      nets learn the labels of {len(data):,} rows by heart, and their scores tell little of them: "
+            "posterior, the default on features, judges every label by models that did not train on it"
+        )
     if seconds > LONG:
         say(f"warning   this takes about {duration(seconds)}: --epochs, --limit-rows or --net small shorten it")
 

@@ -13,6 +13,7 @@ from datasets import Dataset, Image
 
 from curator.curation.columns import Columns
 from curator.curation.duplicates import Duplicates
+from curator.curation.metrics import reliability
 from curator.errors import CuratorError
 from curator.sources.images import to_array
 
@@ -211,14 +212,12 @@ def _scores(out: Path, columns: Columns, given: np.ndarray, truth: np.ndarray | 
 
 def _reliability(out: Path, columns: Columns, given: np.ndarray, truth: np.ndarray) -> bool:
     figure, axes = _figure(5, 4.5)
-    bins = np.minimum((columns.clean_score * 10).astype(int), 9)
-    count = np.bincount(bins, minlength=10)
-    mean = np.bincount(bins, columns.clean_score, 10) / np.maximum(count, 1)
-    right = np.bincount(bins, given == truth, 10) / np.maximum(count, 1)
+    found = [row for row in reliability(columns.clean_score, given == truth, 10) if row["rows"]]
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="a probability")
-    axes.plot(mean[count > 0], right[count > 0], marker="o", label="this run")
-    for i in np.flatnonzero(count):
-        axes.annotate(f"{count[i]:,}", (mean[i], right[i]), textcoords="offset points", xytext=(5, -10), fontsize=7)
+    axes.plot([row["score"] for row in found], [row["right"] for row in found], marker="o", label="this run")
+    for row in found:
+        where = (row["score"], row["right"])
+        axes.annotate(f"{row['rows']:,}", where, textcoords="offset points", xytext=(5, -10), fontsize=7)
     axes.set(xlabel="clean score (mean of the bin)", ylabel="share of right labels", xlim=(0, 1), ylim=(0, 1.02))
     axes.legend()
     return _save(figure, out / "reliability.png")
@@ -271,7 +270,8 @@ def _per_class(
 def _training(out: Path, history: list[dict[str, float]]) -> bool:
     figure, axes = _figure()
     x = np.arange(1, len(history) + 1)
-    axes.plot(x, [h["loss"] for h in history], color="grey", label="training loss")
+    # Linear models have no loss of a step: the line begins where nets train, if any do.
+    axes.plot(x, [h.get("loss", np.nan) for h in history], color="grey", label="training loss")
     axes.set(xlabel="yield of the method", ylabel="loss", ylim=(0, None))
     right = axes.twinx()
     for name, title in (

@@ -20,7 +20,9 @@ TRIED = 2  # folds that a strength is tried on
 SEARCHED = 10_000  # rows among which they are taken
 SOLVER_STEPS = 200
 UNSEEN = -30.0  # bias of a class that the model has not met
-MOST = 2**28  # numbers that are read at once
+MOST = 2**28  # numbers that images may be
+LEARNED = 100_000  # rows that a model is fitted to at most
+PART = 4096  # rows that are read at once
 
 
 class LinearNet(nn.Module):
@@ -43,23 +45,38 @@ class LinearNet(nn.Module):
             self.head.bias.copy_(bias)
 
 
-def read_rows(data: NoisyDataset, run: Run) -> np.ndarray:  # (n, d) float32
-    """All rows, normalised; images as their pixels.
+class Rows:
+    """Normalised rows of a dataset as numpy arrays, a part at a time; images as their pixels.
 
     Raises:
-        CuratorError: for images that are too many numbers for a linear model.
+        CuratorError: for images that are more numbers than a linear model is fitted to.
     """
-    if len(data) * int(np.prod(data.inputs.shape)) > MOST:
-        raise CuratorError(
-            f"{len(data):,} rows of shape {data.inputs.shape} are more numbers than a linear model is fitted to; "
-            "add --backbone, or give --image-size"
-        )
-    normaliser, rows = run.normaliser(data.inputs), torch.arange(len(data)).split(4096)
-    return torch.cat([normaliser(data.inputs.batch(part)).flatten(1).cpu() for part in rows]).float().numpy()
+
+    def __init__(self, data: NoisyDataset, run: Run):
+        self.inputs, self.normaliser, self.n = data.inputs, run.normaliser(data.inputs), len(data)
+        self.width = int(np.prod(data.inputs.shape))
+        if data.inputs.kind == "images" and self.n * self.width > MOST:
+            raise CuratorError(
+                f"{self.n:,} images of shape {data.inputs.shape} are more numbers than a linear model is fitted to; "
+                "add --backbone, or give --image-size"
+            )
+
+    def tensor(self, rows: Tensor) -> Tensor:
+        """The rows (b,) int64 as float32 (b, width) on the device."""
+        return self.normaliser(self.inputs.batch(rows)).flatten(1).float()
+
+    def array(self, rows: Tensor) -> np.ndarray:
+        """The rows (b,) int64 as float32 (b, width)."""
+        return torch.cat([self.tensor(part).cpu() for part in rows.split(PART)]).numpy()
+
+    def scores(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        """Logits (b, k) float32, on the CPU, of rows (b,) by weights (k, width) and biases (k,)."""
+        parts = rows.split(PART)
+        return torch.cat([torch.from_numpy(self.array(part)) @ weight.T + bias for part in parts])
 
 
 def out_of_fold(
-    x: np.ndarray,  # (n, d) float32
+    x: Rows,
     labels: Tensor,  # (n,) int64, what to learn
     data: NoisyDataset,  # its given labels and trusted rows
     run: Run,
@@ -74,16 +91,14 @@ def out_of_fold(
     of the likeliest, which leaves the row to its label. One process computes them for all.
     """
     k = len(data.classes)
-    logits = torch.zeros(len(x), k)
+    logits = torch.zeros(x.n, k)
     if run.main:
         fold = stratified_folds(labels, folds, run.generator("linear folds", turn, shared=True))
         for f in range(folds):
-            held_out = (fold == f).numpy()
-            learned = ~held_out | data.trusted.numpy()
-            if not held_out.any() or not learned.any():
+            held_out, learned = (fold == f).nonzero()[:, 0], ((fold != f) | data.trusted).nonzero()[:, 0]
+            if not len(held_out) or not len(learned):
                 continue
-            weight, bias = fit(x, labels, learned, k, strength, weights, run.threads)
-            scores = torch.from_numpy(x[held_out] @ weight.T + bias)
+            scores = x.scores(held_out, *fit(x, labels, learned, k, strength, run, weights))
             given = data.labels[held_out]
             met = torch.bincount(labels[learned], minlength=k) > 0
             own = torch.where(met[given], scores.gather(1, given[:, None]).squeeze(1), scores.amax(1))
@@ -91,13 +106,13 @@ def out_of_fold(
     return run.summed(logits.to(run.device)).cpu()
 
 
-def best_strength(x: np.ndarray, data: NoisyDataset, run: Run, folds: int) -> float:
+def best_strength(x: Rows, data: NoisyDataset, run: Run, folds: int) -> float:
     """The C, a power of ten, under which the labels of the first held-out folds are the likeliest."""
     found = torch.zeros(())
     if run.main:
         fold = stratified_folds(data.labels, folds, run.generator("linear folds", 0, shared=True))
-        if len(x) > SEARCHED:  # as many of every class as there is of it; the others are in no fold
-            fold[stratified_folds(data.labels, len(x) // SEARCHED, run.generator("searched", shared=True)) > 0] = -1
+        if x.n > SEARCHED:  # as many of every class as there is of it; the others are in no fold
+            fold[stratified_folds(data.labels, x.n // SEARCHED, run.generator("searched", shared=True)) > 0] = -1
         losses: dict[int, float] = {}
 
         def loss(power: int) -> float:
@@ -113,52 +128,51 @@ def best_strength(x: np.ndarray, data: NoisyDataset, run: Run, folds: int) -> fl
     return 10.0 ** float(run.summed(found.to(run.device)))
 
 
-def _held_out_loss(x: np.ndarray, data: NoisyDataset, fold: Tensor, f: int, strength: float, run: Run) -> float:
-    out, learned = (fold == f).numpy(), ((fold != f) & (fold >= 0)).numpy()
-    if not out.any() or not learned.any():
+def _held_out_loss(x: Rows, data: NoisyDataset, fold: Tensor, f: int, strength: float, run: Run) -> float:
+    held_out, learned = (fold == f).nonzero()[:, 0], ((fold != f) & (fold >= 0)).nonzero()[:, 0]
+    if not len(held_out) or not len(learned):
         return 0.0
-    weight, bias = fit(x, data.labels, learned, len(data.classes), strength, threads=run.threads)
-    logits = torch.from_numpy(x[out] @ weight.T + bias)
-    return float(nn.functional.cross_entropy(logits, data.labels[fold == f], reduction="sum"))
+    scores = x.scores(held_out, *fit(x, data.labels, learned, len(data.classes), strength, run))
+    return float(nn.functional.cross_entropy(scores, data.labels[held_out], reduction="sum"))
 
 
 def fit_all(
-    x: np.ndarray, labels: Tensor, classes: int, strength: float, run: Run, weights: Tensor | None = None
+    x: Rows, labels: Tensor, classes: int, strength: float, run: Run, weights: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """A model (k, d), (k,) of all rows; one process fits it for all."""
-    weight, bias = torch.zeros(classes, x.shape[1]), torch.zeros(classes)
+    """Weights (k, width) and biases (k,) of a model of all rows, on the device; one process fits it for all."""
+    weight, bias = torch.zeros(classes, x.width), torch.zeros(classes)
     if run.main:
-        found = fit(x, labels, np.ones(len(x), bool), classes, strength, weights, run.threads)
-        weight, bias = (torch.from_numpy(part) for part in found)
+        weight, bias = fit(x, labels, torch.arange(x.n), classes, strength, run, weights)
     return run.summed(weight.to(run.device)), run.summed(bias.to(run.device))
 
 
 def fit(
-    x: np.ndarray,  # (n, d) float32
+    x: Rows,
     labels: Tensor,  # (n,) int64
-    rows: np.ndarray,  # (n,) bool, what to train on
+    rows: Tensor,  # (m,) int64, what to train on; of more than LEARNED a sample
     classes: int,
     strength: float,
+    run: Run,
     weights: Tensor | None = None,  # (n,)
-    threads: int | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (k, d) and biases (k,) float32; a class without rows has a logit far below the others."""
+) -> tuple[Tensor, Tensor]:
+    """Weights (k, width) and biases (k,) float32; a class without rows has a logit far below the others."""
     from sklearn.linear_model import LogisticRegression
     from threadpoolctl import threadpool_limits
 
-    y = labels.numpy()[rows]
+    if len(rows) > LEARNED:
+        rows = rows[torch.randperm(len(rows), generator=run.generator("learned", shared=True))[:LEARNED].sort().values]
+    y = labels[rows].numpy()
     present = np.unique(y)
-    weight, bias = np.zeros((classes, x.shape[1]), np.float32), np.full(classes, UNSEEN, np.float32)
+    weight, bias = torch.zeros(classes, x.width), torch.full((classes,), UNSEEN)
     if len(present) == 1:
         bias[present] = 0
         return weight, bias
     model = LogisticRegression(C=strength, max_iter=SOLVER_STEPS)
-    with warnings.catch_warnings(), threadpool_limits(threads):
+    with warnings.catch_warnings(), threadpool_limits(run.threads):
         warnings.simplefilter("ignore")  # a fit that is nearly done is good enough
-        model.fit(x[rows], y, sample_weight=None if weights is None else weights.numpy()[rows])
+        model.fit(x.array(rows), y, sample_weight=None if weights is None else weights[rows].numpy())
+    slopes, shifts = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
     if len(present) == 2:  # one logit, of the second class
-        halves = np.array([-0.5, 0.5])
-        weight[present], bias[present] = np.outer(halves, model.coef_[0]), halves * model.intercept_[0]
-    else:
-        weight[present], bias[present] = model.coef_, model.intercept_
+        slopes, shifts = torch.cat([-slopes, slopes]) / 2, torch.cat([-shifts, shifts]) / 2
+    weight[present], bias[present] = slopes, shifts
     return weight, bias

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from curator.engine.linear import LinearNet, best_strength, fit_all, out_of_fold, read_rows
+from curator.engine.linear import LinearNet, Rows, best_strength, fit_all, out_of_fold
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import Epochs
@@ -48,7 +48,7 @@ class Linear:
         logits = run.register("logits", torch.zeros(n, k))
         nets = run.register("nets", nn.ModuleList([LinearNet(data.inputs.shape, k)]))
         strength = run.register("strength", torch.tensor(self.strength or 0.0, dtype=torch.double))
-        x = read_rows(data, run)
+        x = Rows(data, run)
         for epoch in run.epochs(self.epochs):
             if not strength:
                 strength.fill_(best_strength(x, data, run, self.folds))

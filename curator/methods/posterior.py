@@ -28,11 +28,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from curator.engine.linear import LinearNet, best_strength, fit_all, out_of_fold, read_rows
+from curator.engine.linear import LinearNet, Rows, best_strength, fit_all, out_of_fold
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import Epochs
@@ -45,6 +44,7 @@ NETS: dict[str, Any] = {
     "epochs": 20, "warmup": 3, "gamma_ramp": 5, "lambda_u_ramp": 5, "lga_epochs": 7, "batch_size": 256, "tau": 0.5,
     "feature_drop": 0.5,
 }  # fmt: skip
+VOTERS = 50_000  # rows that vote at most: the work grows with their number
 SMOOTHING = 0.02  # of a share of votes, before its logarithm
 
 
@@ -64,12 +64,10 @@ class Posterior:
     """By how much C grows for the rounds, whose labels are mostly right (> 0)."""
     neighbours: int = 20
     """Nearest rows that vote (>= 0; 0: none)."""
-    vote: float = 0.25
-    """Weight of the logarithm of their vote beside that of a linear model's probabilities (>= 0)."""
     doubt: float = 0.2
     """Share of the models' own probabilities in the result, in [0, 1]."""
     clearly: float = 1.5
-    """How many times as likely as the given label another one must be to take its place (>= 1)."""
+    """How many times as likely as the given label another one must be to take its place (>= 1); 1 where nets train."""
     many: int = 10_000
     """Rows from which nets train, too (>= 0)."""
     batch_size: int = 256
@@ -77,7 +75,7 @@ class Posterior:
 
     large_net: ClassVar[dict[str, Any]] = {"epochs": 60}
     ranges: ClassVar[dict[str, tuple[float, float]]] = {
-        "strength": (1e-9, 1e9), "rounds": (0, 100), "gain": (1e-6, 1e6), "neighbours": (0, 1e6), "vote": (0, 1e6),
+        "strength": (1e-9, 1e9), "rounds": (0, 100), "gain": (1e-6, 1e6), "neighbours": (0, 1e6),
         "doubt": (0, 1), "clearly": (1, 1e9), "many": (0, 1e18),
     }  # fmt: skip
 
@@ -102,19 +100,19 @@ class Posterior:
         vote = run.register("vote", torch.full((n, k), 1 / k))
         strength = run.register("strength", torch.tensor(self.strength or 0.0, dtype=torch.double))
         linear = run.register("nets", nn.ModuleList([LinearNet(data.inputs.shape, k)]))
-        x: np.ndarray | None = None
+        x: Rows | None = None
         found: Judged | None = None
         for turn in run.epochs(1 + self.rounds, stage="folds"):
-            x = read_rows(data, run) if x is None else x
+            x = Rows(data, run) if x is None else x
             if turn == 0:
                 if not strength:
                     strength.fill_(best_strength(x, data, run, self.folds))
                 first.copy_(out_of_fold(x, data.labels, data, run, self.folds, float(strength)))
                 again.copy_(first)
                 if self.neighbours:
-                    vote.copy_(neighbour_vote(torch.from_numpy(x).flatten(1), data.labels, k, self.neighbours))
+                    vote.copy_(self.votes(x, data, run))
             else:
-                likely, sure = self.likeliest(found or self.judge(first, again, vote, data), data)
+                sure, likely = (found or self.judge(first, again, vote, data)).probs.max(1)
                 c = self.gain * float(strength)
                 again.copy_(out_of_fold(x, likely, data, run, self.folds, c, turn, sure))
             if turn == self.rounds:
@@ -122,41 +120,39 @@ class Posterior:
                 linear[0].load(*fit_all(x, labels, k, c, run, weights))
             run.count((self.folds - 1) * n)
             found = self.judge(first, again, vote, data)
-            yield self.result(self.mixed(found, first, again, vote), data)
+            yield self.result(self.mixed(found), data)
         found = found or self.judge(first, again, vote, data)
-        probs = self.mixed(found, first, again, vote)
+        probs = self.mixed(found)
         self.tell(found, data, float(strength), run)
         # A run that was stopped in the folds has no nets worth asking.
         if n >= self.many and (not run.stopping or "promix/train" in run.progress):
             for nets in run.within("promix", self.nets()(data, run)):
-                yield self.result((probs + nets.probs) / 2, data)
+                yield self.result((probs + nets.probs) / 2, data, clearly=1.0)
         else:
             yield self.result(probs, data)
 
-    def evidence_of_models(self, first: Tensor, again: Tensor, vote: Tensor) -> Tensor:
-        """Logits (n, k): the mean of both linear models' log-probabilities, and the neighbours' vote."""
-        linear = (first.log_softmax(1) + again.log_softmax(1)) / 2
-        return linear + self.vote * (vote + SMOOTHING).log()
+    def votes(self, x: Rows, data: NoisyDataset, run: Run) -> Tensor:
+        """The neighbours' vote (n, k); of very many rows a sample votes."""
+        voters = torch.arange(x.n)
+        if x.n > VOTERS:
+            voters = torch.randperm(x.n, generator=run.generator("voters", shared=True))[:VOTERS].sort().values
+        return neighbour_vote(x.tensor, x.n, data.labels, voters, len(data.classes), self.neighbours)
 
     def judge(self, first: Tensor, again: Tensor, vote: Tensor, data: NoisyDataset) -> Judged:
         """The probabilities of all classes by models and labels together."""
-        return label_posterior(self.evidence_of_models(first, again, vote), data.labels, data.trusted)
+        votes = [first.log_softmax(1), again.log_softmax(1), (vote + SMOOTHING).log()]
+        return label_posterior(torch.stack(votes[: 3 if self.neighbours else 2]), data.labels, data.trusted)
 
-    def likeliest(self, found: Judged, data: NoisyDataset) -> tuple[Tensor, Tensor]:
-        """What to train on: the likeliest label (n,) of every row, and how likely it is (n,)."""
-        sure, likely = found.probs.max(1)
-        return likely, sure
-
-    def mixed(self, found: Judged, first: Tensor, again: Tensor, vote: Tensor) -> Tensor:
+    def mixed(self, found: Judged) -> Tensor:
         """Probabilities (n, k), a share of them as if the labels said nothing."""
-        alone = (found.sharpness * self.evidence_of_models(first, again, vote)).softmax(1)
-        return (1 - self.doubt) * found.probs + self.doubt * alone
+        return (1 - self.doubt) * found.probs + self.doubt * found.alone
 
-    def result(self, probs: Tensor, data: NoisyDataset) -> Evidence:
+    def result(self, probs: Tensor, data: NoisyDataset, clearly: float | None = None) -> Evidence:
         """Evidence of probabilities (n, k) of the true class."""
+        clearly = self.clearly if clearly is None else clearly
         best, guess = probs.max(1)
         given = probs.gather(1, data.labels[:, None]).squeeze(1)
-        changed = (guess != data.labels) & (best > self.clearly * given)
+        changed = (guess != data.labels) & (best > clearly * given)
         selected = data.trusted.clone()
         selected[~data.trusted] = keep_by_expected_f1(given[~data.trusted])
         return evidence(probs, data, selected=selected, corrected=torch.where(changed, guess, data.labels))
@@ -167,7 +163,7 @@ class Posterior:
         rate = 1 - float(found.clean.mean())
         nets = len(data) >= self.many
         run.findings["posterior"] = {
-            "noise_rate": round(rate, 4), "strength": strength, "sharpness": round(found.sharpness, 3), "nets": nets,
+            "noise_rate": round(rate, 4), "strength": strength, "weights": [round(w, 3) for w in found.weights.tolist()], "nets": nets,
         }  # fmt: skip
         run.say(
             f"seen      {len(data):,} rows, {len(data.classes)} classes of {int(sizes.min()):,} to "

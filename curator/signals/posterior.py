@@ -3,11 +3,11 @@
 A classifier that did not train on a row says how the *given* labels of such rows are spread. It may be unsure since the
 row is hard, or since the labels of easy rows are wrong, and these look alike in any one row but not over all of them:
 doubt about hard rows goes to the classes they look like and vanishes on easy rows, wrong labels keep a share of the
-easy rows, too. So one temperature of the classifier and one matrix of how labels are confused, fitted together by
-expectation maximisation, tell them apart (a latent class model, Dawid and Skene 1979, with a classifier in the place of
+easy rows, too. So weights of several classifiers and one matrix of how labels are confused, fitted together by
+expectation maximisation, tell them apart (a latent class model, Dawid and Skene 1979, with classifiers in the place of
 all annotators but one; the matrix is the transition matrix of Patrini et al. 2017). Bayes' rule then gives
 
-    P(true = i | x, given = j)  ~  softmax(a z(x))_i  T_ij.
+    P(true = i | x, given = j)  ~  softmax(sum_m a_m log p_m(x))_i  T_ij.
 """
 
 from __future__ import annotations
@@ -17,61 +17,74 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-STARTS = ((1.2, 0.02), (2.0, 0.15), (4.0, 0.4))  # (temperature's inverse, share of wrong labels) to begin with
+STARTS = ((1.2, 0.02), (2.0, 0.15), (5.0, 0.4))  # (sum of the weights, share of wrong labels) to begin with
 STEPS = 60
-SHARPNESS = (0.3, 10.0)  # of the classifier: the range of a
+PULL = 0.01
+HEAVIEST = 10.0  # weight of a classifier at most
+FITTED = 100_000  # rows that the matrix is fitted to at most
 LEAST = 0.25  # probability of being wrong below which no label is flagged
-FLOOR = -60.0  # logits below the largest one
+FLOOR = -60.0  # log-probabilities below a row's largest one
 
 
 class Judged(NamedTuple):
-    """What the labels and the classifier together say of n rows."""
+    """What the labels and the classifiers together say of n rows."""
 
     probs: Tensor  # (n, k) float32, of the true class; rows sum to 1
     clean: Tensor  # (n,) float32, that the given label is right
+    alone: Tensor  # (n, k) float32, by the classifiers without the label
     transition: Tensor  # (k, k), T_ij: how often a row of class i is given the label j
-    sharpness: float  # a
+    weights: Tensor  # (m,), a_m
 
 
 def label_posterior(
-    logits: Tensor,  # (n, k) float, of a classifier that did not train on the row's label
+    votes: Tensor,  # (m, n, k) float, log-probabilities by classifiers that did not train on the row's label
     labels: Tensor,  # (n,) int64, as given
     trusted: Tensor,  # (n,) bool, rows whose label is right for sure
 ) -> Judged:
-    """Fit temperature and transition matrix, and apply Bayes' rule.
+    """Fit weights and transition matrix, and apply Bayes' rule.
 
     The matrix is shrunk to one share of wrong labels for all classes, spread as wrong labels are over all, by as many
-    made-up rows a class as there are classes: a class of few rows is not judged by these alone. Of several starts the
-    likeliest fit is taken, since few rows of little-known classes can be explained in more than one way.
+    made-up rows a class as there are classes: a class of few rows is not judged by these alone. Few rows can be explained
+    in more than one way: what several starts end in is averaged, each by its likelihood.
     """
-    n, k = logits.shape
-    z = (logits - logits.amax(1, keepdim=True)).clamp_min(FLOOR).double()
-    known = torch.where(trusted, 1.0, 0.0).double()
-    best: tuple[float, Tensor, Tensor, float] | None = None
-    for sharpness, rate in STARTS:
+    m, n, k = votes.shape
+    z = (votes - votes.amax(2, keepdim=True)).clamp_min(FLOOR).float()
+    everything = z, labels, trusted
+    if n > FITTED:
+        sample = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:FITTED]
+        z, labels, trusted = z[:, sample], labels[sample], trusted[sample]
+    z, known = z.double(), trusted.double()
+    fits: list[tuple[float, Tensor, Tensor]] = []
+    for total, rate in STARTS:
+        weights = torch.full((m,), total / m, dtype=torch.double)
         transition = torch.full((k, k), rate / max(1, k - 1), dtype=torch.double).fill_diagonal_(1 - rate)
         for _ in range(STEPS):
-            before = sharpness
-            probs = _bayes(z, labels, trusted, transition, sharpness).softmax(1)
+            before = weights
+            probs = _bayes(z, labels, trusted, transition, weights).softmax(1)
             transition, prior = _transition(probs, labels, known)
-            sharpness = _sharpness(z, probs, sharpness)
-            if abs(sharpness - before) < 1e-4 * before:
+            weights = _weights(z, probs, weights)
+            if (weights - before).abs().max() < 1e-3 * before.abs().max():
                 break
-        joint = _bayes(z, labels, trusted, transition, sharpness)
+        joint = _bayes(z, labels, trusted, transition, weights)
         fit = float(joint.logsumexp(1).sum() + (k * prior * (transition / prior.clamp_min(1e-12)).log()).nansum())
-        if best is None or fit > best[0] + 1e-6:
-            best = fit, joint.softmax(1), transition, sharpness
-    assert best is not None
-    _, probs, transition, sharpness = best
-    clean = probs.gather(1, labels[:, None]).squeeze(1)
-    return Judged(probs.float(), clean.float(), transition, sharpness)
+        fits.append((fit, transition, weights))
+    _, transition, weights = max(fits, key=lambda found: found[0])
+    shares = torch.tensor([fit for fit, _, _ in fits], dtype=torch.double).softmax(0).tolist()
+    z, labels, trusted = everything
+    probs, alone = torch.zeros(n, k), torch.zeros(n, k)
+    for share, (_, t, w) in zip(shares, fits, strict=True):
+        if share > 0.01:
+            probs += share * _bayes(z, labels, trusted, t.float(), w.float()).softmax(1)
+            alone += share * torch.einsum("m,mnk->nk", w.float(), z).softmax(1)
+    probs, alone = (part / part.sum(1, keepdim=True) for part in (probs, alone))
+    return Judged(probs, probs.gather(1, labels[:, None]).squeeze(1), alone, transition, weights)
 
 
-def _bayes(z: Tensor, labels: Tensor, trusted: Tensor, transition: Tensor, sharpness: float) -> Tensor:
+def _bayes(z: Tensor, labels: Tensor, trusted: Tensor, transition: Tensor, weights: Tensor) -> Tensor:
     """Logarithm (n, k) of P(true = i, given | x); of a trusted row the given class alone is left."""
     said = transition.clamp_min(1e-12).log().T[labels]
     sure = torch.full_like(said, -1e9).scatter_(1, labels[:, None], 0.0)
-    return (sharpness * z).log_softmax(1) + torch.where(trusted[:, None], sure, said)
+    return torch.einsum("m,mnk->nk", weights, z).log_softmax(1) + torch.where(trusted[:, None], sure, said)
 
 
 def _transition(probs: Tensor, labels: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,15 +102,21 @@ def _transition(probs: Tensor, labels: Tensor, known: Tensor) -> tuple[Tensor, T
     return (counts + k * prior) / (counts.sum(1, keepdim=True) + k), prior
 
 
-def _sharpness(z: Tensor, probs: Tensor, a: float) -> float:
-    """Two Newton steps for the a under which softmax(a z) is the likeliest for the rows' classes (n, k)."""
+def _weights(z: Tensor, probs: Tensor, weights: Tensor) -> Tensor:
+    """Two Newton steps for the weights (m,) >= 0 under which the rows' classes (n, k) are the likeliest.
+
+    A little of each weight is drawn to the mean of all: classifiers that nearly agree cannot be told apart.
+    """
+    m, n = len(z), z.shape[1]
+    pull = PULL * n * (torch.eye(m, dtype=z.dtype) - 1 / m)
     for _ in range(2):
-        q = (a * z).softmax(1)
-        mean = (q * z).sum(1)
-        slope = float(((probs * z).sum(1) - mean).sum())
-        curve = float(((q * z * z).sum(1) - mean**2).sum())
-        a = min(max(a + slope / (curve + 1e-6), SHARPNESS[0]), SHARPNESS[1])
-    return a
+        q = torch.einsum("m,mnk->nk", weights, z).softmax(1)
+        mean = (q * z).sum(2)  # (m, n)
+        slope = ((probs * z).sum(2) - mean).sum(1) - pull @ weights
+        curve = torch.einsum("nk,ank,bnk->ab", q, z, z) - mean @ mean.T + pull
+        step = torch.linalg.solve(curve + 1e-6 * torch.eye(m, dtype=z.dtype), slope)
+        weights = (weights + step).clamp(0.0, HEAVIEST)
+    return torch.where(weights.sum() > 0, weights, 1 / m)
 
 
 def keep_by_expected_f1(clean: Tensor) -> Tensor:  # (n,) probabilities that a label is right -> (n,) bool

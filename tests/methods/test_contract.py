@@ -34,7 +34,8 @@ PHASES = {
 
 
 def build(name, **changes):
-    return METHODS[name](**{**QUICK, **PHASES.get(name, {}), **changes})
+    settings = {**QUICK, **PHASES.get(name, {}), **changes}
+    return METHODS[name](**{field: value for field, value in settings.items() if field in hints(METHODS[name])})
 
 
 def fit(name, data, truth):

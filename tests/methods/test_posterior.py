@@ -1,0 +1,123 @@
+"""The default on features: few rows, many rows, small classes, and what it says of them."""
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from curator.methods import METHODS, scale_epochs
+from curator.methods.posterior import NETS, Posterior
+from curator.methods.promix import ProMix
+from tests.conftest import ROOT, noisy
+
+
+def last(method, data, run, stop=None):
+    for i, found in enumerate(method(data, run), 1):  # noqa: B007 (the last one is the result)
+        run.close_epoch()
+        run.checkpoint()
+        if i == stop:
+            break
+    return found
+
+
+def overlapping(n: int, k: int, sizes: np.ndarray | None = None, seed: int = 0):
+    """Features of classes that overlap: about a tenth of the rows looks like another class."""
+    data, _ = noisy(n, k, kind="features")
+    random = np.random.default_rng(seed)
+    truth = np.arange(n) % k if sizes is None else np.repeat(np.arange(k), sizes)
+    centres = random.normal(0, 1, (k, 16))
+    data.inputs.features.copy_(torch.from_numpy(centres[truth] + 1.5 * random.normal(0, 1, (n, 16))))
+    return data, truth
+
+
+def relabelled(data, labels):
+    from dataclasses import replace
+
+    return replace(data, labels=torch.from_numpy(labels))
+
+
+def test_labels_of_hard_rows_are_left_alone(make_run):
+    """No label is wrong; the linear model alone disagrees with a tenth of them."""
+    data, truth = overlapping(900, 5)
+    clean = relabelled(data, truth)
+    free = last(METHODS["linear"](), clean, make_run())
+    assert (free.corrected.numpy() != truth).mean() > 0.05
+    found = last(Posterior(), clean, make_run())
+    assert (found.corrected.numpy() != truth).mean() <= 0.01
+    assert (found.clean_score > 0.5).float().mean() > 0.98
+
+
+def test_better_than_what_is_free(make_run):
+    data, truth = overlapping(900, 5)
+    random = np.random.default_rng(1)
+    labels = np.where(random.random(900) < 0.2, (truth + random.integers(1, 5, 900)) % 5, truth)
+    noisy_data = relabelled(data, labels)
+    run = make_run()
+    found, free = last(Posterior(), noisy_data, run), last(METHODS["linear"](), noisy_data, make_run())
+    wrong = labels != truth
+
+    def f1(e):
+        flagged = ~e.selected.numpy()
+        return 2 * (flagged & wrong).sum() / (flagged.sum() + wrong.sum())
+
+    assert f1(found) > f1(free) + 0.05
+    assert (found.corrected.numpy() == truth).mean() > max((free.corrected.numpy() == truth).mean(), 0.9)
+    sure = found.clean_score.numpy() >= 0.95
+    assert sure.mean() > 0.5 and wrong[sure].mean() < 0.05
+    assert run.findings["posterior"]["noise_rate"] == pytest.approx(wrong.mean(), abs=0.03)
+
+
+def test_small_classes_are_not_erased(make_run):
+    sizes = np.array([400, 200, 60, 12, 6])
+    data, truth = overlapping(sizes.sum(), 5, sizes)
+    found = last(Posterior(), relabelled(data, truth), make_run())
+    kept = [(found.corrected.numpy() == truth)[truth == c].mean() for c in range(5)]
+    assert min(kept) > 0.8, kept
+
+
+def test_many_rows_have_nets_too(make_run, tmp_path):
+    data, truth = noisy(300, 3, kind="features")
+    run, lines = make_run(net="mlp"), []
+    run.say = lines.append
+    method = Posterior(many=300, epochs=4, batch_size=32)
+    found = last(method, data, run)
+    assert [len(nets) for nets in run.ensembles()] == [1, 2] and run.findings["posterior"]["nets"]
+    assert "about 20% of the labels wrong" in lines[0] and "and two nets" in lines[0]
+    few = last(Posterior(many=301), data, make_run(net="mlp"))
+    assert not torch.equal(found.probs, few.probs)
+    for stop in (2, 3, 5):  # in the folds, after them, in the nets
+        folder = tmp_path / str(stop)
+        last(method, data, make_run(net="mlp", checkpoints=folder), stop)
+        resumed = last(method, data, make_run(net="mlp", checkpoints=folder))
+        assert torch.equal(resumed.probs, found.probs) and torch.equal(resumed.selected, found.selected)
+
+
+def test_a_run_that_is_stopped_in_the_folds_asks_no_untrained_nets(make_run):
+    data, _ = noisy(120, 3, kind="features")
+    run = make_run(net="mlp")
+    for found in Posterior(many=10)(data, run):
+        run.close_epoch()
+        run.stopping = True
+    assert [len(nets) for nets in run.ensembles()] == [1]
+    assert found.check(data)
+
+
+def test_the_nets_are_set_as_promix_is_on_features():
+    recipe = yaml.safe_load((ROOT / "recipes" / "features-promix.yaml").read_text())
+    assert {f"method.{name}": value for name, value in NETS.items()} == {
+        name: value for name, value in recipe.items() if name != "method"
+    }
+    nets = ProMix(**{**ProMix.small_net, **NETS})
+    assert Posterior().nets() == nets
+    scale_epochs(nets, 40)
+    assert Posterior(epochs=40).nets() == nets and nets.lga_epochs == 14
+
+
+def test_clearly_likelier(make_run):
+    """A label is changed for one that is half as likely again, not for one a little likelier."""
+    data, _ = noisy(4, 3, np.array([0, 0, 0, 1]), kind="features")
+    probs = torch.tensor([[0.4, 0.5, 0.1], [0.3, 0.6, 0.1], [0.98, 0.01, 0.01], [0.0, 1.0, 0.0]])
+    found = Posterior().result(probs, data)
+    assert found.corrected.tolist() == [0, 1, 0, 1]
+    assert found.clean_score.tolist() == pytest.approx([0.4, 0.3, 0.98, 1])
+    assert found.selected.tolist() == [False, False, True, True]

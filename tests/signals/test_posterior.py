@@ -1,0 +1,122 @@
+"""The posterior of true labels: worked numbers of its parts, and data whose noise is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from curator.signals.posterior import _bayes, _transition, _weights, keep_by_expected_f1, label_posterior
+
+
+def test_bayes_worked_numbers():
+    """P(true = i, given = j | x) = softmax(a z)_i T_ij: with z = log (.6, .4), a = 2 and T = (.9 .1; .2 .8)."""
+    z = torch.tensor([[[0.6, 0.4]]]).double().log()
+    transition = torch.tensor([[0.9, 0.1], [0.2, 0.8]]).double()
+    for given, joint in ((0, (0.36 / 0.52 * 0.9, 0.16 / 0.52 * 0.2)), (1, (0.36 / 0.52 * 0.1, 0.16 / 0.52 * 0.8))):
+        found = _bayes(z, torch.tensor([given]), torch.tensor([False]), transition, torch.tensor([2.0]).double()).exp()
+        assert found[0].tolist() == pytest.approx(joint)
+    sure = _bayes(z, torch.tensor([1]), torch.tensor([True]), transition, torch.tensor([2.0]).double()).softmax(1)
+    assert sure[0].tolist() == pytest.approx([0, 1])
+
+
+def test_transition_worked_numbers():
+    """Two rows of class 0, one of them labelled 1, and one of class 1; the fourth is verified and does not count.
+
+    Counts (1 1; 0 1), a share of 1/3 wrong; wrong labels go to 1 (half of it as such, half as 2/3 of the labels are 1),
+    so the matrix is shrunk to (2/3 1/3; 1/3 2/3) by two rows a class: (1 + 4/3, 1 + 2/3) / 4 and (2/3, 1 + 4/3) / 3.
+    """
+    probs = torch.tensor([[1.0, 0], [1, 0], [0, 1], [1, 0]]).double()
+    found, prior = _transition(probs, torch.tensor([0, 1, 1, 1]), torch.tensor([0.0, 0, 0, 1]).double())
+    torch.testing.assert_close(prior, torch.tensor([[2.0, 1], [1, 2]]).double() / 3, atol=1e-6, rtol=0)
+    expected = torch.tensor([[7 / 12, 5 / 12], [2 / 9, 7 / 9]]).double()
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+
+
+def test_weights_are_the_likeliest():
+    """Of one classifier that says .8 where 9 of 10 are right, the weight is log 9 / log 4; a useless one gets less."""
+    votes = torch.tensor([0.8, 0.2]).double().log().expand(1, 1000, 2).clone()
+    probs = torch.zeros(1000, 2).double()
+    probs[:900, 0], probs[900:, 1] = 1, 1
+    weights = torch.tensor([1.0]).double()
+    for _ in range(10):
+        weights = _weights(votes, probs, weights)
+    assert weights.item() == pytest.approx(np.log(9) / np.log(4), abs=1e-3)
+    useless = torch.randn(1, 1000, 2, generator=torch.Generator().manual_seed(0)).double()
+    two = torch.tensor([1.0, 1.0]).double()
+    for _ in range(20):
+        two = _weights(torch.cat([votes, useless]), probs, two)
+    assert two[1] < 0.3 < 1 < two[0]
+
+
+def rows(n: int, k: int, spread: float, seed: int = 0):
+    """Log-probabilities of k classes on points about their means, and the classes.
+
+    The model is right about the classes but less sure than it might be, as one is that trained on noisy labels.
+    """
+    random = np.random.default_rng(seed)
+    truth = np.arange(n) % k
+    x = 3 * np.eye(k)[truth] + spread * random.standard_normal((n, k))
+    return torch.from_numpy(0.5 * 3 * x / spread**2).log_softmax(1), truth
+
+
+def labelled(truth: np.ndarray, matrix: np.ndarray, seed: int = 1) -> torch.Tensor:
+    chance = np.random.default_rng(seed).random(len(truth))
+    return torch.from_numpy((matrix[truth].cumsum(1) < chance[:, None]).sum(1))
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.4])
+@pytest.mark.parametrize("spread", [0.8, 1.6])  # 1 % and 20 % of the rows look like another class
+def test_hard_rows_are_not_taken_for_wrong_labels(rate, spread):
+    n, k = 3000, 5
+    log_probs, truth = rows(n, k, spread)
+    matrix = np.full((k, k), rate / (k - 1)) + (1 - rate - rate / (k - 1)) * np.eye(k)
+    labels = labelled(truth, matrix)
+    found = label_posterior(log_probs[None], labels, torch.zeros(n, dtype=torch.bool))
+    assert 1 - found.clean.mean().item() == pytest.approx(rate, abs=0.03)
+    changed = found.probs.argmax(1) != labels
+    assert (found.probs.argmax(1).numpy() == truth).mean() >= (labels.numpy() == truth).mean() - 0.002
+    assert (log_probs.argmax(1).numpy() != truth).mean() > 0.1 or spread < 1
+    if rate == 0:
+        assert changed.float().mean() < 0.005
+    sure = found.clean > 0.95
+    assert sure.any() and (labels.numpy() != truth)[sure.numpy()].mean() < 0.05
+
+
+def test_look_alike_classes_are_told_from_the_matrix():
+    """A third of class 0 is labelled 1, no other: only labels 1 are doubted, and they are nearly all found."""
+    n, k = 3000, 4
+    log_probs, truth = rows(n, k, 0.8)
+    matrix = np.eye(k)
+    matrix[0, :2] = 2 / 3, 1 / 3
+    labels = labelled(truth, matrix)
+    found = label_posterior(log_probs[None], labels, torch.zeros(n, dtype=torch.bool))
+    assert found.transition[0, 1].item() == pytest.approx(1 / 3, abs=0.05)
+    assert found.transition.diagonal()[1:].min() > 0.95
+    right = found.probs.argmax(1).numpy() == truth
+    assert right.mean() > 0.97 and (labels.numpy() == truth).mean() < 0.93
+
+
+def test_verified_rows_are_what_they_are():
+    log_probs, _ = rows(60, 3, 1.0)
+    labels = torch.arange(60) % 2
+    found = label_posterior(log_probs[None], labels, torch.ones(60, dtype=torch.bool))
+    assert (found.clean > 0.999).all() and torch.equal(found.probs.argmax(1), labels)
+
+
+def test_a_sample_of_many_rows_fits_as_all_do(monkeypatch):
+    log_probs, truth = rows(4000, 4, 1.0)
+    labels = labelled(truth, np.full((4, 4), 0.05) + 0.8 * np.eye(4))
+    trusted = torch.zeros(4000, dtype=torch.bool)
+    whole = label_posterior(log_probs[None], labels, trusted)
+    monkeypatch.setattr("curator.signals.posterior.FITTED", 1000)
+    part = label_posterior(log_probs[None], labels, trusted)
+    assert not torch.equal(part.probs, whole.probs)
+    assert (part.clean - whole.clean).abs().mean() < 0.02
+
+
+def test_flags_of_the_highest_expected_f1():
+    """Wrong with .9, .6, .4, .3 and four times .05 (2.4 in all): F1 .529, .682, .704, .6875 with one to four."""
+    clean = 1 - torch.tensor([0.05, 0.9, 0.05, 0.4, 0.6, 0.3, 0.05, 0.05])
+    assert keep_by_expected_f1(clean).tolist() == [True, False, True, False, False, True, True, True]
+    assert keep_by_expected_f1(torch.full((50,), 0.9)).all()  # a tenth is not enough to flag a row
+    assert keep_by_expected_f1(torch.zeros(0)).tolist() == []
+    assert not keep_by_expected_f1(torch.zeros(4)).any()
