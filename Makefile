@@ -26,6 +26,7 @@ bench: $(READY)  ## fill bench/RESULTS.md, cell by cell
 	$(BIN)/python bench/train_on_result.py
 	$(BIN)/python bench/review.py
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[bench]'
+	$(BIN)/python bench/everyday.py
 	$(BIN)/python bench/arena.py
 	$(BIN)/python bench/loop.py
 	$(BIN)/python bench/cleaners.py

@@ -306,14 +306,15 @@ def figures_of(row: dict[str, Any] | None) -> str:
 def at_best(name: str, what: str, methods: dict[str, dict[str, Any]]) -> bool:
     """Whether the method is at the best: of all rows in AUROC, of the free ones else."""
     rivals = METHODS if what == "auroc" else FREE
-    return methods[name][what] >= max(methods[rival][what] for rival in rivals if rival in methods) - WITHIN[what]
+    best = max((methods[rival][what] for rival in rivals if rival in methods), default=0.0)
+    return methods[name][what] >= best - WITHIN[what]
 
 
 def summary(name: str, noisy: Means, clean: Means) -> list[str]:
     """A method's row over all cells."""
     there = [methods for methods in noisy.values() if name in methods]
     if not there:
-        return [name, *["not measured"] * 10]
+        return [f"`{name}`", *["not measured"] * 10]
     mean = {what: sum(m[name][what] for m in there) / len(there) for what in WITHIN}
     best = {what: sum(at_best(name, what, m) for m in there) / len(there) for what in WITHIN}
     worse = sum(m[name]["label_accuracy_after"] < given(m) for m in there)

@@ -529,7 +529,7 @@ class Run:
         """
         peak = peak_flops(self.device)
         ensembles = self.ensembles()
-        if peak is None or not ensembles or not self._seconds:
+        if peak is None or not ensembles or not self._seconds or not self._row:
             return None
         return 3 * forward_flops(ensembles[-1][0], self._row) * self._trained / self._seconds / (peak * self.world)
 

@@ -92,6 +92,10 @@ class Posterior:
         scale_epochs(nets, self.epochs)
         return nets
 
+    def has_nets(self, data: NoisyDataset) -> bool:
+        """Whether nets train, too: on features of rows enough."""
+        return data.inputs.kind == "features" and len(data) >= self.many
+
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Yield after every round of the folds, and then after every epoch of the nets."""
         n, k = len(data), len(data.classes)
@@ -125,7 +129,7 @@ class Posterior:
         probs = self.mixed(found)
         self.tell(found, data, float(strength), run)
         # A run that was stopped in the folds has no nets worth asking.
-        if n >= self.many and (not run.stopping or "promix/train" in run.progress):
+        if self.has_nets(data) and (not run.stopping or "promix/train" in run.progress):
             for nets in run.within("promix", self.nets()(data, run)):
                 yield self.result((probs + nets.probs) / 2, data, clearly=1.0)
         else:
@@ -161,7 +165,7 @@ class Posterior:
         """Say what was seen of the data and what follows from it; curation.json holds the same."""
         sizes = torch.bincount(data.labels, minlength=len(data.classes))
         rate = 1 - float(found.clean.mean())
-        nets = len(data) >= self.many
+        nets = self.has_nets(data)
         run.findings["posterior"] = {
             "noise_rate": round(rate, 4), "strength": strength, "weights": [round(w, 3) for w in found.weights.tolist()], "nets": nets,
         }  # fmt: skip
@@ -169,5 +173,5 @@ class Posterior:
             f"seen      {len(data):,} rows, {len(data.classes)} classes of {int(sizes.min()):,} to "
             f"{int(sizes.max()):,} rows, about {rate:.0%} of the labels wrong: linear models of strength "
             f"{strength:g} and {self.neighbours} neighbours"
-            + (", and two nets" if nets else f"; no nets, which learn labels by heart below {self.many:,} rows")
+            + (", and two nets" if nets else f"; no nets, which learn the labels of fewer than {self.many:,} rows by heart")
         )
