@@ -3,10 +3,11 @@
 The default on features. A net that trains on a few thousand rows learns their wrong labels by heart, and is then sure of
 them; what such a net selects as clean, or gives a score, says little. So
 
-1. logistic regression in stratified folds (`linear`) and the vote of the nearest other rows say how likely each class is;
+1. logistic regression in stratified folds, on the rows and on the rows scaled to one length, and the vote of the nearest
+   other rows say how likely each class is;
 2. a matrix of how labels are confused, fitted to that (signals/posterior.py), turns it into the probability of every
    true class: this tells hard rows, whose labels are right, from rows whose labels are wrong;
-3. the folds train once more, twice, on the labels that are then the likeliest, each row weighted by how likely, and
+3. the folds train anew, `rounds` times (once where nets follow), on the labels that are then the likeliest, each row weighted by how likely, and
    step 2 is done again with both;
 4. with `many` rows or more, two nets of ProMix (methods/promix.py) train on all of them, and theirs and the posterior
    count the same: nets see more than a linear model does, and so many labels they cannot learn by heart.
@@ -81,7 +82,7 @@ class Posterior:
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows, for the ETA; a linear fit is worth about ten of a small net's."""
-        linear = 10.0 * (self.folds - 1) * (1 + self.rounds)
+        linear = 20.0 * (self.folds - 1) * (1 + self.rounds)
         return linear + (self.nets().total_epochs(classes) if rows >= self.many else 0)
 
     def nets(self) -> ProMix:
@@ -99,35 +100,36 @@ class Posterior:
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Yield after every round of the folds, and then after every epoch of the nets."""
         n, k = len(data), len(data.classes)
-        first = run.register("first", torch.zeros(n, k))  # logits of models trained on the given labels
-        again = run.register("again", torch.zeros(n, k))  # of those trained on the likeliest ones
+        first = run.register("first", torch.zeros(2, n, k))  # logits of both models trained on the given labels
+        again = run.register("again", torch.zeros(2, n, k))  # of those trained on the likeliest ones
         vote = run.register("vote", torch.full((n, k), 1 / k))
-        strength = run.register("strength", torch.tensor(self.strength or 0.0, dtype=torch.double))
-        linear = run.register("nets", nn.ModuleList([LinearNet(data.inputs.shape, k)]))
-        x: Rows | None = None
+        strength = run.register("strength", torch.zeros(2, dtype=torch.double))
+        linear = run.register("nets", nn.ModuleList(LinearNet(data.inputs.shape, k) for _ in (0, 1)))
+        # Rows as they are, and scaled to one length: each tells more than the other on some features.
+        views = [Rows(data, run), Rows(data, run, alike_long=True)]
+        rounds = min(self.rounds, 1) if self.has_nets(data) else self.rounds
         found: Judged | None = None
-        for turn in run.epochs(1 + self.rounds, stage="folds"):
-            x = Rows(data, run) if x is None else x
+        for turn in run.epochs(1 + rounds, stage="folds"):
             if turn == 0:
-                if not strength:
-                    strength.fill_(best_strength(x, data, run, self.folds))
-                first.copy_(out_of_fold(x, data.labels, data, run, self.folds, float(strength)))
-                again.copy_(first)
+                labels, weights = data.labels, None
+                strength.copy_(torch.tensor([self.strength or best_strength(x, data, run, self.folds) for x in views]))
                 if self.neighbours:
-                    vote.copy_(self.votes(x, data, run))
+                    vote.copy_(self.votes(views[0], data, run))
             else:
-                sure, likely = (found or self.judge(first, again, vote, data)).probs.max(1)
-                c = self.gain * float(strength)
-                again.copy_(out_of_fold(x, likely, data, run, self.folds, c, turn, sure))
-            if turn == self.rounds:
-                labels, weights, c = (likely, sure, c) if turn else (data.labels, None, float(strength))
-                linear[0].load(*fit_all(x, labels, k, c, run, weights))
-            run.count((self.folds - 1) * n)
+                weights, labels = (found or self.judge(first, again, vote, data)).probs.max(1)
+            for i, x in enumerate(views):
+                c = float(strength[i]) * (self.gain if turn else 1)
+                again[i] = out_of_fold(x, labels, data, run, self.folds, c, turn, weights)
+                if turn == rounds:
+                    linear[i].load(*fit_all(x, labels, k, c, run, weights), x.alike_long)
+            if turn == 0:
+                first.copy_(again)
+            run.count(2 * (self.folds - 1) * n)
             found = self.judge(first, again, vote, data)
             yield self.result(self.mixed(found), data)
         found = found or self.judge(first, again, vote, data)
         probs = self.mixed(found)
-        self.tell(found, data, float(strength), run)
+        self.tell(found, data, strength.tolist(), run)
         # A run that was stopped in the folds has no nets worth asking.
         if self.has_nets(data) and (not run.stopping or "promix/train" in run.progress):
             for nets in run.within("promix", self.nets()(data, run)):
@@ -144,8 +146,10 @@ class Posterior:
 
     def judge(self, first: Tensor, again: Tensor, vote: Tensor, data: NoisyDataset) -> Judged:
         """The probabilities of all classes by models and labels together."""
-        votes = [first.log_softmax(1), again.log_softmax(1), (vote + SMOOTHING).log()]
-        return label_posterior(torch.stack(votes[: 3 if self.neighbours else 2]), data.labels, data.trusted)
+        # Before and after count the same: `again` learned labels that `first` had seen, and looks better than it is.
+        linear = (first.log_softmax(2) + again.log_softmax(2)) / 2
+        votes = torch.cat([linear, (vote + SMOOTHING).log()[None]]) if self.neighbours else linear
+        return label_posterior(votes, data.labels, data.trusted)
 
     def mixed(self, found: Judged) -> Tensor:
         """Probabilities (n, k), a share of them as if the labels said nothing."""
@@ -161,7 +165,7 @@ class Posterior:
         selected[~data.trusted] = keep_by_expected_f1(given[~data.trusted])
         return evidence(probs, data, selected=selected, corrected=torch.where(changed, guess, data.labels))
 
-    def tell(self, found: Judged, data: NoisyDataset, strength: float, run: Run) -> None:
+    def tell(self, found: Judged, data: NoisyDataset, strength: list[float], run: Run) -> None:
         """Say what was seen of the data and what follows from it; curation.json holds the same."""
         sizes = torch.bincount(data.labels, minlength=len(data.classes))
         rate = 1 - float(found.clean.mean())
@@ -172,6 +176,6 @@ class Posterior:
         run.say(
             f"seen      {len(data):,} rows, {len(data.classes)} classes of {int(sizes.min()):,} to "
             f"{int(sizes.max()):,} rows, about {rate:.0%} of the labels wrong: linear models of strength "
-            f"{strength:g} and {self.neighbours} neighbours"
+            f"{strength[0]:g} and {strength[1]:g}, {self.neighbours} neighbours"
             + (", and two nets" if nets else f"; no nets, which learn the labels of fewer than {self.many:,} rows by heart")
         )

@@ -22,6 +22,7 @@ STEPS = 60
 PULL = 0.01
 HEAVIEST = 10.0  # weight of a classifier at most
 FITTED = 100_000  # rows that the matrix is fitted to at most
+SURE_ROWS = 10.0  # nats that a fit is favoured by in which all labels are wrong
 LEAST = 0.25  # probability of being wrong below which no label is flagged
 FLOOR = -60.0  # log-probabilities below a row's largest one
 
@@ -44,8 +45,10 @@ def label_posterior(
     """Fit weights and transition matrix, and apply Bayes' rule.
 
     The matrix is shrunk to one share of wrong labels for all classes, spread as wrong labels are over all, by as many
-    made-up rows a class as there are classes: a class of few rows is not judged by these alone. Few rows can be explained
-    in more than one way: what several starts end in is averaged, each by its likelihood.
+    made-up rows a class as there are classes, and more where there are many (`_made_up`): a class of few rows is not
+    judged by these alone. Few rows can be explained
+    in more than one way: what several starts end in is averaged, each by its likelihood and a little (SURE_ROWS) by how
+    many labels it holds to be wrong, which favours those in which easy rows are sure (anchor points, Liu and Tao 2016).
     """
     m, n, k = votes.shape
     z = (votes - votes.amax(2, keepdim=True)).clamp_min(FLOOR).float()
@@ -66,7 +69,9 @@ def label_posterior(
             if (weights - before).abs().max() < 1e-3 * before.abs().max():
                 break
         joint = _bayes(z, labels, trusted, transition, weights)
-        fit = float(joint.logsumexp(1).sum() + (k * prior * (transition / prior.clamp_min(1e-12)).log()).nansum())
+        shrunk = _made_up(k) * prior * (transition / prior.clamp_min(1e-12)).log()
+        rate = 1 - joint.softmax(1).gather(1, labels[:, None]).mean()
+        fit = float(joint.logsumexp(1).sum() + shrunk.nansum() + SURE_ROWS * rate)
         fits.append((fit, transition, weights))
     _, transition, weights = max(fits, key=lambda found: found[0])
     shares = torch.tensor([fit for fit, _, _ in fits], dtype=torch.double).softmax(0).tolist()
@@ -87,6 +92,11 @@ def _bayes(z: Tensor, labels: Tensor, trusted: Tensor, transition: Tensor, weigh
     return torch.einsum("m,mnk->nk", weights, z).log_softmax(1) + torch.where(trusted[:, None], sure, said)
 
 
+def _made_up(k: int) -> float:
+    """Rows a class by which the matrix of k classes is shrunk: k up to 10 classes, 4 k from 40 on."""
+    return float(k * min(4.0, max(1.0, k / 10)))
+
+
 def _transition(probs: Tensor, labels: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """The transition matrix (k, k) that fits the rows' classes (n, k), and what it is shrunk to."""
     n, k = probs.shape
@@ -99,7 +109,8 @@ def _transition(probs: Tensor, labels: Tensor, known: Tensor) -> tuple[Tensor, T
     goes = 0.5 * wrong.sum(0) / wrong.sum().clamp_min(1e-9) + 0.5 * counts.sum(0) / total + 1e-9
     spread = goes.expand(k, k).clone().fill_diagonal_(0)
     prior = rate * spread / spread.sum(1, keepdim=True).clamp_min(1e-12) + (1 - rate) * torch.eye(k, dtype=probs.dtype)
-    return (counts + k * prior) / (counts.sum(1, keepdim=True) + k), prior
+    m = _made_up(k)
+    return (counts + m * prior) / (counts.sum(1, keepdim=True) + m), prior
 
 
 def _weights(z: Tensor, probs: Tensor, weights: Tensor) -> Tensor:

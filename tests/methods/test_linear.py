@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from curator.engine.folds import stratified_folds
-from curator.engine.linear import Rows, best_strength, fit, out_of_fold
+from curator.engine.linear import LinearNet, Rows, best_strength, fit, out_of_fold
 from curator.errors import CuratorError
 from curator.methods.linear import Linear
 from tests.conftest import noisy
@@ -22,7 +22,7 @@ def test_out_of_fold_is_scikit_learn_in_these_folds(make_run):
     assert rows.mean(0) == pytest.approx(0, abs=1e-5) and rows.std(0) == pytest.approx(1, abs=1e-4)
     fold = stratified_folds(data.labels, 4, run.generator("linear folds", shared=True)).numpy()
     for f in range(4):
-        model = LogisticRegression(C=0.1, max_iter=200).fit(rows[fold != f], labels[fold != f])
+        model = LogisticRegression(C=0.1, max_iter=200, tol=1e-3).fit(rows[fold != f], labels[fold != f])
         assert found[fold == f].numpy() == pytest.approx(model.decision_function(rows[fold == f]), abs=1e-4)
 
 
@@ -33,7 +33,7 @@ def test_two_classes_and_a_class_without_rows(make_run):
     run = make_run()
     x, rows = Rows(data, run), torch.arange(80)
     weight, bias = fit(x, data.labels, rows, 3, 0.1, run)
-    model = LogisticRegression(C=0.1, max_iter=200).fit(x.array(rows), data.labels.numpy())
+    model = LogisticRegression(C=0.1, max_iter=200, tol=1e-3).fit(x.array(rows), data.labels.numpy())
     probs = x.scores(rows, weight, bias).softmax(1).numpy()
     assert probs[:, :2] == pytest.approx(model.predict_proba(x.array(rows)), abs=1e-4)
     assert probs[:, 2].max() < 1e-6
@@ -57,6 +57,19 @@ def test_the_strength_of_the_likeliest_held_out_labels(make_run):
         return torch.nn.functional.cross_entropy(out_of_fold(x, data.labels, data, run, 5, strength), data.labels)
 
     assert 1e-4 <= chosen <= 1 and loss(chosen) < min(loss(1e-6), loss(1e3))
+
+
+def test_rows_of_one_length(make_run):
+    """Scaled rows are sqrt(d) long; the net reads rows as its model did."""
+    data, _ = noisy(60, 3, kind="features")
+    run = make_run()
+    x, rows = Rows(data, run, alike_long=True), torch.arange(60)
+    assert np.linalg.norm(x.array(rows), axis=1) == pytest.approx(4, abs=1e-5)
+    weight, bias = fit(x, data.labels, rows, 3, 0.1, run)
+    net = LinearNet((16,), 3)
+    net.load(weight, bias, alike_long=True)
+    plain = torch.from_numpy(Rows(data, run).array(rows))
+    torch.testing.assert_close(net(plain).logits, x.scores(rows, weight, bias))
 
 
 def test_score_is_the_margin(make_run):

@@ -81,7 +81,7 @@ def test_many_rows_have_nets_too(make_run, tmp_path):
     run.say = lines.append
     method = Posterior(many=300, epochs=4, batch_size=32)
     found = last(method, data, run)
-    assert [len(nets) for nets in run.ensembles()] == [1, 2] and run.findings["posterior"]["nets"]
+    assert [len(nets) for nets in run.ensembles()] == [2, 2] and run.findings["posterior"]["nets"]
     assert "about 20% of the labels wrong" in lines[0] and "and two nets" in lines[0]
     few = last(Posterior(many=301), data, make_run(net="mlp"))
     assert not torch.equal(found.probs, few.probs)
@@ -98,7 +98,7 @@ def test_a_run_that_is_stopped_in_the_folds_asks_no_untrained_nets(make_run):
     for found in Posterior(many=10)(data, run):
         run.close_epoch()
         run.stopping = True
-    assert [len(nets) for nets in run.ensembles()] == [1]
+    assert [len(nets) for nets in run.ensembles()] == [2]
     assert found.check(data)
 
 
