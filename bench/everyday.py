@@ -1,4 +1,4 @@
-"""Ordinary datasets of 500 to 5,000 rows: every method, the default and what is free, side by side on the same features.
+"""Ordinary datasets of 500 to 5,000 rows: every method, the default and what is free, on the same features.
 
     pip install 'label-curator[bench]'; apt-get install dataset-fashion-mnist
     CURATOR_DATA=... python bench/everyday.py                       # two processes of one thread; resumes cell by cell
@@ -8,8 +8,8 @@
 The sets, their noise and their features are in bench/everyday_sets.py; two seeds draw noise and training. A cell is a
 method on one set, encoder, noise and seed: a line of bench/everyday.jsonl. Methods have the settings that the command
 gives them (`--features-column`, `--method NAME`); the default is what it takes without `--method`. Free are `linear`
-(logistic regression in folds, its argmax), cleanlab's rule on the probabilities of `linear`, and a vote of the 20 nearest
-rows. PUDistill is not here: it needs verified rows.
+(logistic regression in folds, its argmax), cleanlab's rule on the probabilities of `linear`, and a vote of the 20
+nearest rows. PUDistill is not here: it needs verified rows.
 """
 
 from __future__ import annotations
@@ -203,6 +203,14 @@ def main(words: list[str]) -> None:
 HEADING = "Ordinary datasets: the default, every method and what is free"
 SHORT = {"label_accuracy_after": "label accuracy", "noisy_f1": "F1", "auroc": "AUROC"}
 WITHIN = {"auroc": 0.002, "noisy_f1": 0.01, "label_accuracy_after": 0.01}  # of the best, to count as at it
+ALL_CELLS = [
+    "method", "AUROC", "F1", "label accuracy", "AUROC at the best", "F1 at the best free", "accuracy at the best free",
+    "labels made worse", "changed where none is wrong", "wrong of those scored .95 to 1", "seconds",
+]  # fmt: skip
+CALIBRATION = [
+    "set, features", "expected calibration error", "wrong of those scored .95 to 1, worst noise", "small", "middle",
+    "large",
+]  # fmt: skip
 Means = dict[tuple[str, str, str], dict[str, dict[str, Any]]]  # (set, encoder, noise) -> method -> mean of the seeds
 
 
@@ -241,42 +249,37 @@ def section_parts(table: Means) -> list[str]:
     """The section's paragraphs and tables."""
     noisy = {key: methods for key, methods in table.items() if key[2] != "none"}
     clean = {key: methods for key, methods in table.items() if key[2] == "none"}
+    kinds = list(dict.fromkeys(noise for _, _, noise in table))
     seconds = sum(row["seconds"] * row["runs"] for methods in table.values() for row in methods.values())
     return [
-        f"`bench/everyday.py`, {processor()}, one thread a run, {today()}: {len(table)} cells (a set, its features, a noise), two seeds each, "
-        f"{seconds / 3600:.1f} core hours in all. Rows of sets, kinds of noise and emulated features are described in "
-        "bench/everyday_sets.py; every run is a line of bench/everyday.jsonl. Free: `linear` (logistic regression in five "
-        "folds, strength by held-out likelihood, argmax), cleanlab on its probabilities, a vote of the 20 nearest rows.",
+        f"`bench/everyday.py`, {processor()}, two runs of one thread at a time beside other work, {today()}: "
+        f"{len(table)} cells (a set, its features, a noise), two seeds each, {seconds / 3600:.1f} core hours in all. The "
+        "sets, their "
+        "noise and the emulated features are described in bench/everyday_sets.py; every run is a line of "
+        "bench/everyday.jsonl. Free: `linear` (logistic regression in five folds, strength by held-out likelihood, "
+        "argmax), cleanlab on its probabilities, a vote of the 20 nearest rows. The default's settings were chosen on "
+        "the first seed of most of these sets with Lite0 features.",
         "**All cells.** Means; *at the best*: share of cells in which a method is at or above the best of all rows "
         f"(AUROC, within {WITHIN['auroc']}) or the best free one (F1 and label accuracy, within {WITHIN['noisy_f1']}).",
-        grid(
-            ["method", "AUROC", "F1", "label accuracy", "AUROC at the best", "F1 at the best free", "accuracy at the best free",
-             "labels made worse", "changed where none is wrong", "wrong of those scored .95 to 1", "seconds"],
-            [summary(name, noisy, clean) for name in METHODS],
-        ),
-        "**By kind of noise.** AUROC / F1 / label accuracy, means over sets and encoders (no noise: share of labels changed).",
-        grid(
-            ["noise", *METHODS],
-            [[noise, *(of_noise(name, noise, table) for name in METHODS)] for noise in dict.fromkeys(k[2] for k in table)],
-        ),
-        "**Where something free is ahead of the default** (by more than the gates: AUROC against all rows .002, F1 and label "
-        "accuracy .01; no noise: more than 1 % of the labels changed), means of two seeds.",
+        grid(ALL_CELLS, [summary(name, noisy, clean) for name in METHODS]),
+        "**By kind of noise.** AUROC / F1 / label accuracy, means over sets and features (no noise: labels changed).",
+        grid(["noise", *METHODS], [[noise, *(of_noise(name, noise, table) for name in METHODS)] for noise in kinds]),
+        "**Where something is ahead of the default** by more than the gates (AUROC against all rows .002, F1 and label "
+        "accuracy against the free ones .01; no noise: more than 1 % of the labels changed), means of two seeds.",
         grid(["set, features, noise", "what", "default", "ahead"], losses(noisy, clean)),
-        "**The default's clean score as a probability**, and its flags by the size of classes (thirds of the classes, by "
-        "their true rows).",
-        grid(
-            ["set, features", "expected calibration error", "wrong of those scored .95 to 1, worst noise",
-             "precision / recall, small", "middle", "large"],
-            calibration(noisy),
-        ),
-        "**Every cell.** AUROC F1 label accuracy (no noise: share of labels changed), means of two seeds; in brackets the label "
-        "accuracy of the given labels.",
+        "**The default's clean score as a probability**, and precision / recall of its flags by the size of classes "
+        "(thirds of the classes, by their true rows).",
+        grid(CALIBRATION, calibration(noisy)),
+        "**Every cell.** AUROC F1 label accuracy (no noise: share of labels changed), means of two seeds; in brackets "
+        "the label accuracy of the given labels.",
         grid(
             ["set, features, noise", *METHODS],
-            [[f"{', '.join(key)} ({given(methods):.3f})", *(figures_of(methods.get(name)) for name in METHODS)]
-             for key, methods in table.items()],
+            [
+                [f"{', '.join(key)} ({given(methods):.3f})", *(figures_of(methods.get(name)) for name in METHODS)]
+                for key, methods in table.items()
+            ],
         ),
-    ]  # fmt: skip
+    ]
 
 
 def grid(columns: list[str], rows: list[list[str]]) -> str:
@@ -346,7 +349,14 @@ def losses(noisy: Means, clean: Means) -> list[list[str]]:
             if DEFAULT in methods and not at_best(DEFAULT, what, methods):
                 rivals = METHODS if what == "auroc" else FREE
                 best = max((r for r in rivals if r in methods), key=lambda r: methods[r][what])  # noqa: B023
-                out.append([", ".join(key), SHORT[what], number(methods[DEFAULT][what]), f"{best} {number(methods[best][what])}"])
+                out.append(
+                    [
+                        ", ".join(key),
+                        SHORT[what],
+                        number(methods[DEFAULT][what]),
+                        f"{best} {number(methods[best][what])}",
+                    ]
+                )
         if DEFAULT in methods and methods[DEFAULT]["label_accuracy_after"] < given(methods):
             after = methods[DEFAULT]["label_accuracy_after"]
             out.append([", ".join(key), "label accuracy", number(after), f"given labels {number(given(methods))}"])

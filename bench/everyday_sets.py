@@ -1,7 +1,7 @@
 """The rows that bench/everyday.py measures on: ordinary datasets of 500 to 5,000 rows, their noise and their features.
 
-Photos of garments and CIFAR-10 come from CURATOR_DATA, digits and tumours from scikit-learn, Fashion-MNIST from Debian's
-package dataset-fashion-mnist. Everything is drawn from fixed seeds; features are kept in runs/bench/everyday.
+Photos of garments and CIFAR-10 come from CURATOR_DATA, digits and tumours from scikit-learn, Fashion-MNIST from
+Debian's package dataset-fashion-mnist. Everything is drawn from fixed seeds; features are kept in runs/bench/everyday.
 """
 
 from __future__ import annotations
@@ -69,8 +69,6 @@ def digits() -> Rows:
 
     found = load_digits()
     return _grey(np.round(found.images * 255 / 16)), found.target.astype(np.int64)
-
-
 
 
 def fashion() -> Rows:
@@ -219,7 +217,9 @@ def _cifar_labels() -> np.ndarray:
 
 
 def _cifar(kept: np.ndarray) -> Rows:
-    images = [torch.from_numpy(np.array(i.convert("RGB"))).permute(2, 0, 1) for i in _cifar_rows().select(kept)["image"]]
+    images = [
+        torch.from_numpy(np.array(i.convert("RGB"))).permute(2, 0, 1) for i in _cifar_rows().select(kept)["image"]
+    ]
     return torch.stack(images), _cifar_labels()[kept]
 
 

@@ -81,7 +81,10 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
         raise CuratorError(f"--method: expected one of {', '.join(METHODS)}{nearest(name, METHODS)}; found {name!r}")
     if recipe is None:
         own = f"{folder_name(dataset)}-{name}"
-        paths = [recipes_folder() / f"{n}.yaml" for n in ([f"{own}-features", f"features-{name}"] if _frozen(given) else [own])]
+        paths = [
+            recipes_folder() / f"{n}.yaml"
+            for n in ([f"{own}-features", f"features-{name}"] if _frozen(given) else [own])
+        ]
         if path := next((p for p in paths if os.path.exists(p)), None):  # also for a name that is too long for a file
             recipe, label, variants = _named_recipe(str(path))
     values: dict[str, Any] = {}

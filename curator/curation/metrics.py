@@ -21,8 +21,12 @@ def precision_recall_f1(predicted: np.ndarray, actual: np.ndarray) -> tuple[floa
 
 
 def reliability(score: np.ndarray, right: np.ndarray, bins: int = 20) -> list[dict[str, float | None]]:
-    """Of clean scores (n,) in [0, 1] and whether labels are right (n,): for each of equally wide bins its rows, their
-    mean score and the share of them that is right (None where a bin is empty).
+    """Rows, their mean score and the share of right labels in equally wide bins of the score (None in an empty one).
+
+    Args:
+        score: (n,) in [0, 1].
+        right: (n,) bool, whether labels are right.
+        bins: how many.
     """
     place = np.minimum((score * bins).astype(np.int64), bins - 1)
     rows = np.bincount(place, minlength=bins)
@@ -34,8 +38,9 @@ def reliability(score: np.ndarray, right: np.ndarray, bins: int = 20) -> list[di
 
 
 def calibration_error(score: np.ndarray, right: np.ndarray) -> float:
-    """Expected calibration error: the mean over rows of how far their bin's mean score is from its share of right ones
-    (Guo et al. 2017; 20 bins).
+    """Expected calibration error (Guo et al. 2017; 20 bins), in [0, 1].
+
+    It is the mean over rows of how far the mean score of their bin is from its share of right labels.
     """
     found = [row for row in reliability(score, right) if row["rows"]]
     return sum(row["rows"] * abs(row["score"] - row["right"]) for row in found) / max(1, len(score))  # type: ignore

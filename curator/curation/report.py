@@ -270,9 +270,12 @@ def _per_class(
 def _training(out: Path, history: list[dict[str, float]]) -> bool:
     figure, axes = _figure()
     x = np.arange(1, len(history) + 1)
-    # Linear models have no loss of a step: the line begins where nets train, if any do.
-    axes.plot(x, [h.get("loss", np.nan) for h in history], color="grey", label="training loss")
-    axes.set(xlabel="yield of the method", ylabel="loss", ylim=(0, None))
+    axes.set(xlabel="yield of the method")
+    if any("loss" in h for h in history):  # linear models have none: the line begins where nets train
+        axes.plot(x, [h.get("loss", np.nan) for h in history], color="grey", label="training loss")
+        axes.set(ylabel="loss", ylim=(0, None))
+    else:
+        axes.set_yticks([])
     right = axes.twinx()
     for name, title in (
         ("selected", "selected"),

@@ -46,7 +46,8 @@ class Linear:
         """Yield after every round; then train one more model on all rows, for the other splits."""
         n, k = len(data), len(data.classes)
         logits = run.register("logits", torch.zeros(n, k))
-        nets = run.register("nets", nn.ModuleList([LinearNet(data.inputs.shape, k)]))
+        net = LinearNet(data.inputs.shape, k)
+        run.register("nets", nn.ModuleList([net]))
         strength = run.register("strength", torch.tensor(self.strength or 0.0, dtype=torch.double))
         x = Rows(data, run)
         for epoch in run.epochs(self.epochs):
@@ -55,7 +56,7 @@ class Linear:
             found = out_of_fold(x, data.labels, data, run, self.folds, float(strength), epoch)
             logits.mul_(epoch / (epoch + 1)).add_(found / (epoch + 1))
             if epoch == self.epochs - 1:
-                nets[0].load(*fit_all(x, data.labels, k, float(strength), run))
+                net.load(*fit_all(x, data.labels, k, float(strength), run))
             run.count(self.folds * n)
             yield self.result(logits, data)
         yield self.result(logits, data)

@@ -1,26 +1,28 @@
 """Posterior: every label judged by models that did not train on it, and by how labels are seen to be confused.
 
-The default on features. A net that trains on a few thousand rows learns their wrong labels by heart, and is then sure of
-them; what such a net selects as clean, or gives a score, says little. So
+The default on features. A net that trains on a few thousand rows learns their wrong labels by heart, and is then sure
+of them; what such a net selects as clean, or gives a score, says little. So
 
-1. logistic regression in stratified folds, on the rows and on the rows scaled to one length, and the vote of the nearest
-   other rows say how likely each class is;
+1. logistic regression in stratified folds, on the rows and on the rows scaled to one length, and the vote of the
+   nearest other rows say how likely each class is;
 2. a matrix of how labels are confused, fitted to that (signals/posterior.py), turns it into the probability of every
    true class: this tells hard rows, whose labels are right, from rows whose labels are wrong;
-3. the folds train anew, `rounds` times (once where nets follow), on the labels that are then the likeliest, each row weighted by how likely, and
-   step 2 is done again with both;
+3. the folds train anew, `rounds` times (once where nets follow), on the labels that are then the likeliest, each row
+   weighted by how likely, and step 2 is done again with both;
 4. with `many` rows or more, two nets of ProMix (methods/promix.py) train on all of them, and theirs and the posterior
    count the same: nets see more than a linear model does, and so many labels they cannot learn by heart.
 
-Two things cannot be read off labels at all: whether a row that looks like another class has a wrong label or is a hard
-one. The matrix takes hard rows to be labelled as well as easy ones; people label them worse. So the probabilities are
-mixed with a share (`doubt`) of the models' own, as if the label of a row said nothing.
+One thing cannot be read off labels: whether a row that looks like another class has a wrong label or is a hard one. The
+matrix takes hard rows to be labelled as well as easy ones; people label them worse. So the probabilities are mixed with
+a share (`doubt`) of the models' own, as if the label of a row said nothing.
 
-The clean score is the probability of the given label. The rows held to be wrong are those that give the highest expected
-F1 by these probabilities; a label is changed only for one that is clearly likelier (`clearly`).
+The clean score is the probability of the given label. The rows held to be wrong are those that give the highest
+expected F1 by these probabilities; a label is changed only for one that is clearly likelier (`clearly`), so a row may
+be flagged and keep its label.
 
-Ours, from known parts: out-of-sample probabilities as in confident learning (Northcutt et al. 2021), transition matrices
-(Patrini et al. 2017), latent class models of annotators (Dawid and Skene 1979), votes of neighbours (Zhu et al. 2022).
+Ours, from known parts: out-of-sample probabilities as in confident learning (Northcutt et al. 2021), transition
+matrices (Patrini et al. 2017), latent class models of annotators (Dawid and Skene 1979), votes of neighbours (Zhu et
+al. 2022).
 """
 
 from __future__ import annotations
@@ -104,7 +106,8 @@ class Posterior:
         again = run.register("again", torch.zeros(2, n, k))  # of those trained on the likeliest ones
         vote = run.register("vote", torch.full((n, k), 1 / k))
         strength = run.register("strength", torch.zeros(2, dtype=torch.double))
-        linear = run.register("nets", nn.ModuleList(LinearNet(data.inputs.shape, k) for _ in (0, 1)))
+        linear = [LinearNet(data.inputs.shape, k) for _ in (0, 1)]
+        run.register("nets", nn.ModuleList(linear))
         # Rows as they are, and scaled to one length: each tells more than the other on some features.
         views = [Rows(data, run), Rows(data, run, alike_long=True)]
         rounds = min(self.rounds, 1) if self.has_nets(data) else self.rounds
@@ -112,7 +115,8 @@ class Posterior:
         for turn in run.epochs(1 + rounds, stage="folds"):
             if turn == 0:
                 labels, weights = data.labels, None
-                strength.copy_(torch.tensor([self.strength or best_strength(x, data, run, self.folds) for x in views]))
+                for i, x in enumerate(views):
+                    strength[i] = self.strength or best_strength(x, data, run, self.folds)
                 if self.neighbours:
                     vote.copy_(self.votes(views[0], data, run))
             else:
@@ -171,11 +175,18 @@ class Posterior:
         rate = 1 - float(found.clean.mean())
         nets = self.has_nets(data)
         run.findings["posterior"] = {
-            "noise_rate": round(rate, 4), "strength": strength, "weights": [round(w, 3) for w in found.weights.tolist()], "nets": nets,
-        }  # fmt: skip
+            "noise_rate": round(rate, 4),
+            "strength": strength,
+            "weights": [round(w, 3) for w in found.weights.tolist()],
+            "nets": nets,
+        }
         run.say(
             f"seen      {len(data):,} rows, {len(data.classes)} classes of {int(sizes.min()):,} to "
             f"{int(sizes.max()):,} rows, about {rate:.0%} of the labels wrong: linear models of strength "
             f"{strength[0]:g} and {strength[1]:g}, {self.neighbours} neighbours"
-            + (", and two nets" if nets else f"; no nets, which learn the labels of fewer than {self.many:,} rows by heart")
+            + (
+                ", and two nets"
+                if nets
+                else f"; no nets, which learn the labels of fewer than {self.many:,} rows by heart"
+            )
         )

@@ -58,9 +58,9 @@ def label_posterior(
         z, labels, trusted = z[:, sample], labels[sample], trusted[sample]
     z, known = z.double(), trusted.double()
     fits: list[tuple[float, Tensor, Tensor]] = []
-    for total, rate in STARTS:
+    for total, share in STARTS:
         weights = torch.full((m,), total / m, dtype=torch.double)
-        transition = torch.full((k, k), rate / max(1, k - 1), dtype=torch.double).fill_diagonal_(1 - rate)
+        transition = torch.full((k, k), share / max(1, k - 1), dtype=torch.double).fill_diagonal_(1 - share)
         for _ in range(STEPS):
             before = weights
             probs = _bayes(z, labels, trusted, transition, weights).softmax(1)

@@ -50,7 +50,9 @@ def test_a_cell_and_the_tables(folder, monkeypatch):
     everyday.work(["linear", "k-NN"], 0, 1)
     assert len(everyday.LINES.read_text().splitlines()) == len(rows)  # what is there is not measured again
     row = next(r for r in rows if (r["method"], r["noise"], r["seed"]) == ("posterior", "sym 15 %", 1))
-    assert row["auroc"] > 0.95 and row["label_accuracy_after"] > row["label_accuracy_before"] == pytest.approx(0.851, abs=1e-3)
+    assert row["auroc"] > 0.95 and row["label_accuracy_after"] > row["label_accuracy_before"] == pytest.approx(
+        0.851, abs=1e-3
+    )
     assert sum(count for count, _ in row["reliability"]) == 569 and len(row["by_size"]) == 3
     everyday.RESULTS.write_text("# Results\n\n## Before\n\ntext\n\n## After\n\nmore\n")
     everyday.render()

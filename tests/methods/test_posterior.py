@@ -95,7 +95,7 @@ def test_many_rows_have_nets_too(make_run, tmp_path):
 def test_a_run_that_is_stopped_in_the_folds_asks_no_untrained_nets(make_run):
     data, _ = noisy(120, 3, kind="features")
     run = make_run(net="mlp")
-    for found in Posterior(many=10)(data, run):
+    for found in Posterior(many=10)(data, run):  # noqa: B007 (the last one is the result)
         run.close_epoch()
         run.stopping = True
     assert [len(nets) for nets in run.ensembles()] == [2]
