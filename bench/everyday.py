@@ -253,8 +253,8 @@ def section_parts(table: Means) -> list[str]:
     seconds = sum(row["seconds"] * row["runs"] for methods in table.values() for row in methods.values())
     return [
         f"`bench/everyday.py`, {processor()}, two runs of one thread at a time beside other work, {today()}: "
-        f"{len(table)} cells (a set, its features, a noise), two seeds each, {seconds / 3600:.1f} core hours in all. The "
-        "sets, their "
+        f"{len(table)} cells (a set, its features, a noise), two seeds each, {seconds / 3600:.1f} core hours in all. "
+        "The sets, their "
         "noise and the emulated features are described in bench/everyday_sets.py; every run is a line of "
         "bench/everyday.jsonl. Free: `linear` (logistic regression in five folds, strength by held-out likelihood, "
         "argmax), cleanlab on its probabilities, a vote of the 20 nearest rows. The default's settings were chosen on "
