@@ -96,6 +96,7 @@ def measure(cell: Cell, job: str) -> dict[str, dict[str, Any]]:
     """Figures of all methods of a job by name."""
     from curator.engine.source import Features
     from curator.evidence import NoisyDataset
+    from curator.methods.confident import Confident
     from curator.methods.ensemble import mean_evidence
 
     x, truth = features(cell.set, cell.encoder)
@@ -113,7 +114,7 @@ def measure(cell: Cell, job: str) -> dict[str, dict[str, Any]]:
             seconds[name] = seconds["promix"] + seconds["confident"]
             continue
         if name == "cleanlab":
-            found[name] = cleanlab(found["linear"].probs, data)
+            found[name] = Confident().clean(found["linear"].probs, data)
         elif name == "k-NN":
             found[name] = neighbours(x, data)
         else:
@@ -132,18 +133,6 @@ def by_method(name: str, data, seed: int):
     for found in method(data, run):  # noqa: B007 (the last one is the result)
         run.close_epoch()
     return found.check(data)
-
-
-def cleanlab(probs: torch.Tensor, data):
-    """Cleanlab's defaults on out-of-fold probabilities."""
-    from cleanlab.filter import find_label_issues
-    from cleanlab.rank import get_label_quality_scores
-
-    from curator.evidence import evidence
-
-    labels, p = data.labels.numpy(), probs.double().numpy()
-    issues, quality = find_label_issues(labels, p, n_jobs=1), get_label_quality_scores(labels, p)
-    return evidence(probs, data, selected=torch.from_numpy(~issues), clean_score=torch.from_numpy(quality))
 
 
 def neighbours(x: torch.Tensor, data):

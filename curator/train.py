@@ -68,7 +68,7 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
         f"schedule  {total:g} passes over the rows, about {duration(seconds)} at {speed:,.0f} images/s; output {output}"
     )
     batch = getattr(method, "batch_size", 0)
-    if total and len(data) < FEW_STEPS * batch:
+    if total and len(data) < FEW_STEPS * batch and s.method != "posterior":  # it has no nets on few rows
         smaller = max(2, 2 ** int(math.log2(max(2, len(data) / FEW_STEPS))))
         say(f"note      {max(1, len(data) // batch)} steps an epoch are few: try --method.batch-size {smaller}")
     if data.inputs.kind == "features" and len(data) < BY_HEART and not OUT_OF_SAMPLE & set(s.method.split("+")):

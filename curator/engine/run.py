@@ -161,6 +161,10 @@ class Run:
                 torch.manual_seed(self.derived_seed(f"global/{stage}", epoch))
                 yield epoch
 
+    def begun(self, stage: str) -> bool:
+        """Whether an epoch of the stage was handed out, in this process or before the run was interrupted."""
+        return self._member + stage in self.progress
+
     def register(self, name: str, value: T) -> T:
         """Put the object under the checkpoint's care and give it back with its saved state, if there is one.
 
@@ -244,7 +248,8 @@ class Run:
 
         Its randomness stays what it is when the method runs alone.
         """
-        outer, self._member = self._member, f"{name}/"
+        outer = self._member
+        self._member = f"{outer}{name}/"
         try:
             yield
         finally:

@@ -135,7 +135,7 @@ class Posterior:
         probs = self.mixed(found)
         self.tell(found, data, strength.tolist(), run)
         # A run that was stopped in the folds has no nets worth asking.
-        if self.has_nets(data) and (not run.stopping or "promix/train" in run.progress):
+        if self.has_nets(data) and (not run.stopping or run.begun("promix/train")):
             for nets in run.within("promix", self.nets()(data, run)):
                 yield self.result((probs + nets.probs) / 2, data, clearly=1.0)
         else:

@@ -6,18 +6,11 @@ import torch
 import yaml
 
 from curator.methods import METHODS, scale_epochs
+from curator.methods.ensemble import Ensemble
 from curator.methods.posterior import NETS, Posterior
 from curator.methods.promix import ProMix
 from tests.conftest import ROOT, noisy
-
-
-def last(method, data, run, stop=None):
-    for i, found in enumerate(method(data, run), 1):  # noqa: B007 (the last one is the result)
-        run.close_epoch()
-        run.checkpoint()
-        if i == stop:
-            break
-    return found
+from tests.methods.test_ensemble import last
 
 
 def overlapping(n: int, k: int, sizes: np.ndarray | None = None, seed: int = 0):
@@ -90,6 +83,18 @@ def test_many_rows_have_nets_too(make_run, tmp_path):
         last(method, data, make_run(net="mlp", checkpoints=folder), stop)
         resumed = last(method, data, make_run(net="mlp", checkpoints=folder))
         assert torch.equal(resumed.probs, found.probs) and torch.equal(resumed.selected, found.selected)
+
+
+def test_beside_promix_in_an_ensemble(make_run):
+    """Its nets and those of the other member have names of their own."""
+    data, _ = noisy(120, 3, kind="features")
+    own = Posterior(many=10, epochs=2, batch_size=32)
+    other = ProMix(**{**ProMix.small_net, **NETS, "epochs": 2, "batch_size": 32})
+    run = make_run(net="mlp")
+    last(Ensemble({"promix": other, "posterior": own}), data, run)
+    assert {name for name in run.registered if name.endswith("nets")} == {
+        "promix/nets", "posterior/nets", "posterior/promix/nets",
+    }  # fmt: skip
 
 
 def test_a_run_that_is_stopped_in_the_folds_asks_no_untrained_nets(make_run):
