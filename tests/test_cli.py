@@ -276,7 +276,8 @@ def test_the_other_files(finished):
     assert set(facts) == wanted
     assert set(facts["metrics"]) == {
         "clean_precision", "clean_recall", "clean_f1", "noisy_precision", "noisy_recall", "noisy_f1", "auroc",
-        "average_precision", "label_accuracy_before", "label_accuracy_after", "label_accuracy_after_all",
+        "average_precision", "calibration_error", "wrong_above_95", "label_accuracy_before", "label_accuracy_after",
+        "label_accuracy_after_all",
         "test_accuracy",
     }  # fmt: skip
     assert facts["trusted"]["count"] == 0 and facts["n"] == 30 and facts["classes"] == 3
