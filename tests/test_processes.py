@@ -105,7 +105,9 @@ def test_killed_at_a_random_moment(method, forks, tmp_path, monkeypatch, plain):
     """kill -9, then the same command: the parquet of an uninterrupted run, byte for byte."""
     hf_dataset(60, 3, 0.3, size=8).to_parquet(tmp_path / "source" / "train.parquet")
     argv = ["clean", "--dataset", f"{tmp_path}/source", "--method", method, "--epochs", "8", *VERIFIED.get(method, [])]
-    argv += ["--method.batch-size", "30", "--output"]
+    # Linear models have no batches; where they come in rounds, as many as others have epochs.
+    argv += {"linear": [], "posterior": ["--method.rounds", "8"]}.get(method, ["--method.batch-size", "30"])
+    argv += ["--output"]
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     seed = random.randrange(10**6)
     rng = random.Random(seed)
