@@ -26,8 +26,13 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 FEW_STEPS = 10  # an epoch; fewer learn little in the usual number of epochs
-OUT_OF_SAMPLE = {"posterior", "linear", "confident", "pudistill"}  # methods that score rows by models that saw no label
-BY_HEART = 10_000  # rows of features below which nets learn wrong labels by heart (bench/everyday.py)
+OUT_OF_SAMPLE = {
+    "posterior",
+    "linear",
+    "confident",
+    "pudistill",
+}  # methods whose models did not see the label they score
+BY_HEART = 10_000  # rows of features below which nets may learn wrong labels by heart; bench/everyday.py goes to 5,000
 LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
 
 

@@ -46,9 +46,9 @@ def label_posterior(
 
     The matrix is shrunk to one share of wrong labels for all classes, spread as wrong labels are over all, by as many
     made-up rows a class as there are classes, and more where there are many (`_made_up`): a class of few rows is not
-    judged by these alone. Few rows can be explained
-    in more than one way: what several starts end in is averaged, each by its likelihood and a little (SURE_ROWS) by how
-    many labels it holds to be wrong, which favours those in which easy rows are sure (anchor points, Liu and Tao 2016).
+    judged by these alone. Few rows can be explained in more than one way: what several starts end in is averaged, each
+    by its likelihood and a little (SURE_ROWS) by how many labels it holds to be wrong, which favours those in which
+    easy rows are sure (anchor points, Liu and Tao 2016).
     """
     m, n, k = votes.shape
     z = (votes - votes.amax(2, keepdim=True)).clamp_min(FLOOR).float()
