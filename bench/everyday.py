@@ -32,6 +32,7 @@ import torch  # noqa: E402
 
 from bench.everyday_sets import SETS, encoders, features, noises, noisy_labels  # noqa: E402
 from bench.table import RESULTS, processor, today  # noqa: E402
+from curator.methods import ON_FEATURES  # noqa: E402
 
 LINES = Path(__file__).with_name("everyday.jsonl")
 SEEDS = (1, 2)
@@ -47,7 +48,7 @@ JOBS = {
     "linear": ("linear", "cleanlab"),
     "k-NN": ("k-NN",),
 }
-DEFAULT = "posterior"
+DEFAULT = ON_FEATURES
 FREE = ("linear", "cleanlab", "k-NN")
 METHODS = (DEFAULT, *(name for names in JOBS.values() for name in names if name not in (DEFAULT, *FREE)), *FREE)
 

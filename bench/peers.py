@@ -12,6 +12,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from curator.evidence import Evidence, NoisyDataset, evidence  # noqa: E402
+from curator.methods.confident import Confident  # noqa: E402
 
 BLOCK = 4096  # rows whose similarities to all others are held at once
 
@@ -24,8 +25,6 @@ def cleanlab_probe(data: NoisyDataset, seed: int, *, c: float = 0.001) -> Eviden
         seed: of the folds.
         c: scikit-learn's inverse strength of regularisation, on standardised features.
     """
-    from cleanlab.filter import find_label_issues
-    from cleanlab.rank import get_label_quality_scores
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
     from sklearn.pipeline import make_pipeline
@@ -35,13 +34,7 @@ def cleanlab_probe(data: NoisyDataset, seed: int, *, c: float = 0.001) -> Eviden
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=c, max_iter=200))
     folds = StratifiedKFold(5, shuffle=True, random_state=seed)
     probs = cross_val_predict(probe, x, labels, cv=folds, method="predict_proba")
-    issues, quality = find_label_issues(labels, probs, n_jobs=1), get_label_quality_scores(labels, probs)
-    return evidence(
-        torch.from_numpy(probs),
-        data,
-        selected=torch.from_numpy(~issues),
-        clean_score=torch.from_numpy(quality),
-    )
+    return Confident().clean(torch.from_numpy(probs), data)
 
 
 def knn_vote(data: NoisyDataset, *, k: int = 10) -> Evidence:

@@ -150,7 +150,7 @@ def _build(
     settings.dataset, settings.method = values["dataset"], name
     if settings.backbone is not None and settings.features_column is not None:
         raise CuratorError("--backbone makes features, --features-column reads them; give only one")
-    frozen = settings.backbone is not None or settings.features_column is not None
+    frozen = _frozen(vars(settings))
     if settings.net is None:
         settings.net = "mlp" if frozen else "small" if no_accelerator() else "resnet18"
     if settings.net not in NETS:

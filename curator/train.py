@@ -16,6 +16,7 @@ from curator.curation.metrics import precision_recall_f1
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.methods import passes
+from curator.methods.posterior import Posterior
 from curator.settings import hyperparameters
 from curator.system import duration
 
@@ -26,13 +27,9 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 FEW_STEPS = 10  # an epoch; fewer learn little in the usual number of epochs
-OUT_OF_SAMPLE = {
-    "posterior",
-    "linear",
-    "confident",
-    "pudistill",
-}  # methods whose models did not see the label they score
-BY_HEART = 10_000  # rows of features below which nets may learn wrong labels by heart; bench/everyday.py goes to 5,000
+# Methods whose models did not see the label that they score.
+OUT_OF_SAMPLE = {"posterior", "linear", "confident", "pudistill"}
+BY_HEART = Posterior.many  # rows of features below which nets may learn wrong labels by heart
 LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
 
 

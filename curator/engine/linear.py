@@ -85,8 +85,7 @@ class Rows:
 
     def scores(self, rows: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         """Logits (b, k) float32, on the CPU, of rows (b,) by weights (k, width) and biases (k,)."""
-        parts = rows.split(PART)
-        return torch.cat([torch.from_numpy(self.array(part)) @ weight.T + bias for part in parts])
+        return torch.cat([self.tensor(part).cpu() @ weight.T + bias for part in rows.split(PART)])
 
 
 def out_of_fold(
