@@ -43,7 +43,6 @@ def test_paths_are_refused(server, run):
 
 
 def test_other_sites_and_names_are_refused(server):
-    component = server.component()
     body = {"data": {"what": "hello"}, "component_id": component, "fn_name": "ask_session", "session_hash": "x"}
     path = "gradio_api/component_server/"
     own = f"127.0.0.1:{server.port}"
@@ -59,12 +58,11 @@ def test_other_sites_and_names_are_refused(server):
 
 
 def test_what_no_page_would_ask(server):
-    component = server.component()
-    assert "expected one of hello" in server.ask("__class__", component)["error"]
-    assert "expected one of hello" in server.ask("_act", component)["error"]
-    assert "order: expected one of" in server.ask("open", component, order="x")["error"]
-    assert server.ask("detail", component, row=4000)["error"] == "no row 4000"
-    assert server.ask("page", component, token="none", number=0) == {"gone": True}
+    assert "expected one of hello" in server.ask("__class__")["error"]
+    assert "expected one of hello" in server.ask("_act")["error"]
+    assert "order: expected one of" in server.ask("open", order="x")["error"]
+    assert server.ask("detail", row=4000)["error"] == "no row 4000"
+    assert server.ask("page", token="none", number=0) == {"gone": True}
     steps = [
         {"key": "k" * 12, "kind": "do", "rows": [[1, "keep", None]]},
         {"key": "short", "kind": "do", "rows": []},
@@ -75,10 +73,10 @@ def test_what_no_page_would_ask(server):
         {"key": "e" * 12, "kind": "drop table"},
         {"key": "f" * 12, "kind": "do", "rows": [[3, "drop", 1]]},
     ]
-    answer = server.save(component, reviewer="ann", steps=steps)
+    answer = server.save(reviewer="ann", steps=steps)
     assert answer["saved"] == ["k" * 12, "f" * 12] and len(answer["refused"]) == 6
     assert answer["rows"]["3"] == {"action": "drop", "label": None} and answer["history"][0] == answer["saved"]
-    answer = server.save(component, reviewer="ann", steps=[{"key": f"undo-{i:08d}", "kind": "undo"} for i in range(2)])
+    answer = server.save(reviewer="ann", steps=[{"key": f"undo-{i:08d}", "kind": "undo"} for i in range(2)])
     assert answer["rows"] == {"3": None, "1": None}
 
 
@@ -137,14 +135,14 @@ def test_every_route_needs_a_login(run, tmp_path):
         component = next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "curator")
         for name, cookie in cookies.items():
             step = {"key": f"step-of-{name}", "kind": "do", "rows": [[5, "drop" if name == "ann" else "keep", None]]}
-            assert server.ask("hello", component, {"Cookie": cookie})["reviewer"] == name
+            assert server.ask("hello", {"Cookie": cookie})["reviewer"] == name
             server.save(
                 component,
                 headers={"Cookie": cookie},
                 reviewer=name,
                 steps=[step],
             )
-        assert server.ask("people", component, {"Cookie": cookies["ann"]})["verified"]["conflict"] == 1
+        assert server.ask("people", {"Cookie": cookies["ann"]})["verified"]["conflict"] == 1
     with closing(Journal(journal)) as kept:
         assert kept.reviewers() == {"ann": 1, "ben": 1}
 
@@ -156,22 +154,21 @@ def test_two_reviewers_at_once(run, tmp_path):
     with serving(*words, "ann") as ann, serving(*words, "ben") as ben:
 
         def stream(server: Server, action: str, name: str) -> None:
-            component = server.component()
-            for i in range(100):
+                    for i in range(100):
                 rows = [[i, action if i % 4 == 0 else "keep", None]]
-                server.save(component, reviewer=name, steps=[{"key": f"{name}-step-{i}", "kind": "do", "rows": rows}])
+                server.save(reviewer=name, steps=[{"key": f"{name}-step-{i}", "kind": "do", "rows": rows}])
 
         streams = [threading.Thread(target=stream, args=a) for a in ((ann, "drop", "ann"), (ben, "keep", "ben"))]
         for thread in streams:
             thread.start()
         for thread in streams:
             thread.join(120)
-        people = ben.ask("people", ben.component())
+        people = ben.ask("people")
         assert people["reviewers"] == {"ann": 100, "ben": 100}
         (both,) = people["agreement"]
         assert both["rows"] == 100 and both["agreement"] == 0.75
-        found = ann.ask("open", ann.component(), show="all", order="row", decided="conflicts")
-        cards = ann.ask("page", ann.component(), token=found["token"], number=0)["cards"]
+        found = ann.ask("open", show="all", order="row", decided="conflicts")
+        cards = ann.ask("page", token=found["token"], number=0)["cards"]
         assert [card["row"] for card in cards] == list(range(0, 100, 4))
         assert cards[0]["mine"]["action"] == "drop" and cards[0]["others"][0]["reviewer"] == "ben"
 
@@ -181,10 +178,9 @@ def killed_under_a_stream(run, journal, kills: int) -> None:
     rng = random.Random(0)
     server = Server(run, "--journal", journal, "--reviewer", "ann")
     shown: dict[str, tuple[int, str]] = {}
-    sent, component = 0, None
+    sent = 0
     for _ in range(kills):
         server.start()
-        component = component or server.component()
         timer = threading.Timer(rng.uniform(0.05, 0.8), server.kill)
         timer.start()
         try:
@@ -194,7 +190,7 @@ def killed_under_a_stream(run, journal, kills: int) -> None:
                     sent += 1
                     act = rng.choice(["keep", "drop", "unsure"])
                     steps.append({"key": f"decision-{sent}", "kind": "do", "rows": [[sent % 400, act, None]]})
-                answer = server.save(component, reviewer="ann", steps=steps)
+                answer = server.save(reviewer="ann", steps=steps)
                 shown |= {s["key"]: (s["rows"][0][0], s["rows"][0][1]) for s in steps if s["key"] in answer["saved"]}
         except (OSError, http.client.HTTPException, AssertionError, json.JSONDecodeError):
             pass
@@ -239,7 +235,6 @@ def test_flags_that_do_not_fit(run, server, tmp_path, capsys):
 
 def test_what_is_verified_comes_out(server, run):
     """Of the module's server: a step that shows as saved is what --trusted reads."""
-    component = server.component()
-    server.save(component, reviewer="ann", steps=[{"key": "a-last-step", "kind": "do", "rows": [[8, "relabel", 2]]}])
+    server.save(reviewer="ann", steps=[{"key": "a-last-step", "kind": "do", "rows": [[8, "relabel", 2]]}])
     journal = server.words[server.words.index("--journal") + 1]
     assert verified(Path(journal))[8] == "class 2"
