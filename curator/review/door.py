@@ -23,8 +23,8 @@ from curator.review.logins import Logins
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ASK = "/ask"
-OPEN_PATHS = ("/", "/theme.css", "/favicon.ico")
-OPEN_FOLDERS = ("/assets/", "/static/")
+OPEN = re.compile(r"/|/theme\.css|/favicon\.ico|/(assets|static)(/[\w@+-][\w@+.-]*){1,9}", re.ASCII)
+LONGEST = 200  # characters of a path
 BODY, FORM = 16 << 20, 8 << 10  # bytes of a call, and of the form of the login
 SECONDS = 60.0  # until a body is there
 SESSIONS = 1000  # logins that are kept
@@ -125,7 +125,7 @@ class Door:
             return 303, "", {"location": "./", "set-cookie": self.set_cookie("", scope) + "; Max-Age=0"}
         if path == ASK:
             return await self.asked(method, headers, receive, user)
-        if not (path in OPEN_PATHS or (path.startswith(OPEN_FOLDERS) and ".." not in path)):
+        if len(path) > LONGEST or not OPEN.fullmatch(path):
             return 404, "no such page", {}
         if method not in ("GET", "HEAD"):
             return 405, "only GET", {"allow": "GET, HEAD"}

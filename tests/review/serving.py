@@ -156,8 +156,8 @@ def serving(*words: str | Path):
 
 @contextmanager
 def browsing(**context):
-    """A page of a fresh Chromium; requests that leave the machine are in `page.outside`, what its scripts throw in
-    `page.errors`."""
+    """A page of a fresh Chromium; requests that leave the machine are in `page.outside`, what its scripts throw
+    and what its policy stops in `page.errors`."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     try:
         from playwright.sync_api import sync_playwright
@@ -174,6 +174,7 @@ def browsing(**context):
         page.outside, page.errors = [], []
         page.on("request", lambda r: None if local(r.url) else page.outside.append(r.url))
         page.on("pageerror", lambda e: page.errors.append(str(e)))
+        page.on("console", lambda m: page.errors.append(m.text) if "Content Security Policy" in m.text else None)
         page.set_default_timeout(30_000)
         yield page
         browser.close()
