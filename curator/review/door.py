@@ -81,7 +81,9 @@ class Door:
     async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
         """Answer, or let the request pass."""
         if scope["type"] != "http":
-            return await self.app(scope, receive, send) if scope["type"] == "lifespan" else None
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return None
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         answer = await self.answer(scope, headers, receive)
         if answer is None:

@@ -235,7 +235,7 @@ class Journal:
             return  # a new file
         if missing := expected.keys() - tables:
             raise CuratorError(self._unfit(f"no table {', '.join(sorted(missing))}"))
-        ((said,),) = self._db.execute("PRAGMA quick_check(1)").fetchall()
+        (said,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if said != "ok":
             raise CuratorError(self._unfit(said))
         for table in sorted(tables):
@@ -247,7 +247,8 @@ class Journal:
 
     def _require_cells(self, table: str, expected: dict[str, tuple[str, ...]]) -> None:
         """Refuse a table with other columns, or with a cell that is not of its column's types."""
-        columns = {name: hidden for _, name, *_, hidden in self._db.execute(f"PRAGMA table_xinfo({table})")}
+        found = self._db.execute(f"SELECT name, hidden FROM pragma_table_xinfo('{table}')")
+        columns = dict(found.fetchall())
         if columns != dict.fromkeys(expected, 0):
             raise CuratorError(self._unfit(f"other columns of table {table}"))
         wrong = " OR ".join(
@@ -260,12 +261,11 @@ class Journal:
         facts = {name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM facts")}
         classes, sample = facts.get("classes"), facts.get("sample", {})
         texts = facts.get("dataset"), facts.get("split"), facts.get("id", "")  # files of long ago have no id
-        fits = all(isinstance(text, str) for text in texts) and isinstance(classes, list) and isinstance(sample, dict)
-        if not fits or not all(isinstance(text, str) for text in (*classes, *sample.values())):
-            raise CuratorError(self._unfit("facts about its rows that are missing, or not what they should be"))
-        if not all(re.fullmatch("[0-9]{1,18}", row) for row in sample):
-            raise CuratorError(self._unfit("facts about its rows that are missing, or not what they should be"))
-        return facts
+        if isinstance(classes, list) and isinstance(sample, dict):
+            texts = (*texts, *classes, *sample.values())
+            if all(isinstance(text, str) for text in texts) and all(re.fullmatch("[0-9]{1,18}", row) for row in sample):
+                return facts
+        raise CuratorError(self._unfit("facts about its rows that are missing, or not what they should be"))
 
     def _prepare(self, facts: dict[str, Any]) -> None:
         self._inspect()
@@ -314,7 +314,7 @@ class Journal:
         try:
             with closing(self._open("mode=ro")) as db:
                 db.execute(UNTRUSTED)
-                ((said,),) = db.execute("PRAGMA quick_check(1)").fetchall()
+                (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
                 (made_on,) = db.execute("SELECT value FROM facts WHERE name = 'id'").fetchone() or (None,)
                 counts = [db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("steps", "decisions")]
         except sqlite3.Error:

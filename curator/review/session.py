@@ -29,6 +29,7 @@ VIEWS = 64  # opened views that pages can be asked of
 AUDIT = 10_000  # rows of an audit at most
 STEPS = 1000  # that are saved at once, at most
 KEY = 8, 100  # characters of a step's key, at least and at most
+TYPES = {int: "a whole number from 0 on", str: "text", list: "a list"}
 
 
 def field(data: Any, name: str, kind: type, *default: Any) -> Any:
@@ -37,20 +38,17 @@ def field(data: Any, name: str, kind: type, *default: Any) -> Any:
     Raises:
         CuratorError: for another type, a number that no row or class has, or text that cannot be written.
     """
-    value = data.get(name) if isinstance(data, dict) else None
+    value: Any = data.get(name) if isinstance(data, dict) else None
     if value is None and default:
         return default[0]
     fits = type(value) is kind
     if fits and kind is int:
         fits = 0 <= value < 1 << 62
     if fits and kind is str:
-        fits = not any("\ud800" <= letter <= "\udfff" for letter in value)
+        fits = value == value.encode("utf-8", "ignore").decode()
     if not fits:
         raise CuratorError(f"{name}: expected {TYPES[kind]}")
     return value
-
-
-TYPES = {int: "a whole number from 0 on", str: "text", list: "a list", dict: "an object"}
 
 
 class Session:
@@ -277,7 +275,10 @@ class Session:
         if kind not in (*KINDS, "audit") or not KEY[0] <= len(key) <= KEY[1]:
             raise CuratorError(f"expected a step with a key and one of the kinds {', '.join(KINDS)}, audit")
         if kind == "do":
-            return {"key": key, "kind": kind, "rows": [self._act(act) for act in field(step, "rows", list)]}
+            acts = [self._act(act) for act in field(step, "rows", list)]
+            if not acts:
+                raise CuratorError("expected a step that decides a row")
+            return {"key": key, "kind": kind, "rows": acts}
         if kind == "audit":
             label = field(step, "label", int, None)
             of = {"audit": field(step, "audit", int), "row": field(step, "row", int)}

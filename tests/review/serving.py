@@ -58,7 +58,7 @@ class Server:
         self.process: subprocess.Popen | None = None
         self.token = "a-token-that-tests-know"
         self.cookie = ""  # of the printed address
-        self.log = tempfile.TemporaryFile()
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115
         self._page: dict[str, str] | None = None  # what a page of it says of its run
 
     @property

@@ -391,9 +391,9 @@ def test_what_is_not_there_is_not_saved(tmp_path, how):
 
 def test_it_is_lost_while_it_saves(tmp_path):
     """Between the check before and the end of the writing."""
-    with closing(Journal(tmp_path / "j.sqlite", FACTS)) as journal:
-        with pytest.raises(CuratorError, match="removed, replaced or cut"), journal._transaction():
-            (tmp_path / "j.sqlite").unlink()
+    path, wrong = tmp_path / "j.sqlite", "removed, replaced or cut"
+    with closing(Journal(path, FACTS)) as journal, pytest.raises(CuratorError, match=wrong), journal._transaction():
+        path.unlink()
 
 
 def test_moved_away_and_back(tmp_path):
@@ -430,7 +430,8 @@ def test_a_key_is_of_one_step(journal):
         ([do("a", (1, "keep", "cat"), (2, "drop", None))], "ben"),
         ([do("a", (1, "keep", "cat"))], "ann"),
         ([do("a", (1, "keep", "dog"), (2, "drop", None))], "ann"),
-        ([turn("a", "undo")], "ann"), ([turn("u", "redo")], "ann"), ([do("new", (7, "drop", None)), turn("u", "undo")], "ben"),
+        ([turn("a", "undo")], "ann"), ([turn("u", "redo")], "ann"),
+        ([do("new", (7, "drop", None)), turn("u", "undo")], "ben"),
     ]:  # fmt: skip
         with pytest.raises(TakenKey) as error:
             journal.save(steps, who)

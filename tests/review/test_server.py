@@ -145,7 +145,8 @@ def test_the_printed_address(run, tmp_path):
     """Without accounts only who has it comes in; a rerun has another one."""
     with serving(run, "--journal", tmp_path / "j.sqlite", "--reviewer", "ann") as server:
         for path, headers in (
-            ("", {}), ("config", {}), ("gradio_api/info", {}), ("static/img/logo.svg", {}), ("logout", {}), ("login", {}),
+            ("", {}), ("config", {}), ("gradio_api/info", {}), ("static/img/logo.svg", {}), ("logout", {}),
+            ("login", {}),
             ("", {"Cookie": f"curator-{server.port}=x"}), ("", {"Cookie": f"curator-{server.port}="}),
             ("?token=", {}), ("?token=wrong", {}), (f"?token={server.token}x", {}), ("?token=%ff", {}),
             ("", {"Cookie": server.cookie.replace(str(server.port), "1")}), (f"config?token={server.token}", {}),
@@ -216,7 +217,8 @@ def raw(server, content: bytes, seconds: float = 30) -> bytes:
 
 def test_bodies_that_are_too_large(server):
     """Said to be, or sent in chunks without saying so."""
-    head = f"POST /ask HTTP/1.1\r\nHost: 127.0.0.1\r\nCookie: {server.cookie}\r\nContent-Type: application/json\r\n".encode()
+    lines = "POST /ask HTTP/1.1", "Host: 127.0.0.1", f"Cookie: {server.cookie}", "Content-Type: application/json", ""
+    head = "\r\n".join(lines).encode()
     for length in (b"16777217", b"9" * 19):
         assert b" 413 " in raw(server, head + b"Connection: close\r\nContent-Length: " + length + b"\r\n\r\n")
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
