@@ -35,7 +35,8 @@ RULES = {
 }  # fmt: skip
 PLAIN = {**RULES, "script-src": "'none'", "connect-src": "'none'", "base-uri": "'none'"}  # of all but the page
 HEADERS = {
-    "x-frame-options": "DENY", "x-content-type-options": "nosniff", "referrer-policy": "no-referrer",
+    "x-frame-options": "DENY", "x-content-type-options": "nosniff",
+    "referrer-policy": "same-origin",  # with no-referrer the login's own form would have no origin
     "cross-origin-opener-policy": "same-origin", "cross-origin-resource-policy": "same-origin",
 }  # fmt: skip
 FOREIGN = "refused: another site, or another name of this machine"

@@ -271,6 +271,9 @@ class Journal:
         self._inspect()
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(
+            "PRAGMA journal_size_limit = -1"
+        )  # the -wal never shrinks by itself, wherever SQLite comes from
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for statement in SCHEMA.split(";"):
@@ -315,11 +318,11 @@ class Journal:
             with closing(self._open("mode=ro")) as db:
                 db.execute(UNTRUSTED)
                 (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
-                (made_on,) = db.execute("SELECT value FROM facts WHERE name = 'id'").fetchone() or (None,)
+                (of_file,) = db.execute("SELECT value FROM facts WHERE name = 'id'").fetchone() or ("null",)
+                same = json.loads(of_file) == self.facts.get("id")
                 counts = [db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("steps", "decisions")]
-        except sqlite3.Error:
+        except (sqlite3.Error, TypeError, ValueError):
             raise CuratorError(wrong) from None
-        same = made_on is None or json.loads(made_on) == self.facts.get("id")
         if said != "ok" or not same or counts[0] < len(self._by) or counts[1] < len(self._log):
             raise CuratorError(wrong)
 

@@ -145,8 +145,8 @@ class Server:
 @contextmanager
 def serving(*words: str | Path):
     server = Server(*words)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         if server.process.poll() is None:

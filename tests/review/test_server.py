@@ -135,7 +135,7 @@ def test_headers_of_every_answer(server, routes):
         assert policy["default-src"] == policy["object-src"] == policy["frame-ancestors"] == "'none'", path
         assert policy["form-action"] == "'self'" and "'unsafe-inline'" not in policy["script-src"], path
         assert found["X-Frame-Options"] == "DENY" and found["X-Content-Type-Options"] == "nosniff", path
-        assert found["Referrer-Policy"] == "no-referrer" and found["Cross-Origin-Resource-Policy"] == "same-origin", (
+        assert found["Referrer-Policy"] == "same-origin" and found["Cross-Origin-Resource-Policy"] == "same-origin", (
             path
         )
         assert "Server" not in found and "Access-Control-Allow-Origin" not in found, path
