@@ -71,7 +71,8 @@ class Review:
     host: str = "127.0.0.1"
     """Address to serve on; any other than this machine's own needs --auth or --auth-file."""
     port: int = 7860
-    """Port to serve on."""
+    """Port to serve on. Without accounts the printed address holds a token, another one at each start; the variable
+    CURATOR_TOKEN sets it."""
     auth: tuple[str, ...] = ()
     """NAME:PASSWORD of everybody who may log in; decisions are theirs. Only the first may publish. Everybody on this
     machine can read a command line: --auth-file, or the variable CURATOR_AUTH (one a line), keeps them to yourself."""

@@ -90,15 +90,12 @@ class Door:
         if answer is None:
             return await self.app(scope, receive, _page(send))
         status, content, more = answer
-        kind, body = "text/plain; charset=utf-8", content
+        kind = "application/json"
         if isinstance(content, str):
-            kind = "text/html; charset=utf-8" if content.startswith("<!doctype html>") else kind
-            body = content.encode()
-        elif not isinstance(content, bytes):
-            kind, body = "application/json", json.dumps(content).encode()
+            kind = f"text/{'html' if content.startswith('<!doctype html>') else 'plain'}; charset=utf-8"
+        body = (content if isinstance(content, str) else json.dumps(content)).encode()
         more = {"content-type": kind, "content-length": str(len(body)), "cache-control": "no-store", **more}
-        start = {"type": "http.response.start", "status": status, "headers": _headers(more, PLAIN)}
-        await send(start)
+        await send({"type": "http.response.start", "status": status, "headers": _headers(more, PLAIN)})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def answer(
@@ -171,6 +168,7 @@ class Door:
             return body, REFUSED[body], {}
         fields = parse_qs(body.decode("utf-8", "replace"), max_num_fields=10) if body.count(b"&") < 10 else {}
         name, password = (fields.get(field, [""])[-1] for field in ("username", "password"))
+        name = name.strip()  # keyboards of phones add a space
         address = scope["client"][0] if scope.get("client") else "?"
         if wait := self.logins.wait(name, address):
             seconds = int(wait) + 1

@@ -363,10 +363,14 @@ class Journal:
             yield
             self._db.execute("COMMIT")
             self._require_place()
-        except BaseException:
+        except BaseException as e:
             if self._db.in_transaction:  # a full disk has ended it by itself
                 self._db.execute("ROLLBACK")
             self._forget()
+            if isinstance(e, UnicodeEncodeError):
+                raise CuratorError(
+                    f"{self.path.name}: expected text that can be written, found {e.object!a:.60}"
+                ) from e
             raise
 
     def _append(self, step: dict[str, Any], reviewer: str) -> list[int]:

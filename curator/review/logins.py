@@ -47,8 +47,8 @@ def accounts(auth: Sequence[str], file: Path | None, variables: Mapping[str, str
 
 def require_name(name: str, flag: str) -> None:
     """Refuse what no journal can hold as a reviewer's name."""
-    if not 0 < len(name) <= NAME or not name.isprintable():
-        raise CuratorError(f"{flag}: expected a name of 1 to {NAME} characters that can be read")
+    if not 0 < len(name) <= NAME or not name.isprintable() or name != name.strip():
+        raise CuratorError(f"{flag}: expected a name of 1 to {NAME} characters that can be read, no space around it")
 
 
 def _lines(file: Path) -> list[str]:

@@ -421,6 +421,13 @@ def test_what_sqlite_merges_is_no_loss(tmp_path):
         assert len(journal.log(0)) == 150 * 40 + 3
 
 
+def test_a_reviewer_whose_name_cannot_be_written(journal):
+    """As of a file whose name is no text, imported."""
+    with pytest.raises(CuratorError, match=r"expected text that can be written, found '\\udcff'"):
+        journal.save([do("a", (1, "keep", "cat"))], "\udcff")
+    assert journal.log(0) == []
+
+
 def test_a_key_is_of_one_step(journal):
     """A step with the key of another one is not taken for it, and nothing that came with it is saved."""
     journal.save([do("a", (1, "keep", "cat"), (2, "drop", None)), turn("u", "undo"), turn("r", "redo")], "ann")
