@@ -368,9 +368,7 @@ class Journal:
                 self._db.execute("ROLLBACK")
             self._forget()
             if isinstance(e, UnicodeEncodeError):
-                raise CuratorError(
-                    f"{self.path.name}: expected text that can be written, found {e.object!a:.60}"
-                ) from e
+                raise CuratorError(f"{self.path}: expected text that can be written, found {e.object!a:.60}") from e
             raise
 
     def _append(self, step: dict[str, Any], reviewer: str) -> list[int]:

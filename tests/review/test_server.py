@@ -215,6 +215,27 @@ def raw(server, content: bytes, seconds: float = 30) -> bytes:
         return found
 
 
+def test_bodies_that_are_no_calls(server):
+    """Each is a 4xx with a line, and the server goes on."""
+    save = b'{"what": "save", "steps": %s}'
+    for body in (
+        b"", b"null", b"[]", b"5", b'"hello"', b"{", b"{}", b'{"what": {}}', b'{"what": "__class__"}', b"\xff\xfe",
+        b"\0",
+        b"[" * 1_000_000, b'{"a":' * 200_000, b'{"what": NaN}', b'{"what": "detail", "row": -Infinity}',
+        b'{"what": "detail", "row": ' + b"9" * 10_000 + b"}", b'{"what": "detail", "row": 1e999}',
+        b'{"what": "page", "token": "\\ud800", "number": 0}', save % b"1", save % b"{}", b"data=x",
+    ):  # fmt: skip
+        request = urllib.request.Request(
+            server.root + "ask", body, {"Content-Type": "application/json", "Cookie": server.cookie}
+        )
+        status, text = server._send(request)
+        assert status == 400 and json.loads(text)["error"], (body[:60], status)
+    for method in ("GET", "PUT", "DELETE", "HEAD", "OPTIONS", "TRACE", "X"):
+        request = urllib.request.Request(server.root + "ask", headers={"Cookie": server.cookie}, method=method)
+        assert server._send(request)[0] == 405, method
+    assert server.ask("hello")["reviewer"] == "ann" and server.said() == ""
+
+
 def test_bodies_that_are_too_large(server):
     """Said to be, or sent in chunks without saying so."""
     lines = "POST /ask HTTP/1.1", "Host: 127.0.0.1", f"Cookie: {server.cookie}", "Content-Type: application/json", ""
