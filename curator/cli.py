@@ -69,11 +69,15 @@ class Review:
     runs: tyro.conf.Positional[tuple[Path, ...]]
     """Output folder of the run; more runs of the same rows show where they disagree."""
     host: str = "127.0.0.1"
-    """Address to serve on; any other than this machine's own needs --auth."""
+    """Address to serve on; any other than this machine's own needs --auth or --auth-file."""
     port: int = 7860
-    """Port to serve on."""
+    """Port to serve on. Without accounts the printed address holds a token, another one at each start; the variable
+    CURATOR_TOKEN sets it."""
     auth: tuple[str, ...] = ()
-    """NAME:PASSWORD of everybody who may log in; decisions are theirs. Only the first may publish."""
+    """NAME:PASSWORD of everybody who may log in; decisions are theirs. Only the first may publish. Everybody on this
+    machine can read a command line: --auth-file, or the variable CURATOR_AUTH (one a line), keeps them to yourself."""
+    auth_file: Path | None = None
+    """File with NAME:PASSWORD lines, instead of --auth."""
     reviewer: str | None = None
     """Whose decisions they are, without --auth. Default: the user's name."""
     journal: Path | None = None
@@ -93,6 +97,7 @@ def review(argv: list[str]) -> int:
             host=flags.host,
             port=flags.port,
             auth=flags.auth,
+            auth_file=flags.auth_file,
             reviewer=flags.reviewer,
             journal=flags.journal,
         )

@@ -10,16 +10,19 @@ from __future__ import annotations
 import csv
 import itertools
 import json
+import os
 import re
 import sqlite3
+import stat
 import threading
 import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -33,7 +36,12 @@ ACTIONS = ("keep", "relabel", "drop", "unsure")
 Act = tuple[int, str, str | None, int | None]  # row, action, label, id of the decision that it repeats
 Digests = Callable[[list[int]], dict[str, str]]
 CLEAR = "clear"  # what undo appends for a row that had no decision before
+KINDS = ("do", "undo", "redo")
 FILE = "review.sqlite"
+VERSION = 1  # of the file, in its user_version; files of before it was written have 0
+LONGEST = 64 << 20  # bytes of a value
+UNTRUSTED = "PRAGMA trusted_schema = OFF"
+BESIDE = ("", "-wal", "-shm")  # the file, and what SQLite keeps beside it while it is open
 MACHINE = "cleanlab"  # whose imported decisions are no person's
 
 SCHEMA = """
@@ -83,6 +91,14 @@ class Verified:
     counts: dict[str, int] = field(default_factory=dict)  # keep, relabel, drop, unsure, conflict
 
 
+class TakenKey(CuratorError):
+    """A step's key is another step's: the step was not saved, nor any that came with it; send it with another key."""
+
+    def __init__(self, key: str):
+        super().__init__("the key of a step is that of another step; nothing was saved")
+        self.key = key
+
+
 @dataclass
 class _Stacks:
     """A reviewer's steps that undo and redo can turn, number -> key, the next one last."""
@@ -102,24 +118,43 @@ class Journal:
         """Open the file; with facts (of facts_of) make it if it is missing, without them only read."""
         self.path = path
         self.lock = threading.RLock()
+        self._clear()
+        try:
+            self._real = os.path.realpath(path)  # beside which SQLite keeps its own files
+            self._require_files(facts is None)
+            self._db = self._connect("ro" if facts is None else "rwc")
+        except CuratorError:
+            raise
+        except (OSError, sqlite3.Error, ValueError) as e:
+            raise CuratorError(self._unfit(str(e))) from e
+        try:
+            if facts is None:
+                self._inspect()
+            else:
+                _patiently(lambda: self._prepare(facts))
+            self.facts = self._facts()
+            self._read()
+            if facts is not None:
+                self._stood = self._stat()
+                self.require(facts["classes"], facts["split"])
+        except BaseException as e:
+            self._db.close()
+            if isinstance(e, OSError | sqlite3.Error | ValueError | RecursionError) and not isinstance(e, CuratorError):
+                raise CuratorError(self._unfit(str(e))) from e
+            raise
+
+    def _clear(self) -> None:
         self._seen = 0, 0  # ids of the last step and decision that were read
         self._rows: dict[int, dict[str, Decision]] = {}
         self._log: list[int] = []  # rows of all decisions, as they came
         self._stacks: dict[str, _Stacks] = {}
-        if facts is None and not path.is_file():
-            raise CuratorError(f"{path}: expected a review journal, found no such file")
-        try:
-            self._db = self._connect("ro" if facts is None else "rwc")
-            self._db.execute("PRAGMA trusted_schema = OFF")
-            if facts is not None:
-                _patiently(lambda: self._prepare(facts))
-            self.facts = {name: json.loads(value) for name, value in self._db.execute("SELECT * FROM facts")}
-            self._read()
-        except (sqlite3.Error, ValueError) as e:
-            hint = "" if facts is None else "; name a file that can be written with --journal"
-            raise CuratorError(f"{path}: expected a review journal that can be opened; {e}{hint}") from e
-        if facts is not None:
-            self.require(facts["classes"], facts["split"])
+        self._by: dict[int, str] = {}  # step -> reviewer
+
+    def _unfit(self, found: str) -> str:
+        return (
+            f"{self.path}: expected a review journal that can be opened, found: {' '.join(found.split())}; "
+            "restore a copy of it, or name another file with --journal"
+        )
 
     def require(self, classes: list[str], split: str, digests: Digests = lambda rows: {}) -> None:
         """Refuse to be the journal of other rows.
@@ -145,41 +180,151 @@ class Journal:
             if differ:
                 raise CuratorError(f"{self.path}: its decisions are about {what} this run's; name another --journal")
 
-    def _connect(self, mode: str) -> sqlite3.Connection:
-        def connect(options: str) -> sqlite3.Connection:
-            address = f"{self.path.absolute().as_uri()}?{options}"
-            return sqlite3.connect(address, timeout=30, isolation_level=None, check_same_thread=False, uri=True)
+    def _require_files(self, to_read: bool) -> None:
+        """Refuse what SQLite would wait for, or take for a new journal, before it is opened."""
+        there = {suffix: os.stat(self._real + suffix) for suffix in BESIDE if os.path.exists(self._real + suffix)}
+        for suffix, found in there.items():
+            if not stat.S_ISREG(found.st_mode):
+                raise CuratorError(self._unfit(f"{self.path.name}{suffix} is no regular file"))
+        if "" not in there:
+            if to_read:
+                raise CuratorError(f"{self.path}: expected a review journal, found no such file")
+        elif there[""].st_size == 0 and (to_read or ("-wal" in there and there["-wal"].st_size)):
+            raise CuratorError(self._unfit("an empty file"))  # SQLite would delete the -wal with its decisions
 
-        db = connect(f"mode={mode}")
+    def _open(self, options: str) -> sqlite3.Connection:
+        address = f"{Path(self._real).as_uri()}?{options}"
+        db = sqlite3.connect(address, timeout=30, isolation_level=None, check_same_thread=False, uri=True)
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
+        return db
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        db = self._open(f"mode={mode}")
         if mode == "ro":
             try:
                 db.execute("SELECT count(*) FROM sqlite_master")
             except sqlite3.OperationalError:  # a folder that cannot be written: nobody else writes there, either
                 db.close()
-                unmerged = self.path.with_name(f"{self.path.name}-wal")
+                unmerged = Path(f"{self._real}-wal")
                 if unmerged.exists() and unmerged.stat().st_size:
                     raise CuratorError(
                         f"{self.path}: it holds decisions that are not merged yet, and its folder cannot be written; "
                         "open it once where it can"
                     ) from None
-                db = connect("mode=ro&immutable=1")
+                db = self._open("mode=ro&immutable=1")
         return db
 
-    def _require_own(self) -> None:
-        """Refuse a database of somebody else before anything is written to it."""
-        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables - set(re.findall(r"TABLE IF NOT EXISTS (\w+)", SCHEMA)):
+    def _inspect(self) -> None:
+        """Refuse a newer journal, somebody else's database and a damaged one, before anything is read or written."""
+        self._db.execute(UNTRUSTED)
+        (version,) = self._db.execute("PRAGMA user_version").fetchone()
+        if not 0 <= version <= VERSION:
+            raise CuratorError(
+                f"{self.path}: a newer Curator wrote it (journal version {version}, this one reads up to {VERSION}); "
+                "update Curator, or name another --journal"
+            )
+        expected = _tables()
+        found = self._db.execute("SELECT type, name, coalesce(rootpage, 0) FROM sqlite_master").fetchall()
+        tables = {name for kind, name, page in found if kind == "table" and page}
+        others = any(kind != "index" and not (kind == "table" and page) for kind, _, page in found)
+        if others or tables - expected.keys():
             raise CuratorError(
                 f"{self.path}: expected a review journal, found another database; name another --journal"
             )
+        if not tables:
+            return  # a new file
+        if missing := expected.keys() - tables:
+            raise CuratorError(self._unfit(f"no table {', '.join(sorted(missing))}"))
+        (said,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
+        if said != "ok":
+            raise CuratorError(self._unfit(said))
+        for table in sorted(tables):
+            self._require_cells(table, expected[table])
+        of_none = "NOT EXISTS (SELECT 1 FROM steps s WHERE s.id = d.step AND s.reviewer = d.reviewer)"
+        lost = self._db.execute(f"SELECT id FROM decisions d WHERE id < 1 OR {of_none} LIMIT 1").fetchone()
+        if lost or self._db.execute("SELECT 1 FROM steps WHERE id < 1").fetchone():
+            raise CuratorError(self._unfit("decisions that no step made"))
+
+    def _require_cells(self, table: str, expected: dict[str, tuple[str, ...]]) -> None:
+        """Refuse a table with other columns, or with a cell that is not of its column's types."""
+        found = self._db.execute(f"SELECT name, hidden FROM pragma_table_xinfo('{table}')")
+        columns = dict(found.fetchall())
+        if columns != dict.fromkeys(expected, 0):
+            raise CuratorError(self._unfit(f"other columns of table {table}"))
+        wrong = " OR ".join(
+            f"typeof({name}) NOT IN ({', '.join(map(repr, types))})" for name, types in expected.items()
+        )
+        if self._db.execute(f"SELECT 1 FROM {table} WHERE {wrong} LIMIT 1").fetchone():
+            raise CuratorError(self._unfit(f"values of other types in table {table}"))
+
+    def _facts(self) -> dict[str, Any]:
+        facts = {name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM facts")}
+        classes, sample = facts.get("classes"), facts.get("sample", {})
+        texts = facts.get("dataset"), facts.get("split"), facts.get("id", "")  # files of long ago have no id
+        if isinstance(classes, list) and isinstance(sample, dict):
+            texts = (*texts, *classes, *sample.values())
+            if all(isinstance(text, str) for text in texts) and all(re.fullmatch("[0-9]{1,18}", row) for row in sample):
+                return facts
+        raise CuratorError(self._unfit("facts about its rows that are missing, or not what they should be"))
 
     def _prepare(self, facts: dict[str, Any]) -> None:
-        self._require_own()
+        self._inspect()
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
-        self._db.executescript(SCHEMA)
-        new = ((name, json.dumps(value)) for name, value in facts.items())
-        self._db.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", new)
+        self._db.execute(
+            "PRAGMA journal_size_limit = -1"
+        )  # the -wal never shrinks by itself, wherever SQLite comes from
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for statement in SCHEMA.split(";"):
+                self._db.execute(statement)
+            if self._db.execute("SELECT count(*) FROM facts").fetchone() != (0,):
+                self._facts()
+            new = ((name, json.dumps(value)) for name, value in facts.items())
+            self._db.executemany("INSERT OR IGNORE INTO facts VALUES (?, ?)", new)
+            if self._db.execute("PRAGMA user_version").fetchone() != (VERSION,):
+                self._db.execute(f"PRAGMA user_version = {VERSION}")
+            self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    # Whether it is still the file that was opened
+
+    def _stat(self) -> list[os.stat_result]:
+        return [os.stat(self._real + suffix) for suffix in BESIDE]
+
+    def _require_place(self) -> None:
+        """Refuse to say "saved" when the file, or what SQLite keeps beside it, was removed, replaced or cut meanwhile.
+
+        SQLite itself would go on to write to a file that nobody finds again. (No file is opened for this: closing it
+        would take away SQLite's own locks on it, which are the process's.)
+        """
+        wrong = f"{self.path.name} was removed, replaced or cut while it was open; put it back, or start app.py again"
+        try:
+            now = self._stat()
+        except OSError:
+            raise CuratorError(wrong) from None
+        for was, found in zip(self._stood, now, strict=True):
+            if (was.st_dev, was.st_ino) != (found.st_dev, found.st_ino) or found.st_size < was.st_size:
+                raise CuratorError(wrong)
+        if (self._stood[0].st_mtime_ns, self._stood[0].st_size) != (now[0].st_mtime_ns, now[0].st_size):
+            self._look_again(wrong)  # SQLite has merged what was beside it, or somebody has written over it
+        self._stood = now
+
+    def _look_again(self, wrong: str) -> None:
+        """Read the file anew, with nothing remembered."""
+        try:
+            with closing(self._open("mode=ro")) as db:
+                db.execute(UNTRUSTED)
+                (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
+                (of_file,) = db.execute("SELECT value FROM facts WHERE name = 'id'").fetchone() or ("null",)
+                same = json.loads(of_file) == self.facts.get("id")
+                counts = [db.execute(f"SELECT count(*) FROM {name}").fetchone()[0] for name in ("steps", "decisions")]
+        except (sqlite3.Error, TypeError, ValueError):
+            raise CuratorError(wrong) from None
+        if said != "ok" or not same or counts[0] < len(self._by) or counts[1] < len(self._log):
+            raise CuratorError(wrong)
 
     def close(self) -> None:
         """Close the file."""
@@ -200,6 +345,8 @@ class Journal:
             The reviewer's decision on every row that the steps name or touch, None where there is none now.
 
         Raises:
+            TakenKey: a key is that of another step; nothing was saved.
+            CuratorError: the file is not the one that was opened; nothing was saved where it would be found again.
             sqlite3.Error: nothing was saved.
         """
         with self.lock, self._transaction():
@@ -212,22 +359,30 @@ class Journal:
         self._db.execute("BEGIN IMMEDIATE")
         try:
             self._read()
+            self._require_place()
             yield
             self._db.execute("COMMIT")
-        except BaseException:
+            self._require_place()
+        except BaseException as e:
             if self._db.in_transaction:  # a full disk has ended it by itself
                 self._db.execute("ROLLBACK")
             self._forget()
+            if isinstance(e, UnicodeEncodeError):
+                raise CuratorError(f"{self.path}: expected text that can be written, found {e.object!a:.60}") from e
             raise
 
     def _append(self, step: dict[str, Any], reviewer: str) -> list[int]:
         """Append one step; the rows it touches."""
-        known = self._db.execute("SELECT id FROM steps WHERE key = ?", (step["key"],)).fetchone()
-        if known:
-            return [row for row, *_ in self._decisions_of(known[0])]
         kind, now = step["kind"], _now()
+        known = self._db.execute("SELECT id, kind, reviewer FROM steps WHERE key = ?", (step["key"],)).fetchone()
+        if known:
+            made = self._decisions_of(known[0])
+            sent = [(int(row), action, label) for row, action, label in step["rows"]] if kind == "do" else None
+            if known[1:] != (kind, reviewer) or sent not in (None, [act[:3] for act in made]):
+                raise TakenKey(step["key"])
+            return [row for row, *_ in made]
         if kind == "do":
-            made: list[Act] = [(int(row), action, label, None) for row, action, label in step["rows"]]
+            made = [(int(row), action, label, None) for row, action, label in step["rows"]]
             target, named = None, [row for row, *_ in made]
         else:
             target, named, made = self._turned(kind, step.get("target"), reviewer)
@@ -288,19 +443,23 @@ class Journal:
 
     def _forget(self) -> None:
         """After a transaction that failed, what was read inside it is not there."""
-        self._seen, self._rows, self._log, self._stacks = (0, 0), {}, [], {}
+        self._clear()
         self._read()
 
     def _read(self) -> None:
         step, decision = self._seen
+        classes = {*self.facts["classes"]}
         steps = self._db.execute("SELECT id, key, kind, target, reviewer FROM steps WHERE id > ? ORDER BY id", (step,))
         for step, key, kind, target, reviewer in steps.fetchall():  # noqa: B007
             stacks = self._stacks.setdefault(reviewer, _Stacks())
+            self._by[step] = reviewer
             if kind == "do":
                 stacks.done[step] = key
                 stacks.undone.clear()
             elif target is not None:
                 source, goal = (stacks.done, stacks.undone) if kind == "undo" else (stacks.undone, stacks.done)
+                if kind not in KINDS or target not in source:
+                    raise CuratorError(self._unfit(f"step {step} turns a step that cannot be turned"))
                 goal[target] = source.pop(target)
         # A reader between two statements must not see the decisions of a step that it has not seen.
         found = self._db.execute(
@@ -309,6 +468,10 @@ class Journal:
         )
         for values in found.fetchall():
             made = Decision(*values)
+            labelled = made.label in classes if made.action in ("keep", "relabel") else made.label is None
+            known = made.action in (*ACTIONS, CLEAR) and self._by.get(made.step) == made.reviewer
+            if not (labelled and known and max(made.previous or 0, made.repeats or 0) < made.id):
+                raise CuratorError(self._unfit(f"decision {made.id} is none that was made here"))
             decision = made.id
             self._log.append(made.row)
             of_row = self._rows.setdefault(made.row, {})
@@ -452,14 +615,18 @@ class Journal:
 
         Whether it is there.
         """
-        with self.lock:
+        with self.lock, self._transaction():
             self._db.execute(
                 "INSERT OR IGNORE INTO audit_labels (key, audit, row, label, reviewer, time) "
                 "SELECT ?, a.id, r.row, ?, a.reviewer, ? FROM audits a JOIN audit_rows r ON r.audit = a.id "
                 "WHERE a.id = ? AND r.row = ? AND a.reviewer = ?",
                 (key, label, _now(), audit, row, reviewer),
             )
-            return self._db.execute("SELECT count(*) FROM audit_labels WHERE key = ?", (key,)).fetchone() == (1,)
+            there = "SELECT audit, row, label, reviewer FROM audit_labels WHERE key = ?"
+            found = self._db.execute(there, (key,)).fetchone()
+            if found is not None and found != (audit, row, label, reviewer):
+                raise TakenKey(key)
+            return found is not None
 
     def audit_labels(self, audit: int, reviewer: str) -> dict[int, str | None]:
         """The reviewer's latest label of every row of the sample that has one."""
@@ -475,6 +642,21 @@ def facts_of(run: Rows) -> dict[str, Any]:
     facts = run.facts
     found = {"classes": run.classes, "dataset": facts["dataset"], "split": facts["split"], "sample": run.sample()}
     return {**found, "id": uuid.uuid4().hex}
+
+
+@cache
+def _tables() -> dict[str, dict[str, tuple[str, ...]]]:
+    """SCHEMA: table -> column -> what SQLite calls the types of its values."""
+    with closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(SCHEMA)
+        names = [name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {
+            table: {
+                name: (kind.lower(), *([] if needed or key else ["null"]))
+                for _, name, kind, needed, _, key in db.execute(f"PRAGMA table_info({table})")
+            }
+            for table in names
+        }
 
 
 def _patiently(work: Callable[[], None], seconds: float = 30) -> None:

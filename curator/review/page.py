@@ -1,27 +1,26 @@
-"""The page, served by Gradio: its markup and scripts (web/), who may ask, and what they may ask for.
+"""The page: its markup and scripts (web/) in Gradio's frame, and what its script may ask for.
 
 Names, captions and ids of strangers reach the browser as JSON and the page as text; no template sees them.
 """
 
 from __future__ import annotations
 
-import logging
 import os
-from collections.abc import Callable, Sequence
-from http.cookies import SimpleCookie
+import re
+import secrets
+import sqlite3
+import traceback
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from curator.errors import CuratorError
+from curator.review.door import LOOPBACK, Door
+from curator.review.logins import Logins, accounts, require_name
 from curator.review.session import Session
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-STARTED = "/gradio_api/startup-events"  # asked by Gradio itself when it starts; it tells nothing
-# What the page of the login needs; everything else asks for it.
-PUBLIC = ("/static/", "/assets/", "/svelte/")
-PUBLIC_PAGES = ("/", "/login", "/login/", "/theme.css", "/favicon.ico", STARTED)
+TOKEN = "CURATOR_TOKEN"
 SCRIPTS = (
     "common.js",
     "saving.js",
@@ -43,133 +42,87 @@ def launch(
     host: str = "127.0.0.1",
     port: int = 7860,
     auth: Sequence[str] = (),  # NAME:PASSWORD
+    auth_file: Path | None = None,
     reviewer: str | None = None,
     journal: Path | None = None,
 ) -> None:
-    """Serve the page until Ctrl-C.
+    """Serve the page until a signal.
 
     Raises:
         CuratorError: for flags or folders that do not fit.
         OSError: when the port cannot be had.
     """
-    people = accounts(auth, reviewer)
+    people = accounts(auth, auth_file)
+    if people and reviewer is not None:
+        raise CuratorError("--reviewer: with accounts the reviewers are those who log in; give only one of the two")
     if host not in LOOPBACK and not people:
         raise CuratorError(
             f"--host {host}: others could then open the page; add --auth NAME:PASSWORD, or leave --host out"
         )
-    session = Session(folders, journal, publisher=people[0][0] if people else None)
-    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    page = build(session, reviewer or _user())
-    from starlette.middleware import Middleware
-
+    if not 1 <= port <= 65535:
+        raise CuratorError(f"--port {port}: expected a number from 1 to 65535")
+    user = reviewer if reviewer is not None else _user()
+    require_name(user, "--reviewer")
+    token = token_of(os.environ)
+    session = Session(folders, journal, publisher=next(iter(people), None))
     try:
-        page.launch(
-            server_name=host,
-            server_port=port,
-            auth=people or None,
-            css=_file("page.css"),
-            share=False,
-            footer_links=[],
-            enable_monitoring=False,
-            ssr_mode=False,
-            pwa=False,
-            app_kwargs={"middleware": [Middleware(Guard, page=page, any_host=bool(people))]},
-        )
+        from curator.review.server import listen, serve
+
+        with listen(host, port) as listening:
+            door = Door(
+                build(), lambda call, who: answer(session, call, who), logins=Logins(people) if people else None,
+                token=token, user=user, port=port, login_page=_file("login.html"),
+            )  # fmt: skip
+            address = f"http://{f'[{host}]' if ':' in host else host}:{port}/{'' if people else f'?token={token}'}"
+            print(f"the page: {address}    (Ctrl-C ends it)", flush=True)
+            serve(door, listening)
     finally:
         session.journal.close()
 
 
-def accounts(auth: Sequence[str], reviewer: str | None) -> list[tuple[str, str]]:
-    """(name, password) of every --auth; what came is not repeated in the error, it may end in a log."""
-    people = [(name, password) for name, _, password in (text.partition(":") for text in auth)]
-    if not all(name and password for name, password in people) or len({name for name, _ in people}) < len(people):
-        raise CuratorError("--auth: expected NAME:PASSWORD, a name once; write --auth ann:secret1 ben:secret2 for two")
-    if people and reviewer is not None:
-        raise CuratorError("--reviewer: with --auth the reviewers are those who log in; give only one of the two")
-    return people
+def token_of(variables: Mapping[str, str]) -> str:
+    """The token of the printed address: CURATOR_TOKEN, or a new one."""
+    token = variables.get(TOKEN) or secrets.token_urlsafe(24)
+    if not re.fullmatch("[A-Za-z0-9_-]{16,200}", token):
+        raise CuratorError(f"{TOKEN}: expected 16 to 200 letters, digits, - or _; leave it out for a new one each time")
+    return token
 
 
-def build(session: Session, reviewer: str):
-    """The Gradio page."""
+def build() -> Any:
+    """The ASGI application that makes the page."""
+    os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    import fastapi
     import gradio as gr
 
-    with gr.Blocks(title="Curator", fill_width=True) as page:  # the page of the login shows it to everybody
+    with gr.Blocks(title="Curator", fill_width=True) as page:
         gr.HTML(
             value="",
             html_template=_file("page.html"),
             js_on_load="".join(map(_file, SCRIPTS)),
             elem_id="curator",
             apply_default_css=False,
-            server_functions=[asked(session, reviewer)],
         )
-    return page
+    return gr.mount_gradio_app(
+        fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None), page, path="/", css=_file("page.css"),
+        footer_links=[], enable_monitoring=False, ssr_mode=False, pwa=False, run_history=False, show_error=False,
+        root_path=os.environ.get("GRADIO_ROOT_PATH"),
+    )  # fmt: skip
 
 
-def asked(session: Session, reviewer: str) -> Callable:
-    """The function that the page's script calls with {"what": a name of ASKED, ...}; users' errors are a value."""
-    import gradio as gr
-
-    def ask_session(data: dict[str, Any], request: gr.Request) -> dict[str, Any]:
-        what = data.pop("what", None)
-        if what not in ASKED:
-            return {"error": f"expected one of {', '.join(ASKED)}"}
-        try:
-            user = user_of(request.app, request.headers.get("cookie", "")) or reviewer
-            return getattr(session, what)(data, user)
-        except CuratorError as e:
-            return {"error": str(e)}
-
-    ask_session.__annotations__["request"] = gr.Request  # Gradio evaluates no text
-    return ask_session
-
-
-def user_of(app: Any, cookies: str) -> str | None:
-    """Who is logged in, by the cookies that Gradio's login sets."""
-    found = SimpleCookie(cookies)
-    for name in (f"access-token-{app.cookie_id}", f"access-token-unsecure-{app.cookie_id}"):
-        if name in found and (user := app.tokens.get(found[name].value)):
-            return user
-    return None
-
-
-class Guard:
-    """In front of every route, Gradio's own among them.
-
-    Refused are requests that another site made the browser send; without accounts also those by another name of this
-    machine (a name of somebody's that was pointed at it); with accounts whatever nobody has logged in for.
-    """
-
-    def __init__(self, app: Any, page: Any, any_host: bool):
-        self.app, self.page, self.any_host = app, page, any_host
-
-    async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
-        """Answer 403 or 401, or let the request pass."""
-        if scope["type"] not in ("http", "websocket"):
-            return await self.app(scope, receive, send)
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        status = self.refused(scope["path"], headers)
-        if not status:
-            return await self.app(scope, receive, send)
-        from starlette.responses import PlainTextResponse
-
-        words = {403: "refused: another site, or another name of this machine", 401: "log in first"}
-        return await PlainTextResponse(words[status], status)(scope, receive, send)
-
-    def refused(self, path: str, headers: dict[str, str]) -> int:
-        """The status to refuse a request with; 0 to let it pass."""
-        host, origin = headers.get("host", ""), headers.get("origin")
-        try:
-            name, page = urlsplit(f"//{host}").hostname, urlsplit(origin or "").netloc
-        except ValueError:
-            return 403
-        if origin is not None and page != host:
-            return 403
-        if not self.any_host:
-            return 0 if name in LOOPBACK else 403
-        if path in PUBLIC_PAGES or (path.startswith(PUBLIC) and ".." not in path):
-            return 0
-        return 0 if user_of(self.page.app, headers.get("cookie", "")) else 401
+def answer(session: Session, call: dict[str, Any], user: str) -> tuple[int, dict[str, Any]]:
+    """Status and value of a call of the page's script, {"what": a name of ASKED, ...}; an error is one line."""
+    what = call.pop("what", None)
+    if what not in ASKED:
+        return 400, {"error": f"expected one of {', '.join(ASKED)}"}
+    try:
+        return 200, getattr(session, what)(call, user)
+    except CuratorError as e:
+        return 400, {"error": " ".join(str(e).split())}
+    except (OSError, sqlite3.Error) as e:
+        return 503, {"error": f"{what}: it cannot be done ({' '.join(str(e).split())})"}
+    except Exception:  # what nobody has thought of
+        traceback.print_exc()
+        return 500, {"error": f"{what}: the server has failed; its terminal says why"}
 
 
 def _user() -> str:

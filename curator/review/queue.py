@@ -41,7 +41,7 @@ class View:
     def __post_init__(self):
         for name, known in (("order", ORDERS), ("show", SHOW), ("decided", DECIDED)):
             if getattr(self, name) not in known:
-                raise CuratorError(f"{name}: expected one of {', '.join(known)}; found {getattr(self, name)!r}")
+                raise CuratorError(f"{name}: expected one of {', '.join(known)}; found {getattr(self, name)[:60]!r}")
 
 
 class Queue:

@@ -15,7 +15,7 @@ import numpy as np
 
 from curator.errors import CuratorError
 from curator.review.audit import STRATA, audited, draw_sample
-from curator.review.journal import ACTIONS, FILE, Decision, Journal, facts_of
+from curator.review.journal import ACTIONS, FILE, KINDS, Decision, Journal, TakenKey, facts_of
 from curator.review.pictures import data_address
 from curator.review.publishing import Publishing
 from curator.review.queue import DECIDED, ORDERS, SHOW, Queue, View
@@ -27,6 +27,28 @@ TOP = 9  # suggestions that keys reach
 NAME = 300  # characters of a class name that travel
 VIEWS = 64  # opened views that pages can be asked of
 AUDIT = 10_000  # rows of an audit at most
+STEPS = 1000  # that are saved at once, at most
+KEY = 8, 100  # characters of a step's key, at least and at most
+TYPES = {int: "a whole number from 0 on", str: "text", list: "a list"}
+
+
+def field(data: Any, name: str, kind: type, *default: Any) -> Any:
+    """A field of what a page sends, or the default where it is missing or null.
+
+    Raises:
+        CuratorError: for another type, a number that no row or class has, or text that cannot be written.
+    """
+    value: Any = data.get(name) if isinstance(data, dict) else None
+    if value is None and default:
+        return default[0]
+    fits = type(value) is kind
+    if fits and kind is int:
+        fits = 0 <= value < 1 << 62
+    if fits and kind is str:
+        fits = value == value.encode("utf-8", "ignore").decode()
+    if not fits:
+        raise CuratorError(f"{name}: expected {TYPES[kind]}")
+    return value
 
 
 class Session:
@@ -66,6 +88,7 @@ class Session:
             "run": self.rows.verdict,
             "reviewer": reviewer,
             "publishes": self.publisher in (None, reviewer),
+            "accounts": self.publisher is not None,
             "images": self.rows.facts["image_column"] is not None,
             "features": self.rows.features is not None,
             "history": self.journal.history(reviewer),
@@ -85,7 +108,9 @@ class Session:
 
     def open(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Open a view (the fields of View): its token, rows and pages."""
-        view = View(**{key: data[key] for key in View.__dataclass_fields__ if data.get(key) is not None})
+        classes = {name: field(data, name, int, None) for name in ("given", "suggested")}
+        texts = {name: field(data, name, str, getattr(View, name)) for name in ("order", "show", "decided")}
+        view = View(**texts, **classes)
         self.journal.sync()
         found = self.queue.open(view, reviewer)
         with self._lock:
@@ -97,13 +122,14 @@ class Session:
 
     def page(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """The rows of a page (numbered from 0) of an opened view; "gone" where the server does not know it any more."""
+        token, number = field(data, "token", str), field(data, "number", int)
         with self._lock:
-            found = self._views.get(str(data["token"]))
+            found = self._views.get(token)
             if found is None:
                 return {"gone": True}
-            self._views.move_to_end(str(data["token"]))
+            self._views.move_to_end(token)
         self.journal.sync()
-        start, at = int(data["number"]) * PAGE, self.journal.last
+        start, at = number * PAGE, self.journal.last
         return {"cards": self.cards(found[start : start + PAGE], reviewer), "at": at}
 
     def cards(self, positions: np.ndarray, reviewer: str, side: int = SMALL) -> list[dict[str, Any]]:
@@ -144,9 +170,10 @@ class Session:
 
     def detail(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """A row large, with the nearest rows of its given and its suggested class."""
-        position = self.rows.position(int(data["row"]))
+        row = field(data, "row", int)
+        position = self.rows.position(row)
         if position is None:
-            return {"error": f"no row {int(data['row'])}"}
+            raise CuratorError(f"no row {row}")
         self.journal.sync()
         at = self.journal.last
         (card,) = self.cards(np.array([position]), reviewer, LARGE)
@@ -168,7 +195,7 @@ class Session:
 
     def matrix(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Rows by (given, suggested), the most frequent first."""
-        return {"pairs": self.queue.pairs(View(show=data.get("show", "flagged")).show)}
+        return {"pairs": self.queue.pairs(View(show=field(data, "show", str, "flagged")).show)}
 
     def people(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Who decided how many rows, how far they agree, and what the verified rows would be."""
@@ -188,33 +215,48 @@ class Session:
     def save(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Append the steps that the page sends, in order; they are on the disk when this returns.
 
-        Steps that no page of this run would send are refused, and keep no other from being saved. "at" is the last
-        decision that the answer knows of: of two answers about a row the one with the larger is the newer.
+        Steps that no page of this run would send are "refused", and keep no other from being saved; nor do those whose
+        key is "taken" by another step, which the page sends again with another key. "at" is the last decision that the
+        answer knows of: of two answers about a row the one with the larger is the newer.
 
         Raises:
             CuratorError: nothing was saved; the page tries again.
         """
         self._require_page(data, reviewer)
-        steps, refused = [], []
-        for step in data["steps"]:
+        sent = field(data, "steps", list)
+        if len(sent) > STEPS:
+            raise CuratorError(f"steps: expected at most {STEPS:,} at once, found {len(sent):,}")
+        steps, refused, taken = [], [], []
+        for step in sent:
             try:
                 steps.append(self._checked(step))
-            except (CuratorError, AttributeError, KeyError, OverflowError, TypeError, ValueError):
+            except CuratorError:
                 refused.append(step.get("key") if isinstance(step, dict) else None)
         try:
-            labels = [step for step in steps if step["kind"] == "audit"]
-            for step in labels:
+            for step in [step for step in steps if step["kind"] == "audit"]:
                 of = step["audit"], step["row"], step["label"]
-                if not self.journal.save_audit_label(*of, reviewer, step["key"]):
-                    refused.append(step["key"])
+                try:
+                    if not self.journal.save_audit_label(*of, reviewer, step["key"]):
+                        refused.append(step["key"])
+                except TakenKey as e:
+                    taken.append(e.key)
             with self.journal.lock:
-                decided = self.journal.save([step for step in steps if step["kind"] != "audit"], reviewer)
+                while True:
+                    rest = [step for step in steps if step["kind"] != "audit" and step["key"] not in taken]
+                    try:
+                        decided = self.journal.save(rest, reviewer)
+                        break
+                    except TakenKey as e:
+                        taken.append(e.key)
                 at, history = self.journal.last, self.journal.history(reviewer)
         except sqlite3.Error as e:
             raise CuratorError(f"{self.journal.path.name} cannot be written ({e})") from e
         states = {str(row): self._decision(made) if made else None for row, made in decided.items()}
-        saved, counts = [step["key"] for step in steps if step["key"] not in refused], self.counts(reviewer)
-        return {"saved": saved, "refused": refused, "rows": states, "at": at, "history": history, "counts": counts}
+        saved = [step["key"] for step in steps if step["key"] not in (*refused, *taken)]
+        return {
+            "saved": saved, "refused": refused, "taken": taken, "rows": states, "at": at, "history": history,
+            "counts": self.counts(reviewer),
+        }  # fmt: skip
 
     def _require_page(self, data: dict[str, Any], reviewer: str) -> None:
         """Refuse what was meant for another run, or comes from a page that somebody else has logged in on."""
@@ -229,32 +271,39 @@ class Session:
         Raises:
             CuratorError: for what no page would send.
         """
-        kind, key = step.get("kind"), str(step.get("key", ""))
-        if kind not in ("do", "undo", "redo", "audit") or not 8 <= len(key) <= 100:
-            raise CuratorError("expected a step with a key and the kind do, undo, redo or audit")
+        kind, key = field(step, "kind", str), field(step, "key", str)
+        if kind not in (*KINDS, "audit") or not KEY[0] <= len(key) <= KEY[1]:
+            raise CuratorError(f"expected a step with a key and one of the kinds {', '.join(KINDS)}, audit")
         if kind == "do":
-            return {"key": key, "kind": kind, "rows": [self._act(*act) for act in step["rows"]]}
+            acts = [self._act(act) for act in field(step, "rows", list)]
+            if not acts:
+                raise CuratorError("expected a step that decides a row")
+            return {"key": key, "kind": kind, "rows": acts}
         if kind == "audit":
-            label = None if step["label"] is None else self._name(step["label"])
-            return {"key": key, "kind": kind, "audit": int(step["audit"]), "row": int(step["row"]), "label": label}
-        target = step.get("target")
-        return {"key": key, "kind": kind, "target": None if target is None else str(target)}
+            label = field(step, "label", int, None)
+            of = {"audit": field(step, "audit", int), "row": field(step, "row", int)}
+            return {"key": key, "kind": kind, **of, "label": None if label is None else self._name(label)}
+        return {"key": key, "kind": kind, "target": field(step, "target", str, None)}
 
-    def _act(self, row: int, action: str, label: int | None) -> tuple[int, str, str | None]:
-        position = self.rows.position(int(row))
+    def _act(self, act: Any) -> tuple[int, str, str | None]:
+        if not isinstance(act, list) or len(act) != 3:
+            raise CuratorError("expected a row, an action and a label")
+        named = dict(zip(("row", "action", "label"), act, strict=True))
+        row, action, label = field(named, "row", int), field(named, "action", str), field(named, "label", int, None)
+        position = self.rows.position(row)
         if position is None or action not in ACTIONS:
             raise CuratorError(f"expected a row of the run and one of {', '.join(ACTIONS)}")
         given = int(self.rows.given[position])
         if action == "relabel" and label == given:
             action = "keep"
         if action == "keep":
-            return int(row), action, self.rows.classes[given]
-        return int(row), action, self._name(label) if action == "relabel" else None
+            return row, action, self._name(given)
+        return row, action, self._name(label) if action == "relabel" else None
 
     def _name(self, label: int | None) -> str:
-        if label is None or not 0 <= int(label) < len(self.rows.classes):
+        if label is None or not 0 <= label < len(self.rows.classes):
             raise CuratorError(f"expected a class number below {len(self.rows.classes)}")
-        return self.rows.classes[int(label)]
+        return self.rows.classes[label]
 
     # Publishing
 
@@ -278,8 +327,8 @@ class Session:
 
     def audit(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """The reviewer's sample with the reviewer's labels; with "size", a new one is drawn first."""
-        if data.get("size") is not None:
-            size, seed = int(data["size"]), int(data.get("seed", 0))
+        size, seed = field(data, "size", int, None), field(data, "seed", int, 0)
+        if size is not None:
             if not 1 <= size <= AUDIT:
                 raise CuratorError(f"audit: expected 1 to {AUDIT:,} rows, found {size}")
             sample = draw_sample(self.rows.selected, size, seed, self.rows.present)
@@ -299,7 +348,8 @@ class Session:
 
     def pictures(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Images of rows and nothing else: the audit is blind."""
-        positions = self.rows.positions([int(row) for row in data["rows"][:PAGE]])
+        asked = [field({"row": row}, "row", int) for row in field(data, "rows", list)[:PAGE]]
+        positions = self.rows.positions(asked)
         images = self.rows.images(positions)
         addresses = [data_address(image, LARGE // 2) for image, _ in images]
         return {"images": dict(zip(map(str, self.rows.row[positions].tolist()), addresses, strict=True))}

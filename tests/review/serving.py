@@ -1,13 +1,15 @@
 """The page as a user starts it: app.py in a process of its own."""
 
+import http.client
 import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
-import time
+import tempfile
 import urllib.error
+import urllib.parse
 import urllib.request
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -54,43 +56,60 @@ class Server:
         self.port = free_port()
         self.words = [str(word) for word in words]
         self.process: subprocess.Popen | None = None
+        self.token = "a-token-that-tests-know"
+        self.cookie = ""  # of the printed address
+        self.log = tempfile.TemporaryFile()  # noqa: SIM115
         self._page: dict[str, str] | None = None  # what a page of it says of its run
 
     @property
-    def address(self) -> str:
+    def root(self) -> str:
         return f"http://127.0.0.1:{self.port}/"
+
+    @property
+    def address(self) -> str:
+        """As app.py prints it."""
+        return self.root if "--auth" in self.words else f"{self.root}?token={self.token}"
 
     def start(self) -> None:
         argv = [sys.executable, "app.py", *self.words, "--port", str(self.port)]
-        self.process = subprocess.Popen(argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        for _ in range(600):
-            assert self.process.poll() is None, f"app.py ended with {self.process.returncode}"
-            try:
-                urllib.request.urlopen(self.address, timeout=10).read()
-                return
-            except urllib.error.HTTPError:
-                return
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError("app.py does not answer")
+        variables = {**os.environ, "CURATOR_TOKEN": self.token}
+        self.process = subprocess.Popen(argv, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=self.log)
+        line = self.process.stdout.readline().decode()
+        assert line == f"the page: {self.address}    (Ctrl-C ends it)\n", self.said()
+        self.cookie = self.visit()
+
+    def said(self) -> str:
+        """What stands on its stderr."""
+        self.log.seek(0)
+        return self.log.read().decode()
+
+    def visit(self) -> str:
+        """The cookie that the printed address sets."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("GET", self.address.removeprefix(self.root[:-1]))
+        answer = connection.getresponse()
+        connection.close()
+        return (answer.headers["Set-Cookie"] or "").split(";")[0]
 
     def kill(self) -> None:
         """kill -9."""
         self.process.kill()
         self.process.wait(30)
+        self.process.stdout.close()
 
     def stop(self) -> None:
         self.process.terminate()
         self.process.wait(30)
+        self.process.stdout.close()
 
     def get(self, path: str, **headers: str) -> tuple[int, str]:
         """Status and text of a GET."""
-        return self._send(urllib.request.Request(self.address + path, headers=headers))
+        return self._send(urllib.request.Request(self.root + path, headers={"Cookie": self.cookie, **headers}))
 
     def post(self, path: str, value: object, **headers: str) -> tuple[int, str]:
         body = json.dumps(value).encode()
-        headers = {"Content-Type": "application/json", **headers}
-        return self._send(urllib.request.Request(self.address + path, body, headers))
+        headers = {"Cookie": self.cookie, "Content-Type": "application/json", **headers}
+        return self._send(urllib.request.Request(self.root + path, body, headers))
 
     def _send(self, request) -> tuple[int, str]:
         try:
@@ -99,41 +118,46 @@ class Server:
         except urllib.error.HTTPError as e:
             return e.code, e.read().decode(errors="replace")
 
-    def component(self, cookies: str = "") -> int:
-        """The id of the page's component, as its script sends it."""
-        config = json.loads(self.get("config", **({"Cookie": cookies} if cookies else {}))[1])
-        return next(c["id"] for c in config["components"] if c["props"].get("elem_id") == "curator")
+    def login(self, name: str, password: str) -> tuple[int, str]:
+        """Status, and the cookie that it sets."""
+        form = urllib.parse.urlencode({"username": name, "password": password})
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection.request("POST", "/login", form, {"Content-Type": "application/x-www-form-urlencoded"})
+        answer = connection.getresponse()
+        connection.close()
+        return answer.status, (answer.headers["Set-Cookie"] or "").split(";")[0]
 
-    def save(self, component: int, reviewer: str, steps: list, headers: dict | None = None) -> dict:
+    def save(self, reviewer: str, steps: list, **headers: str) -> dict:
         """Save steps as the page of this server's run."""
         if self._page is None:
-            hello = self.ask("hello", component, headers)
+            hello = self.ask("hello", headers)
             self._page = {name: hello[name] for name in ("journal", "run")}
-        return self.ask("save", component, headers, **self._page, reviewer=reviewer, steps=steps)
+        return self.ask("save", headers, **self._page, reviewer=reviewer, steps=steps)
 
-    def ask(self, what: str, component: int, _headers: dict | None = None, **data) -> dict:
-        """Call a function of the session as the page's script does."""
-        body = {"data": {**data, "what": what}, "component_id": component, "fn_name": "ask_session"}
-        status, text = self.post("gradio_api/component_server/", {**body, "session_hash": "test"}, **(_headers or {}))
-        assert status == 200, (status, text[:200])
-        return json.loads(text)
+    def ask(self, what: str, _headers: dict | None = None, **data) -> dict:
+        """Ask as the page's script does; what it answers, or the error."""
+        status, text = self.post("ask", {**data, "what": what}, **(_headers or {}))
+        answer = json.loads(text)
+        assert (status == 200) != ("error" in answer), (status, text[:200])
+        return answer
 
 
 @contextmanager
 def serving(*words: str | Path):
     server = Server(*words)
-    server.start()
     try:
+        server.start()
         yield server
     finally:
         if server.process.poll() is None:
             server.stop()
+        server.log.close()
 
 
 @contextmanager
 def browsing(**context):
-    """A page of a fresh Chromium; requests that leave the machine are in `page.outside`, what its scripts throw in
-    `page.errors`."""
+    """A page of a fresh Chromium; requests that leave the machine are in `page.outside`, what its scripts throw
+    and what its policy stops in `page.errors`."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     try:
         from playwright.sync_api import sync_playwright
@@ -150,6 +174,7 @@ def browsing(**context):
         page.outside, page.errors = [], []
         page.on("request", lambda r: None if local(r.url) else page.outside.append(r.url))
         page.on("pageerror", lambda e: page.errors.append(str(e)))
+        page.on("console", lambda m: page.errors.append(m.text) if "Content Security Policy" in m.text else None)
         page.set_default_timeout(30_000)
         yield page
         browser.close()

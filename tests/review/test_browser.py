@@ -13,7 +13,8 @@ import numpy as np
 import curator
 from curator.cli import main
 from curator.review.journal import Journal
-from tests.review.serving import browsing, ready, saved, serving, verified
+from curator.review.session import Session
+from tests.review.serving import browsing, ready, saved, serving, shown, verified
 
 PHONE = {"width": 390, "height": 800}
 
@@ -288,6 +289,50 @@ def test_login_and_a_restart_behind_it(run, tmp_path):
         login("ann")
         saved(page)
         assert len(decisions(journal)) == 3 and page.outside == []
+
+
+SAME_KEY = """
+const real = crypto.getRandomValues.bind(crypto);
+let calls = 0;
+crypto.getRandomValues = (array) => (++calls === 2 ? array.fill(0xab) : real(array)); // the first is the tab's name
+"""
+
+
+def test_what_is_not_saved_is_said_and_kept(run, tmp_path):
+    """A journal that is gone, a key that is another's, a server with another token."""
+    journal = tmp_path / "j.sqlite"
+    with browsing() as page, serving(run, "--journal", journal, "--reviewer", "ann") as server:
+        session = Session([run], journal)
+        step = {"key": "ab" * 12, "kind": "do", "rows": [[399, "drop", None]]}
+        session.save({**shown(session, "ben"), "steps": [step]}, "ben")
+        session.journal.close()
+        page.add_init_script(SAME_KEY)
+        ready(page, server.address)
+        assert page.url.startswith(server.root) and "token" not in page.url
+        rows = rows_of(page)
+        page.keyboard.press("d")
+        saved(page)
+        assert decisions(journal) == {rows[0]: ("drop", None)} and decisions(journal, "ben") == {399: ("drop", None)}
+        page.keyboard.press("Control+z")
+        saved(page)
+        assert decisions(journal) == {}
+        journal.rename(tmp_path / "away")
+        page.keyboard.press("u")
+        page.wait_for_selector("text=j.sqlite was removed, replaced or cut")
+        page.reload()  # the browser has kept it
+        page.wait_for_selector("text=j.sqlite was removed, replaced or cut")
+        (tmp_path / "away").rename(journal)
+        saved(page)
+        assert [action for action, _ in decisions(journal).values()] == ["unsure"]
+        server.kill()
+        server.token = "another-token-another-token"
+        server.start()
+        page.keyboard.press("ArrowRight")
+        page.keyboard.press("k")
+        page.wait_for_selector("text=open the address that app.py printed")
+        assert len(decisions(journal)) == 1
+        ready(page, server.address)
+        assert len(decisions(journal)) == 2 and page.errors == [] and page.outside == []
 
 
 # What the server is asked takes its time: {what: milliseconds}.

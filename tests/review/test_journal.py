@@ -1,4 +1,6 @@
 import csv
+import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -9,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from curator.errors import CuratorError
-from curator.review.journal import Journal
+from curator.review.journal import VERSION, Journal, TakenKey
 from tests.conftest import ROOT
 from tests.review.serving import verified
 
@@ -201,6 +203,251 @@ def test_what_is_no_journal(tmp_path, journal):
         Journal(journal.path, {**FACTS, "classes": ["a", "b"]})
     with pytest.raises(CuratorError, match="another split.*--journal"):
         Journal(journal.path, {**FACTS, "split": "test"})
+
+
+def everything(path):
+    """Whatever is read of a journal."""
+    for facts in (None, FACTS):
+        with closing(Journal(path, facts)) as journal:
+            read = [journal.verified().labels, journal.agreement(), journal.conflicts(), journal.dropped()]
+            read += [journal.history("ann"), journal.reviewers(), journal.auditors("run"), journal.log(0)]
+            if sample := journal.last_audit("run", "ann"):
+                read.append(journal.audit_labels(sample[0], "ann"))
+    return read
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The bytes of a journal with something in every table, on several pages each."""
+    path = tmp_path_factory.mktemp("whole") / "j.sqlite"
+    with closing(Journal(path, {**FACTS, "sample": {"1": "ab"}, "id": "0" * 32})) as journal:
+        rows = [(i, "relabel", "dog") for i in range(80)]
+        journal.save([do(f"step-{i}", *rows[i:], (90, "drop", None)) for i in range(9)] + [turn("u", "undo")], "ann")
+        journal.new_audit("run", "ann", 1, [(row, "selected") for row in range(200)])
+        for row in range(100):
+            journal.save_audit_label(1, row, "cat", "ann", f"label-{row}")
+    everything(path)
+    return path.read_bytes()
+
+
+def refused_or_read(path):
+    """Whether it is read; what cannot be is said in one line that names the file."""
+    try:
+        return everything(path)
+    except CuratorError as e:
+        assert str(e).startswith(str(path)) and len(str(e).splitlines()) == 1 and len(str(e)) < 600
+        return None
+
+
+def test_a_journal_that_is_cut_or_overwritten(tmp_path, whole):
+    """At every page, and at every byte of the header."""
+    path = tmp_path / "j.sqlite"
+
+    def outcome(content):
+        for file in tmp_path.iterdir():
+            file.unlink()
+        path.write_bytes(content)
+        return refused_or_read(path)
+
+    assert outcome(whole) is not None
+    for size in [*range(0, len(whole), 4096), 1, 15, 16, 50, 99, 100, 101]:
+        assert outcome(whole[:size]) is None, size
+    for page in range(len(whole) // 4096):
+        for fill in (b"\0", b"\xff", b"a"):
+            start = page * 4096
+            assert outcome(whole[:start] + fill * 4096 + whole[start + 4096 :]) is None, page
+    for place in range(100):
+        outcome(whole[:place] + b"\xa5" + whole[place + 1 :])
+
+
+TAMPERED = [
+    *(f"DROP TABLE {t}" for t in ("facts", "steps", "decisions", "audits", "audit_rows", "audit_labels")),
+    "ALTER TABLE decisions RENAME COLUMN row TO r", "ALTER TABLE steps ADD COLUMN x", "CREATE VIEW v AS SELECT 1",
+    "CREATE TRIGGER t AFTER INSERT ON decisions BEGIN DELETE FROM decisions; END", "CREATE TABLE other (x)",
+    "ALTER TABLE facts RENAME TO f; CREATE VIEW facts AS SELECT * FROM f", "DELETE FROM facts WHERE name != 'id'",
+    *(f"UPDATE facts SET value = {v} WHERE name = 'classes'" for v in (
+        "'{'", "'null'", "'[1]'", "'{}'", "x'ff'", "CAST(x'ff' AS TEXT)", "1e999", f"'{'[' * 100_000}'",
+        "zeroblob(100000000)", "'[\"cat\"]'",
+    )),
+    *(f"UPDATE facts SET value = '{v}' WHERE name = 'sample'" for v in (
+        "[]", '{"x": "y"}', '{"1": 1}', '{"99999999999999999999": "a"}', '{"-1": "a"}', '{"\u00b2": "a"}',
+    )),
+    "UPDATE facts SET value = '3' WHERE name = 'id'", "UPDATE facts SET value = '[]' WHERE name = 'split'",
+    "UPDATE steps SET kind = 'x'", "UPDATE steps SET kind = 'redo', target = id", "UPDATE steps SET id = -id",
+    *(f"UPDATE steps SET target = {v} WHERE kind = 'undo'" for v in ("id", "id + 1", "999", "'x'", "1.5")),
+    "UPDATE steps SET reviewer = 'ben' WHERE id = 5", "UPDATE steps SET key = x'00' WHERE id = 4",
+    "DELETE FROM steps WHERE id = 7", "DELETE FROM steps", "UPDATE decisions SET step = 999",
+    *(f"UPDATE decisions SET {column} = {v}" for column, values in {
+        "id": ["-id"], "row": ["'x'", "1.5"], "action": ["'x'", "x'00'", "'clear'"], "reviewer": ["'z'", "x'00'"],
+        "label": ["'fish'", "NULL", "x'61'", "CAST(x'ff' AS TEXT)"], "previous": ["id", "id + 1", "'x'"],
+        "step": ["'x'", "-1"], "repeats": ["id", "'x'"], "time": ["x'00'", "CAST(x'ff' AS TEXT)"],
+    }.items() for v in values),
+    "UPDATE audits SET run = x'00'", "UPDATE audits SET seed = 'x'", "UPDATE audit_rows SET row = 'x'",
+    "UPDATE audit_rows SET stratum = x'00'", "UPDATE audit_labels SET label = x'00'",
+    "UPDATE audit_labels SET row = 1.5", "PRAGMA user_version = 7",
+    "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = 'x' WHERE name = 'facts'",
+    "PRAGMA writable_schema = ON; UPDATE sqlite_master SET rootpage = 999 WHERE name = 'steps'",
+    "PRAGMA writable_schema = ON; UPDATE sqlite_master SET rootpage = 2 WHERE name = 'steps'",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", TAMPERED, ids=lambda change: change[:60])
+def test_a_tampered_journal_is_refused(tmp_path, whole, change):
+    path = tmp_path / "j.sqlite"
+    path.write_bytes(whole)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript(change)
+    before = path.read_bytes()
+    for facts in (None, FACTS):
+        with pytest.raises(CuratorError) as error:
+            Journal(path, facts)
+        assert str(error.value).startswith(str(path)) and len(str(error.value).splitlines()) == 1
+    if "ALTER" not in change and "DROP" not in change and "facts" not in change:
+        assert path.read_bytes() == before  # nothing was mended, or made worse
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "-wal is a pipe", "-wal is a folder", "empty, with a -wal", "gone"])
+def test_what_is_no_file(tmp_path, whole, kind):
+    path = tmp_path / "j.sqlite"
+    beside = tmp_path / "j.sqlite-wal"
+    if kind.startswith("-wal"):
+        path.write_bytes(whole)
+        os.mkfifo(beside) if "pipe" in kind else beside.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "gone":
+        path = tmp_path / "no" / "where.sqlite"
+    else:
+        path.touch()
+        beside.write_bytes(b"decisions")  # that SQLite would delete
+    for facts in (None, FACTS):
+        with pytest.raises(CuratorError, match="expected a review journal"):
+            Journal(path, facts)
+    assert "empty" not in kind or beside.read_bytes() == b"decisions"
+
+
+def test_a_journal_of_a_newer_curator(tmp_path, whole):
+    path = tmp_path / "j.sqlite"
+    path.write_bytes(whole)
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
+        db.execute("PRAGMA user_version = 0")  # as those were that have no version
+    assert everything(path)[0]
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
+        db.execute(f"PRAGMA user_version = {VERSION + 1}")
+        db.execute("CREATE TABLE what_is_new (x)")
+    for facts in (None, FACTS):
+        with pytest.raises(CuratorError, match=f"newer Curator wrote it .journal version {VERSION + 1}.*update"):
+            Journal(path, facts)
+
+
+def copied_over(path):
+    """As `cp backup.sqlite review.sqlite`: the same file with other content."""
+    backup = path.with_name("backup.sqlite")
+    with closing(sqlite3.connect(backup)) as to, closing(sqlite3.connect(path)) as source:
+        source.backup(to)
+        to.execute("DELETE FROM decisions WHERE id < 500")
+        to.commit()
+    path.write_bytes(backup.read_bytes())
+
+
+def beside(path, suffix):
+    return path.with_name(path.name + suffix)
+
+
+LOST = {
+    "removed": lambda path: path.unlink(),
+    "the -wal removed": lambda path: beside(path, "-wal").unlink(),
+    "the -shm removed": lambda path: beside(path, "-shm").unlink(),
+    "moved": lambda path: path.rename(path.with_name("moved")),
+    "its folder moved": lambda path: path.parent.rename(path.parent.with_name("moved")),
+    "replaced": lambda path: os.replace(shutil.copy(path, path.with_name("copy")), path),
+    "cut": lambda path: os.truncate(path, 4096),
+    "emptied": lambda path: os.truncate(path, 0),
+    "the -wal emptied": lambda path: os.truncate(beside(path, "-wal"), 0),
+    "copied over": copied_over,
+    "overwritten": lambda path: path.write_bytes(os.urandom(path.stat().st_size)),
+}
+
+
+@pytest.mark.parametrize("how", LOST)
+def test_what_is_not_there_is_not_saved(tmp_path, how):
+    (tmp_path / "folder").mkdir()
+    path = tmp_path / "folder" / "j.sqlite"
+    with closing(Journal(path, FACTS)) as journal:
+        journal.save([do(f"step-{i}", *[(row, "keep", "cat") for row in range(200)]) for i in range(9)], "ann")
+        journal._db.execute("PRAGMA wal_checkpoint")
+        journal.save([do("before", (20, "keep", "cat"))], "ann")
+        LOST[how](path)
+        for _ in range(2):
+            with pytest.raises(CuratorError, match="removed, replaced or cut"):
+                journal.save([do("after", (21, "keep", "cat"))], "ann")
+        with pytest.raises(CuratorError, match="removed, replaced or cut"):
+            journal.new_audit("run", "ann", 1, [(1, "selected")])
+
+
+def test_it_is_lost_while_it_saves(tmp_path):
+    """Between the check before and the end of the writing."""
+    path, wrong = tmp_path / "j.sqlite", "removed, replaced or cut"
+    with closing(Journal(path, FACTS)) as journal, pytest.raises(CuratorError, match=wrong), journal._transaction():
+        path.unlink()
+
+
+def test_moved_away_and_back(tmp_path):
+    path = tmp_path / "j.sqlite"
+    with closing(Journal(path, FACTS)) as journal:
+        path.rename(tmp_path / "away")
+        with pytest.raises(CuratorError, match="put it back"):
+            journal.save([do("a", (1, "keep", "cat"))], "ann")
+        (tmp_path / "away").rename(path)
+        journal.save([do("a", (1, "keep", "cat"))], "ann")
+    assert verified(path) == {1: "cat"}
+
+
+def test_what_sqlite_merges_is_no_loss(tmp_path):
+    """Thousands of saves, another process's merging among them."""
+    path = tmp_path / "j.sqlite"
+    with closing(Journal(path, FACTS)) as journal, closing(Journal(path, FACTS)) as other:
+        for i in range(150):
+            journal.save([do(f"a-{i}", *[(row, "keep", "cat") for row in range(40)])], "ann")
+            if i % 50 == 0:
+                other.save([do(f"b-{i}", (i, "drop", None))], "ben")
+                other._db.execute("PRAGMA wal_checkpoint")
+    assert path.stat().st_size > 300_000
+    with closing(Journal(path)) as journal:
+        assert len(journal.log(0)) == 150 * 40 + 3
+
+
+def test_a_reviewer_whose_name_cannot_be_written(journal):
+    """As of a file whose name is no text, imported."""
+    with pytest.raises(CuratorError, match=r"expected text that can be written, found '\\udcff'"):
+        journal.save([do("a", (1, "keep", "cat"))], "\udcff")
+    assert journal.log(0) == []
+
+
+def test_a_key_is_of_one_step(journal):
+    """A step with the key of another one is not taken for it, and nothing that came with it is saved."""
+    journal.save([do("a", (1, "keep", "cat"), (2, "drop", None)), turn("u", "undo"), turn("r", "redo")], "ann")
+    journal.new_audit("run", "ann", 1, [(1, "selected"), (2, "selected")])
+    assert journal.save_audit_label(1, 1, "cat", "ann", "label")
+    for steps, who in [
+        ([do("a", (1, "keep", "cat"), (2, "drop", None))], "ben"),
+        ([do("a", (1, "keep", "cat"))], "ann"),
+        ([do("a", (1, "keep", "dog"), (2, "drop", None))], "ann"),
+        ([turn("a", "undo")], "ann"), ([turn("u", "redo")], "ann"),
+        ([do("new", (7, "drop", None)), turn("u", "undo")], "ben"),
+    ]:  # fmt: skip
+        with pytest.raises(TakenKey) as error:
+            journal.save(steps, who)
+        assert error.value.key == steps[-1]["key"]
+    assert labels(journal, "ben") == {} and labels(journal) == {1: ("keep", "cat"), 2: ("drop", None)}
+    for audit, row, label, who in [(1, 1, "cat", "ben"), (1, 2, "cat", "ann"), (1, 1, "dog", "ann")]:
+        with pytest.raises(TakenKey):
+            journal.save_audit_label(audit, row, label, who, "label")
+    assert journal.save_audit_label(1, 1, "cat", "ann", "label") and journal.audit_labels(1, "ann") == {1: "cat"}
 
 
 WRITER = """

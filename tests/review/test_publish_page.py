@@ -100,8 +100,7 @@ def test_only_the_first_account_publishes(digits, tmp_path):
                 page.click("button:has-text('Login')")
                 page.wait_for_selector("#curator [data-row]")
                 assert page.is_visible("[data-do=publish]") == may
-                cookies = "; ".join(f"{c['name']}={c['value']}" for c in page.context.cookies())
-                found = server.ask("publishing", server.component(cookies), {"Cookie": cookies})
+                found = server.ask("publishing", {"Cookie": server.login(who, password)[1]})
                 assert ("only the first account" in found.get("error", "")) != may and ("running" in found) == may
     session = Session([digits], tmp_path / "r.sqlite", publisher="ann")
     for call in (session.publish, session.publishing):

@@ -1,5 +1,6 @@
 """What the page asks, without a browser, on runs of every kind."""
 
+import json
 from contextlib import closing
 
 import datasets
@@ -9,6 +10,7 @@ from datasets import ClassLabel, Value
 
 import curator
 from curator.errors import CuratorError
+from curator.review.page import ASKED, answer
 from curator.review.session import PAGE, Session
 from tests.conftest import hf_dataset
 from tests.review.serving import shown
@@ -154,3 +156,110 @@ def test_features_that_cannot_be_read(tmp_path):
     with closing(session.journal):
         assert session.hello({}, "ann")["features"] is False
         assert session.detail({"row": 3}, "ann")["near"][0]["cards"] == []
+
+
+HUGE = 10**400
+VALUES = [
+    None, True, False, 0, -1, 5, 1 << 62, 1 << 63, -(1 << 63), HUGE, -HUGE, 1.5, 1e308, float("inf"), "", "x", "5",
+    "\ud800", "a" * 5000, "row; DROP TABLE steps", [], [[]], [None], ["x"], [-1], [HUGE], {}, {"row": 1}, [{"a": [1]}],
+]  # fmt: skip
+FIELDS = {
+    "hello": [], "open": ["order", "show", "decided", "given", "suggested"], "page": ["token", "number"],
+    "detail": ["row"], "matrix": ["show"], "people": [], "export": [], "audit": ["size", "seed"], "pictures": ["rows"],
+    "audit_result": [], "publishing": [], "save": ["steps", "reviewer", "journal", "run"],
+    "publish": ["target", "policy", "min_confidence", "format", "branch", "tag", "reviewer"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def session(run, tmp_path_factory):
+    session = Session([run], tmp_path_factory.mktemp("session") / "j.sqlite")
+    yield session
+    session.journal.close()
+
+
+def asked(session, call: dict) -> tuple[int, dict]:
+    """As over HTTP: what the page gets is JSON."""
+    status, value = answer(session, call, "ann")
+    assert status < 500 and (status == 200) != ("error" in value), (call, status, value)
+    assert json.loads(json.dumps(value)) is not None
+    if status != 200:
+        assert 0 < len(value["error"]) < 500 and len(value["error"].splitlines()) == 1, call
+    return status, value
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_calls_that_no_page_would_make(session, what, monkeypatch):
+    """Each field with each value: an answer or a line, never a failure of the server."""
+    monkeypatch.setattr(session._publishing, "_work", lambda *words: setattr(session._publishing, "_running", False))
+    token = session.open({}, "ann")["token"]
+    usual = {**shown(session), "token": token, "number": 0, "row": 3, "rows": [1, 2], "steps": [], "target": "me/x"}
+    assert asked(session, {**usual, "what": what})[0] in (200, 400)
+    for name in FIELDS[what]:
+        for value in VALUES:
+            asked(session, {**usual, "what": what, name: value})
+        asked(session, {**{n: v for n, v in usual.items() if n != name}, "what": what})
+    asked(session, {"what": what, **dict.fromkeys(usual, HUGE)})
+
+
+def test_names_that_are_no_calls(session):
+    for what in (*VALUES, "__init__", "_act", "cards", "near", "counts", "journal", "_require_page"):
+        assert asked(session, {"what": what})[0] == 400
+
+
+def test_a_step_that_is_none_keeps_no_other_from_being_saved(session):
+    """Every field of every kind with every value, each between two steps that are right; and those after it."""
+    kinds = {
+        "do": {"rows": [[9, "drop", None]]}, "undo": {"target": "a" * 9}, "redo": {"target": "a" * 9},
+        "audit": {"audit": 1, "row": 1, "label": 1},
+    }  # fmt: skip
+    bad = [*VALUES, *({"key": value, "kind": "do", "rows": [[9, "drop", None]]} for value in VALUES)]
+    for number, (kind, of) in enumerate(kinds.items()):
+        for name in ("kind", *of):
+            values = [*VALUES, *([[1, v, None], [1, "relabel", v], [v, "keep", None]] for v in VALUES)]
+            bad += [
+                {"key": f"bad-{number}-{name}-{i}", "kind": kind, **of, name: value} for i, value in enumerate(values)
+            ]
+    right = [
+        {"key": f"right-{i:06}", "kind": "do", "rows": [[100 + i % 50, "drop", None]]} for i in range(len(bad) + 1)
+    ]
+    steps = [step for pair in zip(right, bad, strict=False) for step in pair] + right[-1:]
+    saved: list[str] = []
+    for start in range(0, len(steps), 200):
+        status, answer = asked(session, {"what": "save", **shown(session), "steps": steps[start : start + 200]})
+        assert status == 200
+        saved += answer["saved"]
+    assert {step["key"] for step in right} <= set(saved)
+    assert not {key for key in saved if key.startswith("bad-0-rows")}
+    status, answer = asked(session, {"what": "save", **shown(session), "steps": right * 2})
+    assert status == 400 and "at most 1,000" in answer["error"]
+
+
+def test_a_key_of_somebody_elses_step(session):
+    """It is not told as saved, and the others are."""
+    steps = [{"key": f"of-ben-{i}", "kind": "do", "rows": [[200 + i, "drop", None]]} for i in range(3)]
+    saved = session.save({**shown(session, "ben"), "steps": steps[:1]}, "ben")
+    assert saved["saved"] == ["of-ben-0"]
+    answer = session.save({**shown(session), "steps": steps}, "ann")
+    assert (answer["saved"], answer["taken"], answer["refused"]) == (["of-ben-1", "of-ben-2"], ["of-ben-0"], [])
+    assert session.journal.decision(200, "ann") is None and session.journal.decision(201, "ann").action == "drop"
+
+
+def test_a_journal_that_is_gone_is_said(run, tmp_path):
+    session = Session([run], tmp_path / "j.sqlite")
+    with closing(session.journal):
+        step = {"key": "a-step-of-ann", "kind": "do", "rows": [[1, "drop", None]]}
+        (tmp_path / "j.sqlite").rename(tmp_path / "away")
+        status, found = asked(session, {"what": "save", **shown(session), "steps": [step]})
+        assert status == 400 and "j.sqlite was removed, replaced or cut" in found["error"]
+        (tmp_path / "away").rename(tmp_path / "j.sqlite")
+        assert asked(session, {"what": "save", **shown(session), "steps": [step]})[1]["saved"] == [step["key"]]
+
+
+def test_a_folder_that_cannot_be_written_is_said(session, monkeypatch):
+    def full(folder):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(session.journal, "export", full)
+    status, found = answer(session, {"what": "export"}, "ann")
+    assert status == 503 and "No space left" in found["error"]

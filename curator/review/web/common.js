@@ -1,5 +1,5 @@
 // The review page, part 1 of 7: what all parts share. The parts are one script (page.py joins them).
-// `element` and `server` are Gradio's: the component, and the Python function of page.py.
+// `element` is Gradio's: the component.
 // Text of strangers is only ever put in by textContent.
 
 const $ = (selector, within = element) => within.querySelector(selector);
@@ -53,9 +53,12 @@ const newKey = () => [...crypto.getRandomValues(new Uint8Array(12))].map((b) => 
 const ofPage = () => ({ reviewer: facts.reviewer, journal: facts.journal, run: facts.run }); // what this page shows
 
 async function ask(what, data = {}) {
-  const answer = await server.ask_session({ ...data, what });
-  if (answer === null || typeof answer !== "object") throw new Error("the server does not answer");
-  if (answer.error) throw new Error(answer.error);
+  const silent = new Error("the server does not answer");
+  const request = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ ...data, what }) };
+  const response = await fetch("ask", request).catch(() => Promise.reject(silent));
+  const answer = await response.json().catch(() => null);
+  if (answer === null || typeof answer !== "object") throw silent;
+  if (answer.error || !response.ok) throw new Error(answer.error || silent.message);
   return answer;
 }
 

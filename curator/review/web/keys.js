@@ -84,6 +84,7 @@ async function begin() {
   [undoable, redoable] = facts.history.map((keys) => keys.map((key) => ({ key })));
   $("[data-do=audit]").disabled = !facts.images;
   $("[data-do=publish]").hidden = !facts.publishes;
+  $("form[action=logout]").hidden = !facts.accounts;
   fillFilters();
   recall();
   recallView();

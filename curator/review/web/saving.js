@@ -59,12 +59,13 @@ async function send() {
     const done = new Set([...answer.saved, ...answer.refused]);
     waiting = waiting.filter((step) => !done.has(step.key));
     refused += answer.refused.length;
+    answer.taken.forEach(rename);
     problem = "";
     settle(answer, steps);
     remember();
   } catch (error) {
     again = 1000;
-    problem = `not saved, trying again: ${await reason(error)}`;
+    problem = `not saved, trying again: ${oneLine(error.message, 200)}`;
   }
   sending = false;
   showState();
@@ -72,10 +73,13 @@ async function send() {
   else send();
 }
 
-async function reason(error) {
-  const status = await fetch("gradio_api/login_check").then((answer) => answer.status, () => 0);
-  if (status === 401) return "log in again (reload the page; what is not saved is kept)";
-  return status === 200 && error.message ? oneLine(error.message, 200) : "the server does not answer";
+function rename(key) {
+  // the key is another step's, so that this one was not saved: it is sent again with another
+  const to = newKey();
+  for (const step of [...waiting, ...undoable, ...redoable]) {
+    if (step.key === key) step.key = to;
+    if (step.target === key) step.target = to;
+  }
 }
 
 function settle(answer, steps) {
