@@ -78,7 +78,7 @@ def user_path(text: str) -> Path:
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The end of an error, "; did you mean 'x'?", for the nearest known word; empty where none is near."""
-    near = difflib.get_close_matches(word, list(known), 1, cutoff)
+    near = difflib.get_close_matches(word, list(known), 1, cutoff) if len(word) < 1000 else []
     return f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
 
 
