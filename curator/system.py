@@ -76,6 +76,11 @@ def user_path(text: str) -> Path:
         raise CuratorError(f"{text[:200]!r}: expected a path that can be read; {e}") from e
 
 
+def name_of(path: str) -> str:
+    """The name of a file or folder, without where it lies."""
+    return printable(os.path.basename(os.path.abspath(os.path.expanduser(path)))) or "dataset"
+
+
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
     """The end of an error, "; did you mean 'x'?", for the nearest known word; empty where none is near."""
     near = difflib.get_close_matches(word, list(known), 1, cutoff) if len(word) < 1000 else []

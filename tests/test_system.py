@@ -1,14 +1,15 @@
 """What the rooms share: cells of a spreadsheet, and lines for a terminal."""
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from curator.system import as_cell, from_cell, printable
+from curator.system import as_cell, from_cell, name_of, printable
 
 CELL = st.text(max_size=6) | st.text(st.sampled_from("'=+-@\t\r\n＝x"), max_size=6)
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(CELL)
 @example("'=x")
 @example("''-1")
@@ -18,6 +19,7 @@ def test_a_cell_gives_its_text_back(text):
     assert from_cell(as_cell(text)) == text
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(CELL)
 def test_a_cell_is_no_formula(text):
     cell = as_cell(text)
@@ -28,6 +30,7 @@ def test_cells_of_older_exports():
     assert from_cell("'=x") == "=x" and from_cell("cat") == "cat" and from_cell("'tis") == "'tis"
 
 
+@settings(deadline=None, derandomize=True, database=None)
 @given(st.text())
 @example("\x1b[2J\x07")
 @example("\ud800")
@@ -49,3 +52,9 @@ def test_a_line_has_nothing_that_acts(text):
 )
 def test_printable(text, shown):
     assert printable(text) == shown
+
+
+def test_the_name_of_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert name_of(".") == name_of("./") == tmp_path.name and name_of("~/a/b/") == "b" and name_of("/") == "dataset"
+    assert name_of("/x/caf\udce9") == "caf\\udce9"  # as old archives unpack to

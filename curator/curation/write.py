@@ -28,12 +28,14 @@ from curator.review.rows import DUPLICATES
 from curator.sources.inputs import Inputs
 from curator.sources.load import NAMED, other_labels
 from curator.sources.table import Table, remaining
+from curator.system import is_path, name_of
 
 if TYPE_CHECKING:
     from curator.engine.run import Run
     from curator.settings import Resolved
 
 
+PLACES = ("data_dir", "recipe", "trusted", "output", "pred_probs", "backbone")  # settings that may be paths
 HALF = 65504.0  # the largest float16
 
 
@@ -172,7 +174,7 @@ def _facts(
     facts: dict[str, Any] = {
         "method": resolved.settings.method,
         "recipe": resolved.recipe,
-        "dataset": resolved.settings.dataset,
+        "dataset": dataset_name(resolved, table),
         "name": table.name,
         "source": {name: value for name, value in table.source.items() if name != "text" and value},
         "split": table.split,
@@ -181,7 +183,7 @@ def _facts(
         "reference_column": table.reference_column,
         "n": len(data),
         "classes": len(table.classes),
-        "settings": resolved.describe(),
+        "settings": {**without_places(resolved.describe()), "dataset": dataset_name(resolved, table)},
         "command": command(resolved, table),
         "seed": resolved.settings.seed,
         "trusted": {
@@ -211,9 +213,8 @@ def _facts(
 
 
 def command(resolved: Resolved, table: Table) -> str:
-    """The shell line that gives this result again."""
-    named = resolved.settings.dataset in NAMED
-    again = {**resolved.again(), **({} if named else {"dataset": table.source.get("id") or table.name})}
+    """The shell line that gives this result again; of files and folders it has the names alone."""
+    again = {**without_places(resolved.again()), "dataset": dataset_name(resolved, table)}
     words = ["label-curator", "clean"]
     for name, value in again.items():
         head, dot, last = name.replace("_", "-").rpartition(".")
@@ -222,6 +223,23 @@ def command(resolved: Resolved, table: Table) -> str:
         elif value not in (None, ""):
             words += [f"--{head}{dot}{last}", shlex.quote(str(value))]
     return " ".join(" ".join(words).split("\n"))
+
+
+def dataset_name(resolved: Resolved, table: Table) -> str:
+    """The named dataset, the Hub id, or the name of the folder."""
+    named = resolved.settings.dataset in NAMED
+    return resolved.settings.dataset if named else table.source.get("id") or table.name
+
+
+def without_places(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the names alone of files and folders of this machine: results are published, and say so of it."""
+
+    def named(key: str, value: Any) -> Any:
+        if key.rpartition(".")[2] not in PLACES or not isinstance(value, str) or not is_path(value):
+            return value
+        return name_of(value)
+
+    return {key: named(key, value) for key, value in settings.items()}
 
 
 def versions() -> dict[str, str]:

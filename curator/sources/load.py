@@ -44,7 +44,7 @@ from curator.sources.table import (
     require_labels,
 )
 from curator.sources.trusted import trust
-from curator.system import did_you_mean, is_path, printable
+from curator.system import did_you_mean, is_path, name_of, printable
 
 # name -> Hub id, folder under --data-dir, label column (None: guessed)
 NAMED: dict[str, tuple[str | None, str, str | None]] = {
@@ -123,7 +123,7 @@ def load_table(
     alike = {k: v for k, v in splits.items() if k != chosen and v.features == splits[chosen].features}
     others = {k: _free_columns(v, overwrite_columns, column_prefix) for k, v in alike.items()}
     table = Table(
-        name if isinstance(dataset, str) and not is_path(name) else printable(Path(name).resolve().name) or "dataset",
+        name if isinstance(dataset, str) and not is_path(name) else name_of(name),
         chosen, main, others, image_column, label_column, classes, codes, np.arange(len(main)), reference_column,
         source_rows=len(main), source=source,
     )  # fmt: skip
