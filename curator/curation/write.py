@@ -23,11 +23,13 @@ from curator.curation.duplicates import conflicting_duplicates
 from curator.curation.metrics import metrics
 from curator.curation.report import pairs, write_report
 from curator.engine.source import Features
+from curator.errors import RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.review.rows import DUPLICATES
+from curator.sources.images import changed, hash_of
 from curator.sources.inputs import Inputs
 from curator.sources.load import NAMED, other_labels
-from curator.sources.table import Table, remaining
+from curator.sources.table import Table, label_codes, remaining
 from curator.system import is_path, name_of
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ def write_result(
         with out.staged(output) as folder:
             for name, split in splits.items():
                 out.write_parquet(split, folder, name)
+            _require_unchanged(folder, table, hashes, inputs)
             given, classes, image_column, rows = table.labels, table.classes, table.image_column, table.data
             out.write_issues(folder / "issues.csv", rows, image_column, columns, given, classes)
             write_report(
@@ -116,6 +119,27 @@ def write_result(
             out.write_json(folder / out.FINISHED, facts)
     run.accelerator.wait_for_everyone()
     return Done(output, splits[table.split], facts)
+
+
+def _require_unchanged(folder: Path, table: Table, hashes: np.ndarray | None, inputs: dict[str, Inputs]) -> None:
+    """Refuse to put out other images or labels than those that were judged: their files may have changed meanwhile.
+
+    Raises:
+        RunFailed: naming the first row.
+    """
+    if not np.array_equal(label_codes(table.data, table.label_column, table.classes), table.labels):
+        raise RunFailed(f"column {table.label_column!r}: the labels are not those that were read at the start")
+    judged = [(table.split, table.kept, table.rows, hashes)]
+    for name, read in inputs.items():
+        good = remaining(len(table.others[name]), read.broken)
+        judged.append((name, good, good, read.hashes))
+    for split, places, rows, known in judged:
+        if known is None or table.image_column is None:
+            continue
+        wanted = dict(zip(places.tolist(), zip(known.tolist(), rows.tolist(), strict=True), strict=True))
+        for place, content in enumerate(out.written_images(folder, split, table.image_column)):
+            if place in wanted and (content is None or hash_of(content) != wanted[place][0]):
+                raise changed(table.image_column, wanted[place][1])
 
 
 def quarantine(table: Table, inputs: dict[str, Inputs]) -> list[dict[str, Any]]:
