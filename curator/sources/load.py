@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import re
 from collections.abc import Callable
@@ -316,7 +317,9 @@ def _require_cards(source: str | Path, revision: str | None, flag: str) -> None:
 
 def _read(path: str, config_name: str | None, revision: str | None, flag: str) -> DatasetDict:
     """load_dataset, with its many errors as one line, and of a stranger's dataset nothing but its own files."""
-    local = Path(path)
+    local, log = Path(path), logging.getLogger("datasets")
+    before = log.level
+    log.setLevel(logging.CRITICAL)  # what it logs of an error, in many lines, stands in ours
     try:
         if local.is_file():
             kind = {".parquet": "parquet", ".arrow": "arrow"}.get(local.suffix)
@@ -346,6 +349,8 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
         text = " ".join(str(e).split()) or type(e).__name__
         hint = "" if local.exists() else "; check the name and the network, and log in (hf auth login) if it is private"
         raise CuratorError(f"{flag}: it could not be loaded ({type(e).__name__}: {text[:300]}){hint}") from e
+    finally:
+        log.setLevel(before)
     if isinstance(loaded, Dataset):
         loaded = DatasetDict({str(loaded.split or "train"): loaded})
     return loaded
