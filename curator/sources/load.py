@@ -28,6 +28,7 @@ from curator.sources.metadata import (
     require_features,
     require_own_files,
     require_own_repository,
+    require_room,
 )
 from curator.sources.table import (
     COLUMNS,
@@ -325,6 +326,7 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
             kind = {".parquet": "parquet", ".arrow": "arrow"}.get(local.suffix)
             if kind is None:
                 raise CuratorError(f"{flag}: expected a folder or a .parquet file, found {local.name}")
+            require_room([path] if kind == "parquet" else [], flag)
             loaded = datasets.load_dataset(kind, data_files=path, cache_dir=_cache_of(local))
         elif (local / "dataset_dict.json").exists() or (local / "state.json").exists():
             loaded = datasets.load_from_disk(path)
@@ -338,6 +340,7 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
             files = [file for part in (builder.config.data_files or {}).values() for file in part]
             if local.is_dir():
                 require_own_files(files, local, flag)
+                require_room(files, flag)
             else:
                 require_own_repository(files, path)
             builder.download_and_prepare()

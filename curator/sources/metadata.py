@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow.parquet as pq
 import yaml
 from datasets import ClassLabel, Features
 
 from curator.errors import CuratorError
+from curator.system import free_memory
 
 CARDS = ("README.md", ".huggingface.yaml")  # whose YAML datasets reads
 LARGEST = 16 * 2**20  # bytes of such a file
@@ -23,6 +25,7 @@ WRITTEN_OUT = 4 * 2**20  # characters of its values, when every alias is written
 NUMBER = 400  # characters of one
 NAME = 10_000  # characters of a class name
 CLASSES = 100_000
+BYTES = {"BOOLEAN": 1 / 8, "INT32": 4, "FLOAT": 4, "INT64": 8, "DOUBLE": 8, "INT96": 12, "BYTE_ARRAY": 4}  # of a value
 
 
 def require_card(file: Path, what: str) -> str:
@@ -108,6 +111,30 @@ def require_own_files(files: Iterable[str], folder: Path, what: str) -> None:
             raise CuratorError(
                 f"{what}: {Path(file).name} leads out of the dataset's folder; put the file itself there"
             )
+
+
+def require_room(files: Iterable[str], what: str) -> None:
+    """Refuse parquet files that cannot be read in the memory there is: a short one may stand for any number of rows.
+
+    What is asked are the numbers of rows, and the sizes that the file names; a text that stands in many rows is in
+    neither.
+
+    Raises:
+        CuratorError: naming the file and its size.
+    """
+    free = free_memory()
+    for file in files:
+        if not file.endswith(".parquet"):
+            continue
+        about = pq.read_metadata(file)
+        for group in map(about.row_group, range(about.num_row_groups)):
+            columns = [group.column(i) for i in range(group.num_columns)]
+            size = sum(max(c.total_uncompressed_size, c.num_values * BYTES.get(c.physical_type, 1)) for c in columns)
+            if size > free:
+                raise CuratorError(
+                    f"{what}: {Path(file).name}: {group.num_rows:,} rows that are read at once take "
+                    f"{size / 2**30:,.1f} GiB, {free / 2**30:,.1f} GiB are free; write it with smaller row groups"
+                )
 
 
 def require_own_repository(files: Iterable[str], repo: str) -> None:

@@ -183,6 +183,23 @@ def test_labels_that_are_no_text(tmp_path):
         load_table(long, features_only=True)
 
 
+@pytest.mark.parametrize("as_file", [False, True])
+def test_rows_that_do_not_fit_the_memory(tmp_path, monkeypatch, as_file):
+    """A million of them in a few kB; there is room for half."""
+    monkeypatch.setattr("curator.sources.metadata.free_memory", lambda: 8 * 500_000)
+    for n, fits in ((400_000, True), (10**6, False)):
+        path = tmp_path / str(n) / "train.parquet"
+        path.parent.mkdir()
+        pq.write_table(pa.table({"label": np.arange(n) // (n // 4)}), path)
+        assert path.stat().st_size < 20_000
+        dataset = str(path if as_file else path.parent)
+        if fits:
+            assert load_table(dataset, features_only=True).source_rows == n
+        else:
+            with pytest.raises(CuratorError, match=r"train\.parquet: 1,000,000 rows that are read at once take 0\.0"):
+                load_table(dataset, features_only=True)
+
+
 def test_two_columns_of_one_name(tmp_path, capsys):
     schema = pa.schema([pa.field("label", pa.int64())] * 2)
     pq.write_table(pa.table([[0, 1] * 15, [1, 0] * 15], schema=schema), tmp_path / "train.parquet")
