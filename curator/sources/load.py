@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +192,7 @@ def _without_places(rows: Dataset, source: Any) -> Dataset:
         return rows
     folder = Path(source).expanduser().resolve() if isinstance(source, str) and is_path(source) else None
 
+    @cache
     def place(text: str | None) -> str | None:
         if text is None or not Path(text).is_absolute():
             return text
@@ -345,10 +347,10 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
                 require_own_repository(files, path)
             builder.download_and_prepare()
             loaded = builder.as_dataset()
+    except CuratorError:
+        raise
     except Exception as e:
         e = e.__cause__ if isinstance(e, DatasetGenerationError) and e.__cause__ is not None else e  # it says nothing
-        if isinstance(e, CuratorError):
-            raise e if str(e).startswith(flag) else CuratorError(f"{flag}: {e}") from e
         text = " ".join(str(e).split()) or type(e).__name__
         hint = "" if local.exists() else "; check the name and the network, and log in (hf auth login) if it is private"
         raise CuratorError(f"{flag}: it could not be loaded ({type(e).__name__}: {text[:300]}){hint}") from e
