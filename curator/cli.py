@@ -9,13 +9,14 @@ import itertools
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
 
 from curator.errors import CuratorError
-from curator.system import did_you_mean, rank
+from curator.system import did_you_mean, printable, rank, say
 
 USAGE = "usage: label-curator clean | review | publish | diff | import [FLAGS]    (--help lists the flags)"
 
@@ -36,11 +37,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return COMMANDS[argv[0]](argv[1:])
     except CuratorError as e:
-        print(f"error: {_brief(str(e))}", file=sys.stderr)
+        say(f"error: {_brief(str(e))}")
         return e.exit_code
     except KeyboardInterrupt:
         print(f"interrupted: {STOPPED[argv[0]]}", file=sys.stderr)
         return 130
+    except Exception:  # a fault of ours; its text may quote a stranger's file
+        for line in traceback.format_exc().splitlines():
+            say(line)
+        return 1
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -145,7 +150,7 @@ def publish(argv: list[str]) -> int:
     from curator.curation import publish as publishing
 
     options = {name: value for name, value in vars(flags).items() if name not in ("run", "target", "policy")}
-    publishing.publish(flags.run, flags.target, flags.policy, say=_say, **options)
+    publishing.publish(flags.run, flags.target, flags.policy, say=say, **options)
     return 0
 
 
@@ -167,10 +172,11 @@ def diff(argv: list[str]) -> int:
     from curator.curation.diff import difference
 
     found = difference(flags.a, flags.b)
-    print(found.text())
+    for line in found.text().split("\n"):
+        print(printable(line))
     if flags.csv is not None:
         try:
-            print(f"{found.write_csv(flags.csv):,} rows written to {flags.csv}")
+            print(f"{found.write_csv(flags.csv):,} rows written to {printable(str(flags.csv))}")
         except (OSError, ValueError) as e:
             raise CuratorError(f"--csv {flags.csv}: it cannot be written ({e})") from e
     return 0
@@ -205,10 +211,6 @@ def import_(argv: list[str]) -> int:
     return 0
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
 COMMANDS = {"clean": clean, "review": review, "publish": publish, "diff": diff, "import": import_}
 STOPPED = {
     "clean": "the same command continues from the last checkpoint",
@@ -219,8 +221,9 @@ STOPPED = {
 }
 
 
-def summary(output, facts: dict[str, Any]) -> None:
+def summary(output: Path, facts: dict[str, Any]) -> None:
     """What was found, where it is and what to do next."""
+    shown = printable(str(output))
     flagged = facts["n"] - facts["selected"]
     print(f"\n{flagged:,} of {facts['n']:,} labels ({flagged / facts['n']:.1%}) are held to be wrong; ", end="")
     print(f"{facts['changed']:,} get another label", end="")
@@ -233,14 +236,14 @@ def summary(output, facts: dict[str, Any]) -> None:
         )
         print(text.format(**facts["metrics"]))
     if facts["quarantined"]:
-        print(f"{facts['quarantined']:,} rows could not be used: {output}/quarantine.parquet says why")
+        print(f"{facts['quarantined']:,} rows could not be used: {shown}/quarantine.parquet says why")
     if facts["duplicates"]["groups"]:
         count = facts["duplicates"]["groups"]
-        print(f"{count:,} groups of alike images have different labels: {output}/duplicates.parquet")
+        print(f"{count:,} groups of alike images have different labels: {shown}/duplicates.parquet")
     for warning in facts["warnings"]:
-        print(f"warning: {warning}")
-    print(f"result: {output}/    findings: {output}/report/report.md    rows to look at: {output}/issues.csv")
-    print(f"next:   python app.py {output}")
+        print(f"warning: {printable(warning)}")
+    print(f"result: {shown}/    findings: {shown}/report/report.md    rows to look at: {shown}/issues.csv")
+    print(f"next:   python app.py {shown}")
 
 
 def parse(argv: list[str]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import errno
 import hashlib
 import json
 import shlex
-import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curator.errors import CuratorError, RunFailed
-from curator.system import free_memory, local_processes, rank, threads_per_process
+from curator.system import free_memory, local_processes, rank, say, threads_per_process
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +77,7 @@ def execute(
     dataset: Dataset | DatasetDict | None = None,  # instead of loading settings.dataset
     *,
     noise_given: bool = False,  # whether the folder's name carries the noise
-    say: Say = lambda line: print(line, file=sys.stderr, flush=True),
+    say: Say = say,
 ) -> Done | None:
     """Load, run, write and report; None after a dry run.
 

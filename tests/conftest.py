@@ -29,6 +29,7 @@ from curator.engine.source import Features as FeatureRows
 from curator.engine.source import Resident
 from curator.evidence import NoisyDataset
 
+PLOTS = ("_scores", "_matrix", "_per_class", "_contact", "_reliability", "_training")
 ROOT = Path(__file__).parent.parent
 
 
@@ -122,7 +123,7 @@ def make_run(no_gpu):
 @pytest.fixture
 def no_plots(monkeypatch):
     """Results without plots and plans without a measured speed, which take most of the time of a tiny run."""
-    for plot in ("_scores", "_matrix", "_per_class", "_contact", "_reliability", "_training"):
+    for plot in PLOTS:
         monkeypatch.setattr(f"curator.curation.report.{plot}", lambda *args: False)
     monkeypatch.setattr(Run, "measure_speed", lambda *args: 1000.0)
 

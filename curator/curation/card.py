@@ -8,6 +8,7 @@ from typing import Any
 from curator.curation.report import md, percent
 from curator.review.journal import MACHINE
 from curator.sources.load import LICENSE
+from curator.system import printable
 
 # What follows is the source's own text; publishing reads it from the run's card.
 OWN = "<!-- label-curator: below is the card of the source -->"
@@ -54,7 +55,7 @@ def dataset_card(
         "## Use",
         f"```python\n{_how_to_load(facts, prefix)}\n```",
         f"Made with label-curator {facts['versions']['label-curator']}; to make it again:",
-        f"```\n{facts['command']}\n```",
+        f"```\n{printable(facts['command'])}\n```",
         "`curation.json` holds every setting, `report/report.md` the findings with pictures, `issues.csv` the rows to "
         "look at.",
         *([OWN, "## The card of the source", own.strip()] if own else []),

@@ -21,7 +21,7 @@ from datasets.table import embed_table_storage, table_cast
 
 from curator.curation.columns import Columns
 from curator.errors import CuratorError
-from curator.review.rows import DUPLICATES, TRUSTED
+from curator.review.rows import DUPLICATES, TRUSTED, split_of
 from curator.system import as_cell, sync_folder
 
 SHARD_BYTES = 500 * 2**20
@@ -86,6 +86,15 @@ def write_parquet(dataset: Dataset, folder: Path, split: str) -> None:
             for start in range(i * per_file, end, step):
                 part = arrow[start : min(start + step, end)]
                 writer.write_table(_embedded(table_cast(part, schema)))
+
+
+def written_images(folder: Path, split: str, column: str) -> Iterator[bytes | None]:
+    """The encoded images of a split that write_parquet wrote, in the order of the rows."""
+    for path in sorted((folder / "data").glob("*.parquet")):
+        if split_of(path) == split:
+            for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP, columns=[column]):
+                for item in batch.column(0):
+                    yield item.as_py()["bytes"] if item.is_valid else None
 
 
 def _embedded(table: pa.Table) -> pa.Table:

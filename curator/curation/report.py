@@ -16,6 +16,7 @@ from curator.curation.duplicates import Duplicates
 from curator.curation.metrics import reliability
 from curator.errors import CuratorError
 from curator.sources.images import to_array
+from curator.system import printable
 
 CONTACT_SHEET = "contact_sheet.png"
 CONTACT = 64  # images on the contact sheet
@@ -80,7 +81,7 @@ def write_report(
 
 def md(text: str, length: int = 60) -> str:
     """A stranger's text inside Markdown: one line, nothing of it acts."""
-    text = " ".join(text.split())
+    text = printable(" ".join(text.split()))
     text = text if len(text) <= length else text[: length - 1] + "…"
     return "".join("\\" + c if c in "\\`*_{}[]()#+!|~$" else c for c in html.escape(text, quote=False))
 
@@ -190,7 +191,7 @@ def _save(figure, path: Path) -> bool:
 
 def _label(name: str, length: int = 14) -> str:
     """A class name for a plot: short, and no mathematics in it."""
-    name = " ".join(name.split())
+    name = printable(" ".join(name.split()))
     return (name if len(name) <= length else name[: length - 1] + "…").replace("$", r"\$")
 
 

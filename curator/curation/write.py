@@ -23,17 +23,21 @@ from curator.curation.duplicates import conflicting_duplicates
 from curator.curation.metrics import metrics
 from curator.curation.report import pairs, write_report
 from curator.engine.source import Features
+from curator.errors import RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.review.rows import DUPLICATES
+from curator.sources.images import changed, hash_of
 from curator.sources.inputs import Inputs
 from curator.sources.load import NAMED, other_labels
-from curator.sources.table import Table, remaining
+from curator.sources.table import Table, label_codes, remaining
+from curator.system import is_path, name_of
 
 if TYPE_CHECKING:
     from curator.engine.run import Run
     from curator.settings import Resolved
 
 
+PLACES = ("data_dir", "recipe", "trusted", "output", "pred_probs", "backbone")  # settings that may be paths
 HALF = 65504.0  # the largest float16
 
 
@@ -79,6 +83,7 @@ def write_result(
         with out.staged(output) as folder:
             for name, split in splits.items():
                 out.write_parquet(split, folder, name)
+            _require_unchanged(folder, table, hashes, inputs)
             given, classes, image_column, rows = table.labels, table.classes, table.image_column, table.data
             out.write_issues(folder / "issues.csv", rows, image_column, columns, given, classes)
             write_report(
@@ -114,6 +119,27 @@ def write_result(
             out.write_json(folder / out.FINISHED, facts)
     run.accelerator.wait_for_everyone()
     return Done(output, splits[table.split], facts)
+
+
+def _require_unchanged(folder: Path, table: Table, hashes: np.ndarray | None, inputs: dict[str, Inputs]) -> None:
+    """Refuse to put out other images or labels than those that were judged: their files may have changed meanwhile.
+
+    Raises:
+        RunFailed: naming the first row.
+    """
+    if not np.array_equal(label_codes(table.data, table.label_column, table.classes), table.labels):
+        raise RunFailed(f"column {table.label_column!r}: the labels are not those that were read at the start")
+    judged = [(table.split, table.kept, table.rows, hashes)]
+    for name, read in inputs.items():
+        good = remaining(len(table.others[name]), read.broken)
+        judged.append((name, good, good, read.hashes))
+    for split, places, rows, known in judged:
+        if known is None or table.image_column is None:
+            continue
+        wanted = dict(zip(places.tolist(), zip(known.tolist(), rows.tolist(), strict=True), strict=True))
+        for place, content in enumerate(out.written_images(folder, split, table.image_column)):
+            if place in wanted and (content is None or hash_of(content) != wanted[place][0]):
+                raise changed(table.image_column, wanted[place][1])
 
 
 def quarantine(table: Table, inputs: dict[str, Inputs]) -> list[dict[str, Any]]:
@@ -172,7 +198,7 @@ def _facts(
     facts: dict[str, Any] = {
         "method": resolved.settings.method,
         "recipe": resolved.recipe,
-        "dataset": resolved.settings.dataset,
+        "dataset": dataset_name(resolved, table),
         "name": table.name,
         "source": {name: value for name, value in table.source.items() if name != "text" and value},
         "split": table.split,
@@ -181,7 +207,7 @@ def _facts(
         "reference_column": table.reference_column,
         "n": len(data),
         "classes": len(table.classes),
-        "settings": resolved.describe(),
+        "settings": {**without_places(resolved.describe()), "dataset": dataset_name(resolved, table)},
         "command": command(resolved, table),
         "seed": resolved.settings.seed,
         "trusted": {
@@ -211,9 +237,8 @@ def _facts(
 
 
 def command(resolved: Resolved, table: Table) -> str:
-    """The shell line that gives this result again."""
-    named = resolved.settings.dataset in NAMED
-    again = {**resolved.again(), **({} if named else {"dataset": table.source.get("id") or table.name})}
+    """The shell line that gives this result again; of files and folders it has the names alone."""
+    again = {**without_places(resolved.again()), "dataset": dataset_name(resolved, table)}
     words = ["label-curator", "clean"]
     for name, value in again.items():
         head, dot, last = name.replace("_", "-").rpartition(".")
@@ -222,6 +247,23 @@ def command(resolved: Resolved, table: Table) -> str:
         elif value not in (None, ""):
             words += [f"--{head}{dot}{last}", shlex.quote(str(value))]
     return " ".join(" ".join(words).split("\n"))
+
+
+def dataset_name(resolved: Resolved, table: Table) -> str:
+    """The named dataset, the Hub id, or the name of the folder."""
+    named = resolved.settings.dataset in NAMED
+    return resolved.settings.dataset if named else table.source.get("id") or table.name
+
+
+def without_places(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the names alone of files and folders of this machine: results are published, and say so of it."""
+
+    def named(key: str, value: Any) -> Any:
+        if key.rpartition(".")[2] not in PLACES or not isinstance(value, str) or not is_path(value):
+            return value
+        return name_of(value)
+
+    return {key: named(key, value) for key, value in settings.items()}
 
 
 def versions() -> dict[str, str]:

@@ -11,12 +11,13 @@ from typing import Any
 from curator.errors import CuratorError
 from curator.review.journal import FILE, MACHINE, Journal, facts_of
 from curator.review.rows import Rows
-from curator.sources.trusted import class_number, pairs_of, read_columns, row_ids
+from curator.sources.trusted import PAIR, class_number, pairs_of, read_columns, row_ids
 from curator.system import did_you_mean
 
 FLAG = "import"
 ISSUE = "is_label_issue"
 INDEX = ("row", "", "index", "Unnamed: 0", "__index_level_0__")  # what a table's index is called in a file
+WANTED = (*PAIR, ISSUE, "predicted_label", "given_label", *INDEX[1:])
 
 
 def import_decisions(run: Path, file: Path, reviewer: str | None = None, journal: Path | None = None) -> dict[str, int]:
@@ -41,9 +42,10 @@ def import_decisions(run: Path, file: Path, reviewer: str | None = None, journal
     if not file.is_file():
         raise CuratorError(f"{FLAG} {file}: no such file")
     rows = Rows(run)
-    columns = read_columns(file, FLAG)
+    columns, names = read_columns(file, FLAG, WANTED, len(rows))
     is_cleanlab = ISSUE in columns
-    acts = list(_acts(rows, _cleanlab(rows, columns, file) if is_cleanlab else pairs_of(columns, file, FLAG), file))
+    pairs = _cleanlab(rows, columns, names, file) if is_cleanlab else pairs_of(columns, names, file, FLAG)
+    acts = list(_acts(rows, pairs, file))
     if not acts:
         raise CuratorError(f"{FLAG} {file}: it decides no row")
     who = reviewer or (MACHINE if is_cleanlab else file.stem)
@@ -73,12 +75,10 @@ def _acts(rows: Rows, pairs: Any, file: Path) -> Iterator[tuple[int, str, str]]:
         yield row, "keep" if code == given else "relabel", rows.classes[code]
 
 
-def _cleanlab(rows: Rows, columns: dict[str, list[Any]], file: Path) -> Iterator[tuple[int, object]]:
+def _cleanlab(rows: Rows, columns: dict[str, list[Any]], names: list[str], file: Path) -> Iterator[tuple[int, object]]:
     """(row, predicted label) of the issues, of a table as find_label_issues or Datalab's get_issues gives it."""
     if "predicted_label" not in columns:
-        raise CuratorError(
-            f"{FLAG} {file}: expected a column predicted_label beside {ISSUE}, found {', '.join(columns)}"
-        )
+        raise CuratorError(f"{FLAG} {file}: expected a column predicted_label beside {ISSUE}, found {', '.join(names)}")
     index = next((name for name in INDEX if name in columns), None)
     flags = columns[ISSUE]
     ids = row_ids(columns[index], file, FLAG) if index is not None else [int(row) for row in rows.row]

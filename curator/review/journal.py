@@ -8,6 +8,8 @@ removed. Several reviewers, in one process or in several, may write to one file.
 from __future__ import annotations
 
 import csv
+import hashlib
+import io
 import itertools
 import json
 import os
@@ -42,6 +44,7 @@ VERSION = 1  # of the file, in its user_version; files of before it was written 
 LONGEST = 64 << 20  # bytes of a value
 UNTRUSTED = "PRAGMA trusted_schema = OFF"
 BESIDE = ("", "-wal", "-shm")  # the file, and what SQLite keeps beside it while it is open
+MARK = b"label-curator"  # metadata of parquet files that export wrote
 MACHINE = "cleanlab"  # whose imported decisions are no person's
 
 SCHEMA = """
@@ -566,7 +569,10 @@ class Journal:
         return found
 
     def export(self, folder: Path) -> list[Path]:
-        """Write decisions (all of them) and verified (row, label: a file for --trusted) as parquet and CSV."""
+        """Write decisions (all of them) and verified (row, label: a file for --trusted) as parquet and CSV.
+
+        Nothing is overwritten but an earlier export of this journal: see write_table.
+        """
         import pyarrow as pa
 
         with self.lock:
@@ -578,9 +584,10 @@ class Journal:
         by_column = list(zip(*rows, strict=True)) or [()] * len(columns)
         decisions = {c: pa.array(v, t) for c, v, t in zip(columns, by_column, kinds, strict=True)}
         labels = {"row": pa.array(verified, pa.int64()), "label": pa.array(verified.values(), pa.string())}
+        owner = str(self.facts.get("id"))
         return [
-            *write_table(pa.table(decisions), folder / "decisions"),
-            *write_table(pa.table(labels), folder / "verified"),
+            *write_table(pa.table(decisions), folder / "decisions", owner),
+            *write_table(pa.table(labels), folder / "verified", owner),
         ]
 
     # Audits
@@ -671,19 +678,54 @@ def _patiently(work: Callable[[], None], seconds: float = 30) -> None:
         time.sleep(0.05)
 
 
-def write_table(table, path: Path) -> list[Path]:
-    """Write path.parquet and path.csv, each whole or not at all; in the CSV no text is taken for a formula."""
+def write_table(table, path: Path, owner: str) -> list[Path]:
+    """Write path.parquet and path.csv, each whole or not at all; in the CSV no text is taken for a formula.
+
+    Files of somebody else that lie there stay, and so do ours that somebody changed: then path-2 is written.
+
+    Args:
+        table: to be written.
+        path: without suffix.
+        owner: whose tables these are; only those of the same are replaced.
+
+    Returns:
+        The two files.
+    """
     import pyarrow.parquet as pq
 
+    lines = io.StringIO()
+    writer = csv.writer(lines)
+    writer.writerow(table.column_names)
+    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        writer.writerow([as_cell(value) if isinstance(value, str) else value for value in row])
+    content = lines.getvalue().encode()
+    places = itertools.chain([path], (path.with_name(f"{path.name}-{i}") for i in itertools.count(2)))
+    path = next(place for place in places if _is_free(place, owner))
     files = [path.with_suffix(".parquet"), path.with_suffix(".csv")]
+    with atomic(files[1]) as temporary:
+        temporary.write_bytes(content)
     with atomic(files[0]) as temporary:
-        pq.write_table(table, temporary)
-    with atomic(files[1]) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(table.column_names)
-        for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
-            writer.writerow([as_cell(value) if isinstance(value, str) else value for value in row])
+        pq.write_table(table.replace_schema_metadata({MARK: json.dumps([owner, _hash(content)])}), temporary)
     return files
+
+
+def _is_free(path: Path, owner: str) -> bool:
+    """Whether nothing lies at path.parquet and path.csv but what write_table wrote there for the owner."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    parquet, lines = path.with_suffix(".parquet"), path.with_suffix(".csv")
+    if not os.path.lexists(parquet):
+        return not os.path.lexists(lines)
+    try:
+        said = json.loads((pq.read_schema(parquet).metadata or {}).get(MARK, b"null"))
+        return said == [owner, said[1]] and (not os.path.lexists(lines) or _hash(lines.read_bytes()) == said[1])
+    except (OSError, TypeError, ValueError, IndexError, pa.ArrowException):
+        return False
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
 
 
 def _now() -> str:

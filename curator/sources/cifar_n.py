@@ -33,6 +33,7 @@ FILES = {
     "cifar100n": ("CIFAR-100_human.pt", "a67b45c1d7992051865b5c755bd68bb1"),
 }
 URL = "https://raw.githubusercontent.com/UCSC-REAL/cifar-10-100n/main/data/{}"
+LARGEST = 64 * 2**20  # bytes of such a file; they have 2
 BLOCKS = 5  # CIFAR's five training batches
 
 
@@ -44,7 +45,7 @@ def find_file(name: str, data_dir: Path | None) -> Path:
     """
     file, md5 = FILES[name]
     if data_dir is not None:
-        found = sorted(data_dir.rglob(file))
+        found = sorted(path for path in data_dir.rglob(file) if path.is_file())
         if not found:
             raise CuratorError(f"--data-dir {data_dir}: expected the label file {file} in it or below, found none")
         return found[0]
@@ -54,7 +55,7 @@ def find_file(name: str, data_dir: Path | None) -> Path:
         url = URL.format(file)
         try:
             with urllib.request.urlopen(url, timeout=60) as response:
-                content = response.read()
+                content = response.read(LARGEST + 1)
         except OSError as e:
             raise CuratorError(
                 f"could not download {url} ({e}); download it yourself and name its folder with --data-dir"
@@ -77,6 +78,9 @@ def read_labels(path: Path) -> dict[str, np.ndarray]:
     import codecs
 
     import torch
+
+    if path.stat().st_size > LARGEST:
+        raise CuratorError(f"{path}: expected a CIFAR-N label file, of 2 MB; found {path.stat().st_size:,} bytes")
     from numpy._core.multiarray import _reconstruct  # type: ignore[attr-defined]
 
     allowed: list[Any] = [

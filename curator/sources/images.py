@@ -17,7 +17,7 @@ import torch
 from datasets import Dataset, Image
 from torch import Tensor
 
-from curator.errors import CuratorError
+from curator.errors import CuratorError, RunFailed
 from curator.system import cores
 
 # Images of one common size up to this many pixels a side are taken as they are; others become squares of SIDE.
@@ -171,18 +171,40 @@ def whole_images(decoded: Decoded, rows: np.ndarray) -> Tensor:
     return decoded.images
 
 
-def reader_of(dataset: Dataset, column: str, rows: np.ndarray, size: tuple[int, ...]) -> Callable[[Tensor], Tensor]:
-    """A function that decodes the images at some positions (b,) int64 to uint8 (b, 3, h, w)."""
+def reader_of(
+    dataset: Dataset, column: str, rows: np.ndarray, size: tuple[int, ...], hashes: np.ndarray
+) -> Callable[[Tensor], Tensor]:
+    """A function that decodes the images at some positions (b,) int64 to uint8 (b, 3, h, w).
+
+    It raises RunFailed for one whose encoded bytes do not have the hash (Decoded.hashes) that they had at the start.
+    """
     raw = raw_images(dataset, column)
     warnings.filterwarnings("ignore", module="PIL")  # as in decode_images; once, since threads share the filters
+
+    def same(position: int, item: dict | None) -> dict:
+        try:
+            item = with_bytes(position, item, rows, column)
+        except BrokenImage as e:  # it was whole
+            raise changed(column, rows[position]) from e
+        if hash_of(item["bytes"]) != hashes[position]:
+            raise changed(column, rows[position])
+        return item
 
     def read(positions: Tensor) -> Tensor:
         items = raw[positions.tolist()][column].to_pylist()
         pairs = zip(positions.tolist(), items, strict=True)
-        arrays = [to_array(position, item, rows, column, size) for position, item in pairs]
+        arrays = [to_array(position, same(position, item), rows, column, size) for position, item in pairs]
         return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
 
     return read
+
+
+def changed(column: str, row: int) -> RunFailed:
+    """The one line for an image that is another one now."""
+    return RunFailed(
+        f"column {column!r}: row {row}: the image is not the one that was read at the start: the dataset was changed "
+        "meanwhile; leave it as it is, and start anew with --no-resume"
+    )
 
 
 def content_hashes(dataset: Dataset, column: str, rows: np.ndarray) -> tuple[np.ndarray, str]:

@@ -96,7 +96,8 @@ class Reader:
         if decoded.images is not None:
             return _held(_without(decoded.images, decoded.broken), decoded.digest, decoded.broken, decoded.hashes[good])
         part, shape = dataset.select(good) if decoded.broken else dataset, decoded.shape
-        read, counts = reader_of(part, column, rows[good], shape[1:]), torch.from_numpy(decoded.counts)
+        read = reader_of(part, column, rows[good], shape[1:], decoded.hashes[good])
+        counts = torch.from_numpy(decoded.counts)
 
         def source(device: torch.device) -> Source:
             return Streamed(read, len(good), shape, counts, device)

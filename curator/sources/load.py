@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
 import os
 import re
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import datasets
 import numpy as np
+import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 from datasets.exceptions import DatasetGenerationError
 from torch import Tensor
@@ -20,20 +23,31 @@ from curator.errors import CuratorError
 from curator.sources import cifar_n, noise, papers
 from curator.sources.defaults import DEFAULT_NOISE
 from curator.sources.images import choose_size, decode_images, whole_images
+from curator.sources.metadata import (
+    CARDS,
+    require_card,
+    require_features,
+    require_own_files,
+    require_own_repository,
+    require_room,
+)
 from curator.sources.table import (
     COLUMNS,
     TRUE_LABEL,
     Table,
     class_names,
+    column_array,
     guess_image_column,
     guess_label_column,
+    is_string,
     label_codes,
     missing_labels,
+    replace_column,
     require_label_type,
     require_labels,
 )
 from curator.sources.trusted import trust
-from curator.system import did_you_mean, is_path
+from curator.system import did_you_mean, is_path, name_of, printable
 
 # name -> Hub id, folder under --data-dir, label column (None: guessed)
 NAMED: dict[str, tuple[str | None, str, str | None]] = {
@@ -45,6 +59,7 @@ NAMED: dict[str, tuple[str | None, str, str | None]] = {
     **{name: (None, name, None) for name in papers.PAPERS},
 }
 
+URL = "__url__"  # column in which webdataset says of which archive a row is
 LICENSE = ("license", "license_name", "license_link")  # of a card's YAML
 
 
@@ -83,9 +98,11 @@ def load_table(
     odd = next((k for k in splits if not re.fullmatch(r"\w+(\.\w+)*", k)), None)
     if odd is not None:  # it becomes the name of a file, and load_dataset would not read it back
         raise CuratorError(f"split {odd!r}: expected a name of letters, digits, _ and single dots; rename the split")
+    for part in splits.values():
+        require_features(part.features)
     named = NAMED.get(name)
     chosen = _choose_split(splits, split)
-    splits = DatasetDict({k: v.with_format(None) for k, v in splits.items()})
+    splits = DatasetDict({k: _without_places(v.with_format(None), dataset) for k, v in splits.items()})
     main = _free_columns(splits[chosen], overwrite_columns, column_prefix)
     features = main.features
     image_column = guess_image_column(features, image_column, needed=not features_only)
@@ -109,7 +126,7 @@ def load_table(
     alike = {k: v for k, v in splits.items() if k != chosen and v.features == splits[chosen].features}
     others = {k: _free_columns(v, overwrite_columns, column_prefix) for k, v in alike.items()}
     table = Table(
-        name if isinstance(dataset, str) and not is_path(name) else Path(name).name or "dataset",
+        name if isinstance(dataset, str) and not is_path(name) else name_of(name),
         chosen, main, others, image_column, label_column, classes, codes, np.arange(len(main)), reference_column,
         source_rows=len(main), source=source,
     )  # fmt: skip
@@ -169,6 +186,23 @@ def _make_noisy(
         table.relabel(noise.inject(table.labels, table.classes, kind, rate, seed, images))
 
 
+def _without_places(rows: Dataset, source: Any) -> Dataset:
+    """The rows without where on this machine they were read, which webdataset puts beside them."""
+    if URL not in rows.column_names or not is_string(rows.features[URL]):
+        return rows
+    folder = Path(source).expanduser().resolve() if isinstance(source, str) and is_path(source) else None
+
+    @cache
+    def place(text: str | None) -> str | None:
+        if text is None or not Path(text).is_absolute():
+            return text
+        path = Path(text).resolve()
+        return path.relative_to(folder).as_posix() if folder and path.is_relative_to(folder) else path.name
+
+    places = [place(text) for text in column_array(rows, URL).to_pylist()]
+    return replace_column(rows, URL, pa.array(places, rows.features[URL].pa_type))
+
+
 def _free_columns(dataset: Dataset, overwrite: bool, prefix: str) -> Dataset:
     """The dataset without columns of the names that Curator writes.
 
@@ -201,7 +235,7 @@ def _open(
     if isinstance(dataset, Dataset):
         return DatasetDict({str(dataset.split or "train"): dataset}), {
             "id": None,
-            "license": dataset.info.license or None,
+            "license": _said(dataset.info.license),
         }
     if isinstance(dataset, DatasetDict):
         return dataset, {"id": None}
@@ -235,41 +269,84 @@ def _open(
         )
     splits = _read(dataset, config_name, revision, f"--dataset {dataset}")
     own = _own_card(dataset, revision)
-    own["license"] = own.get("license") or next(iter(splits.values())).info.license or None
+    own["license"] = own.get("license") or _said(next(iter(splits.values())).info.license)
     return splits, {**own, "id": dataset, "revision": revision, "config": config_name}
 
 
 def _own_card(source: str | Path, revision: str | None = None) -> dict[str, Any]:
     """What a folder's or a Hub id's README.md says of its license, and its text; empty where there is none to read."""
-    from huggingface_hub import DatasetCard, hf_hub_download
+    from huggingface_hub import DatasetCard
 
     try:
         if isinstance(source, Path):
             path = source / "README.md"
+            require_own_files([str(path)], source, "README.md")
         else:
-            path = Path(hf_hub_download(source, "README.md", repo_type="dataset", revision=revision))
-        card = DatasetCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
+            path = _from_hub(source, "README.md", revision)
+        card = DatasetCard(require_card(path, "README.md"), ignore_metadata_errors=True)
     except Exception:  # a stranger's text: no file, no network, no UTF-8, no YAML; the rows are what was asked for
         return {}
-    licenses = {name: card.data.get(name) for name in LICENSE}
-    return {**{name: value for name, value in licenses.items() if value}, "text": card.text.strip() or None}
+    licenses = {name: _said(card.data.get(name)) for name in LICENSE}
+    text = "\n".join(printable(line.expandtabs(4)) for line in card.text.strip().splitlines())
+    return {**{name: value for name, value in licenses.items() if value}, "text": text or None}
+
+
+def _said(value: Any) -> str | list[str] | None:
+    """What a card says of its license: a text or several, not at any length; None for anything else."""
+    if isinstance(value, list):
+        return [printable(text[:200]) for text in value[:20] if isinstance(text, str)]
+    return printable(value[:500]) if isinstance(value, str) else None
+
+
+def _from_hub(repo: str, file: str, revision: str | None) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(repo, file, repo_type="dataset", revision=revision))
+
+
+def _require_cards(source: str | Path, revision: str | None, flag: str) -> None:
+    """Refuse a folder or a Hub id whose cards are not fit to be read by datasets."""
+    for name in CARDS:
+        try:
+            file = source / name if isinstance(source, Path) else _from_hub(source, name, revision)
+            if file.exists() and not file.is_file():
+                raise CuratorError(f"{flag}: {name} is no file; remove it")
+            require_card(file, f"{flag}: {name}")
+        except CuratorError:
+            raise
+        except Exception:  # noqa: S112 - it is not there, or datasets will say why it cannot be read
+            continue
 
 
 def _read(path: str, config_name: str | None, revision: str | None, flag: str) -> DatasetDict:
-    """load_dataset, with its many errors as one line."""
-    local = Path(path)
+    """load_dataset, with its many errors as one line, and of a stranger's dataset nothing but its own files."""
+    local, log = Path(path), logging.getLogger("datasets")
+    before = log.level
+    log.setLevel(logging.CRITICAL)  # what it logs of an error, in many lines, stands in ours
     try:
         if local.is_file():
             kind = {".parquet": "parquet", ".arrow": "arrow"}.get(local.suffix)
             if kind is None:
                 raise CuratorError(f"{flag}: expected a folder or a .parquet file, found {local.name}")
-            loaded = datasets.load_dataset(kind, data_files=path)
+            require_room([path] if kind == "parquet" else [], flag)
+            loaded = datasets.load_dataset(kind, data_files=path, cache_dir=_cache_of(local))
         elif (local / "dataset_dict.json").exists() or (local / "state.json").exists():
             loaded = datasets.load_from_disk(path)
+            parts = loaded.values() if isinstance(loaded, DatasetDict) else [loaded]
+            require_own_files([file["filename"] for part in parts for file in part.cache_files], local, flag)
         else:
-            loaded = datasets.load_dataset(
+            _require_cards(local if local.is_dir() else path, revision, flag)
+            builder = datasets.load_dataset_builder(
                 path, config_name, revision=revision, cache_dir=_cache_of(local) if local.is_dir() else None
             )
+            files = [file for part in (builder.config.data_files or {}).values() for file in part]
+            if local.is_dir():
+                require_own_files(files, local, flag)
+                require_room(files, flag)
+            else:
+                require_own_repository(files, path)
+            builder.download_and_prepare()
+            loaded = builder.as_dataset()
     except CuratorError:
         raise
     except Exception as e:
@@ -277,26 +354,31 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
         text = " ".join(str(e).split()) or type(e).__name__
         hint = "" if local.exists() else "; check the name and the network, and log in (hf auth login) if it is private"
         raise CuratorError(f"{flag}: it could not be loaded ({type(e).__name__}: {text[:300]}){hint}") from e
+    finally:
+        log.setLevel(before)
     if isinstance(loaded, Dataset):
         loaded = DatasetDict({str(loaded.split or "train"): loaded})
     return loaded
 
 
-def _cache_of(folder: Path) -> str:
-    """A cache folder for this state of a local folder.
+def _cache_of(source: Path) -> str:
+    """A cache folder for this state of a local folder or file.
 
     Where a folder's card names its data files, datasets 5.2 keys its cache by these patterns alone: after the files
-    changed, or for another folder of the same name, it would return old rows.
+    changed, or for another folder of the same name, it would return old rows. A file can be replaced by one of its size
+    and time, but not without another number or time of change (ctime), which nobody can set.
     """
 
     def refuse(error: OSError) -> None:
         raise error  # a folder that may not be read: datasets would leave its rows out without a word
 
-    digest = hashlib.blake2b(str(folder.resolve()).encode(), digest_size=8)
-    found = (Path(base, name) for base, _, names in os.walk(folder, onerror=refuse) for name in names)
+    digest = hashlib.blake2b(str(source.resolve()).encode("utf-8", "surrogateescape"), digest_size=8)
+    walked = os.walk(source, onerror=refuse) if source.is_dir() else ()
+    found = [source, *(Path(base, name) for base, _, names in walked for name in names)]
     for file in sorted(p for p in found if p.is_file()):
         stat = file.stat()
-        digest.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        state = f"{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0{stat.st_dev}\0{stat.st_ino}\n"
+        digest.update(os.fsencode(file) + f"\0{state}".encode())
     return str(Path(datasets.config.HF_DATASETS_CACHE) / "label-curator" / digest.hexdigest())
 
 

@@ -15,6 +15,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value, concatenate_da
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from curator.errors import CuratorError
+from curator.sources.metadata import require_names
 
 # The columns Curator writes: never taken for input.
 COLUMNS = ("clean_score", "selected", "corrected_label", "teacher_soft_label", "row")
@@ -255,7 +256,16 @@ def class_names(dataset: Dataset, column: str) -> tuple[str, ...]:
             f"--label-column {column}: {count:,} classes for {len(dataset):,} rows look like ids, not labels; "
             "choose another column, or make it a ClassLabel"
         )
-    return tuple(sorted(values.to_pylist())) if is_string(feature) else tuple(str(i) for i in range(count))
+    if not is_string(feature):
+        return tuple(str(i) for i in range(count))
+    try:
+        names = sorted(values.to_pylist())
+        require_names(names)
+    except UnicodeDecodeError as e:
+        raise CuratorError(f"--label-column {column}: expected UTF-8 text, found other bytes; mend them") from e
+    except CuratorError as e:
+        raise CuratorError(f"--label-column {column}: {e}") from e
+    return tuple(names)
 
 
 def require_label_type(dataset: Dataset, column: str, flag: str) -> None:

@@ -126,3 +126,16 @@ def test_download_is_checked(tmp_path, monkeypatch):
     with pytest.raises(CuratorError, match="could not download"):
         find_file("cifar10n", None)
     assert not list((tmp_path / "cache").rglob("*.pt"))
+
+
+def test_what_is_no_file_or_a_large_one(tmp_path):
+    """A pipe would be waited for, and a file of any size read."""
+    import os
+
+    os.mkfifo(tmp_path / "CIFAR-10_human.pt")
+    with pytest.raises(CuratorError, match="found none"):
+        find_file("cifar10n", tmp_path)
+    with open(tmp_path / "large.pt", "wb") as file:
+        file.truncate(2**34)
+    with pytest.raises(CuratorError, match="expected a CIFAR-N label file, of 2 MB; found 17,179,869,184 bytes"):
+        read_labels(tmp_path / "large.pt")

@@ -124,8 +124,8 @@ def test_what_does_not_fit_is_decoded_when_it_is_asked_for():
         whole_images(replace(seen, broken={}), np.arange(11))
     good = [i for i in range(11) if i != 4]
     held = Resident(whole.images[good])
-    stream = Streamed(reader_of(ds.select(good), "image", np.arange(11)[good], (12, 10)), 10, seen.shape,
-                      torch.from_numpy(seen.counts))  # fmt: skip
+    stream = Streamed(reader_of(ds.select(good), "image", np.arange(11)[good], (12, 10), seen.hashes[good]), 10,
+                      seen.shape, torch.from_numpy(seen.counts))  # fmt: skip
     for ours, theirs in zip(stream.moments(), held.moments(), strict=True):
         assert torch.equal(ours, theirs)
     one, other = [torch.tensor(r) for r in ([3, 1], [0, 0, 9])], [torch.tensor([7]), torch.tensor([2, 5])]

@@ -107,9 +107,20 @@ def test_a_sample_keeps_the_ids(rows, tmp_path):
 BAD = {
     "text": ("row;label\n1;2\n", "expected the columns row and label, found row;label"),
     "empty": ("", "expected the columns row and label, found none"),
-    "row": ("row,label\none,class 1\n", "expected integers in column row"),
+    "row": ("row,label\none,class 1\n", "expected row numbers in column row, as 0 or 17; found 'one'"),
     "outside": ("row,label\n60,class 1\n", "expected rows 0 to 59 of split 'train', found 60"),
-    "negative": ("row,label\n-1,class 1\n", "expected rows 0 to 59"),
+    "negative": ("row,label\n-1,class 1\n", "found '-1'"),
+    "underscore": ("row,label\n1_0,class 1\n", "expected row numbers in column row, as 0 or 17; found '1_0'"),
+    "wide": ("row,label\n１,class 1\n", "found '１'"),
+    "space": ("row,label\n 1,class 1\n", "found ' 1'"),
+    "plus": ("row,label\n+1,class 1\n", "found '+1'"),
+    "float": ("row,label\n1.0,class 1\n", "found '1.0'"),
+    "power": ("row,label\n1e1,class 1\n", "found '1e1'"),
+    "long": ("row,label\n" + "9" * 30 + ",class 1\n", "found '99999"),
+    "wide label": ("row,label\n3,２\n", "row 3 has the label '２', which is not a class"),
+    "twice named": ("row,label,row\n3,class 1,4\n", "it has two columns row; keep one"),
+    "field": ("row,label\n3," + "x" * 200_000 + "\n", "field larger than field limit"),
+    "lines": ("row,label\n" + "3,class 1\n" * 601, "it has more than 600 lines"),
     "label": ("row,label\n3,clas 1\n", "row 3 has the label 'clas 1', which is not a class; did you mean 'class 1'?"),
     "number": ("row,label\n3,3\n", "row 3 has the label '3', which is not a class"),
     "blank": ("row,label\n3,\n", "row 3 has the label '', which is not a class"),
@@ -128,6 +139,75 @@ def test_files_that_do_not_fit(rows, tmp_path, name):
     assert expected in str(e.value) and "--trusted" in str(e.value)
 
 
+def test_formulas_and_what_looks_like_their_cells(tmp_path):
+    """Classes =x and '=x in one dataset: a CSV file is what as_cell wrote, parquet holds names as they are."""
+    for names, said in (
+        (["=x", "'=x"], {"'=x": 0, "''=x": 1, "=x": 0}),
+        (["'=x", "b"], {"'=x": 0, "''=x": 0}),  # of an older export, too
+    ):
+        ds = hf_dataset(N, 2).remove_columns("true_label").cast_column("label", ClassLabel(names=names))
+        (tmp_path / "t.csv").write_text("row,label\n" + "".join(f"{i},{cell}\n" for i, cell in enumerate(said)))
+        assert list(verified_of(load_table(ds, trusted=tmp_path / "t.csv")).values()) == list(said.values())
+        pq.write_table(pa.table({"row": range(2), "label": names}), tmp_path / "t.parquet")
+        assert verified_of(load_table(ds, trusted=tmp_path / "t.parquet")) == {0: 0, 1: 1}
+
+
+def bomb(path, **columns):
+    """A parquet file that is short, since a value that stands in many rows is written once."""
+    pq.write_table(pa.table(columns), path, compression="zstd", store_schema=False)
+    assert path.stat().st_size < 20_000
+    return path
+
+
+def often(value, kind=None, n=600):
+    return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([value], kind))
+
+
+@pytest.mark.parametrize("column, words", [
+    (often("x", n=10**6), "it has 1,000,000 rows, of which at most 600 can be right"),
+    (pa.array([["class 0"]] * 600), "column label has values of type list"),
+    (often(b"x" * 10**6), "column label has values of type binary"),
+    (pa.array([f"{i}{'x' * 10**6}" for i in range(70)] + ["x"] * 530), "these take 70,"),
+    (often("x" * 10**6), "has the label 'xxx"),
+])  # fmt: skip
+def test_parquet_that_is_the_short_form_of_much(rows, tmp_path, column, words):
+    """Read as it is, the last one would be 600 MB."""
+    path = bomb(tmp_path / "t.parquet", row=pa.array(np.zeros(len(column), np.int64)), label=column)
+    before = pa.default_memory_pool()
+    try:
+        pa.set_memory_pool(pool := pa.proxy_memory_pool(before))
+        with pytest.raises(CuratorError, match=words):
+            load_table(rows, trusted=path)
+    finally:
+        pa.set_memory_pool(before)
+    assert pool.max_memory() < 2**23
+
+
+def test_decimals_of_pandas(rows, tmp_path):
+    path = bomb(tmp_path / "t.parquet", row=[0.0, 3.0, None], label=["class 0"] * 3)
+    with pytest.raises(CuratorError, match="found '0.0'; of integers with a gap among them pandas makes decimals"):
+        load_table(rows, trusted=path)
+
+
+def test_other_columns_of_a_file_are_not_read(rows, tmp_path):
+    other = pa.array([["x" * 1000] * 1000] * 3)
+    path = bomb(tmp_path / "t.parquet", row=[3, 4, 5], label=["class 0", "class 1", "class 2"], note=other)
+    assert verified_of(load_table(rows, trusted=path)) == {3: 0, 4: 1, 5: 2}
+
+
+def test_damaged_parquet(rows, tmp_path):
+    path = bomb(tmp_path / "t.parquet", row=[3, 4], label=["class 0", "class 1"])
+    content = path.read_bytes()
+    for damaged in (content[:40], content[:-20] + b"\xff" * 12 + content[-8:], content[:4] + bytes(60) + content[64:]):
+        path.write_bytes(damaged)
+        with pytest.raises(CuratorError, match="--trusted .*expected a .*parquet file"):
+            load_table(rows, trusted=path)
+    schema = pa.schema([pa.field("row", pa.int64()), pa.field("row", pa.int64()), pa.field("label", pa.string())])
+    pq.write_table(pa.table([[1], [2], ["class 0"]], schema=schema), path)
+    with pytest.raises(CuratorError, match="it has two columns row; keep one"):
+        load_table(rows, trusted=path)
+
+
 def test_what_is_none_of_the_forms(rows, tmp_path):
     for trusted, expected in {
         "lable": "found neither a column nor a file lable; did you mean 'label'",
@@ -142,7 +222,7 @@ def test_what_is_none_of_the_forms(rows, tmp_path):
     with pytest.raises(CuratorError, match="the true labels, and they are not known"):
         load_table(rows.remove_columns("true_label"), trusted=0.1)
     pq.write_table(pa.table({"row": ["a"], "label": ["class 0"]}), tmp_path / "t.parquet")
-    with pytest.raises(CuratorError, match="expected integers in column row; invalid"):
+    with pytest.raises(CuratorError, match="expected row numbers in column row, as 0 or 17; found 'a'"):
         load_table(rows, trusted=tmp_path / "t.parquet")
 
 
