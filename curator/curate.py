@@ -124,6 +124,7 @@ def execute(
 
 def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: Path, say: Say) -> Done | None:
     import torch
+    from accelerate.utils import gather_object
 
     from curator.curation.output import require_space
     from curator.curation.write import write_result
@@ -142,13 +143,15 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         if resumes:
             _same_settings(checkpoints.folder / SETTINGS, resolved.identity(), output)
     budget = s.memory_budget * 2**30 if s.memory_budget is not None else _free_memory(state.device) / 2
+    if state.num_processes > 1:
+        budget = min(gather_object([budget]))  # or an image would be too large in one process and not in another
     precision = s.mixed_precision or best_precision(state.device)
     table = _load(resolved, source, budget)
     torch.set_num_threads(threads_per_process())
     if require := getattr(resolved.method, "require", None):  # before features that take hours
         labels, classes, trusted, _ = _torch(table)
         require(labels, trusted, classes)
-    require_space([table.dataset, *table.others.values()], output)
+    require_space([table.dataset, *table.others.values()], output, table.access)
     reader = Reader(s, table, precision, state, say)
     digest = None
     if s.dry_run and reader.backbone:  # its features can take longer than the training

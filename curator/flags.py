@@ -27,7 +27,8 @@ class Settings:
     """A named dataset (digits, cifar10, cifar100, cifar10n, cifar100n; from files you have, with --data-dir:
     animal10n, clothing1m, webvision, tiny-imagenet), a Hub id (owner/name) or a local folder."""
     data_dir: Path | None = None
-    """Folder with a named dataset's files, instead of downloading them."""
+    """Folder with a named dataset's files, instead of downloading them; of another dataset, one outside of it in which
+    files that its rows name may lie."""
     method: str = DEFAULT_METHOD
     """How wrong labels are found: promix, dividemix, cpc, bootstrap, pudistill, posterior, confident, ce, mixup or
     linear. Default: posterior on frozen features, else promix."""
