@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +16,16 @@ from curator.errors import CuratorError
 
 # None that starts another program, as EPS does. TGA has no mark of its own, so it is tried last.
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "ICO", "PPM", "TGA")
+ICO = b"\0\0\1\0"  # how one begins
 MOST = 178_956_970  # pixels of an image, Pillow's own limit
 LEAST = 2**24  # pixels that an image may have however small the memory is
 PIXEL = 16  # bytes that a pixel takes at most while it is decoded: a palette, RGBA, a white ground, both together, RGB
 SLOW = ("ppm", "ppm_plain", "bmp_rle")  # Pillow's decoders in Python: about 1 s for a million pixels
-SLOW_MOST = 2**21
-SCANS = 200  # of a JPEG; usual ones have up to ten, and each goes over all pixels
+SLOW_MOST = 2**20
+DENSE = 2**14  # pixels a byte, in images of more than LEAST: a few bytes may declare any size, and take seconds each
+ICON = 2**20  # pixels of an image in an ICO, which Pillow decodes while it opens it
+SCANS = 64  # of a JPEG; usual ones have up to ten, and each goes over all pixels
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG's segments, not of what stands among its pixels
 ORIENTATION = 0x0112  # EXIF's; above 4 the image lies on its side
 
 
@@ -50,29 +55,32 @@ class Decoder:
         from PIL import Image as Pil
 
         try:
+            if content[:4] == ICO and any(w * h > ICON for w, h in _sizes_in_ico(content)):
+                raise NoPicture(f"the image cannot be decoded (an ICO of more than {ICON:,} px)")
             image = Pil.open(io.BytesIO(content), formats=FORMATS)
-            sizes = [image.size]
-            if image.format == "ICO":
-                sizes.append(_size_in_ico(image, content))
+        except NoPicture:
+            raise
         except Pil.DecompressionBombError as e:
             raise NoPicture(f"the image has more than {MOST:,} px; make it smaller") from e
         except MemoryError:
             raise  # the machine's fault, not the image's
         except Exception as e:  # a stranger's bytes: Pillow's readers raise anything
             raise _why(e) from e
-        for w, h in sizes:
-            if w * h > self.most:
-                hint = "" if self.most == MOST else "raise --memory-budget or "
-                raise NoPicture(
-                    f"the image has {w:,} x {h:,} px, more than {self.most:,} in all; {hint}make it smaller"
-                )
-        if image.width * image.height > SLOW_MOST and any(tile[0] in SLOW for tile in getattr(image, "tile", ())):
-            raise NoPicture(
-                f"the image has {image.width:,} x {image.height:,} px of a kind that is slow; save it as PNG"
-            )
-        if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > SCANS:
-            raise NoPicture(f"the image cannot be decoded (more than {SCANS} scans)")
+        self._require(image, content)
         return image
+
+    def _require(self, image: Any, content: bytes) -> None:
+        """Refuse what would take too much memory or time to decode."""
+        pixels, has = image.width * image.height, f"the image has {image.width:,} x {image.height:,} px"
+        if pixels > self.most:
+            hint = "" if self.most == MOST else "raise --memory-budget or "
+            raise NoPicture(f"{has}, more than {self.most:,} in all; {hint}make it smaller")
+        if pixels > max(LEAST, DENSE * len(content)):
+            raise NoPicture(f"{has} in {len(content):,} bytes; make it smaller")
+        if pixels > SLOW_MOST and any(tile[0] in SLOW for tile in getattr(image, "tile", ())):
+            raise NoPicture(f"{has} of a kind that is slow to decode; save it as PNG")
+        if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > SCANS and _scans(content) > SCANS:
+            raise NoPicture(f"{has} in more than {SCANS} scans; save it anew")
 
     def rgb(self, content: bytes, size: tuple[int, ...] | None = None, near: int | None = None) -> Any:
         """The Pillow image of encoded bytes as RGB: its first frame, turned as its EXIF says, on white.
@@ -121,14 +129,27 @@ def lies_on_its_side(image: Any) -> bool:
     return image.getexif().get(ORIENTATION, 1) > 4
 
 
-def _size_in_ico(image: Any, content: bytes) -> tuple[int, int]:
-    """(w, h) of the image that an ICO holds, which its directory need not tell."""
-    start = image.ico.entry[image.ico.getentryindex(image.size)].offset
-    head = content[start : start + 24]
-    if head[1:4] == b"PNG":
-        return struct.unpack(">II", head[16:24])
-    w, h = struct.unpack("<ii", head[4:12]) if head[:4] != b"\x0c\0\0\0" else struct.unpack("<HH", head[4:8])
-    return abs(w), abs(h) // 2
+def _sizes_in_ico(content: bytes) -> Iterator[tuple[int, int]]:
+    """(w, h) of the images in an ICO, which its directory need not tell."""
+    for i in range(int.from_bytes(content[4:6], "little")):
+        start = int.from_bytes(content[18 + 16 * i : 22 + 16 * i], "little")
+        head = content[start : start + 24].ljust(24, b"\0")
+        if head[1:4] == b"PNG":
+            yield struct.unpack(">II", head[16:24])
+        elif head[0] == 12:  # bytes of an old header
+            yield struct.unpack("<HH", head[4:8])
+        else:
+            w, h = struct.unpack("<ii", head[4:12])
+            yield abs(w), abs(h) // 2
+
+
+def _scans(content: bytes) -> int:
+    """How many scans the first image of a JPEG has; what stands behind it, a film of a telephone, does not count."""
+    at, scans = 2, 0
+    while (found := MARKER.search(content, at)) and found[0] != b"\xff\xd9":
+        scans += found[0] == b"\xff\xda"
+        at = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+    return scans
 
 
 def _rgb(image: Any) -> Any:
