@@ -73,6 +73,8 @@ def read_inside(path: str, folders: tuple[str, ...], most: float = LARGEST) -> b
             if found.st_size > most:
                 raise Refused(f"its file has {found.st_size / 2**20:,.0f} MiB, more than {most / 2**20:,.0f}")
             return file.read(found.st_size)
+    except Refused:
+        raise
     except OSError as e:
         if e.errno in MACHINE:
             raise

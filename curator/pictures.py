@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Condition
@@ -42,6 +43,8 @@ class Decoder:
     """
 
     def __init__(self, memory: float = 2**31):
+        warnings.filterwarnings("ignore", module="PIL")  # here, since threads share the filters: of size, which has a
+        # limit here, and of EXIF that is damaged, where the image is whole
         self.memory = int(min(max(memory, LEAST * PIXEL), 2**62))
         self.most = min(self.memory // PIXEL, MOST)
         self._free, self._changed = self.memory, Condition()

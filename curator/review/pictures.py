@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import warnings
 from typing import Any
 
 from curator.pictures import ORIENTATION, Decoder
@@ -19,18 +18,16 @@ def data_address(image: bytes, side: int) -> str | None:
     if not image:
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            opened = DECODER.look(image)
-            small = len(image) <= AS_IT_IS[0] and max(opened.size) <= AS_IT_IS[1]
-            picture = DECODER.rgb(image, near=None if small else side)
-            if small and _shown_alike(opened):
-                return _address(f"image/{opened.format.lower()}", image)
-            picture.thumbnail((side, side))
-            kind = "PNG" if max(picture.size) <= 64 else "JPEG"
-            file = io.BytesIO()
-            picture.save(file, kind, quality=85)
-            return _address(f"image/{kind.lower()}", file.getvalue())
+        opened = DECODER.look(image)
+        small = len(image) <= AS_IT_IS[0] and max(opened.size) <= AS_IT_IS[1]
+        picture = DECODER.rgb(image, near=None if small else side)
+        if small and _shown_alike(opened):
+            return _address(f"image/{opened.format.lower()}", image)
+        picture.thumbnail((side, side))
+        kind = "PNG" if max(picture.size) <= 64 else "JPEG"
+        file = io.BytesIO()
+        picture.save(file, kind, quality=85)
+        return _address(f"image/{kind.lower()}", file.getvalue())
     except Exception:  # whatever a decoder makes of broken bytes: the page says that there is no picture
         return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -137,8 +136,7 @@ def decode_images(
                 chunk, held = [], 0
         yield chunk
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(cores()) as pool:
-        warnings.simplefilter("ignore")  # Pillow's, of EXIF that is damaged: the image is whole
+    with ThreadPoolExecutor(cores()) as pool:
         for chunk in chunks():
             for position, image in pool.map(decode, chunk):
                 if isinstance(image, BrokenImage):
@@ -190,7 +188,6 @@ def reader_of(
 ) -> Callable[[Tensor], Tensor]:
     """A function that decodes the images at some positions (b,) int64 to uint8 (b, 3, h, w)."""
     raw = raw_images(dataset, column)
-    warnings.filterwarnings("ignore", module="PIL")  # as in decode_images; once, since threads share the filters
 
     def read(positions: Tensor) -> Tensor:
         items = raw[positions.tolist()][column].to_pylist()
