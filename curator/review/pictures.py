@@ -23,6 +23,7 @@ def data_address(image: bytes, side: int) -> str | None:
         picture = DECODER.rgb(image, near=None if small else side)
         if small and _shown_alike(opened):
             return _address(f"image/{opened.format.lower()}", image)
+        picture.info.clear()  # a space of colours, which the nets do not heed
         picture.thumbnail((side, side))
         kind = "PNG" if max(picture.size) <= 64 else "JPEG"
         file = io.BytesIO()

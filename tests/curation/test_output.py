@@ -40,7 +40,7 @@ def folder(tmp_path):
     (inner / "a.png").write_bytes(png())
     (inner / "a.wav").write_bytes(b"RIFF sound")
     (inner / "text.png").write_bytes(b"a text")
-    (inner / "cut.png").write_bytes(png()[:60])
+    (inner / "cut.png").write_bytes(png()[:50])
     (inner / "link.png").symlink_to("../secret")
     os.mkfifo(inner / "fifo.png")
     return inner
@@ -165,8 +165,8 @@ def test_the_folder_of_each_kind_of_dataset(tmp_path, monkeypatch):
         table = load_table(source)
         assert not reads(table, inside) and not reads(table, beside)
         assert reads(load_table(source, data_dir=tmp_path / "in"), Path("a.png"))
-    columns = loaded["train"].cast_column("image", Image(decode=False))
-    columns.save_to_disk(tmp_path / "saved")
+    rows = loaded["train"].select(range(1, 40)).cast_column("image", Image(decode=False))
+    rows.save_to_disk(tmp_path / "saved")
     (tmp_path / "saved" / "a.png").write_bytes(png())
     for source in (str(tmp_path / "saved"), datasets.load_from_disk(tmp_path / "saved")):
         with monkeypatch.context() as patch:  # its rows were saved undecoded
@@ -187,7 +187,9 @@ def test_a_dataset_object_that_names_files_says_what_to_do(tmp_path, no_plots):
         (tmp_path / f"{i}.png").write_bytes(png(10 * (i % 2)))
         items.append(str(tmp_path / f"{i}.png"))
     ds = Dataset.from_dict({"image": items, "label": [i % 2 for i in range(24)]}).cast_column("image", Image())
-    with pytest.raises(CuratorError, match="24 of 24 rows cannot be used .*outside.* name its folder with --data-dir"):
+    with pytest.raises(
+        CuratorError, match="outside the dataset's folder: put it there, or name its folder with --data-d"
+    ):
         curator.curate(ds, output=tmp_path / "out", **QUICK)
     curator.curate(ds, output=tmp_path / "out", data_dir=str(tmp_path), **QUICK)
     (path,) = (tmp_path / "out" / "data").iterdir()
@@ -197,9 +199,7 @@ def test_a_dataset_object_that_names_files_says_what_to_do(tmp_path, no_plots):
 # What is published of a run
 
 
-@pytest.mark.parametrize(
-    "name", ["report/odd.png", "README.md", "issues.csv", "curation.json", "data", "report", "data/x"]
-)
+@pytest.mark.parametrize("name", ["report/x", "README.md", "issues.csv", "curation.json", "data", "report", "data/x"])
 def test_links_out_of_a_run_are_not_published(copied, tmp_path, name):
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "token").write_bytes(SECRET)

@@ -86,6 +86,7 @@ RED, BLUE = (Image.new("RGB", (40, 30), colour) for colour in ("red", "blue"))
 INK = Image.fromarray(np.where(np.arange(1200).reshape(30, 40, 1) % 7, 0, [[[0, 0, 0, 255]]]).astype(np.uint8), "RGBA")
 HALF = Image.new("RGB", (40, 30), "red")
 HALF.paste("blue", (20, 0, 40, 30))
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
 UNLIKE = {
     "16 bits": as_bytes(Image.fromarray(np.linspace(0, 65535, 1200).astype(np.uint16).reshape(30, 40)), "PNG"),
     "black ink on transparent": as_bytes(INK, "PNG"),
@@ -98,7 +99,7 @@ UNLIKE = {
     "moving PNG": as_bytes(RED, "PNG", save_all=True, append_images=[BLUE]),
     "moving WebP": as_bytes(RED, "WEBP", save_all=True, append_images=[BLUE], lossless=True),
     "CMYK": as_bytes(HALF.convert("CMYK"), "JPEG"),
-    "another space of colours": as_bytes(HALF, "PNG", icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()),
+    "another space of colours": as_bytes(HALF, "PNG", icc_profile=PROFILE),
     "TIFF of 32 bits": as_bytes(Image.fromarray(np.arange(1200, dtype=np.int32).reshape(30, 40)), "TIFF"),
     "AVIF": as_bytes(HALF, "AVIF"),
     "JPEG 2000": as_bytes(HALF, "JPEG2000"),
