@@ -63,7 +63,7 @@ def read_inside(path: str, folders: tuple[str, ...], most: float = LARGEST) -> b
         raise Refused(OUTSIDE)
     try:
         real = os.path.realpath(os.path.join(folders[0], path))
-        if not any(_within(real, folder) for folder in folders):
+        if not lies_inside(real, folders):
             raise Refused(OUTSIDE)
         _require_regular(os.stat(real))
         # It may have been replaced meanwhile: no link is followed, and nothing that blocks is waited for.
@@ -83,18 +83,24 @@ def read_inside(path: str, folders: tuple[str, ...], most: float = LARGEST) -> b
         raise Refused(f"its file cannot be read ({e})") from e
 
 
+def lies_inside(path: str | Path, folders: tuple[str, ...]) -> bool:
+    """Whether a path, once every link is followed, lies in one of the folders (real paths)."""
+    real = os.path.realpath(path)
+    return any(_within(real, folder) for folder in folders)
+
+
 def own_files(folder: Path, *names: str) -> list[Path]:
     """The files of these names in a run's folder, and those below where a name is a folder's; missing ones are none.
 
     Raises:
         CuratorError: for a link that leads out of the run, and for what is no regular file: neither is published.
     """
-    real, found = whole_of(folder), []
+    own, found = (whole_of(folder),), []
     for name in names:
         for path in (folder / name, *sorted((folder / name).rglob("*"))):
             if not os.path.lexists(path) or (path.is_dir() and not path.is_symlink()):
                 continue
-            if not (_within(os.path.realpath(path), real) and path.is_file()):
+            if not (lies_inside(path, own) and path.is_file()):
                 raise CuratorError(
                     f"{path}: expected a file of the run, found a link that leads out of it, or no regular file, "
                     "which is not published; remove it, or put the file itself there"

@@ -17,7 +17,7 @@ from datasets.exceptions import DatasetGenerationError
 from torch import Tensor
 
 from curator.errors import CuratorError
-from curator.files import beside, real_folders, whole_of
+from curator.files import beside, lies_inside, real_folders, whole_of
 from curator.pictures import Decoder
 from curator.sources import cifar_n, noise, papers
 from curator.sources.defaults import DEFAULT_NOISE
@@ -290,10 +290,17 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
             loaded = datasets.load_dataset(kind, data_files=path)
         elif (local / "dataset_dict.json").exists() or (local / "state.json").exists():
             loaded = datasets.load_from_disk(path)
-        else:
-            loaded = datasets.load_dataset(
-                path, config_name, revision=revision, cache_dir=_cache_of(local) if local.is_dir() else None
-            )
+            parts = loaded.values() if isinstance(loaded, DatasetDict) else [loaded]
+            _require_own([cache["filename"] for part in parts for cache in part.cache_files], local, flag)
+        else:  # what load_dataset does, with a look at the files in between
+            cache_dir = _cache_of(local) if local.is_dir() else None
+            builder = datasets.load_dataset_builder(path, config_name, revision=revision, cache_dir=cache_dir)
+            pictures = getattr(builder, "EXTENSIONS", ())  # of folders of files, each of which is a row
+            files = [str(file) for part in (builder.config.data_files or {}).values() for file in part]
+            rows = [file for file in files if os.path.splitext(file)[1].lower() not in pictures]
+            _require_own(rows, local if local.is_dir() else None, flag, f"hf://datasets/{path}@")
+            builder.download_and_prepare()
+            loaded = builder.as_dataset()
     except CuratorError:
         raise
     except Exception as e:
@@ -304,6 +311,23 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
     if isinstance(loaded, Dataset):
         loaded = DatasetDict({str(loaded.split or "train"): loaded})
     return loaded
+
+
+def _require_own(files: list[str], folder: Path | None, flag: str, repository: str = "") -> None:
+    """Refuse files of rows that are not the dataset's own: its README.md or state.json may name any that we may read.
+
+    Args:
+        files: paths or addresses.
+        folder: of a dataset on this machine; None for one of the Hub.
+        flag: that named the dataset.
+        repository: how the addresses of a dataset of the Hub begin.
+    """
+    for file in files:
+        if not (lies_inside(file, (whole_of(folder),)) if folder is not None else file.startswith(repository)):
+            raise CuratorError(
+                f"{flag}: it names a file of rows that is not in it ({os.path.basename(file)}), in its README.md or by "
+                "a link; name that file, or put it there"
+            )
 
 
 def _cache_of(folder: Path) -> str:

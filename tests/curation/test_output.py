@@ -1,6 +1,7 @@
 """What is embedded in a result: bytes of files in the dataset's own folder, of images those that can be decoded."""
 
 import io
+import json
 import os
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from curator.curation.version import _suffix, publish_folder
 from curator.errors import CuratorError
 from curator.files import real_folders
 from curator.sources.images import Access
-from curator.sources.load import load_table
+from curator.sources.load import _require_own, load_table
 from tests.conftest import hf_dataset
 
 SECRET = b"HF_TOKEN=hf_0123456789"
@@ -40,7 +41,7 @@ def folder(tmp_path):
     (inner / "a.png").write_bytes(png())
     (inner / "a.wav").write_bytes(b"RIFF sound")
     (inner / "text.png").write_bytes(b"a text")
-    (inner / "cut.png").write_bytes(png()[:50])
+    (inner / "cut.png").write_bytes(png()[:45])
     (inner / "link.png").symlink_to("../secret")
     os.mkfifo(inner / "fifo.png")
     return inner
@@ -187,9 +188,7 @@ def test_a_dataset_object_that_names_files_says_what_to_do(tmp_path, no_plots):
         (tmp_path / f"{i}.png").write_bytes(png(10 * (i % 2)))
         items.append(str(tmp_path / f"{i}.png"))
     ds = Dataset.from_dict({"image": items, "label": [i % 2 for i in range(24)]}).cast_column("image", Image())
-    with pytest.raises(
-        CuratorError, match="outside the dataset's folder: put it there, or name its folder with --data-d"
-    ):
+    with pytest.raises(CuratorError, match="outside the dataset's folder: put it there, or name its folder with --da"):
         curator.curate(ds, output=tmp_path / "out", **QUICK)
     curator.curate(ds, output=tmp_path / "out", data_dir=str(tmp_path), **QUICK)
     (path,) = (tmp_path / "out" / "data").iterdir()
@@ -240,3 +239,35 @@ def test_the_suffix_of_a_strangers_image(monkeypatch):
     """PostScript is not opened."""
     assert _suffix({"bytes": png(), "path": None}) == ".png" and _suffix({"bytes": b"", "path": "a.JPG"}) == ".jpg"
     assert _suffix({"bytes": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "path": None}) == ".png"
+
+
+@pytest.mark.parametrize("named", ["../other/rows.parquet", "{}/other/rows.parquet", "file://{}/other/*", "link"])
+def test_a_dataset_does_not_name_rows_of_others(tmp_path, named):
+    """In its card, or by a link: they would be published as its own."""
+    parquet(tmp_path / "other", "a.png")
+    (tmp_path / "in").mkdir()
+    if named == "link":
+        (tmp_path / "in" / "rows.parquet").symlink_to(tmp_path / "other" / "rows.parquet")
+    else:
+        card = f"---\nconfigs:\n- config_name: default\n  data_files: {named.format(tmp_path)}\n---\n"
+        (tmp_path / "in" / "README.md").write_text(card)
+    with pytest.raises(CuratorError, match=r"it names a file of rows that is not in it \(rows\.parquet\)"):
+        load_table(str(tmp_path / "in"))
+
+
+def test_a_saved_dataset_does_not_name_rows_of_others(tmp_path):
+    for name in ("in", "other"):
+        hf_dataset(6).save_to_disk(tmp_path / name)
+    state = json.loads((tmp_path / "in" / "state.json").read_text())
+    state["_data_files"][0]["filename"] = "../other/" + state["_data_files"][0]["filename"]
+    (tmp_path / "in" / "state.json").write_text(json.dumps(state))
+    with pytest.raises(CuratorError, match="it names a file of rows that is not in it"):
+        load_table(str(tmp_path / "in"))
+
+
+@pytest.mark.parametrize(
+    "file", ["/etc/rows.json", "hf://datasets/me/private@1/rows.parquet", "http://127.0.0.1/x.json"]
+)
+def test_a_dataset_of_the_hub_has_its_own_files_alone(file):
+    with pytest.raises(CuratorError, match="--dataset a/b: it names a file of rows that is not in it"):
+        _require_own(["hf://datasets/a/b@1/x.parquet", file], None, "--dataset a/b", "hf://datasets/a/b@")
