@@ -89,8 +89,8 @@ class Settings:
     compile: bool = False
     """Compile the net with torch.compile."""
     memory_budget: float | None = None
-    """GiB the decoded images may take; what does not fit is decoded anew in every epoch. An image that cannot be decoded
-    within half of it (16 bytes a pixel, 16.8 million pixels at least) is set aside.
+    """GiB the decoded images may take; what does not fit is decoded anew in every epoch.
+    An image that cannot be decoded in half of it (16 bytes a pixel; 16.8 million pixels always can) is set aside.
     Default: half of the free memory of the device."""
     allow_quarantine: bool = False
     """Go on although more than 5 % of the rows have no label or no image that can be decoded."""
