@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import Audio, Dataset, Features, Image, LargeList, List, Pdf, Value, Video
+from huggingface_hub import CommitOperationAdd, HfApi
 from PIL import Image as Pil
 
 import curator
@@ -18,7 +19,7 @@ from curator.curation.output import require_space, write_parquet
 from curator.curation.version import _suffix, publish_folder
 from curator.errors import CuratorError
 from curator.files import real_folders
-from curator.sources.images import Access
+from curator.sources.images import Access, decode_images
 from curator.sources.load import _require_own, load_table
 from tests.conftest import hf_dataset
 
@@ -144,8 +145,6 @@ def parquet(folder: Path, path: str, n: int = 40) -> Path:
 
 def reads(table, path: Path) -> bool:
     """Whether the table's images may lie at a path."""
-    from curator.sources.images import decode_images
-
     ds = rows_of(Features(image=Image()), {"image": [{"bytes": None, "path": str(path)}]})
     return not decode_images(ds, "image", np.arange(1), (4, 4), 1e9, table.access).broken
 
@@ -271,3 +270,21 @@ def test_a_saved_dataset_does_not_name_rows_of_others(tmp_path):
 def test_a_dataset_of_the_hub_has_its_own_files_alone(file):
     with pytest.raises(CuratorError, match="--dataset a/b: it names a file of rows that is not in it"):
         _require_own(["hf://datasets/a/b@1/x.parquet", file], None, "--dataset a/b", "hf://datasets/a/b@")
+
+
+def test_a_folder_of_images_on_the_hub(hub, tmp_path):
+    """Its images lie in the Hub's cache; a card there names no rows of this machine."""
+    api, operations = HfApi(), []
+    api.create_repo("me/pics", repo_type="dataset")
+    for name in ("cat", "dog"):
+        for i in range(3):
+            operations.append(CommitOperationAdd(f"train/{name}/{i}.png", png(10 * i)))
+    api.create_commit("me/pics", operations, commit_message="pictures", repo_type="dataset")
+    table = load_table("me/pics")
+    found = decode_images(table.data, "image", table.rows, (4, 4), 1e9, table.access)
+    assert len(table.rows) == 6 and not found.broken and found.images[:, 0, 0, 0].tolist() == [0, 10, 20] * 2
+    card = f"---\nconfigs:\n- config_name: default\n  data_files: {parquet(tmp_path / 'other', 'a.png')}\n---\n"
+    operations = [CommitOperationAdd("README.md", card.encode())]
+    api.create_commit("me/pics", operations, commit_message="card", repo_type="dataset")
+    with pytest.raises(CuratorError, match="--dataset me/pics: it (names a file of rows that is|could) not"):
+        load_table("me/pics")
