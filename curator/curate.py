@@ -47,7 +47,8 @@ def curate(
     """Find wrong labels and return the dataset with the columns of the verdict.
 
     Args:
-        dataset: a named dataset, a Hub id, a folder, or a Dataset / DatasetDict.
+        dataset: a named dataset, a Hub id, a folder, or a Dataset / DatasetDict. Files that rows of the latter name are
+            read where they lie beside its Arrow files, in the caches of datasets, or in `data_dir`.
         method: a name, or a method object with its hyperparameters set.
         **settings: the flags of the command with underscores; a hyperparameter as `**{"method.lr": 0.05}`.
 
