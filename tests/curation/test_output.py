@@ -288,3 +288,42 @@ def test_a_folder_of_images_on_the_hub(hub, tmp_path):
     api.create_commit("me/pics", operations, commit_message="card", repo_type="dataset")
     with pytest.raises(CuratorError, match="--dataset me/pics: it (names a file of rows that is|could) not"):
         load_table("me/pics")
+
+
+@pytest.mark.parametrize("features_column", [None, "x"])
+def test_nothing_of_a_secret_is_in_a_result_or_a_version(tmp_path, no_plots, features_column):
+    """Not by an image that is looked at or not, by another column, or by a link; with a row of it set aside."""
+    (tmp_path / "secret").write_bytes(SECRET)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "link.png").symlink_to("../secret")
+    columns = hf_dataset(40, 2).cast_column("image", Image(decode=False)).to_dict()
+    paths = ["/proc/self/environ", str(tmp_path / "secret"), "link.png"]
+    thefts = [{"bytes": None, "path": paths[i % 3]} for i in range(40)]
+    columns["image"][5], columns["image"][6] = thefts[0], thefts[2]
+    features = Features(
+        image=Image(), label=hf_dataset(4, 2).features["label"], back=Image(), sound=Audio(), film=Video(),
+        many=List(Pdf()), x=List(Value("float32")),
+    )  # fmt: skip
+    columns |= {"back": thefts, "sound": thefts, "film": thefts, "many": [thefts[:3]] * 40}
+    columns["x"] = np.random.default_rng(0).normal(size=(40, 3)).tolist()
+    pq.write_table(
+        pa.table({k: columns[k] for k in features}, schema=features.arrow_schema), tmp_path / "in" / "rows.parquet"
+    )
+    settings = {**QUICK, "net": "mlp" if features_column else "small", "image_column": "image"}
+    curator.curate(str(tmp_path / "in"), output=tmp_path / "out", features_column=features_column, **settings)
+    publish_folder(tmp_path / "out", tmp_path / "v", "annotate", say=print)
+    environment = Path("/proc/self/environ").read_bytes()[:40]
+    files = [path for name in ("out", "v") for path in (tmp_path / name).rglob("*") if path.is_file()]
+    assert len(files) > 8
+    for path in files:
+        assert SECRET not in path.read_bytes() and environment not in path.read_bytes(), path
+        if path.suffix == ".parquet" and path.parent.name == "data":
+            rows = pq.read_table(path)
+            assert [item["bytes"] is None for item in rows["image"].to_pylist()] == [i in (5, 6) for i in range(40)]
+            assert {item["path"] for item in rows["sound"].to_pylist()} == {"environ", "secret", "link.png"}
+            assert {item["bytes"] for name in ("back", "sound", "film") for item in rows[name].to_pylist()} == {None}
+    aside = tmp_path / "out" / "quarantine.parquet"
+    assert aside.exists() != bool(features_column)
+    if aside.exists():
+        found = pq.read_table(aside).to_pylist()
+        assert [row["row"] for row in found] == [5, 6] and all("outside" in row["reason"] for row in found)
