@@ -314,7 +314,7 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
 
 
 def _require_own(files: list[str], folder: Path | None, flag: str, repository: str = "") -> None:
-    """Refuse files of rows that are not the dataset's own: its README.md or state.json may name any that we may read.
+    """Refuse files of rows that are not the dataset's own: its README.md, state.json or dataset_dict.json may name any.
 
     Args:
         files: paths or addresses.
@@ -325,8 +325,8 @@ def _require_own(files: list[str], folder: Path | None, flag: str, repository: s
     for file in files:
         if not (lies_inside(file, (whole_of(folder),)) if folder is not None else file.startswith(repository)):
             raise CuratorError(
-                f"{flag}: it names a file of rows that is not in it ({os.path.basename(file)}), in its README.md or by "
-                "a link; name that file, or put it there"
+                f"{flag}: it names a file of rows that is not in it ({os.path.basename(file)}), by its README.md, "
+                "state.json or dataset_dict.json or by a link; name that file, or put it there"
             )
 
 

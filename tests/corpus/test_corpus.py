@@ -103,7 +103,7 @@ CASES = [
     error("no_image_column", make.no_image_column, "expected an image column (type Image), found none among label"),
     error("no_rows", make.no_rows, "could not be loaded"),
     error("other_extension", make.not_a_dataset, "expected a folder or a .parquet file, found rows.csv"),
-    error("splits_that_are_paths", make.saved_splits("../outside"), "'../outside'"),
+    error("splits_that_are_paths", make.saved_splits("../outside"), "a file of rows that is not in it"),
     error("split_with_a_space", make.saved_splits("my rows"), "'my rows'"),
     error("two_splits", make.saved_splits("north", "south"), "found north, south; choose one with --split"),
     error("split_is_not_there", make.saved_splits("north"), "the splits are north", "--split", "south"),
