@@ -107,7 +107,7 @@ def of_digits(noise: str, seed: int = SEED):
     from curator.sources.load import load_table
 
     table = load_table("digits", label_noise=noise, seed=seed)
-    images = decode_images(table.dataset, "image", table.rows, None, float("inf")).images
+    images = decode_images(table.dataset, "image", table.rows, None, float("inf"), table.access).images
     n = len(table.labels)
     nobody = torch.zeros(n, dtype=torch.bool)
     rows = torch.from_numpy(np.arange(n))

@@ -46,7 +46,8 @@ def curate(
     """Find wrong labels and return the dataset with the columns of the verdict.
 
     Args:
-        dataset: a named dataset, a Hub id, a folder, or a Dataset / DatasetDict.
+        dataset: a named dataset, a Hub id, a folder, or a Dataset / DatasetDict. Files that rows of the latter name are
+            read where they lie beside its Arrow files, in the caches of datasets, or in `data_dir`.
         method: a name, or a method object with its hyperparameters set.
         **settings: the flags of the command with underscores; a hyperparameter as `**{"method.lr": 0.05}`.
 
@@ -123,6 +124,7 @@ def execute(
 
 def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: Path, say: Say) -> Done | None:
     import torch
+    from accelerate.utils import gather_object
 
     from curator.curation.output import require_space
     from curator.curation.write import write_result
@@ -141,13 +143,15 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         if resumes:
             _same_settings(checkpoints.folder / SETTINGS, resolved.identity(), output)
     budget = s.memory_budget * 2**30 if s.memory_budget is not None else _free_memory(state.device) / 2
+    if state.num_processes > 1:
+        budget = min(gather_object([budget]))  # or an image would be too large in one process and not in another
     precision = s.mixed_precision or best_precision(state.device)
     table = _load(resolved, source, budget)
     torch.set_num_threads(threads_per_process())
     if require := getattr(resolved.method, "require", None):  # before features that take hours
         labels, classes, trusted, _ = _torch(table)
         require(labels, trusted, classes)
-    require_space([table.dataset, *table.others.values()], output)
+    require_space([table.dataset, *table.others.values()], output, table.access)
     reader = Reader(s, table, precision, state, say)
     digest = None
     if s.dry_run and reader.backbone:  # its features can take longer than the training

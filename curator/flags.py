@@ -27,7 +27,8 @@ class Settings:
     """A named dataset (digits, cifar10, cifar100, cifar10n, cifar100n; from files you have, with --data-dir:
     animal10n, clothing1m, webvision, tiny-imagenet), a Hub id (owner/name) or a local folder."""
     data_dir: Path | None = None
-    """Folder with a named dataset's files, instead of downloading them."""
+    """Folder with a named dataset's files, instead of downloading them; of another dataset, one outside of it in which
+    files that its rows name may lie."""
     method: str = DEFAULT_METHOD
     """How wrong labels are found: promix, dividemix, cpc, bootstrap, pudistill, posterior, confident, ce, mixup or
     linear. Default: posterior on frozen features, else promix."""
@@ -89,6 +90,7 @@ class Settings:
     """Compile the net with torch.compile."""
     memory_budget: float | None = None
     """GiB the decoded images may take; what does not fit is decoded anew in every epoch.
+    An image that cannot be decoded in half of it (16 bytes a pixel; 16.8 million pixels always can) is set aside.
     Default: half of the free memory of the device."""
     allow_quarantine: bool = False
     """Go on although more than 5 % of the rows have no label or no image that can be decoded."""

@@ -8,20 +8,26 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset
-from datasets.table import embed_table_storage, table_cast
+from datasets import Dataset, Features, Image, LargeList, List
+from datasets.features.features import require_storage_embed
+from datasets.table import embed_array_storage, table_cast
 
 from curator.curation.columns import Columns
 from curator.errors import CuratorError
+from curator.files import Refused, bare_name, read_inside
+from curator.pictures import NoPicture
 from curator.review.rows import DUPLICATES, TRUSTED, split_of
+from curator.sources.images import NO_FILES, Access, encoded
 from curator.system import as_cell, sync_folder
 
 SHARD_BYTES = 500 * 2**20
@@ -71,21 +77,28 @@ def lock(folder: Path) -> Iterator[None]:
             raise
 
 
-def write_parquet(dataset: Dataset, folder: Path, split: str) -> None:
+def write_parquet(
+    dataset: Dataset,
+    folder: Path,
+    split: str,
+    access: Access = NO_FILES,
+    whole: tuple[str, np.ndarray] | None = None,  # a column, and which of its (n,) images were decoded
+) -> None:
     """Write a split as data/<split>-0000i-of-0000n.parquet with its image bytes embedded."""
-    files = max(1, -(-_bytes(dataset) // SHARD_BYTES))
+    files = max(1, -(-_bytes(dataset, access) // SHARD_BYTES))
     per_file = max(1, -(-len(dataset) // files))
     files = max(1, -(-len(dataset) // per_file))
     schema = dataset.features.arrow_schema
     arrow = dataset.with_format("arrow")
-    step = min(ROW_GROUP, max(1, WRITE_BYTES * len(dataset) // max(1, _bytes(dataset))))  # rows held at once
+    step = min(ROW_GROUP, max(1, WRITE_BYTES * len(dataset) // max(1, _bytes(dataset, access))))  # rows held at once
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for i in range(files):
         end = min((i + 1) * per_file, len(dataset))
         with pq.ParquetWriter(folder / "data" / f"{split}-{i:05d}-of-{files:05d}.parquet", schema) as writer:
             for start in range(i * per_file, end, step):
-                part = arrow[start : min(start + step, end)]
-                writer.write_table(_embedded(table_cast(part, schema)))
+                here = slice(start, min(start + step, end))
+                known = {whole[0]: whole[1][here]} if whole else {}
+                writer.write_table(_embedded(table_cast(arrow[here], schema), access, known))
 
 
 def written_images(folder: Path, split: str, column: str) -> Iterator[bytes | None]:
@@ -97,19 +110,70 @@ def written_images(folder: Path, split: str, column: str) -> Iterator[bytes | No
                     yield item.as_py()["bytes"] if item.is_valid else None
 
 
-def _embedded(table: pa.Table) -> pa.Table:
-    """The table with the bytes of its images; one whose file is not there keeps its name alone. Nothing is fetched."""
-    try:
-        return embed_table_storage(table, remote_files=False)
-    except OSError:
-        if len(table) > 1:
-            return pa.concat_tables([_embedded(table.slice(i, 1)) for i in range(len(table))])
-        for i, field in enumerate(table.schema):
-            if pa.types.is_struct(field.type) and field.type.get_field_index("path") >= 0:
-                item = table[field.name][0].as_py() or {}
-                named = {**item, "path": os.path.basename(item.get("path") or "")}  # where it lay is nobody's business
-                table = table.set_column(i, field, pa.array([named], field.type))
-        return table
+@dataclass
+class _Files:
+    """In the place of a feature whose values are files: embeds them, as embed_array_storage asks of a feature.
+
+    Attributes:
+        images: whether only what can be decoded as an image is embedded.
+        whole: which of the values, in their order, need not be decoded again; empty where none is known.
+    """
+
+    access: Access
+    images: bool
+    whole: deque[bool]
+
+    def embed_storage(self, storage: pa.Array, **_: Any) -> pa.Array:
+        """{bytes, path} with the bytes of its files; one that may not be read keeps its name alone."""
+        if not pa.types.is_struct(storage.type) or not {"bytes", "path"} <= {field.name for field in storage.type}:
+            return storage
+        contents, paths = storage.field("bytes"), storage.field("path").to_pylist()
+        known = [self.whole.popleft() if self.whole else False for _ in paths]
+        there = contents.is_valid().to_pylist()
+        if not all(have or not path for have, path in zip(there, paths, strict=True)):
+            values = contents.to_pylist()
+            for i, path in enumerate(paths):
+                if values[i] is None and path and storage[i].is_valid:
+                    values[i] = self._read(path, known[i])
+            contents = pa.array(values, contents.type)
+        names = pa.array([None if path is None else bare_name(path) for path in paths], storage.field("path").type)
+        parts = {"bytes": contents, "path": names}
+        fields = list(storage.type)
+        arrays = [parts[field.name] if field.name in parts else storage.field(field.name) for field in fields]
+        return pa.StructArray.from_arrays(arrays, fields=fields, mask=storage.is_null())
+
+    def _read(self, path: str, whole: bool) -> bytes | None:
+        try:
+            content = read_inside(path, self.access.folders)
+            if self.images and not whole:
+                self.access.decoder.rgb(content)
+            return content
+        except (Refused, NoPicture):
+            return None
+
+
+def _embedded(table: pa.Table, access: Access, whole: dict[str, np.ndarray]) -> pa.Table:
+    """The table with the bytes of the files that it names; one that may not be read keeps its name alone.
+
+    Nothing is fetched. whole: of a column of images, which rows of the table were decoded.
+    """
+
+    def mine(feature: Any, known: Iterable[bool] = ()) -> Any:
+        if hasattr(feature, "embed_storage"):
+            return _Files(access, isinstance(feature, Image), deque(known))
+        if isinstance(feature, dict):
+            return {name: mine(inner) for name, inner in feature.items()}
+        if isinstance(feature, LargeList):
+            return LargeList(mine(feature.feature))
+        return List(mine(feature.feature), length=feature.length) if isinstance(feature, List) else feature
+
+    features = Features.from_arrow_schema(table.schema)
+    columns = [
+        embed_array_storage(table[name], mine(feature, whole.get(name, ()))) if require_storage_embed(feature)
+        else table[name]
+        for name, feature in features.items()
+    ]  # fmt: skip
+    return pa.Table.from_arrays(columns, schema=table.schema)
 
 
 def content_hash(data: Path) -> str:
@@ -122,21 +186,22 @@ def content_hash(data: Path) -> str:
     return digest.hexdigest()
 
 
-def _bytes(dataset: Dataset) -> int:
+def _bytes(dataset: Dataset, access: Access) -> int:
     """Bytes of the rows, images in files outside included."""
     share = len(dataset) / max(1, len(dataset.data))  # after select() the table still holds all rows
     size = int(dataset.data.nbytes * share)
     if len(dataset) and size < 1000 * len(dataset):  # perhaps only paths: look at one table with its bytes
         part = dataset.with_format("arrow")[: min(100, len(dataset))]
-        embedded = _embedded(table_cast(part, dataset.features.arrow_schema))
+        known = dict.fromkeys(dataset.column_names, np.ones(len(part), bool))  # decoding takes time and changes no size
+        embedded = _embedded(table_cast(part, dataset.features.arrow_schema), access, known)
         size = max(size, embedded.nbytes * len(dataset) // len(part))
     return size
 
 
-def require_space(splits: list[Dataset], folder: Path) -> None:
+def require_space(splits: list[Dataset], folder: Path, access: Access = NO_FILES) -> None:
     """Refuse to start a run whose result cannot fit the disk."""
     there = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    need, free = sum(map(_bytes, splits)), shutil.disk_usage(there).free
+    need, free = sum(_bytes(split, access) for split in splits), shutil.disk_usage(there).free
     if need > free:
         raise no_space(folder, f"the result needs about {need / 2**20:,.0f} MiB, {free / 2**20:,.0f} MiB are free")
 
@@ -158,15 +223,12 @@ def write_issues(
     classes: tuple[str, ...],
 ) -> None:
     """issues.csv: row, file, given, suggested and score of every row that is not selected, worst first."""
-    from curator.sources.images import encoded
-
     wrong = np.flatnonzero(~columns.selected)
     wrong = wrong[np.argsort(columns.clean_score[wrong], kind="stable")]
     files: dict[int, str] = {}
     if len(wrong) and image_column is not None:
         paths = [
-            os.path.basename(item["path"] or "") if item else ""
-            for _, item in encoded(dataset.select(wrong), image_column)
+            bare_name(item["path"] or "") if item else "" for _, item in encoded(dataset.select(wrong), image_column)
         ]
         files = dict(zip(wrong.tolist(), paths, strict=True))
     with open(path, "w", newline="", encoding="utf-8") as file:

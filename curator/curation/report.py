@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Image
+from datasets import Dataset
 
 from curator.curation.columns import Columns
 from curator.curation.duplicates import Duplicates
 from curator.curation.metrics import reliability
 from curator.errors import CuratorError
-from curator.sources.images import to_array
+from curator.sources.images import Access, encoded, with_bytes
 from curator.system import printable
 
 CONTACT_SHEET = "contact_sheet.png"
 CONTACT = 64  # images on the contact sheet
+THUMBNAIL = 512  # pixels a side at most of each
 SHOWN = 10  # rows or groups in a table
 MATRIX = 1000  # classes; above, no matrix
 MANY_CLASSES = 30  # above, matrices and bars go without class names
@@ -36,6 +37,7 @@ def write_report(
     history: list[dict[str, float]],
     dataset: Dataset,  # of the same rows
     image_column: str | None,
+    access: Access,
     alike: Duplicates,
     aside: list[dict[str, Any]],  # rows that were set aside: split, row, reason
 ) -> None:
@@ -55,7 +57,7 @@ def write_report(
             (
                 CONTACT_SHEET,
                 "The least clean rows: given → suggested",
-                _contact(out, columns, given, classes, dataset, image_column),
+                _contact(out, columns, given, classes, dataset, image_column, access),
             ),
         ]
         if truth is not None:
@@ -298,6 +300,7 @@ def _contact(
     classes: tuple[str, ...],
     dataset: Dataset,
     image_column: str | None,
+    access: Access,
 ) -> bool:
     from matplotlib.figure import Figure
 
@@ -310,10 +313,13 @@ def _contact(
     grid = figure.subplots(height, 8, squeeze=False).reshape(-1)
     for axes in grid:
         axes.axis("off")
-    items = dataset.select(worst).cast_column(image_column, Image(decode=False))[image_column]
-    for axes, i, item in zip(grid, worst, items, strict=False):
+    items = encoded(dataset.select(worst), image_column)
+    for axes, i, (_, item) in zip(grid, worst, items, strict=False):
         with contextlib.suppress(CuratorError):  # on a column of features nobody has looked at the images yet
-            axes.imshow(to_array(int(i), item, columns.rows, image_column, None), interpolation="nearest")
+            content = with_bytes(int(i), item, columns.rows, image_column, access)["bytes"]
+            picture = access.decoder.rgb(content, near=THUMBNAIL)
+            picture.thumbnail((THUMBNAIL, THUMBNAIL))
+            axes.imshow(np.asarray(picture), interpolation="nearest")
         names = f"{_label(classes[given[i]])} → {_label(classes[columns.corrected[i]])}"
         title = f"{names}\nrow {columns.rows[i]}, {columns.clean_score[i]:.3f}"
         axes.set_title(title, fontsize=7)

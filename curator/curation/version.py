@@ -11,7 +11,6 @@ same labels; with annotate without those whose given label reviewers found wrong
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import re
@@ -34,6 +33,8 @@ from curator.curation.card import dataset_card, own_text
 from curator.curation.output import QUARANTINE, ROW_GROUP, content_hash, write_json
 from curator.curation.report import CONTACT_SHEET, pairs
 from curator.errors import CuratorError
+from curator.files import own_files
+from curator.pictures import Decoder, NoPicture
 from curator.review.audit import audited
 from curator.review.journal import FILE, Journal
 from curator.review.rows import Rows, split_of
@@ -46,6 +47,7 @@ ORIGINAL = "original_label"
 LONGEST = 200  # bytes of a class's folder name, of which file systems take 255
 # Top level of a version, but for the splits of an imagefolder.
 WRITTEN = {"README.md", "clean", "curation.json", "data", "images", "issues.csv", "labels.csv", "report"}
+COPIED = ("README.md", "curation.json", "data", "issues.csv", "report", QUARANTINE)  # of a run, to a version
 Say = Callable[[str], None]
 
 
@@ -149,6 +151,7 @@ def prepared(
             )
     if not 0 <= min_confidence <= 1:
         raise CuratorError(f"--min-confidence: expected a number from 0 to 1, found {min_confidence}")
+    own_files(run, *COPIED)  # before any of them is opened
     rows = Rows(run)
     if format == "imagefolder" and rows.facts["image_column"] is None:
         raise CuratorError("--format imagefolder: the run has no images; leave the flag out")
@@ -328,20 +331,22 @@ def folder_names(classes: Sequence[str]) -> list[str]:
 def _suffix(item: dict[str, Any]) -> str:
     """The image's own file type, that of its name if it has one."""
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
-    from PIL import Image as Pil
 
     suffix = Path(item.get("path") or "").suffix.lower()
     if suffix in ImageFolder.EXTENSIONS:
         return suffix
     try:
-        return f".{(Pil.open(io.BytesIO(item['bytes'])).format or 'png').lower()}"
-    except Exception:  # a stranger's bytes
+        return f".{Decoder().look(item['bytes']).format.lower()}"
+    except NoPicture:
         return ".png"
 
 
 def _copy_findings(run: Path, folder: Path, left: set[int] | None) -> None:
     """report/ and issues.csv of the run; where only some rows are left, without pictures or names of the others."""
-    shutil.copytree(run / "report", folder / "report")
+    for path in own_files(run, "report"):
+        target = folder / path.relative_to(run)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
     with open(run / "issues.csv", newline="", encoding="utf-8") as file:
         head, *lines = list(csv.reader(file))
     if left is not None:

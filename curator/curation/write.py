@@ -81,8 +81,13 @@ def write_result(
     splits = {name: add_columns(part, cols, table.classes, s.column_prefix) for name, (part, cols) in curated.items()}
     if run.main:
         with out.staged(output) as folder:
+            whole = {table.split: table.kept}  # images that were decoded, unless there is a column of features
+            whole |= {name: remaining(len(table.others[name]), read.broken) for name, read in inputs.items()}
             for name, split in splits.items():
-                out.write_parquet(split, folder, name)
+                seen = None
+                if table.image_column is not None and s.features_column is None and name in whole:
+                    seen = table.image_column, np.isin(np.arange(len(split)), whole[name])
+                out.write_parquet(split, folder, name, table.access, seen)
             _require_unchanged(folder, table, hashes, inputs)
             given, classes, image_column, rows = table.labels, table.classes, table.image_column, table.data
             out.write_issues(folder / "issues.csv", rows, image_column, columns, given, classes)
@@ -97,6 +102,7 @@ def write_result(
                 history,
                 rows,
                 image_column,
+                table.access,
                 alike,
                 aside,
             )

@@ -1,39 +1,47 @@
-"""Strangers' images as what a browser is given."""
+"""Strangers' images as what a browser is given: what the nets see."""
 
 from __future__ import annotations
 
 import base64
 import io
-import warnings
+from typing import Any
+
+from curator.pictures import ORIENTATION, Decoder
 
 AS_IT_IS = 32_000, 512  # bytes and pixels a side up to which an image is sent unchanged
-FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "PPM")  # none that starts another program
 SHOWN = ("PNG", "JPEG", "GIF", "WEBP")  # by every browser
+DECODER = Decoder(2**30)  # the page has no --memory-budget
 
 
 def data_address(image: bytes, side: int) -> str | None:
     """An encoded image as a data address, at most `side` pixels a side unless it is small; None where it is broken."""
-    from PIL import Image, ImageOps
-
     if not image:
         return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            opened = Image.open(io.BytesIO(image), formats=FORMATS)
-            kind = opened.format or ""
-            if kind in SHOWN and len(image) <= AS_IT_IS[0] and max(opened.size) <= AS_IT_IS[1]:
-                opened.verify()
-                return _address(f"image/{kind.lower()}", image)
-            opened.draft("RGB", (side, side))
-            picture = ImageOps.exif_transpose(opened).convert("RGB")
-            picture.thumbnail((side, side))
-            kind = "PNG" if max(picture.size) <= 64 else "JPEG"
-            file = io.BytesIO()
-            picture.save(file, kind, quality=85)
-            return _address(f"image/{kind.lower()}", file.getvalue())
+        opened = DECODER.look(image)
+        small = len(image) <= AS_IT_IS[0] and max(opened.size) <= AS_IT_IS[1]
+        picture = DECODER.rgb(image, near=None if small else side)
+        if small and _shown_alike(opened):
+            return _address(f"image/{opened.format.lower()}", image)
+        picture.info.clear()  # a space of colours, which the nets do not heed
+        picture.thumbnail((side, side))
+        kind = "PNG" if max(picture.size) <= 64 else "JPEG"
+        file = io.BytesIO()
+        picture.save(file, kind, quality=85)
+        return _address(f"image/{kind.lower()}", file.getvalue())
     except Exception:  # whatever a decoder makes of broken bytes: the page says that there is no picture
         return None
+
+
+def _shown_alike(image: Any) -> bool:
+    """Whether a browser shows a Pillow image as the nets see it: still, opaque, upright, its values as they are."""
+    return (
+        image.format in SHOWN
+        and image.mode in ("1", "L", "P", "RGB")
+        and not {"transparency", "icc_profile", "gamma"} & image.info.keys()
+        and image.getexif().get(ORIENTATION, 1) == 1
+        and not getattr(image, "is_animated", False)
+    )
 
 
 def _address(mime: str, content: bytes) -> str:

@@ -15,7 +15,7 @@ from datasets import Dataset
 from torch import Tensor
 
 from curator.errors import CuratorError
-from curator.sources.images import content_hashes, decode_images, why_broken
+from curator.sources.images import NO_FILES, Access, content_hashes, decode_images, why_broken
 from curator.sources.table import column_array
 from curator.system import atomic, cache_folder
 
@@ -36,6 +36,7 @@ def backbone_features(
     fingerprint: str,  # of the backbone
     state: PartialState,
     say: Callable[[str], None],
+    access: Access = NO_FILES,
 ) -> tuple[Tensor, str, dict[int, str], np.ndarray]:
     """Features (m, d) float32 of the images of a column that can be decoded, and a hash of what they were made from.
 
@@ -55,11 +56,12 @@ def backbone_features(
     def chunk(start: int) -> tuple[np.ndarray, str, np.ndarray]:
         positions = rows[start : start + CHUNK]
         part = dataset.select(range(start, start + len(positions)))
-        hashes, digest = content_hashes(part, column, positions)
+        hashes, digest = content_hashes(part, column, positions, access)
         path = folder / f"{digest}.npy"
         kept = _kept(path, len(part))
-        if kept is None:
-            decoded = decode_images(part, column, positions, size, float("inf"))
+        bad = np.flatnonzero(np.isnan(kept[:, 0])) if kept is not None else np.zeros(0, int)
+        if kept is None or len(why_broken(part, column, positions, bad, access)) < len(bad):  # there is more memory now
+            decoded = decode_images(part, column, positions, size, float("inf"), access)
             kept = _halved(backbone(cast(Tensor, decoded.images)), positions, f"--backbone {backbone.name}")
             kept[list(decoded.broken)] = np.nan
             _keep(path, kept)
@@ -75,7 +77,7 @@ def backbone_features(
         digest.update(name.encode())
     values, hashes = (np.concatenate([part[i] for part in parts]) for i in (0, 2))
     bad = np.isnan(values[:, 0])
-    broken = why_broken(dataset, column, rows, np.flatnonzero(bad)) if bad.any() else {}
+    broken = why_broken(dataset, column, rows, np.flatnonzero(bad), access) if bad.any() else {}
     return torch.from_numpy(values[~bad] if broken else values).float(), digest.hexdigest(), broken, hashes[~bad]
 
 

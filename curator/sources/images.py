@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import io
-import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -18,6 +14,8 @@ from datasets import Dataset, Image
 from torch import Tensor
 
 from curator.errors import CuratorError, RunFailed
+from curator.files import Refused, read_inside
+from curator.pictures import Decoder, NoPicture, lies_on_its_side
 from curator.system import cores
 
 # Images of one common size up to this many pixels a side are taken as they are; others become squares of SIDE.
@@ -25,8 +23,22 @@ OWN_SIZE = 64
 SIDE = {"small": 64, "resnet18": 64, "preact18": 64, "resnet50": 224, "vgg19_bn": 224, "mlp": 224, "linear": 224}
 CHUNK = 64 * 2**20  # bytes of encoded images held at once
 CHUNK_ROWS = 4096
-MACHINE = (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENOMEM)  # the machine's faults, not the image's
-ORIENTATION = 0x0112  # EXIF's; above 4 the image lies on its side
+
+
+@dataclass(frozen=True)
+class Access:
+    """What may be read of a dataset.
+
+    Attributes:
+        folders: its own, as real paths: no file that lies elsewhere is read. By default none is.
+        decoder: of its images.
+    """
+
+    folders: tuple[str, ...] = ()
+    decoder: Decoder = field(default_factory=Decoder)
+
+
+NO_FILES = Access()
 
 
 class BrokenImage(CuratorError):
@@ -63,7 +75,7 @@ class Decoded:
     def digest(self) -> str:
         """Hash of all encoded bytes, and of which images are broken."""
         digest = hashlib.blake2b(np.ascontiguousarray(self.hashes).tobytes(), digest_size=16)
-        digest.update(repr(sorted(self.broken.items())).encode())
+        digest.update(repr(sorted(self.broken)).encode())
         return digest.hexdigest()
 
 
@@ -87,6 +99,7 @@ def decode_images(
     rows: np.ndarray,  # (n,) positions in the source, for error messages
     size: tuple[int, ...] | None,  # (h, w); None: the images' own
     budget: float,  # bytes the tensor may take
+    access: Access = NO_FILES,
 ) -> Decoded:
     """Decode a column as RGB, into memory where it fits the budget; else every image is looked at once.
 
@@ -103,7 +116,7 @@ def decode_images(
 
     def decode(entry: tuple[int, dict]) -> tuple[int, np.ndarray | BrokenImage]:
         try:
-            return entry[0], to_array(*entry, rows, column, size)
+            return entry[0], to_array(*entry, rows, column, size, access)
         except BrokenImage as e:
             return entry[0], e
 
@@ -111,7 +124,7 @@ def decode_images(
         chunk, held = [], 0
         for position, item in encoded(dataset, column):
             try:
-                item = with_bytes(position, item, rows, column)
+                item = with_bytes(position, item, rows, column, access)
             except BrokenImage as e:
                 broken[position] = e.reason
                 continue
@@ -123,8 +136,7 @@ def decode_images(
                 chunk, held = [], 0
         yield chunk
 
-    with warnings.catch_warnings(), ThreadPoolExecutor(cores()) as pool:
-        warnings.simplefilter("ignore")  # Pillow's, of EXIF that is damaged: the image is whole
+    with ThreadPoolExecutor(cores()) as pool:
         for chunk in chunks():
             for position, image in pool.map(decode, chunk):
                 if isinstance(image, BrokenImage):
@@ -172,18 +184,22 @@ def whole_images(decoded: Decoded, rows: np.ndarray) -> Tensor:
 
 
 def reader_of(
-    dataset: Dataset, column: str, rows: np.ndarray, size: tuple[int, ...], hashes: np.ndarray
+    dataset: Dataset,
+    column: str,
+    rows: np.ndarray,
+    size: tuple[int, ...],
+    hashes: np.ndarray,
+    access: Access = NO_FILES,
 ) -> Callable[[Tensor], Tensor]:
     """A function that decodes the images at some positions (b,) int64 to uint8 (b, 3, h, w).
 
     It raises RunFailed for one whose encoded bytes do not have the hash (Decoded.hashes) that they had at the start.
     """
     raw = raw_images(dataset, column)
-    warnings.filterwarnings("ignore", module="PIL")  # as in decode_images; once, since threads share the filters
 
     def same(position: int, item: dict | None) -> dict:
         try:
-            item = with_bytes(position, item, rows, column)
+            item = with_bytes(position, item, rows, column, access)
         except BrokenImage as e:  # it was whole
             raise changed(column, rows[position]) from e
         if hash_of(item["bytes"]) != hashes[position]:
@@ -193,7 +209,7 @@ def reader_of(
     def read(positions: Tensor) -> Tensor:
         items = raw[positions.tolist()][column].to_pylist()
         pairs = zip(positions.tolist(), items, strict=True)
-        arrays = [to_array(position, same(position, item), rows, column, size) for position, item in pairs]
+        arrays = [to_array(position, same(position, item), rows, column, size, access) for position, item in pairs]
         return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
 
     return read
@@ -207,12 +223,14 @@ def changed(column: str, row: int) -> RunFailed:
     )
 
 
-def content_hashes(dataset: Dataset, column: str, rows: np.ndarray) -> tuple[np.ndarray, str]:
+def content_hashes(
+    dataset: Dataset, column: str, rows: np.ndarray, access: Access = NO_FILES
+) -> tuple[np.ndarray, str]:
     """Hashes (n,) uint64 of a column's encoded images, and one of all of them; nothing is decoded."""
     digest, hashes = hashlib.blake2b(digest_size=16), np.zeros(len(dataset), np.uint64)
     for position, item in encoded(dataset, column):
         try:
-            content = with_bytes(position, item, rows, column)["bytes"]
+            content = with_bytes(position, item, rows, column, access)["bytes"]
             hashes[position] = hash_of(content)
         except BrokenImage as e:
             content = e.reason.encode()
@@ -225,95 +243,52 @@ def hash_of(content: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(content, digest_size=8).digest(), "big")
 
 
-def why_broken(dataset: Dataset, column: str, rows: np.ndarray, positions: np.ndarray) -> dict[int, str]:
-    """Why the images at some positions cannot be decoded."""
+def why_broken(
+    dataset: Dataset, column: str, rows: np.ndarray, positions: np.ndarray, access: Access = NO_FILES
+) -> dict[int, str]:
+    """Why those of the images at some positions that cannot be decoded cannot."""
     found = {}
     for i, item in encoded(dataset.select(positions), column):
-        found[int(positions[i])] = "the image could not be decoded before"  # its file was mended since
         try:
-            to_array(i, item, rows[positions], column, None)
+            to_array(i, item, rows[positions], column, None, access)
         except BrokenImage as e:
             found[int(positions[i])] = e.reason
     return found
 
 
-def with_bytes(position: int, item: dict | None, rows: np.ndarray, column: str) -> dict:
+def with_bytes(position: int, item: dict | None, rows: np.ndarray, column: str, access: Access) -> dict:
     """The item with its bytes, read from its file where it has none.
 
     Raises:
-        BrokenImage: where there are none.
+        BrokenImage: where there are none, or its file may not be read.
     """
     if not item or (item.get("bytes") is None and not item.get("path")):
         raise BrokenImage("there is no image", int(rows[position]), column)
     if item.get("bytes") is not None:
         return item
     try:
-        return {"bytes": Path(item["path"]).read_bytes(), "path": item["path"]}
-    except OSError as e:
-        if e.errno in MACHINE:
-            raise
-        raise _broken(position, rows, column, e) from e
-
-
-def _open(position: int, item: dict | None, rows: np.ndarray, column: str) -> Any:
-    from PIL import Image as Pil
-
-    item = with_bytes(position, item, rows, column)
-    try:
-        return Pil.open(io.BytesIO(item["bytes"]))
-    except Exception as e:  # a stranger's bytes: Pillow's readers raise anything
-        raise _broken(position, rows, column, e) from e
-
-
-def _broken(position: int, rows: np.ndarray, column: str, error: Exception) -> BrokenImage:
-    if isinstance(error, OSError) and error.strerror:
-        why = error.strerror
-    else:
-        why = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        why = why.partition(" <_io.")[0]  # an address in memory tells nobody anything
-    return BrokenImage(f"the image cannot be decoded ({why})", int(rows[position]), column)
+        return {"bytes": read_inside(item["path"], access.folders, access.decoder.memory), "path": item["path"]}
+    except Refused as e:
+        raise BrokenImage(str(e), int(rows[position]), column) from e
 
 
 def to_array(
-    position: int, item: dict | None, rows: np.ndarray, column: str, size: tuple[int, ...] | None
+    position: int, item: dict | None, rows: np.ndarray, column: str, size: tuple[int, ...] | None, access: Access
 ) -> np.ndarray:
-    """One image as (h, w, 3) uint8.
-
-    Of its first frame, turned as its EXIF says, the shorter side is scaled to the size and the centre cut.
+    """One image as (h, w, 3) uint8, decoded as Decoder.rgb does.
 
     Raises:
         BrokenImage: where that cannot be done.
     """
-    from PIL import ImageOps
-
-    image = _open(position, item, rows, column)
+    content = with_bytes(position, item, rows, column, access)["bytes"]
     try:
-        image = _rgb(ImageOps.exif_transpose(image))
-        if size and image.size != (size[1], size[0]):
-            image = ImageOps.fit(image, (size[1], size[0]))
-        return np.asarray(image)
-    except MemoryError:
-        raise  # the machine's fault, not the image's
-    except Exception as e:
-        raise _broken(position, rows, column, e) from e
-
-
-def _rgb(image: Any) -> Any:
-    """A Pillow image as RGB, as a viewer would show it: 16 bits by their upper half, what is transparent on white."""
-    from PIL import Image as Pil
-
-    if image.mode.startswith("I"):  # convert would cut everything above 255
-        values = np.asarray(image).astype(np.int64)
-        high = values.max() > 255 or image.mode.startswith("I;16")
-        image = Pil.fromarray((values >> 8 if high else values).clip(0, 255).astype(np.uint8))
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Pil.alpha_composite(Pil.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+        return np.asarray(access.decoder.rgb(content, size))
+    except NoPicture as e:
+        raise BrokenImage(str(e), int(rows[position]), column) from e
 
 
 def choose_size(
-    dataset: Dataset, column: str, rows: np.ndarray, wanted: int | None, net: str
+    dataset: Dataset, column: str, rows: np.ndarray, wanted: int | None, net: str, access: Access = NO_FILES
 ) -> tuple[int, int] | None:
     """(h, w) to decode to: the wanted square, or the images' own size where they share one of at most OWN_SIZE.
 
@@ -324,10 +299,10 @@ def choose_size(
     sizes: set[tuple[int, int]] = set()
     for position, item in encoded(dataset, column):
         try:
-            with _open(position, item, rows, column) as image:
+            with access.decoder.look(with_bytes(position, item, rows, column, access)["bytes"]) as image:
                 w, h = image.size
-                turned = w != h and image.getexif().get(ORIENTATION, 1) > 4
-        except BrokenImage:
+                turned = w != h and lies_on_its_side(image)
+        except (BrokenImage, NoPicture):
             continue
         sizes.add((h, w) if turned else (w, h))
         if len(sizes) > 1 or max(w, h) > OWN_SIZE:

@@ -70,7 +70,7 @@ class Reader:
         self.size: tuple[int, ...] | None = None
         if self.features_column is None:
             wanted = s.image_size or (self.backbone.side if self.backbone else None)
-            self.size = choose_size(table.data, str(table.image_column), table.rows, wanted, str(s.net))
+            self.size = choose_size(table.data, str(table.image_column), table.rows, wanted, str(s.net), table.access)
         if self.backbone:
             self.size = self.size or tuple(self._images(1).shape[2:])
             self.fingerprint = self.backbone.fingerprint(self.size)
@@ -88,15 +88,16 @@ class Reader:
             return _held(*column_features(dataset, self.features_column, rows))
         if self.backbone is not None and self.size is not None:
             found, digest, broken, hashes = backbone_features(
-                dataset, column, rows, self.size, self.backbone, self.fingerprint, self.state, self.say
-            )
+                dataset, column, rows, self.size, self.backbone, self.fingerprint, self.state, self.say,
+                self.table.access,
+            )  # fmt: skip
             return _held(found, digest, broken, hashes)
         decoded = self._decode(dataset, column, rows, budget)
         good = remaining(len(dataset), decoded.broken)
         if decoded.images is not None:
             return _held(_without(decoded.images, decoded.broken), decoded.digest, decoded.broken, decoded.hashes[good])
         part, shape = dataset.select(good) if decoded.broken else dataset, decoded.shape
-        read = reader_of(part, column, rows[good], shape[1:], decoded.hashes[good])
+        read = reader_of(part, column, rows[good], shape[1:], decoded.hashes[good], self.table.access)
         counts = torch.from_numpy(decoded.counts)
 
         def source(device: torch.device) -> Source:
@@ -112,9 +113,9 @@ class Reader:
         if world > 1:
             budget = min(gather_object([budget]))  # all decide alike
         if world == 1 or self.size is None or n < world or 3 * n * self.size[0] * self.size[1] <= budget:
-            return decode_images(dataset, column, rows, self.size, budget)
+            return decode_images(dataset, column, rows, self.size, budget, self.table.access)
         mine = np.array_split(np.arange(n), world)[self.state.process_index]
-        found = decode_images(dataset.select(mine), column, rows[mine], self.size, 0)
+        found = decode_images(dataset.select(mine), column, rows[mine], self.size, 0, self.table.access)
         broken = {int(mine[i]): why for i, why in found.broken.items()}
         parts = gather_object([(found.counts, broken, found.hashes)])
         counts, reasons, hashes = zip(*parts, strict=True)
@@ -137,7 +138,8 @@ class Reader:
         """The first n images of the table; broken ones are black."""
         first = self.table.rows[:n]
         part = self.table.data.select(range(len(first)))
-        images = decode_images(part, str(self.table.image_column), first, self.size, float("inf")).images
+        column, access = str(self.table.image_column), self.table.access
+        images = decode_images(part, column, first, self.size, float("inf"), access).images
         assert images is not None
         return images
 

@@ -20,9 +20,11 @@ from datasets.exceptions import DatasetGenerationError
 from torch import Tensor
 
 from curator.errors import CuratorError
+from curator.files import beside, real_folders, whole_of
+from curator.pictures import Decoder
 from curator.sources import cifar_n, noise, papers
 from curator.sources.defaults import DEFAULT_NOISE
-from curator.sources.images import choose_size, decode_images, whole_images
+from curator.sources.images import Access, choose_size, decode_images, whole_images
 from curator.sources.metadata import (
     CARDS,
     require_card,
@@ -94,7 +96,7 @@ def load_table(
         CuratorError: in the user's terms, for whatever does not fit.
     """
     name = dataset if isinstance(dataset, str) else "dataset"
-    splits, source = _open(dataset, data_dir, config_name, revision)
+    splits, source, folders = _open(dataset, data_dir, config_name, revision)
     odd = next((k for k in splits if not re.fullmatch(r"\w+(\.\w+)*", k)), None)
     if odd is not None:  # it becomes the name of a file, and load_dataset would not read it back
         raise CuratorError(f"split {odd!r}: expected a name of letters, digits, _ and single dots; rename the split")
@@ -129,6 +131,7 @@ def load_table(
         name if isinstance(dataset, str) and not is_path(name) else name_of(name),
         chosen, main, others, image_column, label_column, classes, codes, np.arange(len(main)), reference_column,
         source_rows=len(main), source=source,
+        access=Access(real_folders([*filter(None, [data_dir]), *folders]), Decoder(budget / 2)),
     )  # fmt: skip
     table.set_aside(missing_labels(main, label_column, codes))
     table.require_few_aside(allow_quarantine)
@@ -154,8 +157,8 @@ def load_table(
 def _all_images(table: Table, image_size: int | None, net: str, budget: float) -> Tensor:
     """Every image of the table, as noise that depends on them needs them."""
     column = str(table.image_column)
-    size = choose_size(table.data, column, table.rows, image_size, net)
-    return whole_images(decode_images(table.data, column, table.rows, size, budget), table.rows)
+    size = choose_size(table.data, column, table.rows, image_size, net, table.access)
+    return whole_images(decode_images(table.data, column, table.rows, size, budget, table.access), table.rows)
 
 
 def _make_noisy(
@@ -230,47 +233,68 @@ def _choose_split(splits: DatasetDict, wanted: str | None) -> str:
 
 def _open(
     dataset: str | Dataset | DatasetDict, data_dir: Path | None, config_name: str | None, revision: str | None
-) -> tuple[DatasetDict, dict[str, Any]]:
-    """All splits, and where they come from (Table.source)."""
+) -> tuple[DatasetDict, dict[str, Any], tuple[str, ...]]:
+    """All splits, where they come from (Table.source), and their own folders (Access.folders)."""
+    if data_dir is not None and not data_dir.is_dir():
+        raise CuratorError(f"--data-dir: no folder {data_dir}")
     if isinstance(dataset, Dataset):
-        return DatasetDict({str(dataset.split or "train"): dataset}), {
-            "id": None,
-            "license": _said(dataset.info.license),
-        }
+        splits = DatasetDict({str(dataset.split or "train"): dataset})
+        return splits, {"id": None, "license": _said(dataset.info.license)}, _folders_of(splits)
     if isinstance(dataset, DatasetDict):
-        return dataset, {"id": None}
+        return dataset, {"id": None}, _folders_of(dataset)
     if not isinstance(dataset, str):
         raise CuratorError(
             f"dataset: expected a name, a folder, a Dataset or a DatasetDict; found {type(dataset).__name__}"
         )
-    if data_dir is not None and not data_dir.is_dir():
-        raise CuratorError(f"--data-dir: no folder {data_dir}")
     if dataset == "digits":
-        return _digits(), {"id": "scikit-learn digits", "license": "cc-by-4.0"}
+        return _digits(), {"id": "scikit-learn digits", "license": "cc-by-4.0"}, ()
     if dataset in papers.PAPERS:
-        splits, home = papers.open_paper(dataset, data_dir, config_name)
-        return splits, {**_own_card(home), "id": papers.PAPERS[dataset].title}
+        splits, home, around = papers.open_paper(dataset, data_dir, config_name)
+        return splits, {**_own_card(home), "id": papers.PAPERS[dataset].title}, real_folders(around)
     if dataset in NAMED:
         hub, folder, _ = NAMED[dataset]
         if data_dir is None:
             dataset = str(hub)
         else:
             local = data_dir / folder if (data_dir / folder).is_dir() else data_dir
-            return _read(str(local), None, None, f"--data-dir {data_dir}"), {**_own_card(local), "id": hub}
+            splits = _read(str(local), None, None, f"--data-dir {data_dir}")
+            return splits, {**_own_card(local), "id": hub}, (whole_of(data_dir),)
     elif is_path(dataset):
         path = Path(dataset).expanduser()
         if not path.exists():
             raise CuratorError(f"--dataset: no folder {dataset}")
-        return _read(str(path), config_name, None, f"--dataset {dataset}"), {**_own_card(path), "id": None}
+        splits = _read(str(path), config_name, None, f"--dataset {dataset}")
+        folders = real_folders(beside(path)) if path.is_file() else (whole_of(path),)
+        return splits, {**_own_card(path), "id": None}, folders
     elif not re.fullmatch(r"[\w.-]+/[\w.-]+", dataset):
         raise CuratorError(
             f"--dataset: {dataset!r} is not a named dataset ({', '.join(NAMED)}), a folder or a Hub id (owner/name)"
             + did_you_mean(dataset, NAMED)
         )
+    from huggingface_hub.file_download import repo_folder_name
+
     splits = _read(dataset, config_name, revision, f"--dataset {dataset}")
     own = _own_card(dataset, revision)
     own["license"] = own.get("license") or _said(next(iter(splits.values())).info.license)
-    return splits, {**own, "id": dataset, "revision": revision, "config": config_name}
+    source = {**own, "id": dataset, "revision": revision, "config": config_name}
+    return splits, source, real_folders(_downloads(repo_folder_name(repo_id=dataset, repo_type="dataset")))
+
+
+def _folders_of(splits: DatasetDict) -> tuple[str, ...]:
+    """Folders in which files that a Dataset object names are read, besides --data-dir.
+
+    Where its rows come from is not known: they may be those of a stranger's parquet file, which may name any file. So
+    these are the folders of its Arrow files, as load_from_disk has them, and what datasets downloaded.
+    """
+    arrow = {cache["filename"]: None for split in splits.values() for cache in split.cache_files}
+    return real_folders([*(folder for file in arrow for folder in beside(file)), *_downloads()])
+
+
+def _downloads(repository: str = "") -> list[Path]:
+    """Where datasets keeps what it has downloaded from the Hub, of one repository or of all."""
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return [Path(HF_HUB_CACHE) / repository, Path(datasets.config.HF_DATASETS_CACHE) / "downloads"]
 
 
 def _own_card(source: str | Path, revision: str | None = None) -> dict[str, Any]:
@@ -334,15 +358,17 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
             loaded = datasets.load_from_disk(path)
             parts = loaded.values() if isinstance(loaded, DatasetDict) else [loaded]
             require_own_files([file["filename"] for part in parts for file in part.cache_files], local, flag)
-        else:
+        else:  # what load_dataset does, with a look at the files in between
             _require_cards(local if local.is_dir() else path, revision, flag)
             builder = datasets.load_dataset_builder(
                 path, config_name, revision=revision, cache_dir=_cache_of(local) if local.is_dir() else None
             )
-            files = [file for part in (builder.config.data_files or {}).values() for file in part]
+            pictures = getattr(builder, "EXTENSIONS", ())  # of folders of files, each of which is a row
+            files = [str(file) for part in (builder.config.data_files or {}).values() for file in part]
+            rows = [file for file in files if os.path.splitext(file)[1].lower() not in pictures]
             if local.is_dir():
-                require_own_files(files, local, flag)
-                require_room(files, flag)
+                require_own_files(rows, local, flag)
+                require_room(rows, flag)
             else:
                 require_own_repository(files, path)
             builder.download_and_prepare()

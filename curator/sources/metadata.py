@@ -16,6 +16,7 @@ import yaml
 from datasets import ClassLabel, Features
 
 from curator.errors import CuratorError
+from curator.files import lies_inside, whole_of
 from curator.system import free_memory
 
 CARDS = ("README.md", ".huggingface.yaml")  # whose YAML datasets reads
@@ -98,16 +99,12 @@ def _texts(value: Any) -> Iterator[str]:
 def require_own_files(files: Iterable[str], folder: Path, what: str) -> None:
     """Refuse files of rows that lie elsewhere once every link is followed.
 
-    A snapshot in the Hub's cache holds links to its repository there, which is its own folder.
-
     Raises:
         CuratorError: naming the first.
     """
-    real = folder.resolve()
-    if real.parent.name == "snapshots" and real.parent.parent.name.startswith("datasets--"):
-        real = real.parent.parent
+    own = (whole_of(folder),)
     for file in files:
-        if not Path(file).resolve().is_relative_to(real):
+        if not lies_inside(file, own):
             raise CuratorError(
                 f"{what}: {Path(file).name} leads out of the dataset's folder; put the file itself there"
             )

@@ -39,10 +39,13 @@ class Paper(NamedTuple):
     marks: tuple[str, ...]  # by these its folder is known
     read: Callable[[Path, str | None], dict[str, Dataset]]  # from its folder and the configuration
     configs: tuple[str, ...] = ()
+    beside: str = ""  # a folder of images that may lie beside its folder
 
 
-def open_paper(name: str, data_dir: Path | None, config_name: str | None = None) -> tuple[DatasetDict, Path]:
-    """The splits of one of PAPERS, and the folder that holds it.
+def open_paper(
+    name: str, data_dir: Path | None, config_name: str | None = None
+) -> tuple[DatasetDict, Path, list[Path]]:
+    """The splits of one of PAPERS, the folder that holds it, and one outside of --data-dir that its images may lie in.
 
     Every split has the columns image (files, by path) and label (ClassLabel), Clothing1M also verified (bool). The rows
     are in the order of the dataset's lists, or else sorted by file name.
@@ -76,7 +79,7 @@ def open_paper(name: str, data_dir: Path | None, config_name: str | None = None)
     splits = DatasetDict(paper.read(folder, config_name))
     if empty := next((split for split, rows in splits.items() if not len(rows)), None):
         raise CuratorError(f"--data-dir {folder}: split {empty!r} has no images; expected {paper.layout}")
-    return splits, folder
+    return splits, folder, [folder.parent / paper.beside] if paper.beside else []
 
 
 def _animal10n(folder: Path, _: str | None) -> dict[str, Dataset]:
@@ -165,6 +168,7 @@ PAPERS = {
         ("noisy_train_key_list.txt",),
         _clothing1m,
         ("noisy",),
+        "images",
     ),
     "webvision": Paper(
         "WebVision 1.0",

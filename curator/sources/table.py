@@ -15,6 +15,7 @@ from datasets import ClassLabel, Dataset, Features, Image, Value, concatenate_da
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
 from curator.errors import CuratorError
+from curator.sources.images import NO_FILES, Access
 from curator.sources.metadata import require_names
 
 # The columns Curator writes: never taken for input.
@@ -38,6 +39,7 @@ class Table:
             they are of the n rows that are not set aside.
         verified: (n,) int64, the label of a trusted row, -1 where the row is not.
         digest: hash of what was read, for resuming and for curation.json.
+        access: what may be read of its files.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Table:
     digest: str = ""
     notes: list[str] = field(default_factory=list)  # what the user should know of the loading
     aside: dict[int, str] = field(default_factory=dict)
+    access: Access = NO_FILES
 
     @property
     def kept(self) -> np.ndarray:

@@ -132,7 +132,7 @@ def _digests(table: Table, rows: list[int]) -> dict[str, str]:
 
     def digest(i: int, item: dict) -> str:
         try:
-            return content_of(with_bytes(i, item, ids, column))
+            return content_of(with_bytes(i, item, ids, column, table.access))
         except BrokenImage:  # which the page does not show either
             return content_of(None)
 

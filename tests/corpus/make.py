@@ -362,8 +362,52 @@ def missing() -> None:
     return None
 
 
-def nowhere() -> str:
-    return "/nowhere/x.png"
+def listed(path: str) -> Build:
+    """Row ODD is the file of a path; odd.png lies beside the rows."""
+
+    def build(folder: Path) -> Path:
+        (folder / "odd.png").write_bytes(plain(ODD))
+        return write(folder, {"image": images({ODD: path}), "label": labels()})
+
+    return build
+
+
+def environment() -> str:
+    """Which holds tokens."""
+    return "/proc/self/environ"
+
+
+def zeros() -> str:
+    return "/dev/zero"
+
+
+def pipe(folder: Path) -> Path:
+    """Who opens it waits until somebody writes."""
+    os.mkfifo(folder / "pipe.png")
+    return write(folder, {"image": images({ODD: "pipe.png"}), "label": labels()})
+
+
+def link(target: str) -> Build:
+    """An imagefolder; the first of its cats, which is row 27, is a link."""
+
+    def build(folder: Path) -> Path:
+        tree(folder)
+        (folder / "cat" / "0002.png").unlink()
+        (folder / "cat" / "0002.png").symlink_to(target)
+        return folder
+
+    return build
+
+
+def postscript() -> bytes:
+    """A program for Ghostscript that never ends."""
+    return b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n{} loop\n"
+
+
+def canvas() -> bytes:
+    """A GIF of 35 bytes that declares 13,000 x 13,000 pixels."""
+    size = struct.pack("<HH", 13_000, 13_000)
+    return b"GIF89a" + size + b"\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0" + size + b"\0\x02\x02\x44\x01\0;"
 
 
 def elsewhere() -> str:

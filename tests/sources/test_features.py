@@ -1,5 +1,6 @@
 """Features that are kept are those of the same images, backbone and size, and of nothing else."""
 
+import io
 import sys
 
 import numpy as np
@@ -7,11 +8,14 @@ import pytest
 import torch
 from accelerate import PartialState
 from datasets import Dataset, Features, Image, List, Value
+from PIL import Image as Pil
 
 from curator.engine.backbone import Backbone
 from curator.errors import CuratorError
+from curator.pictures import Decoder
 from curator.sources import features
 from curator.sources.features import backbone_features, column_features
+from curator.sources.images import Access
 from tests.conftest import hf_dataset
 
 CODE = """
@@ -38,7 +42,7 @@ def extract(tmp_path, monkeypatch):
     (tmp_path / "counted.py").write_text(CODE)
     sys.modules.pop("counted", None)
 
-    def run(dataset: Dataset, factor: float = 1.0, size=(12, 12), precision="no"):
+    def run(dataset: Dataset, factor: float = 1.0, size=(12, 12), precision="no", memory=0):
         backbone = Backbone("counted:net", torch.device("cpu"), precision)
         with torch.no_grad():
             backbone.call.factor.fill_(factor)
@@ -46,8 +50,9 @@ def extract(tmp_path, monkeypatch):
         calls.clear()
         fingerprint = backbone.fingerprint(size)
         found = backbone_features(
-            dataset, "image", np.arange(len(dataset)), size, backbone, fingerprint, PartialState(cpu=True), print
-        )
+            dataset, "image", np.arange(len(dataset)), size, backbone, fingerprint, PartialState(cpu=True), print,
+            Access((), Decoder(memory)),
+        )  # fmt: skip
         run.broken, run.hashes = found[2:]
         return (*found[:2], sum(calls))
 
@@ -71,6 +76,20 @@ def test_used_again_for_the_same_and_for_nothing_else(extract):
     assert seen == 20 and other != digest and torch.equal(values_swapped[[1, 0]], values[:2])
     assert extract(hf_dataset(60).select(range(40)))[2] == 0  # its first 40 rows are the same images
     assert extract(rows.select(range(10, 50)))[2] == 40  # the same images in other chunks are not found again
+
+
+def test_an_image_that_was_too_large_for_the_memory_is_read_when_there_is_more(extract):
+    """Its chunk is made again; with as little, it is used again."""
+    file = io.BytesIO()
+    Pil.new("1", (5000, 5000)).save(file, "PNG")
+    columns = hf_dataset(30).cast_column("image", Image(decode=False)).to_dict()
+    columns["image"][3] = {"bytes": file.getvalue(), "path": None}
+    rows = Dataset.from_dict(columns, features=hf_dataset(4).features)
+    less = extract(rows)
+    assert list(extract.broken) == [3] and "raise --memory-budget" in extract.broken[3] and less[2] == 30
+    assert extract(rows)[1:] == (less[1], 0)
+    more = extract(rows, memory=2**29)
+    assert not extract.broken and more[0].shape == (30, 3) and more[2] == 20
 
 
 def test_a_broken_file_of_the_cache_is_made_again(extract, tmp_path):

@@ -1,4 +1,5 @@
 import io
+import os
 import re
 from dataclasses import replace
 
@@ -10,7 +11,17 @@ from PIL import Image as Pil
 
 from curator.engine.source import Resident, Streamed
 from curator.errors import CuratorError
-from curator.sources.images import choose_size, decode_images, reader_of, whole_images
+from curator.files import real_folders
+from curator.pictures import Decoder
+from curator.sources.images import (
+    Access,
+    choose_size,
+    content_hashes,
+    decode_images,
+    reader_of,
+    whole_images,
+    why_broken,
+)
 
 ROWS = np.arange(100, 200)
 
@@ -63,7 +74,7 @@ def test_broken_and_missing_images():
         ({"bytes": b"no image", "path": None}, "the image cannot be decoded"),
         (None, "there is no image"),
         ({"bytes": good["bytes"][:40], "path": None}, "the image cannot be decoded"),
-        ({"bytes": None, "path": "/no/such/file.png"}, r"the image cannot be decoded \(No such file or directory\)"),
+        ({"bytes": None, "path": "/no/such/file.png"}, "its file lies outside the dataset's folder"),
     ):
         got = decode_images(dataset([good, bad, good]), "image", ROWS, None, 1e9)
         assert list(got.broken) == [1] and re.match(reason, got.broken[1])
@@ -108,7 +119,9 @@ def test_the_digest_is_of_the_files_bytes(tmp_path):
     for name, colour in (("a.png", 1), ("b.png", 1), ("b.png", 2)):
         Pil.new("RGB", (4, 4), (colour, 0, 0)).save(tmp_path / name)
         digests.append(
-            decode_images(dataset([{"bytes": None, "path": str(tmp_path / name)}]), "image", ROWS, None, 1e9).digest
+            decode_images(
+                dataset([{"bytes": None, "path": name}]), "image", ROWS, None, 1e9, Access(real_folders([tmp_path]))
+            ).digest
         )
     assert digests[0] == digests[1] != digests[2]
 
@@ -133,3 +146,40 @@ def test_what_does_not_fit_is_decoded_when_it_is_asked_for():
     stream.expect(other)  # two plans take turns
     for rows in (one[0], other[0], torch.tensor([4, 8]), one[1], torch.tensor([], dtype=torch.int64), other[1], one[0]):
         assert torch.equal(stream.batch(rows), held.batch(rows)), rows
+
+
+def test_files_are_read_in_the_datasets_folder_alone(tmp_path):
+    """By every function that reads images; the others of the rows stay whole."""
+    (tmp_path / "in").mkdir()
+    for path in (tmp_path / "secret.png", tmp_path / "in" / "a.png"):
+        Pil.new("RGB", (4, 4), (9, 9, 9)).save(path)
+    (tmp_path / "in" / "b.png").symlink_to("../secret.png")
+    os.mkfifo(tmp_path / "in" / "c.png")
+    paths = ["a.png", str(tmp_path / "in" / "b.png"), "../secret.png", "/proc/self/environ", "/dev/zero", "c.png",
+             f"file://{tmp_path}/in/a.png", "in\0valid"]  # fmt: skip
+    ds, rows = dataset([{"bytes": None, "path": path} for path in paths]), np.arange(8)
+    access = Access(real_folders([tmp_path / "in"]))
+    outside = "its file lies outside the dataset's folder: put it there, or name its folder with --data-dir"
+    reasons = {
+        **dict.fromkeys(range(1, 5), outside),
+        5: "its path is that of no regular file",
+        6: "its file is an address, which is not fetched",
+        7: "its file cannot be read (embedded null byte)",
+    }
+    found = decode_images(ds, "image", rows, None, 1e9, access)
+    assert found.broken == reasons and found.images[0].unique().tolist() == [9] and not found.images[1:].any()
+    assert why_broken(ds, "image", rows, rows, access) == reasons
+    assert (content_hashes(ds, "image", rows, access)[0] != 0).tolist() == [True] + [False] * 7
+    assert choose_size(ds, "image", rows, None, "small", access) == (4, 4)
+    with pytest.raises(CuratorError, match=f"row 2: {outside}"):
+        reader_of(ds, "image", rows, (4, 4), access)(torch.tensor([0, 2]))
+    nothing = decode_images(ds, "image", rows, (4, 4), 1e9)  # of a dataset that has no folder, nothing is read
+    assert list(nothing.broken) == list(range(8))
+
+
+def test_the_digest_does_not_tell_how_much_memory_there_was():
+    """Or a run could not be continued where less of it is free."""
+    large = encode(Pil.new("1", (5000, 5000)))
+    ds = dataset([encode(Pil.new("RGB", (4, 4))), large])
+    a, b = (decode_images(ds, "image", ROWS, (4, 4), 1e9, Access((), Decoder(memory))) for memory in (0, 2**28 + 2**20))
+    assert a.broken != b.broken and a.digest == b.digest

@@ -1,0 +1,126 @@
+"""Which files are read for a stranger's dataset or run: regular ones that really lie inside its own folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+
+from curator.errors import CuratorError
+
+LARGEST = 2**31 - 1  # bytes of a file; no Arrow value is larger
+MACHINE = (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENOMEM)  # the machine's faults, not the file's
+OUTSIDE = "its file lies outside the dataset's folder: put it there, or name its folder with --data-dir"
+
+
+class Refused(CuratorError):
+    """A file that is not read; the text says why, and nothing of where it lies."""
+
+
+def real_folders(folders: Iterable[str | Path]) -> tuple[str, ...]:
+    """Folders as read_inside takes them."""
+    return tuple(dict.fromkeys(os.path.realpath(folder) for folder in folders))
+
+
+def whole_of(folder: str | Path) -> str:
+    """A dataset's own folder: of a snapshot in the Hub's cache, which holds links, that of its repository there."""
+    real = Path(os.path.realpath(folder))
+    for above in (real, *real.parents):
+        repository = above.parent.parent
+        if above.parent.name == "snapshots" and re.match(r"(datasets|models|spaces)--", repository.name):
+            return str(repository)
+    return str(real)
+
+
+def beside(file: str | Path) -> list[str]:
+    """The folder of a single file of rows, unless it is the user's home or holds it: that is no dataset's folder."""
+    folder = os.path.dirname(os.path.realpath(file))
+    return [] if _within(os.path.realpath(os.path.expanduser("~")), folder) else [folder]
+
+
+def read_inside(path: str, folders: tuple[str, ...], most: float = LARGEST) -> bytes:
+    """The content of a file that a dataset names.
+
+    Args:
+        path: absolute, or relative to the first of the folders; never an address.
+        folders: real paths; the file lies in one of them once every link is followed.
+        most: bytes of the file.
+
+    Raises:
+        Refused: for any other file, and one that cannot be read.
+        OSError: of MACHINE.
+    """
+    if "://" in path:
+        raise Refused(
+            "its file lies in an archive, which is not read: unpack it"
+            if "::" in path
+            else "its file is an address, which is not fetched"
+        )
+    if not folders:
+        raise Refused(OUTSIDE)
+    try:
+        real = os.path.realpath(os.path.join(folders[0], path))
+        if not lies_inside(real, folders):
+            raise Refused(OUTSIDE)
+        _require_regular(os.stat(real))
+        # It may have been replaced meanwhile: no link is followed, and nothing that blocks is waited for.
+        with open(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
+            found = os.fstat(file.fileno())
+            _require_regular(found)
+            if found.st_size > most:
+                raise Refused(f"its file has {found.st_size / 2**20:,.0f} MiB, more than {most / 2**20:,.0f}")
+            return file.read(found.st_size)
+    except Refused:
+        raise
+    except OSError as e:
+        if e.errno in MACHINE:
+            raise
+        raise Refused(f"its file cannot be read ({e.strerror or e})") from e
+    except ValueError as e:  # a zero in the path
+        raise Refused(f"its file cannot be read ({e})") from e
+
+
+def lies_inside(path: str | Path, folders: tuple[str, ...]) -> bool:
+    """Whether a path, once every link is followed, lies in one of the folders (real paths)."""
+    real = os.path.realpath(path)
+    return any(_within(real, folder) for folder in folders)
+
+
+def own_files(folder: Path, *names: str) -> list[Path]:
+    """The files of these names in a run's folder, and those below where a name is a folder's; missing ones are none.
+
+    Raises:
+        CuratorError: for a link that leads out of the run, and for what is no regular file: neither is published.
+    """
+    own, found = (whole_of(folder),), []
+    for name in names:
+        for path in (folder / name, *sorted((folder / name).rglob("*"))):
+            if not os.path.lexists(path) or (path.is_dir() and not path.is_symlink()):
+                continue
+            if not (lies_inside(path, own) and path.is_file()):
+                raise CuratorError(
+                    f"{path}: expected a file of the run, found a link that leads out of it, or no regular file, "
+                    "which is not published; remove it, or put the file itself there"
+                )
+            found.append(path)
+    return found
+
+
+def bare_name(path: str) -> str:
+    """The name of a file without where it lay, which is nobody's business; an address of the Web stays as it is."""
+    if re.match(r"(https?|hf)://", path.rpartition("::")[2]):
+        return path
+    return os.path.basename(path.partition("::")[0] if "://" in path else path)
+
+
+def _within(path: str, folder: str) -> bool:
+    """Whether a real path is a folder or lies below it."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def _require_regular(found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        raise Refused("its path is that of no regular file")

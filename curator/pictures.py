@@ -1,0 +1,181 @@
+"""The one decoder of strangers' images, for nets, page and thumbnails: which formats, how large, and as what."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Condition
+from typing import Any
+
+import numpy as np
+
+from curator.errors import CuratorError
+
+# None that starts another program, as EPS does. TGA has no mark of its own, so it is tried last.
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "ICO", "PPM", "TGA")
+ICO = b"\0\0\1\0"  # how one begins
+MOST = 178_956_970  # pixels of an image, Pillow's own limit
+LEAST = 2**24  # pixels that an image may have however small the memory is
+PIXEL = 16  # bytes that a pixel takes at most while it is decoded: a palette, RGBA, a white ground, both together, RGB
+SLOW = ("ppm", "ppm_plain", "bmp_rle")  # Pillow's decoders in Python: about 1 s for a million pixels
+SLOW_MOST = 2**20
+DENSE = 2**14  # pixels a byte, in images of more than LEAST: a few bytes may declare any size, and take seconds each
+ICON = 2**20  # pixels of an image in an ICO, which Pillow decodes while it opens it
+SCANS = 64  # of a JPEG; usual ones have up to ten, and each goes over all pixels
+MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG's segments, not of what stands among its pixels
+ORIENTATION = 0x0112  # EXIF's; above 4 the image lies on its side
+
+
+class NoPicture(CuratorError):
+    """Bytes that are no image as expected; the text says why."""
+
+
+class Decoder:
+    """Decodes images, in any number of threads at once, within some memory.
+
+    Attributes:
+        memory: bytes that all images together may take while they are decoded.
+        most: pixels that an image may have.
+    """
+
+    def __init__(self, memory: float = 2**31):
+        warnings.filterwarnings("ignore", module="PIL")  # here, since threads share the filters: of size, which has a
+        # limit here, and of EXIF that is damaged, where the image is whole
+        self.memory = int(min(max(memory, LEAST * PIXEL), 2**62))
+        self.most = min(self.memory // PIXEL, MOST)
+        self._free, self._changed = self.memory, Condition()
+
+    def look(self, content: bytes) -> Any:
+        """The Pillow image of encoded bytes, of which only the header was read.
+
+        Raises:
+            NoPicture: for another format, or too many pixels.
+        """
+        from PIL import Image as Pil
+
+        try:
+            if content[:4] == ICO and any(w * h > ICON for w, h in _sizes_in_ico(content)):
+                raise NoPicture(f"the image cannot be decoded (an ICO of more than {ICON:,} px)")
+            image = Pil.open(io.BytesIO(content), formats=FORMATS)
+        except NoPicture:
+            raise
+        except Pil.DecompressionBombError as e:
+            raise NoPicture(f"the image has more than {MOST:,} px; make it smaller") from e
+        except MemoryError:
+            raise  # the machine's fault, not the image's
+        except Exception as e:  # a stranger's bytes: Pillow's readers raise anything
+            raise _why(e) from e
+        self._require(image, content)
+        return image
+
+    def _require(self, image: Any, content: bytes) -> None:
+        """Refuse what would take too much memory or time to decode."""
+        pixels, has = image.width * image.height, f"the image has {image.width:,} x {image.height:,} px"
+        if pixels > self.most:
+            hint = "" if self.most == MOST else "raise --memory-budget or "
+            raise NoPicture(f"{has}, more than {self.most:,} in all; {hint}make it smaller")
+        if pixels > max(LEAST, DENSE * len(content)):
+            raise NoPicture(f"{has} in {len(content):,} bytes; make it smaller")
+        if pixels > SLOW_MOST and any(tile[0] in SLOW for tile in getattr(image, "tile", ())):
+            raise NoPicture(f"{has} of a kind that is slow to decode; save it as PNG")
+        if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > SCANS and _scans(content) > SCANS:
+            raise NoPicture(f"{has} in more than {SCANS} scans; save it anew")
+
+    def rgb(self, content: bytes, size: tuple[int, ...] | None = None, near: int | None = None) -> Any:
+        """The Pillow image of encoded bytes as RGB: its first frame, turned as its EXIF says, on white.
+
+        Args:
+            content: the encoded image.
+            size: (h, w): the shorter side is scaled to it and the centre cut.
+            near: sides that are enough, to decode large JPEGs faster; not pixel for pixel what is decoded without.
+
+        Raises:
+            NoPicture: where that cannot be done.
+        """
+        from PIL import ImageOps
+
+        image = self.look(content)
+        if near:
+            image.draft("RGB", (near, near))
+        with self._room(image.width * image.height * PIXEL):
+            try:
+                ImageOps.exif_transpose(image, in_place=True)
+                image = _rgb(image)
+                if size and image.size != (size[1], size[0]):
+                    image = ImageOps.fit(image, (size[1], size[0]))
+                return image
+            except MemoryError:
+                raise
+            except Exception as e:
+                raise _why(e) from e
+
+    @contextmanager
+    def _room(self, size: int) -> Iterator[None]:
+        """Wait until so many bytes are free, or all are."""
+        with self._changed:
+            self._changed.wait_for(lambda: size <= self._free or self._free == self.memory)
+            self._free -= size
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += size
+                self._changed.notify_all()
+
+
+def lies_on_its_side(image: Any) -> bool:
+    """Whether a Pillow image is to be turned by 90 degrees."""
+    return image.getexif().get(ORIENTATION, 1) > 4
+
+
+def _sizes_in_ico(content: bytes) -> Iterator[tuple[int, int]]:
+    """(w, h) of the images in an ICO, which its directory need not tell."""
+    for i in range(int.from_bytes(content[4:6], "little")):
+        start = int.from_bytes(content[18 + 16 * i : 22 + 16 * i], "little")
+        head = content[start : start + 24].ljust(24, b"\0")
+        if head[1:4] == b"PNG":
+            yield struct.unpack(">II", head[16:24])
+        elif head[0] == 12:  # bytes of an old header
+            yield struct.unpack("<HH", head[4:8])
+        else:
+            w, h = struct.unpack("<ii", head[4:12])
+            yield abs(w), abs(h) // 2
+
+
+def _scans(content: bytes) -> int:
+    """How many scans the first image of a JPEG has; what stands behind it, a film of a telephone, does not count."""
+    at, scans = 2, 0
+    while (found := MARKER.search(content, at)) and found[0] != b"\xff\xd9":
+        scans += found[0] == b"\xff\xda"
+        at = found.end() + int.from_bytes(content[found.end() : found.end() + 2], "big")
+    return scans
+
+
+def _rgb(image: Any) -> Any:
+    """A Pillow image as RGB, as a viewer would show it: 16 bits by their upper half, what is transparent on white."""
+    from PIL import Image as Pil
+
+    if image.mode.startswith("I;16"):  # convert would cut everything above 255
+        image = Pil.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    elif image.mode.startswith("I"):
+        values = np.array(image)
+        if values.max() > 255:
+            values >>= 8
+        image = Pil.fromarray(values.clip(0, 255, out=values).astype(np.uint8))
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Pil.alpha_composite(Pil.new("RGBA", image.size, "white"), image)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _why(error: Exception) -> NoPicture:
+    if isinstance(error, OSError) and error.strerror:
+        why = error.strerror
+    else:
+        why = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
+        why = why.partition(" <_io.")[0]  # an address in memory tells nobody anything
+    return NoPicture(f"the image cannot be decoded ({why})")
