@@ -63,8 +63,8 @@ def test_rows_of_the_same_size_and_time(tmp_path, as_file):
 def test_an_image_that_is_another_one_now(tmp_path):
     table = load_table(str(image_folder(tmp_path / "pets", 6)))
     rows, files = np.arange(6), sorted((tmp_path / "pets" / "train").rglob("*.png"))
-    seen = decode_images(table.dataset, "image", rows, (12, 12), 0)
-    read = reader_of(table.dataset, "image", rows, (12, 12), seen.hashes)
+    seen = decode_images(table.dataset, "image", rows, (12, 12), 0, table.access)
+    read = reader_of(table.dataset, "image", rows, (12, 12), seen.hashes, table.access)
     assert read(torch.tensor([5, 1])).shape == (2, 3, 12, 12)
     replaced(files[5], with_bit(files[5]))
     files[1].unlink()
