@@ -21,14 +21,27 @@ USAGE = "usage: label-curator clean | review | publish | diff | import [FLAGS]  
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 1, 2, 130 (Ctrl-C) or 143 (SIGTERM)."""
-    argv = sys.argv[1:] if argv is None else argv
+    """Run a command and return its exit code: 0, 1, 2, 130 (Ctrl-C), 141 (nobody reads its output) or 143 (SIGTERM)."""
+    _open_streams()
+    try:
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            sys.stdout.flush()  # not when Python ends, which would complain of a closed pipe in words of its own
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        return 141
+
+
+def _run(argv: list[str]) -> int:
     if not argv or argv[0] not in COMMANDS:
         print(USAGE, file=sys.stderr)
         return 0 if argv and argv[0] in ("-h", "--help") else 2
 
     def terminate(signum: int, frame: object) -> None:
-        print(f"terminated: {STOPPED[argv[0]]}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # not print: it may be at work itself at this moment
+            os.write(2, f"terminated: {STOPPED[argv[0]]}\n".encode())
         raise SystemExit(128 + signum)
 
     before = signal.signal(signal.SIGTERM, terminate)
@@ -41,8 +54,33 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"interrupted: {STOPPED[argv[0]]}", file=sys.stderr)
         return 130
+    except MemoryError:
+        print("error: this machine has not enough free memory; end other programs and try again", file=sys.stderr)
+        return 1
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _open_streams() -> None:
+    """Let the standard streams that the caller closed lead nowhere; else the next file that is opened would be one."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it takes the lowest number that is free
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
+
+
+def _reader_is_gone() -> bool:
+    """Whether a standard stream is a pipe that nobody reads any more; it leads nowhere from then on."""
+    gone = False
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            gone = True
+    return gone
 
 
 def console() -> None:
@@ -83,6 +121,7 @@ class Review:
 def review(argv: list[str]) -> int:
     """Serve the page of a finished run."""
     flags = _tyro(Review, argv, "label-curator review")
+    _require_address(flags.host, flags.port)
     from curator.review.page import launch
 
     if not flags.runs:
@@ -101,6 +140,20 @@ def review(argv: list[str]) -> int:
             f"--port {flags.port}: the page cannot be served on {flags.host} there ({e}); choose another port"
         ) from e
     return 0
+
+
+def _require_address(host: str, port: int) -> None:
+    """Refuse what is no address, of the kind that Gradio serves on."""
+    import socket
+
+    if not 1 <= port <= 65535:
+        raise CuratorError(f"--port: expected 1 to 65535, found {port}")
+    try:
+        socket.getaddrinfo(host, port, socket.AF_INET)
+    except (OSError, UnicodeError) as e:
+        raise CuratorError(
+            f"--host {host}: expected an IPv4 address of this machine, as 127.0.0.1 or 0.0.0.0, or a name of it"
+        ) from e
 
 
 @dataclasses.dataclass
@@ -292,6 +345,11 @@ def parse(argv: list[str]) -> dict[str, Any]:
 
 def _tyro(cls: type, words: list[str], prog: str, **options) -> Any:
     """tyro.cli, with its box of an error as one line."""
+    for before, word in itertools.pairwise(["", *words]):
+        flag, _, value = (word if word.startswith("--") and "=" in word else f"{before}={word}").partition("=")
+        if not value and flag != "--column-prefix":  # whose default it is
+            name = flag if flag.startswith("--") else f"{prog}: an argument"
+            raise CuratorError(f"{name}: it is empty; was a variable of the shell not set?")
     out, err = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
