@@ -28,9 +28,13 @@ def main(argv: list[str] | None = None) -> int:
             return _run(sys.argv[1:] if argv is None else argv)
         finally:
             sys.stdout.flush()  # not when Python ends, which would complain of a closed pipe in words of its own
-    except BrokenPipeError:
-        if not _reader_is_gone():
+    except OSError:
+        error = _lost_output()
+        if error is None:
             raise
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: standard output: {error.strerror}", file=sys.stderr)
+            return 1
         return 141
 
 
@@ -71,16 +75,16 @@ def _open_streams() -> None:
     sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
 
 
-def _reader_is_gone() -> bool:
-    """Whether a standard stream is a pipe that nobody reads any more; it leads nowhere from then on."""
-    gone = False
+def _lost_output() -> OSError | None:
+    """Why a standard stream cannot be written, a pipe that nobody reads say; it leads nowhere from then on."""
+    found = None
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
-        except BrokenPipeError:
+        except OSError as e:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-            gone = True
-    return gone
+            found = e
+    return found
 
 
 def console() -> None:
