@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import io
 import itertools
 import os
@@ -28,8 +29,8 @@ def main(argv: list[str] | None = None) -> int:
             return _run(sys.argv[1:] if argv is None else argv)
         finally:
             sys.stdout.flush()  # not when Python ends, which would complain of a closed pipe in words of its own
-    except OSError:
-        error = _lost_output()
+    except OSError as e:
+        error = _lost_output() if e.filename is None and e.errno in (errno.EPIPE, errno.ENOSPC) else None
         if error is None:
             raise
         if not isinstance(error, BrokenPipeError):
@@ -81,6 +82,9 @@ def _lost_output() -> OSError | None:
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
+            os.write(stream.fileno(), b"\n")  # where nothing is buffered, only writing tells
+        except io.UnsupportedOperation:  # no stream of the system's
+            continue
         except OSError as e:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             found = e

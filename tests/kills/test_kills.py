@@ -114,7 +114,8 @@ def interrupted(
     first = straight.first_rename
     start, end = (first - 1, first + 4) if near else (first - 1 if watch else 1, straight.events + 1)
     for sent in kinds:
-        for at in range(start, end):
+        # What the signal sets off comes after the event: with the last one all is done already.
+        for at in range(start, end if sent == signal.SIGKILL or near else end - 1):
             prepare()
             ended = run(at=at, sent=sent)
             assert ended.code in ((-sent,) if sent == signal.SIGKILL else (-sent, 128 + sent, 0)), (at, ended)
@@ -286,7 +287,7 @@ def test_import(forks, run, tmp_path):
         assert found in ((whole,) if done else (whole, ({}, [])))
 
     argv = ["import", run / "out", run / "decisions.csv", "--journal", path]
-    interrupted(lambda **at: forks(tmp_path, "command", *argv, **at), prepare, check)
+    interrupted(lambda **at: forks(tmp_path, "command", *argv, **at), prepare, check, SIGNALS[:1])
 
 
 TRAINED = ["--method", "ce", "--net", "small", "--method.epochs", "2"]
@@ -294,7 +295,7 @@ TRAINED = ["--method", "ce", "--net", "small", "--method.epochs", "2"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("words, overwrite, kinds, watch", [
-    (["--pred-probs", "{run}/probs.npy"], False, SIGNALS, ""),
+    (["--pred-probs", "{run}/probs.npy"], False, SIGNALS[:1], ""),
     (["--pred-probs", "{run}/probs.npy"], True, SIGNALS[:1], ""),
     (TRAINED, False, SIGNALS, "/.ready"),  # its last checkpoint is there
     (TRAINED, True, SIGNALS[:1], "/.ready"),
