@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import io
 import itertools
 import os
@@ -22,14 +23,31 @@ USAGE = "usage: label-curator clean | review | publish | diff | import [FLAGS]  
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run a command and return its exit code: 0, 1, 2, 130 (Ctrl-C) or 143 (SIGTERM)."""
-    argv = sys.argv[1:] if argv is None else argv
+    """Run a command and return its exit code: 0, 1, 2, 130 (Ctrl-C), 141 (nobody reads its output) or 143 (SIGTERM)."""
+    _open_streams()
+    try:
+        try:
+            return _run(sys.argv[1:] if argv is None else argv)
+        finally:
+            sys.stdout.flush()  # not when Python ends, which would complain of a closed pipe in words of its own
+    except OSError as e:
+        error = _lost_output() if _is_of_a_stream(e) else None
+        if error is None:
+            raise
+        if not isinstance(error, BrokenPipeError):
+            print(f"error: standard output: {error.strerror}", file=sys.stderr)
+            return 1
+        return 141
+
+
+def _run(argv: list[str]) -> int:
     if not argv or argv[0] not in COMMANDS:
         print(USAGE, file=sys.stderr)
         return 0 if argv and argv[0] in ("-h", "--help") else 2
 
     def terminate(signum: int, frame: object) -> None:
-        print(f"terminated: {STOPPED[argv[0]]}", file=sys.stderr)
+        with contextlib.suppress(OSError):  # not print: it may be at work itself at this moment
+            os.write(2, f"terminated: {STOPPED[argv[0]]}\n".encode())
         raise SystemExit(128 + signum)
 
     before = signal.signal(signal.SIGTERM, terminate)
@@ -42,12 +60,47 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"interrupted: {STOPPED[argv[0]]}", file=sys.stderr)
         return 130
-    except Exception:  # a fault of ours; its text may quote a stranger's file
+    except MemoryError:
+        print("error: this machine has not enough free memory; end other programs and try again", file=sys.stderr)
+        return 1
+    except Exception as e:  # a fault of ours; its text may quote a stranger's file
+        if _is_of_a_stream(e):
+            raise
         for line in traceback.format_exc().splitlines():
             say(line)
         return 1
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _is_of_a_stream(e: Exception) -> bool:
+    """Whether an error may be of standard output: a pipe that nobody reads, a full disk behind it."""
+    return isinstance(e, OSError) and e.filename is None and e.errno in (errno.EPIPE, errno.ENOSPC)
+
+
+def _open_streams() -> None:
+    """Let the standard streams that the caller closed lead nowhere; else the next file that is opened would be one."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it takes the lowest number that is free
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))  # noqa: SIM115
+
+
+def _lost_output() -> OSError | None:
+    """Why a standard stream cannot be written, a pipe that nobody reads say; it leads nowhere from then on."""
+    found = None
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+            os.write(stream.fileno(), b"\n")  # where nothing is buffered, only writing tells
+        except io.UnsupportedOperation:  # no stream of the system's
+            continue
+        except OSError as e:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            found = e
+    return found
 
 
 def console() -> None:
@@ -106,9 +159,10 @@ def review(argv: list[str]) -> int:
             reviewer=flags.reviewer,
             journal=flags.journal,
         )
-    except OSError as e:
+    except (OSError, UnicodeError) as e:
         raise CuratorError(
-            f"--port {flags.port}: the page cannot be served on {flags.host} there ({e}); choose another port"
+            f"--host {flags.host} --port {flags.port}: the page cannot be served there ({e}); choose an address of this "
+            "machine and a free port"
         ) from e
     return 0
 
@@ -300,6 +354,11 @@ def parse(argv: list[str]) -> dict[str, Any]:
 
 def _tyro(cls: type, words: list[str], prog: str, **options) -> Any:
     """tyro.cli, with its box of an error as one line."""
+    for before, word in itertools.pairwise(["", *words]):
+        flag, _, value = (word if word.startswith("--") and "=" in word else f"{before}={word}").partition("=")
+        if not value and flag != "--column-prefix":  # whose default it is
+            name = flag if flag.startswith("--") else f"{prog}: an argument"
+            raise CuratorError(f"{name}: it is empty; was a variable of the shell not set?")
     out, err = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):

@@ -16,10 +16,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from curator.errors import CuratorError, RunFailed
-from curator.system import free_memory, local_processes, rank, say, threads_per_process
+from curator.system import (
+    free_memory,
+    is_path,
+    local_processes,
+    memory_is_full,
+    rank,
+    say,
+    threads_per_process,
+    user_path,
+    write_text,
+)
 
 if TYPE_CHECKING:
     import torch
+    from accelerate import PartialState
     from datasets import Dataset, DatasetDict
     from torch import Tensor
 
@@ -38,6 +49,11 @@ CONTENT = {
     "fingerprint": "the weights or the code of --backbone",
     "verified": "the rows of --trusted",
 }
+
+# What a run replaces or removes in its output folder, but for what no dataset is.
+RUNS_OWN = {
+    "data", "report", "checkpoints", "features.npy", "trusted.parquet", "quarantine.parquet", "duplicates.parquet",
+}  # fmt: skip
 
 
 def curate(
@@ -70,7 +86,7 @@ def curate(
     done = execute(resolved, None if isinstance(dataset, str) else dataset, noise_given="label_noise" in settings)
     if done is None:
         raise CuratorError("dry_run: nothing was curated; leave it out")
-    return done.dataset
+    return done.dataset if done.dataset is not None else done.read()
 
 
 def execute(
@@ -87,11 +103,13 @@ def execute(
     """
     import torch
 
-    from curator.curation.output import lock, no_space
+    from curator.curation.output import PENDING, lock, no_space
     from curator.settings import output_folder
 
     s = resolved.settings
     output = output_folder(s, noise_given)
+    if dataset is None:
+        _require_apart(s.dataset, s.data_dir, output)
     threads = torch.get_num_threads()
     leads = rank() == 0
     if s.push_to_hub is not None and leads and not s.dry_run:
@@ -101,13 +119,18 @@ def execute(
     try:
         with lock(output) if leads and not s.dry_run else nullcontext():
             done = _execute(resolved, dataset, output, say if leads else lambda line: None)
-        if s.push_to_hub is not None and leads and done is not None:
-            try:
-                publish_hub(output, s.push_to_hub, "annotate", public=s.public, say=say)
-            except CuratorError as e:
-                words = ["label-curator", "publish", str(output), s.push_to_hub, "--policy", "annotate"]
-                again = shlex.join([*words, *["--public"] * s.public])
-                raise CuratorError(f"the run is finished in {output}, but not published: {e}; then: {again}") from e
+            if leads and done is not None:
+                if s.push_to_hub is not None:
+                    try:
+                        publish_hub(output, s.push_to_hub, "annotate", public=s.public, say=say)
+                    except CuratorError as e:
+                        words = ["label-curator", "publish", str(output), s.push_to_hub, "--policy", "annotate"]
+                        again = shlex.join([*words, *["--public"] * s.public])
+                        raise CuratorError(
+                            f"the run is finished in {output}, but not published: {e}; then the same command, which "
+                            f"trains nothing, or: {again}"
+                        ) from e
+                (output / PENDING).unlink(missing_ok=True)
         return done
     except OSError as e:
         if e.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -117,18 +140,32 @@ def execute(
                 f"{e.filename or output}: {e.strerror}; mend the disk or its permissions, then the same command goes "
                 "on from the last checkpoint"
             ) from e
+        if memory_is_full(e):
+            raise _no_memory() from e
+        raise
+    except (MemoryError, RuntimeError) as e:
+        if memory_is_full(e):
+            raise _no_memory() from e
         raise
     finally:
         torch.set_num_threads(threads)
+
+
+def _no_memory() -> RunFailed:
+    return RunFailed(
+        "this machine has not enough free memory: end other programs, or give fewer GiB to the images with "
+        "--memory-budget, then the same command goes on from the last checkpoint; or start anew with --no-resume and a "
+        "smaller --method.batch-size, --image-size or --net"
+    )
 
 
 def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: Path, say: Say) -> Done | None:
     import torch
     from accelerate.utils import gather_object
 
-    from curator.curation.output import require_space
+    from curator.curation.output import PENDING, require_space, settle
     from curator.curation.write import write_result
-    from curator.engine.checkpoint import FINISHED, SETTINGS, Checkpoints
+    from curator.engine.checkpoint import SETTINGS, Checkpoints
     from curator.engine.hardware import best_precision, process_state
     from curator.engine.run import Run
     from curator.evidence import NoisyDataset
@@ -137,8 +174,13 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
 
     s, lead, state = resolved.settings, rank() == 0, process_state()
     checkpoints = Checkpoints(output / "checkpoints")
+    writes = lead and not s.dry_run
+    if writes:
+        settle(output)
+    if _agreed(writes and not s.overwrite and _finished(output, resolved.identity()), state):
+        return _complete(output, checkpoints, lead, s.keep_checkpoints, say)
     resumes = checkpoints.interrupted() and s.resume
-    if lead and not s.dry_run:
+    if writes:
         _refuse_folder(output, checkpoints, s.overwrite)
         if resumes:
             _same_settings(checkpoints.folder / SETTINGS, resolved.identity(), output)
@@ -168,9 +210,11 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     machine = {"mixed_precision": precision, "device": state.device.type, "processes": state.num_processes}
     content = {"fingerprint": fingerprint, "source": table.digest, "verified": table.verified_digest()}
     identity = {**resolved.identity(), **machine, **content}
-    if lead and resumes and not s.dry_run:
+    if _agreed(writes and s.resume and _finished(output, identity), state):
+        return _complete(output, checkpoints, lead, s.keep_checkpoints, say)
+    if writes and resumes:
         _same_settings(checkpoints.folder / SETTINGS, identity, output)
-    elif lead and not s.dry_run:
+    elif writes:
         checkpoints.remove()
     state.wait_for_everyone()  # or another process would read the checkpoint that this one removes
     run = Run(
@@ -192,22 +236,62 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     if resumes and run.progress:
         say(f"continuing from {', '.join(f'{stage} epoch {epoch}' for stage, epoch in run.progress.items())}")
     elif lead:
+        (output / PENDING).unlink(missing_ok=True)  # of the run whose results this one replaces
         checkpoints.folder.mkdir(exist_ok=True)
-        (checkpoints.folder / SETTINGS).write_text(json.dumps(identity, indent=2))
+        write_text(checkpoints.folder / SETTINGS, json.dumps(identity, indent=2))
     try:
         found, history = train(resolved, table, data, run, say)
-        done = write_result(resolved, table, data, run, found, history, output, others, hashes)
+        done = write_result(resolved, table, data, run, found, history, output, others, hashes, identity)
     except CuratorError:
         if lead and checkpoints.latest() is None:
             checkpoints.remove()  # nothing to continue from
         raise
     finally:
         run.close()
-    if lead and s.keep_checkpoints:
-        (checkpoints.folder / FINISHED).touch()
-    elif lead:
-        checkpoints.remove()
+    if lead:
+        _clean_up(checkpoints, s.keep_checkpoints)
     return done
+
+
+def _clean_up(checkpoints: Checkpoints, keep: bool) -> None:
+    from curator.engine.checkpoint import FINISHED
+
+    if not keep:
+        checkpoints.remove()
+    elif checkpoints.folder.is_dir():
+        (checkpoints.folder / FINISHED).touch()
+
+
+def _agreed(value: bool, state: PartialState) -> bool:
+    """What the main process says, in all of them."""
+    if state.num_processes == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    return broadcast_object_list([value])[0]
+
+
+def _finished(output: Path, identity: dict[str, Any]) -> bool:
+    """Whether a run of this identity is finished in the folder, and its command was stopped before it could end."""
+    from curator.curation.output import FINISHED, PENDING
+
+    try:
+        before = dict(json.loads((output / PENDING).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return False
+    return (output / FINISHED).exists() and _first_difference(before, identity) is None
+
+
+def _complete(output: Path, checkpoints: Checkpoints, lead: bool, keep: bool, say: Say) -> Done:
+    """Do the rest of a run that is finished in the folder."""
+    from curator.curation.output import FINISHED
+    from curator.curation.write import Done
+
+    facts = json.loads((output / FINISHED).read_text(encoding="utf-8"))
+    say(f"finished  {output} holds the results of this run since it was stopped: nothing is trained")
+    if lead:
+        _clean_up(checkpoints, keep)
+    return Done(output, None, facts)
 
 
 def _read_others(
@@ -272,6 +356,29 @@ def _torch(table: Table) -> tuple[Tensor, tuple[str, ...], Tensor, Tensor]:
     return labels, table.classes, trusted, rows
 
 
+def _require_apart(dataset: str, data_dir: Path | None, output: Path) -> None:
+    """Refuse to write among the rows that are read, and to read what the run would replace."""
+    from curator.sources.load import NAMED
+
+    if data_dir is not None:
+        below = data_dir / NAMED.get(dataset, ("", "", ""))[1]
+        source, flag = below if below.is_dir() else data_dir, "--data-dir"
+    elif dataset not in NAMED and is_path(dataset):
+        source, flag = user_path(dataset), "--dataset"
+    else:
+        return
+    source, there = source.resolve(), output.resolve()
+    if source.is_dir() and any(p.exists() and p.samefile(source) for p in (there, *there.parents)):
+        raise CuratorError(
+            f"--output {output}: it is in the folder of {flag}, {source}, whose files would be mixed with the "
+            "result's; name a folder outside"
+        )
+    if source.is_relative_to(there) and {*source.relative_to(there).parts[:1]} & RUNS_OWN:
+        raise CuratorError(
+            f"--output {output}: {flag} {source} is among the files that the run would replace; name another folder"
+        )
+
+
 def _refuse_folder(output: Path, checkpoints: Checkpoints, overwrite: bool) -> None:
     """Refuse a finished run without --overwrite, and a folder with files of somebody else."""
     from curator.curation.output import FEATURES, FINISHED, STAGING
@@ -299,20 +406,27 @@ def _same_settings(file: Path, identity: dict[str, Any], output: Path) -> None:
         before = dict(json.loads(file.read_text()))
     except (OSError, ValueError, TypeError) as e:
         raise CuratorError(f"{file} cannot be read ({e}); start anew with --no-resume") from e
-    for name, value in json.loads(json.dumps(identity)).items():
-        if before.get(name) == value or (name == "mixed_precision" and value is None):  # not resolved yet
-            continue
-        if name in CONTENT:
-            changed = CONTENT[name]
-            what = f"{changed} changed since its run was interrupted"
-        elif name in ("device", "processes"):
-            what = f"it holds an interrupted run with {name} {before.get(name)!r}, here it is {value!r}"
-        else:
-            flag = name.replace("_", "-")
-            what = f"it holds an interrupted run with --{flag} {before.get(name)!r}, now it is {value!r}"
-        raise CuratorError(
-            f"--output {output}: {what}: give the same to continue it, --no-resume to start anew, or another --output"
-        )
+    name = _first_difference(before, identity)
+    if name is None:
+        return
+    was, value = before.get(name), identity[name]
+    if name in CONTENT:
+        what = f"{CONTENT[name]} changed since its run was interrupted"
+    elif name in ("device", "processes"):
+        what = f"it holds an interrupted run with {name} {was!r}, here it is {value!r}"
+    else:
+        what = f"it holds an interrupted run with --{name.replace('_', '-')} {was!r}, now it is {value!r}"
+    raise CuratorError(
+        f"--output {output}: {what}: give the same to continue it, --no-resume to start anew, or another --output"
+    )
+
+
+def _first_difference(before: dict[str, Any], identity: dict[str, Any]) -> str | None:
+    """The first setting that is another than in a file that was written before."""
+    now = json.loads(json.dumps(identity))
+    if now.get("mixed_precision") is None:  # not resolved yet
+        now.pop("mixed_precision", None)
+    return next((name for name, value in now.items() if before.get(name) != value), None)
 
 
 def _digest(table: Table, inputs: str) -> str:

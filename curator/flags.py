@@ -226,6 +226,8 @@ def coerce(value: Any, hint: Any, flag: str) -> Any:
         return value
     if hint is str and isinstance(value, str):
         return value
+    if hint is Path and value == "":  # it would be the working folder
+        raise CuratorError(f"{flag}: it is empty; was a variable of the shell not set?")
     if hint is Path and isinstance(value, str | Path):
         return Path(value).expanduser()
     if hint in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
+import re
+import secrets
+import shutil
+import stat
 import sys
+import tempfile
 import unicodedata
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from curator.errors import CuratorError
 
 FORMULA = ("=", "+", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the wide ones are = + - @, too
 KEPT = "\u200c\u200d"  # the joiners, which scripts and emoji need
+OURS = ".curator-"  # what unfinished work begins with, beside what it is for
+TEMPORARY = re.compile(rf"{re.escape(OURS)}[0-9a-f]{{16}}\.tmp")  # files of atomic()
+OWNER, OLD = "owner", "old"  # in a workspace: the file that is locked while it is in use, and what it replaces
 
 
 def as_cell(text: str) -> str:
@@ -124,6 +134,12 @@ def cache_folder(kind: str) -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "label-curator" / kind
 
 
+def memory_is_full(error: BaseException) -> bool:
+    """Whether it says, by one of its several names, that the machine has no memory left."""
+    full = isinstance(error, OSError) and error.errno == errno.ENOMEM
+    return full or isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk."""
     fd = os.open(folder, os.O_RDONLY)
@@ -133,10 +149,33 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+def sync_tree(folder: Path) -> None:
+    """Flush a folder and all that is below it to the disk."""
+    for path in (folder, *folder.rglob("*")):
+        if path.is_symlink():
+            continue
+        if path.is_dir():
+            sync_folder(path)
+        else:
+            with open(path, "rb") as file:
+                os.fsync(file.fileno())
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder with all that is in it, or a link, but not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 @contextmanager
 def atomic(path: Path) -> Iterator[Path]:
-    """A temporary path to write to; on leaving the block it is flushed and takes the path's place, or is removed."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A temporary path to write to; on leaving the block it is flushed and takes the path's place, or is removed.
+
+    Its name is random: processes in two containers may have the same number, and write to the same file.
+    """
+    temporary = path.with_name(f"{OURS}{secrets.token_hex(8)}.tmp")
     try:
         yield temporary
         with open(temporary, "rb+") as file:
@@ -151,3 +190,112 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file atomically."""
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def lock_file(file: IO, *, wait: bool = False) -> bool:
+    """Whether an open file is this process's alone now, until it is closed; it must not have been removed meanwhile.
+
+    Raises:
+        CuratorError: when the system has no file locks.
+    """
+    try:
+        import fcntl
+    except ImportError as e:
+        raise CuratorError("Curator needs Linux or macOS (no file locks here); on Windows use WSL") from e
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        return os.path.samestat(os.stat(file.name), os.fstat(file.fileno()))
+    except OSError:
+        return False
+
+
+@contextmanager
+def workspace(target: Path | None = None) -> Iterator[Path]:
+    """A new folder for what is to replace the target, beside it; what is left in it at the end of the block goes.
+
+    Without a target it is among the system's temporary files. Whatever a killed process left there before is cleared.
+    """
+    parent = target.parent if target is not None else Path(tempfile.gettempdir())
+    clear_leftovers(parent)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=OURS, dir=parent))
+        with suppress(FileNotFoundError):  # another process took it for a leftover before it was locked
+            file = open(folder / OWNER, "w", encoding="utf-8", errors="surrogateescape")  # noqa: SIM115
+            if lock_file(file, wait=True) or (folder / OWNER).exists():  # where nothing can be locked, nobody clears it
+                break
+            file.close()
+    name = target.name if target is not None else ""
+    with file:
+        file.write(name)
+        file.flush()
+        try:
+            yield folder
+        finally:
+            _close(folder, name)
+
+
+def clear_leftovers(parent: Path) -> None:
+    """Remove the workspaces of killed processes from a folder; a target that stood and was not replaced comes back."""
+    for folder in parent.glob(f"{OURS}*"):
+        with suppress(OSError):
+            found = folder.lstat()
+            if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+                continue
+            if not (folder / OWNER).exists():
+                folder.rmdir()  # killed before it made the file; what holds anything is somebody else's
+                continue
+            with open(folder / OWNER, "r+", encoding="utf-8", errors="surrogateescape") as file:
+                if lock_file(file):
+                    _close(folder, file.read())
+
+
+def _close(folder: Path, name: str) -> None:
+    """Remove a workspace that we have locked, the locked file last; what cannot be removed now, the next start does."""
+    old, target = folder / OLD, folder.parent / name
+    with suppress(OSError):
+        if os.path.lexists(old) and name == Path(name).name and not os.path.lexists(target):
+            os.rename(old, target)  # killed between two renames
+            sync_folder(target.parent)
+        for path in folder.iterdir():
+            if path.name != OWNER:
+                remove(path)
+        remove(folder)
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Put a folder that was made in the target's workspace in the target's place, on the disk when this returns.
+
+    What stood there goes with the workspace. The names are exchanged in one step where the system can do that; else
+    in two, and who is killed in between leaves the old folder in the workspace, from where clear_leftovers brings it
+    back.
+    """
+    sync_tree(new)
+    if not (os.path.lexists(target) and _exchange(new, target)):
+        put(new, target, new.with_name(OLD))
+    sync_folder(target.parent)
+
+
+def put(new: Path, target: Path, old: Path) -> None:
+    """Put a file, folder or link in the place of another, which is `old` from then on."""
+    put_aside(target, old)
+    os.rename(new, target)
+
+
+def put_aside(target: Path, old: Path) -> None:
+    """Rename what is there, if anything is."""
+    if os.path.lexists(target):
+        os.rename(target, old)
+
+
+def _exchange(a: Path, b: Path) -> bool:
+    """Exchange two names in one step; whether the system and the file system can."""
+    import ctypes
+
+    libc, one, other = ctypes.CDLL(None), os.fsencode(a), os.fsencode(b)
+    if sys.platform == "darwin":
+        RENAME_SWAP = 2
+        return libc.renamex_np(one, other, RENAME_SWAP) == 0
+    if not hasattr(libc, "renameat2"):
+        return False
+    AT_FDCWD, RENAME_EXCHANGE = -100, 2
+    return libc.renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE) == 0

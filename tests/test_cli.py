@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -155,6 +156,119 @@ def test_a_run_killed_while_it_moved_its_results_can_be_run_again(capsys, tmp_pa
     (tmp_path / "issues.csv").write_text("row")
     assert run(capsys, "--output", tmp_path, *QUICK)[0] == 0
     assert (tmp_path / "curation.json").exists() and not (tmp_path / ".staging").exists()
+
+
+def test_a_run_killed_while_it_removed_its_checkpoints(capsys, tmp_path, monkeypatch, no_plots):
+    """It is finished: the same command says so, does the rest and ends well; another is refused as ever."""
+    from curator.engine.checkpoint import Checkpoints
+
+    argv = ["--output", tmp_path, *QUICK, "--limit-rows", "60"]
+
+    def killed(self):
+        if self.latest():
+            (self.folder / "latest").unlink()
+            raise SystemExit(143)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "remove", killed)
+        with pytest.raises(SystemExit):
+            run(capsys, *argv)
+    before = (tmp_path / "curation.json").read_bytes()
+    assert "it holds a finished run" in refused(capsys, *argv, "--seed", "9")
+    code, out, err = run(capsys, *argv)
+    assert code == 0 and "nothing is trained" in err and "are held to be wrong" in out
+    assert (tmp_path / "curation.json").read_bytes() == before
+    assert not {"checkpoints", ".pending", ".ready"} & {p.name for p in tmp_path.iterdir()}
+    assert "it holds a finished run" in refused(capsys, *argv)
+
+
+def test_results_that_are_links(capsys, tmp_path, no_plots):
+    """The links are replaced; what they lead to stays as it is."""
+    argv, far = ["--output", tmp_path / "out", *QUICK, "--limit-rows", "60"], tmp_path / "far"
+    assert run(capsys, *argv)[0] == 0
+    far.mkdir()
+    for name in ("data", "report", "README.md"):
+        (tmp_path / "out" / name).rename(far / name)
+        (tmp_path / "out" / name).symlink_to(far / name)
+    before = {p: p.read_bytes() for p in far.rglob("*") if p.is_file()}
+    assert run(capsys, *argv, "--overwrite", "--seed", "9")[0] == 0
+    assert {p: p.read_bytes() for p in far.rglob("*") if p.is_file()} == before
+    out = tmp_path / "out"
+    assert (out / "data").is_dir() and not any((out / name).is_symlink() for name in ("data", "report", "README.md"))
+    assert {p.name: p.read_bytes() for p in (out / "data").iterdir()} != {p.name: before[p] for p in before}
+
+
+def test_output_that_is_empty_or_among_what_is_read(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    source = image_folder(tmp_path / "pets", 6)
+    (tmp_path / "link").symlink_to(source)
+    (tmp_path / "out" / "data").mkdir(parents=True)
+    shutil.copytree(source / "train", tmp_path / "out" / "data" / "train")
+    before = sorted(tmp_path.rglob("*"))
+    empty = "it is empty; was a variable of the shell not set?"
+    for words in (["--output", ""], ["--output="], ["--data-dir", ""], ["--trusted", ""]):
+        assert refused(capsys, *words, *QUICK) == f"error: {words[0].strip('=')}: {empty}"
+    assert main(["publish", "", "./v"]) == 2 and empty in capsys.readouterr().err
+    with pytest.raises(CuratorError, match=f"--output: {empty[:11]}"):
+        curator.curate("digits", method="ce", output="")
+    for dataset, output in {
+        "pets": "pets", "./pets/": "pets/train/../new/deep", "link": "pets/out", "./pets": "link/out", ".": "elsewhere",
+    }.items():  # fmt: skip
+        assert "it is in the folder of --dataset" in refused(capsys, "--dataset", dataset, "--output", output, *QUICK)
+    assert "it is in the folder of --dataset" in refused(capsys, "--dataset", ".", *QUICK)  # runs/NAME-ce
+    argv = ["--dataset", "cifar10", "--data-dir", "pets", "--output", "link/out"]
+    assert "it is in the folder of --data-dir" in refused(capsys, *argv, *QUICK)
+    for dataset in ("out/data", "out/data/train"):
+        said = refused(capsys, "--dataset", dataset, "--output", "out", "--overwrite", *QUICK)
+        assert "is among the files that the run would replace" in said
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_addresses_that_are_none(capsys):
+    for words, said in {
+        ("--port", "99999"): "--port 99999: expected a number from 1 to 65535",
+        ("--port", "0"): "--port 0: expected a number from 1 to 65535",
+        ("--port", "-1"): "--port -1: expected a number from 1 to 65535",
+        ("--host", "no such host"): "--host no such host: others could then open the page",
+    }.items():
+        assert main(["review", "runs/none", *words]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert said in line
+
+
+@pytest.mark.parametrize("shell, code, printed", [
+    ("| true", 141, ""),  # nobody reads what it prints
+    ("--help | true", 141, ""),
+    ("2>&1 | true", 141, ""),
+    (">&- 2>&-", 0, None),
+    ("2>&-", 0, "out"),
+    ("> /dev/full", 1, "error: standard output: No space left on device"),
+])  # fmt: skip
+def test_streams_that_are_closed(tmp_path, shell, code, printed):
+    """No traceback; the command goes on where only its words are lost, and no file of its own takes their place."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, time; from pathlib import Path; from curator import cli\n"
+        "def command(argv):\n"
+        "    time.sleep(0.3)\n"
+        "    if argv: print('help'); raise SystemExit(0)\n"
+        "    with open('file', 'w') as file:\n"
+        "        print('said', file=sys.stderr, flush=True)\n"
+        "        print('out')\n"
+        "        assert file.fileno() > 2\n"
+        "    return 0\n"
+        "cli.COMMANDS['clean'] = command\n"
+        "code = cli.main(['clean', *sys.argv[1:]])\n"
+        "Path('code').write_text(str(code))\n"
+        "sys.exit(code)\n"
+    )
+    words = f"set -o pipefail; {sys.executable} script.py {shell}"
+    done = subprocess.run(
+        ["bash", "-c", words], cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert "Traceback" not in done.stderr and "Exception" not in done.stderr, done.stderr
+    assert (tmp_path / "code").read_text() == str(code) and done.returncode == code
+    assert printed is None or printed in done.stdout + done.stderr
 
 
 def test_resume_after_an_early_stop(tmp_path, monkeypatch, no_plots):

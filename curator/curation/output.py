@@ -28,7 +28,7 @@ from curator.files import Refused, bare_name, read_inside
 from curator.pictures import NoPicture
 from curator.review.rows import DUPLICATES, TRUSTED, split_of
 from curator.sources.images import NO_FILES, Access, encoded
-from curator.system import as_cell, sync_folder
+from curator.system import as_cell, lock_file, put, put_aside, remove, sync_folder, sync_tree
 
 SHARD_BYTES = 500 * 2**20
 ROW_GROUP = 100  # rows: to look at one image these are read
@@ -36,7 +36,12 @@ WRITE_BYTES = 100 * 2**20
 FINISHED = "curation.json"  # written last
 FEATURES = "features.npy"  # of runs that trained
 QUARANTINE = "quarantine.parquet"  # split, row, reason
-STAGING = ".staging"
+PENDING = ".pending"  # the identity of a finished run, while its command still has to clean up or to push it
+OPTIONAL = (FEATURES, TRUSTED, QUARANTINE, DUPLICATES, PENDING)  # files that not every run writes
+STAGING = ".staging"  # results that are being written
+READY = ".ready"  # results that are whole, on their way to their places
+REPLACED = ".replaced"  # those that stood there
+GONE = ".gone"  # in READY: which of OPTIONAL these results do not have
 
 
 @contextmanager
@@ -46,10 +51,6 @@ def lock(folder: Path) -> Iterator[None]:
     Raises:
         CuratorError: when another run holds it, or the system has no file locks.
     """
-    try:
-        import fcntl
-    except ImportError as e:
-        raise CuratorError("Curator needs Linux or macOS (no file locks here); on Windows use WSL") from e
     path = folder / ".lock"
     try:
         missing = [p for p in (folder, *folder.parents) if not p.exists()]
@@ -58,14 +59,8 @@ def lock(folder: Path) -> Iterator[None]:
     except OSError as e:
         raise CuratorError(f"--output {folder}: it cannot be written ({e.strerror}); choose another folder") from e
     with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not os.path.samestat(os.stat(path), os.fstat(file.fileno())):
-                raise OSError("the run that held the file has just removed it")
-        except OSError as e:
-            raise CuratorError(
-                f"--output {folder}: another run is writing there; wait for it or choose another folder"
-            ) from e
+        if not lock_file(file):
+            raise CuratorError(f"--output {folder}: another run is writing there; wait for it or choose another folder")
         try:
             yield
         except BaseException:
@@ -241,36 +236,48 @@ def write_issues(
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Path]:
-    """A folder to write results to; on leaving the block they replace the old ones, the FINISHED file last.
+    """A folder to write results to; on leaving the block they replace the old ones, all or none of them.
 
-    A run killed in between leaves STAGING, which tells that what lies beside it is ours, and its checkpoint, from which
-    the same command writes the results again.
+    A run killed in between leaves the old results as they are, and STAGING, which tells that what lies beside it is
+    ours; or READY, and then settle() goes on.
     """
+    settle(folder)
     staging = folder / STAGING
-    shutil.rmtree(staging, ignore_errors=True)
+    remove(staging)
     staging.mkdir()
     try:
         yield staging
-        for path in (staging, *staging.rglob("*")):
-            if path.is_dir():
-                sync_folder(path)
-            else:
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
-        (folder / FINISHED).unlink(missing_ok=True)
-        for name in (FEATURES, TRUSTED, QUARANTINE, DUPLICATES):
-            if not (staging / name).exists():
-                (folder / name).unlink(missing_ok=True)
-        for path in sorted(staging.iterdir(), key=lambda p: p.name == FINISHED):
-            target = folder / path.name
-            if target.is_dir():
-                shutil.rmtree(target)
-            os.replace(path, target)
-        sync_folder(folder)
+        write_json(staging / GONE, [name for name in OPTIONAL if not (staging / name).exists()])
+        sync_tree(staging)
+        os.rename(staging, folder / READY)
     finally:
-        shutil.rmtree(staging, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            remove(staging)
+    settle(folder)
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
+def settle(folder: Path) -> None:
+    """Put results that are whole in their places, the FINISHED file last; a run that was killed may have begun it.
+
+    The old results are put aside before, and go when the new ones stand.
+    """
+    ready, replaced = folder / READY, folder / REPLACED
+    if (ready / FINISHED).exists():
+        gone = json.loads((ready / GONE).read_text(encoding="utf-8"))
+        replaced.mkdir(exist_ok=True)
+        sync_folder(folder)
+        for name in (FINISHED, *(name for name in OPTIONAL if name in gone)):
+            put_aside(folder / name, replaced / name)
+        for path in sorted(ready.iterdir(), key=lambda path: path.name == FINISHED):
+            if path.name == FINISHED:
+                sync_folder(folder)
+            if path.name != GONE:
+                put(path, folder / path.name, replaced / path.name)
+        sync_folder(folder)
+    for left in (ready, replaced):
+        remove(left)
+
+
+def write_json(path: Path, value: Any) -> None:
     """Indented JSON."""
     path.write_text(json.dumps(value, indent=2, default=str) + "\n", encoding="utf-8")

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -39,7 +37,7 @@ from curator.review.audit import audited
 from curator.review.journal import FILE, Journal
 from curator.review.rows import Rows, split_of
 from curator.sources.table import encoded_labels
-from curator.system import as_cell, did_you_mean, sync_folder
+from curator.system import as_cell, clear_leftovers, did_you_mean, replace_folder, workspace
 
 POLICIES = ("annotate", "relabel", "filter")
 FORMATS = ("parquet", "imagefolder")
@@ -158,11 +156,11 @@ def prepared(
     path = journal or run / FILE
     if journal is not None and not path.is_file():
         raise CuratorError(f"--journal {journal}: no such file")
-    where = beside.parent if beside else None
-    if where is not None:
-        where.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".curator-", dir=where, ignore_cleanup_errors=True) as name:
-        folder = Path(name)
+    if beside is not None:
+        beside.parent.mkdir(parents=True, exist_ok=True)
+    with workspace(beside) as work:
+        folder = work / "version"
+        folder.mkdir()
         if path.is_file():
             with closing(Journal(path)) as opened:
                 opened.require(rows.classes, rows.facts["split"], rows.digests)
@@ -374,28 +372,16 @@ def _write_rest(
 def publish_folder(
     run: Path, target: Path, policy: str, *, overwrite: bool = False, say: Say, **options: Any
 ) -> Version:
-    """Write a version to a local folder, all or nothing; an older version is replaced with overwrite only."""
+    """Write a version to a local folder, all or nothing; an older version is replaced with overwrite only.
+
+    Where the target is a link to a folder, that folder is meant.
+    """
+    target = target.resolve()
+    clear_leftovers(target.parent)  # perhaps the version that stands there is among them
     require_free(target, overwrite)
     with prepared(run, policy, beside=target, **options) as version:
-        for path in version.folder.rglob("*"):
-            if path.is_file():
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
-        version.folder.chmod(0o755)
-        old = Path(tempfile.mkdtemp(prefix=".curator-old-", dir=target.parent))
-        try:
-            require_free(target, overwrite)  # it may not be what it was before the version was made
-            if target.exists():
-                target.rename(old / "version")
-            try:
-                version.folder.rename(target)
-            except BaseException:
-                if (old / "version").exists():
-                    (old / "version").rename(target)
-                raise
-            sync_folder(target.parent)
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
+        require_free(target, overwrite)  # it may not be what it was before the version was made
+        replace_folder(version.folder, target)
         version.folder = target
         say(version.describe())
         say(f"written to {target}")

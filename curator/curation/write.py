@@ -46,8 +46,15 @@ class Done:
     """A finished run."""
 
     output: Path
-    dataset: Dataset
+    dataset: Dataset | None  # None where it was finished before: then it is read from the folder where it is needed
     facts: dict[str, Any]
+
+    def read(self) -> Dataset:
+        """The curated split, as it is in the folder."""
+        files = sorted((self.output / "data").glob(f"{self.facts['split']}-*-of-*.parquet"))
+        found = Dataset.from_parquet([str(file) for file in files], split=self.facts["split"])
+        assert isinstance(found, Dataset)
+        return found
 
 
 def write_result(
@@ -60,6 +67,7 @@ def write_result(
     output: Path,
     inputs: dict[str, Inputs],  # of the other splits
     hashes: np.ndarray | None,  # (n,) uint64, of the rows' content
+    identity: dict[str, Any],  # of the run
 ) -> Done:
     """Make the columns and, in the main process, write dataset, report and card."""
     s = resolved.settings
@@ -122,6 +130,7 @@ def write_result(
             if trusted.any():
                 labels = [table.classes[code] for code in data.labels.numpy()[trusted]]
                 pq.write_table(pa.table({"row": table.rows[trusted], "label": labels}), folder / out.TRUSTED)
+            out.write_json(folder / out.PENDING, identity)
             out.write_json(folder / out.FINISHED, facts)
     run.accelerator.wait_for_everyone()
     return Done(output, splits[table.split], facts)

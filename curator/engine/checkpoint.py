@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
 from curator.errors import CuratorError
-from curator.system import atomic, sync_folder, write_text
+from curator.system import TEMPORARY, atomic, remove, sync_folder, write_text
 
 SETTINGS, FINISHED = "settings.json", "finished"  # written by the caller
+NUMBER = r"\d{6,}"
 
 
 class Checkpoints:
@@ -33,7 +33,7 @@ class Checkpoints:
             name = pointer.read_text().strip()
         except (OSError, ValueError) as e:
             raise CuratorError(f"{pointer} cannot be read ({e}); start anew with --no-resume") from e
-        if not re.fullmatch(r"\d{6,}", name):  # never a path to somewhere else
+        if not re.fullmatch(NUMBER, name):  # never a path to somewhere else
             raise CuratorError(
                 f"{pointer}: expected the number of a checkpoint, found {name[:50]!r}; start anew with --no-resume"
             )
@@ -45,7 +45,7 @@ class Checkpoints:
 
         before = self.latest()
         folder = self.folder / f"{int(before.name) + 1 if before else 0:06d}"
-        shutil.rmtree(folder, ignore_errors=True)  # left by a run that was killed while it wrote
+        remove(folder)  # left by a run that was killed while it wrote
         folder.mkdir(parents=True)
         with atomic(folder / "state.pt") as temporary, open(temporary, "wb") as file:
             try:
@@ -55,8 +55,8 @@ class Checkpoints:
         sync_folder(self.folder)
         write_text(self.folder / "latest", folder.name)
         for old in self.folder.iterdir():
-            if old.is_dir() and old != folder:
-                shutil.rmtree(old)
+            if old != folder and (re.fullmatch(NUMBER, old.name) or TEMPORARY.fullmatch(old.name)):
+                remove(old)
 
     def interrupted(self) -> bool:
         """Whether there is a checkpoint of a run that did not finish."""
@@ -64,15 +64,21 @@ class Checkpoints:
 
     def foreign(self) -> list[str]:
         """Names in the folder that no run of Curator wrote."""
-        ours = re.compile(rf"\d{{6,}}|latest|\.latest\.\d+\.tmp|{SETTINGS}|{FINISHED}")
+        ours = re.compile(rf"{NUMBER}|latest|{TEMPORARY.pattern}|{SETTINGS}|{FINISHED}")
         names = [p.name for p in self.folder.iterdir()] if self.folder.is_dir() else [""] * self.folder.exists()
         return [name for name in names if not ours.fullmatch(name)]
 
     def remove(self) -> None:
-        """Remove all, the pointer first: should the process be killed now, what is left counts for nothing."""
-        with contextlib.suppress(OSError):  # it is not there, or is a folder
-            (self.folder / "latest").unlink()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Remove all, the pointer first: should the process be killed now, what is left counts for nothing.
+
+        Where the folder is a link, to another disk say, the link stays.
+        """
+        with contextlib.suppress(OSError):  # nothing is there, or something that cannot be removed
+            remove(self.folder / "latest")
+            for path in self.folder.iterdir():
+                remove(path)
+            if not self.folder.is_symlink():
+                self.folder.rmdir()
 
     def load(self) -> dict[str, Any] | None:
         """The state of the checkpoint that counts, or None.

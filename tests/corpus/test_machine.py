@@ -9,6 +9,7 @@ import time
 from contextlib import closing
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -123,6 +124,25 @@ def test_a_gpu_that_is_full_before_the_training(flags, tmp_path, monkeypatch):
     with pytest.raises(CuratorError, match="try --method.batch-size 64$"):
         curator.curate(hf_dataset(40), CrossEntropy(), output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@dataclass
+class Greedy(CrossEntropy):
+    """Asks for more memory than any machine has."""
+
+    of: str = "torch"
+
+    def __call__(self, data, run):
+        yield from super().__call__(data, run)
+        torch.empty(10**16, dtype=torch.uint8) if self.of == "torch" else np.empty(10**16, np.uint8)
+
+
+@pytest.mark.parametrize("of", ["torch", "numpy"])
+def test_a_machine_whose_memory_is_full(flags, tmp_path, of):
+    with pytest.raises(CuratorError, match="this machine has not enough free memory: .* --memory-budget") as e:
+        curator.curate(hf_dataset(40), Greedy(batch_size=20, epochs=1, of=of), output=tmp_path / "out")
+    assert e.value.exit_code == 1 and "\n" not in str(e.value)
+    assert (tmp_path / "out" / "checkpoints" / "latest").exists()
 
 
 def test_a_clock_that_jumps_back(flags, tmp_path, monkeypatch):

@@ -251,6 +251,53 @@ def test_clean_pushes_when_it_is_done(run, hub, tmp_path, capsys, monkeypatch):
     assert not hub.repos["me/other"].private and len(load("me/other")) == 60
 
 
+def test_a_push_that_was_stopped(hub, tmp_path, capsys, monkeypatch, no_plots):
+    """By a signal or the network: the same command pushes the finished run and trains nothing, once."""
+    import curator.curation.publish as publishing
+
+    hf_dataset(60, 3, 0.3).to_parquet(tmp_path / "rows.parquet")
+    argv = ["clean", "--dataset", str(tmp_path / "rows.parquet"), "--method", "ce", "--method.epochs", "1"]
+    argv += ["--output", str(tmp_path / "out"), "--push-to-hub", "me/rows"]
+
+    def stop(*args, **kwargs):
+        raise SystemExit(143)
+
+    def trains(*args):
+        raise AssertionError("it trains")
+
+    def times() -> dict[str, int]:
+        return {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("[a-z]*.*")}
+
+    for again in ([], ["--overwrite", "--seed", "9"]):
+        with monkeypatch.context() as patch:
+            patch.setattr(publishing, "publish_hub", stop)
+            with pytest.raises(SystemExit):
+                main([*argv, *again])
+        before = times()
+        with monkeypatch.context() as patch:
+            patch.setattr("curator.train.train", trains)
+            hub.fail("POST", "/commit/", 403)
+            assert main([*argv, *again]) == 2 and "the same command, which trains nothing" in capsys.readouterr().err
+            if not again:
+                assert main([*argv, "--seed", "9"]) == 2 and "it holds a finished run" in capsys.readouterr().err
+            assert main([*argv, *again]) == 0 and "nothing is trained" in capsys.readouterr().err
+        assert times() == before and not (tmp_path / "out" / "checkpoints").exists()
+        assert load("me/rows")["clean_score"][:] == load(tmp_path / "out")["clean_score"][:]
+        assert main(argv) == 2 and "it holds a finished run" in capsys.readouterr().err
+    assert sorted(hub.repos["me/rows"].tags) == ["v1", "v2"]
+
+
+def test_a_target_that_is_a_link(run, tmp_path):
+    """The folder that it leads to is meant; it is replaced where it lies, and the link stays."""
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "v").symlink_to(tmp_path / "disk" / "v")
+    for policy in ("annotate", "relabel"):
+        assert main(["publish", str(run), str(tmp_path / "v"), "--policy", policy, "--overwrite"]) == 0
+        facts = json.loads((tmp_path / "disk" / "v" / "curation.json").read_text())
+        assert facts["published"]["policy"] == policy and (tmp_path / "v").is_symlink()
+    assert [p.name for p in (tmp_path / "disk").iterdir()] == ["v"]
+
+
 def test_trusted_rows_of_the_run_are_verified(tmp_path):
     """Without any journal: what was verified before the run is what is published."""
     rows = hf_dataset(120, 3, 0.4)

@@ -395,7 +395,7 @@ def test_flags_that_do_not_fit(run, server, tmp_path, capsys):
     assert "give only one" in error(run, "--auth", "ann:a", "--reviewer", "ben")
     assert "expected the output folder of a run" in error()
     assert "finished run" in error(tmp_path)
-    assert f"--port {server.port}: the page cannot be served" in error(
+    assert f"--host 127.0.0.1 --port {server.port}: the page cannot be served" in error(
         run, "--port", server.port, "--journal", tmp_path / "j"
     )
     assert not (run / "review.sqlite").exists()
