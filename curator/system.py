@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from curator.errors import CuratorError
 
@@ -94,6 +97,32 @@ def free_memory() -> float:
 def cache_folder(kind: str) -> Path:
     """Where results are kept to be used again: label-curator/KIND in the user's cache; it may be removed any time."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "label-curator" / kind
+
+
+def open_regular(path: Path, follow: bool = True) -> IO[bytes]:
+    """Open a file that is one: no folder, pipe or device, and no link but where they are followed.
+
+    Raises:
+        OSError: for what is none, or cannot be opened.
+    """
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return file
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """What a file holds, of at most so many bytes.
+
+    Raises:
+        OSError: for what is no file, is larger, or cannot be read.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most / 2**20:,.0f} MiB", str(path))
+    return content
 
 
 def sync_folder(folder: Path) -> None:
