@@ -105,7 +105,7 @@ def open_regular(path: Path, follow: bool = True) -> IO[bytes]:
     Raises:
         OSError: for what is none, or cannot be opened.
     """
-    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)), "rb")
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)), "rb")  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
         raise OSError(errno.EINVAL, "it is no file", str(path))

@@ -7,6 +7,7 @@ import io
 import os
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from datasets.exceptions import DatasetGenerationError
 from torch import Tensor
 
 from curator.errors import CuratorError
+from curator.network import hub_limits
 from curator.sources import cifar_n, noise, papers
 from curator.sources.defaults import DEFAULT_NOISE
 from curator.sources.images import choose_size, decode_images, whole_images
@@ -247,7 +249,8 @@ def _own_card(source: str | Path, revision: str | None = None) -> dict[str, Any]
         if isinstance(source, Path):
             path = source / "README.md"
         else:
-            path = Path(hf_hub_download(source, "README.md", repo_type="dataset", revision=revision))
+            with hub_limits():
+                path = Path(hf_hub_download(source, "README.md", repo_type="dataset", revision=revision))
         card = DatasetCard(path.read_text(encoding="utf-8"), ignore_metadata_errors=True)
     except Exception:  # a stranger's text: no file, no network, no UTF-8, no YAML; the rows are what was asked for
         return {}
@@ -267,9 +270,10 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
         elif (local / "dataset_dict.json").exists() or (local / "state.json").exists():
             loaded = datasets.load_from_disk(path)
         else:
-            loaded = datasets.load_dataset(
-                path, config_name, revision=revision, cache_dir=_cache_of(local) if local.is_dir() else None
-            )
+            with nullcontext() if local.is_dir() else hub_limits():
+                loaded = datasets.load_dataset(
+                    path, config_name, revision=revision, cache_dir=_cache_of(local) if local.is_dir() else None
+                )
     except CuratorError:
         raise
     except Exception as e:
