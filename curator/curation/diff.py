@@ -13,14 +13,25 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from curator.curation.facts import FACTS, data_files, described, facts_in, names_of, open_parquet, read_facts, split_of
+from curator.curation.facts import (
+    FACTS,
+    data_files,
+    described,
+    facts_in,
+    is_label,
+    names_of,
+    open_parquet,
+    read_facts,
+    split_of,
+)
 from curator.errors import CuratorError
 from curator.network import HubLimit, hub_limits
 from curator.system import as_cell, atomic, is_path, user_path
 
 COMPARED = ("label", "corrected_label", "selected")
 NOTE = "note        A was made from {}, B from {}: their rows are taken to be the same by their ids"
-UNREADABLE = (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError)  # what files of another kind raise
+# What files of another kind raise.
+UNREADABLE = (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError, pa.ArrowException)
 MOST = 10  # changes of labels that the text lists
 
 
@@ -143,6 +154,9 @@ def _side(name: str, facts: dict[str, Any], files: list[pq.ParquetFile], paths: 
     prefix, label = facts["settings"].get("column_prefix") or "", facts["label_column"]
     columns = [label, prefix + "corrected_label", prefix + "selected", prefix + "row"]
     features = described(files[0], paths[0])
+    for column in columns[:2]:
+        if not is_label(files[0].schema_arrow.field(column).type):
+            raise ValueError(f"its column {column} holds no labels")
     table = pa.concat_tables([file.read(columns) for file in files])
     labels, corrected, selected, rows = (
         _by_name(table[column].to_pylist(), names_of(features[column])) for column in columns

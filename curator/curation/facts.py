@@ -28,7 +28,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "image_column": (str, NONE), "label_column": (str,), "?reference_column": (str, NONE),
     "n": (int,), "classes": (int,), "selected": (int,), "changed": (int,), "?quarantined": (int,), "seed": (int,),
     "estimated_noise_rate": (int, float), "trusted": (dict,), "trusted.count": (int,),
-    "source": (dict,), "?source.id": (str, NONE), "?source.revision": (str, NONE),
+    "source": (dict,), "?source.id": (str,), "?source.revision": (str, NONE),
     "versions": (dict,), "versions.label-curator": (str,),
     "settings": (dict,), "?settings.column_prefix": (str, NONE), "?settings.features_column": (str, NONE),
     "?settings.label_noise": (str, NONE), "?settings.revision": (str, NONE),
@@ -197,6 +197,11 @@ def names_of(feature: dict[str, Any]) -> list[str] | None:
     """Class names of a described column; None where it has none."""
     names = feature.get("names")
     return names if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
+
+
+def is_label(kind: pa.DataType) -> bool:
+    """Whether a column of the type may hold labels."""
+    return pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 @contextmanager

@@ -379,10 +379,12 @@ def _copy_findings(run: Path, folder: Path, left: set[int] | None) -> None:
     if left is not None:
         lines = [line for number, line in zip(numbers, lines, strict=True) if number in left]
         (folder / "report" / CONTACT_SHEET).unlink(missing_ok=True)
-        report = folder / "report" / "report.md"
-        with reading(report):
-            text = read_file(report, MOST).decode()
-        report.write_text(re.sub(rf"## [^\n]*\n\n!\[[^\n]*\]\({CONTACT_SHEET}\)\n\n", "", text), encoding="utf-8")
+        report = Path("report", "report.md")
+        with reading(run / report):
+            text = read_file(run / report, MOST).decode()
+        (folder / report).write_text(
+            re.sub(rf"## [^\n]*\n\n!\[[^\n]*\]\({CONTACT_SHEET}\)\n\n", "", text), encoding="utf-8"
+        )
     with open(folder / "issues.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([head, *lines])
 

@@ -21,6 +21,7 @@ from curator.curation.facts import (
     FACTS,
     data_files,
     described,
+    is_label,
     names_of,
     open_parquet,
     read_facts,
@@ -39,10 +40,6 @@ def content_of(value: dict[str, Any] | list[float] | None) -> str:
     """Hash of an encoded image, or of a row of features."""
     content = value.get("bytes") or b"" if isinstance(value, dict) else np.asarray(value or [], np.float32).tobytes()
     return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
-def _is_label(kind: pa.DataType) -> bool:
-    return pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _is_list(kind: pa.DataType) -> bool:
@@ -107,20 +104,20 @@ class Rows:
 
     def _require_columns(self) -> None:
         """Refuse files without the columns that the facts name, of other types, or with other numbers of rows."""
-        facts, none = self.facts, (None, "")
-        wanted = {self.prefix + name: fits for name, fits in COLUMNS.items()}
-        wanted |= {
-            self.prefix + SOFT: pa.list_(pa.float32(), facts["classes"]).equals,
-            facts["label_column"]: _is_label,
-        }
-        wanted |= {facts["reference_column"]: _is_label} if facts.get("reference_column") not in none else {}
-        wanted |= {facts["image_column"]: _is_image} if facts["image_column"] is not None else {}
-        features = facts["settings"].get("features_column")
-        wanted |= {features: _is_list} if features not in none else {}
+        facts = self.facts
+        wanted = [(self.prefix + name, fits) for name, fits in COLUMNS.items()]
+        wanted += [(self.prefix + SOFT, pa.list_(pa.float32(), facts["classes"]).equals)]
+        for name, fits in (
+            (facts["label_column"], is_label),
+            (facts.get("reference_column"), is_label),
+            (facts["image_column"], _is_image),
+            (facts["settings"].get("features_column"), _is_list),
+        ):
+            wanted += [] if name is None else [(name, fits)]
         for path, file in zip(self.paths, self.files, strict=True):
             if not file.schema_arrow.equals(self.schema, check_metadata=True):
                 raise CuratorError(f"{path}: its columns are not those of {self.paths[0].name}; {AGAIN}")
-        for name, fits in wanted.items():
+        for name, fits in wanted:
             found = self.schema.field(name).type if self.schema.names.count(name) == 1 else "none, or several"
             if not isinstance(found, pa.DataType) or not fits(found):
                 raise CuratorError(f"{self.paths[0]}: expected the column {name!r} of a run, found {found}; {AGAIN}")
