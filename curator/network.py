@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from curator.errors import CuratorError
 
-CONNECT = 30.0  # seconds to be let in
+CONNECT = 15.0  # seconds to be let in
 ANSWER = 300.0  # seconds that an answer takes at most, and for which an upload stands still
 ANSWER_BYTES = 64 * 2**20
 PAGES, PAGES_SECONDS = 1000, 600.0  # of one list
@@ -78,14 +78,19 @@ class _Stream:
             data = self.inner.read(max_bytes, timeout=min(timeout or left, left))
         except Exception as e:
             if "Timeout" in type(e).__name__ and (timeout is None or timeout >= left):
-                raise HubLimit(f"the Hub did not go on within {left:.0f} s") from e
+                raise HubLimit("the Hub did not go on in time") from e
             raise
         _watch.took(len(data))
         return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         _watch.started = None  # the answer is not waited for yet
-        self.inner.write(buffer, timeout=min(timeout or ANSWER, ANSWER))
+        try:
+            self.inner.write(buffer, timeout=min(timeout or ANSWER, ANSWER))
+        except Exception as e:
+            if "Timeout" in type(e).__name__:
+                raise HubLimit(f"the Hub took nothing more for {ANSWER:.0f} s") from e
+            raise
 
     def start_tls(self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None) -> _Stream:
         limit = min(timeout or CONNECT, CONNECT)
@@ -170,6 +175,7 @@ def _hubs() -> set[tuple[str, str, int | None]]:
 
 _lock = threading.Lock()
 _users = 0
+_before: Any = None  # what made the clients outside
 
 
 @contextmanager
@@ -181,11 +187,11 @@ def hub_limits() -> Iterator[None]:
     """
     from huggingface_hub.utils import _http
 
-    global _users
+    global _users, _before
     with _lock:
         if not _users:
-            hub_limits.before = _http._GLOBAL_CLIENT_FACTORY  # type: ignore[attr-defined]
-            _http.set_client_factory(_limited(hub_limits.before))  # type: ignore[attr-defined]
+            _before = _http._GLOBAL_CLIENT_FACTORY
+            _http.set_client_factory(_limited(_before))
         _users += 1
     try:
         yield
@@ -193,7 +199,7 @@ def hub_limits() -> Iterator[None]:
         with _lock:
             _users -= 1
             if not _users:
-                _http.set_client_factory(hub_limits.before)  # type: ignore[attr-defined]
+                _http.set_client_factory(_before)
 
 
 def _limited(make: Callable[[], Any]) -> Callable[[], Any]:

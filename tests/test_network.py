@@ -1,12 +1,14 @@
 """What the Hub, or who says that it is the Hub, may answer: every call ends, and with one line."""
 
 import gzip
+import socket
 import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.utils import get_session
 
 from curator import network
 from curator.cli import main
@@ -121,6 +123,21 @@ def test_a_file_that_drips_or_stands_still(repo, short):
     repo.answers[:] = [("GET", "a.bin", drips)]
     with pytest.raises(HubLimit):
         hf_hub_download("me/x", "a.bin", repo_type="dataset", force_download=True)
+
+
+def test_an_upload_that_stands_still(hub, short):  # noqa: F811
+    with socket.create_server(("127.0.0.1", 0)) as server, hub_limits():
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/objects/a"
+        with pytest.raises(HubLimit, match="took nothing more"):
+            get_session().put(address, content=bytes(2**26))
+
+
+def test_a_dataset_whose_list_does_not_end_is_refused_in_a_line(repo, short):
+    for answer in (endless_pages, drips, endless, *BAD.values()):
+        repo.answers[:] = [("GET", "/(tree|revision)/|/api/datasets/me/x$", answer)]
+        with pytest.raises(CuratorError, match="--dataset me/x: it could not be loaded") as e:
+            load_table("me/x")
+        assert "\n" not in str(e.value)
 
 
 def test_pages_that_do_not_end(repo, short):

@@ -18,7 +18,7 @@ from datasets.exceptions import DatasetGenerationError
 from torch import Tensor
 
 from curator.errors import CuratorError
-from curator.network import hub_limits
+from curator.network import HubLimit, hub_limits
 from curator.sources import cifar_n, noise, papers
 from curator.sources.defaults import DEFAULT_NOISE
 from curator.sources.images import choose_size, decode_images, whole_images
@@ -274,6 +274,8 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
                 loaded = datasets.load_dataset(
                     path, config_name, revision=revision, cache_dir=_cache_of(local) if local.is_dir() else None
                 )
+    except HubLimit as e:
+        raise CuratorError(f"{flag}: it could not be loaded ({e})") from e
     except CuratorError:
         raise
     except Exception as e:
