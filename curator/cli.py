@@ -161,8 +161,8 @@ def review(argv: list[str]) -> int:
         )
     except (OSError, UnicodeError) as e:
         raise CuratorError(
-            f"--host {flags.host} --port {flags.port}: the page cannot be served there ({e}); choose an address of this "
-            "machine and a free port"
+            f"--host {flags.host} --port {flags.port}: the page cannot be served there ({e}); choose an address of "
+            "this machine and a free port"
         ) from e
     return 0
 

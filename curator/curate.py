@@ -402,9 +402,11 @@ def _refuse_folder(output: Path, checkpoints: Checkpoints, overwrite: bool) -> N
 
 def _same_settings(file: Path, identity: dict[str, Any], output: Path) -> None:
     """Refuse to continue a run under other settings, naming the first that differs."""
+    from curator.curation.facts import read_json
+
     try:
-        before = dict(json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError) as e:
+        before = read_json(file)
+    except (OSError, ValueError) as e:
         raise CuratorError(f"{file} cannot be read ({e}); start anew with --no-resume") from e
     name = _first_difference(before, identity)
     if name is None:

@@ -140,6 +140,32 @@ def memory_is_full(error: BaseException) -> bool:
     return full or isinstance(error, MemoryError) or "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
+def open_regular(path: Path, follow: bool = True) -> IO[bytes]:
+    """Open a file that is one: no folder, pipe or device, and no link but where they are followed.
+
+    Raises:
+        OSError: for what is none, or cannot be opened.
+    """
+    file = open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | (0 if follow else os.O_NOFOLLOW)), "rb")  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "it is no file", str(path))
+    return file
+
+
+def read_file(path: Path, most: int) -> bytes:
+    """What a file holds, of at most so many bytes.
+
+    Raises:
+        OSError: for what is no file, is larger, or cannot be read.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise OSError(errno.EFBIG, f"it is larger than {most / 2**20:,.0f} MiB", str(path))
+    return content
+
+
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to the disk."""
     fd = os.open(folder, os.O_RDONLY)

@@ -93,7 +93,16 @@ class History:
         return {"entries": self.entries}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the entries."""
+        """Restore the entries.
+
+        Raises:
+            ValueError: for what are none.
+        """
+        for entry in state["entries"]:
+            if not {"images", "seconds", "selected"} <= entry.keys() or not all(
+                isinstance(value, int | float) and math.isfinite(value) for value in entry.values()
+            ):
+                raise ValueError(f"expected an epoch's figures, found {entry}")
         self.entries = state["entries"]
 
 

@@ -101,6 +101,29 @@ def hf_dataset(n: int = 60, k: int = 3, share: float = 0.2, size: int = 12):
     return Dataset.from_dict(rows, features=features)
 
 
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory):
+    """A finished run of 40 rows, of which two are trusted and two alike."""
+    import curator
+
+    folder = tmp_path_factory.mktemp("small")
+    data = hf_dataset(40, 3).select([*range(39), 0])
+    labels = data["label"][:]
+    labels[39] = (labels[0] + 1) % 3
+    data = data.remove_columns("label").add_column("label", labels, feature=hf_dataset(3).features["label"])
+    (folder / "trusted.csv").write_text(f"row,label\n3,{labels[3]}\n4,{(labels[4] + 1) % 3}\n")
+    with pytest.MonkeyPatch.context() as patch:
+        for plot in ("_scores", "_matrix", "_per_class", "_contact", "_reliability", "_training"):
+            patch.setattr(f"curator.curation.report.{plot}", lambda *args: False)
+        patch.setattr("curator.engine.run.Run.measure_speed", lambda *args: 1000.0)
+        curator.curate(
+            data, method="ce", epochs=1, output=folder / "run", trusted=str(folder / "trusted.csv"),
+            reference_column="true_label",
+        )  # fmt: skip
+    assert (folder / "run" / "trusted.parquet").exists() and (folder / "run" / "duplicates.parquet").exists()
+    return folder / "run"
+
+
 @pytest.fixture
 def no_gpu(monkeypatch):
     """The machine as one without an accelerator."""

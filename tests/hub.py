@@ -11,7 +11,8 @@ import hashlib
 import json
 import re
 import threading
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -52,11 +53,17 @@ class Hub:
         self.uploads: list[str] = []  # sha256 of what was really sent
         self.seen: list[str] = []
         self.faults: list[list] = []  # [method, pattern, status, times]
+        self.answers: list[tuple[str, str, Callable]] = []  # method, pattern, what answers instead of the Hub
+        self.tokens_seen: list[str] = []
         self.tokens = {"owner": "me", "reader": "somebody"}
         self.lock = threading.Lock()
 
     def fail(self, method: str, pattern: str, status: int, times: int = 1) -> None:
         self.faults.append([method, pattern, status, times])
+
+    def instead(self, method: str, pattern: str, answer: Callable) -> None:
+        """Let a function of the handler answer what matches."""
+        self.answers.append((method, pattern, answer))
 
     def fault(self, method: str, path: str) -> int | None:
         with self.lock:
@@ -107,6 +114,13 @@ def handler(hub: Hub):
                 self.close_connection = True
                 return
             body = self.body()
+            hub.tokens_seen.append(self.headers.get("Authorization") or "")
+            for method, pattern, answer in hub.answers:
+                if method == self.command and re.search(pattern, path):
+                    self.close_connection = True
+                    with suppress(OSError):  # the client has had enough
+                        answer(self)
+                    return
             if status:
                 self.reply(status, {"error": f"fault {status}"})
                 return

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,25 @@ from urllib.parse import quote
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curator.curation.facts import (
+    FACTS,
+    data_files,
+    described,
+    facts_in,
+    is_label,
+    names_of,
+    open_parquet,
+    read_facts,
+    split_of,
+)
 from curator.errors import CuratorError
-from curator.review.rows import split_of
+from curator.network import HubLimit, hub_limits
 from curator.system import as_cell, atomic, is_path, user_path
 
 COMPARED = ("label", "corrected_label", "selected")
 NOTE = "note        A was made from {}, B from {}: their rows are taken to be the same by their ids"
-UNREADABLE = (AttributeError, KeyError, OSError, TypeError, ValueError)  # what files of another kind raise
+# What files of another kind raise.
+UNREADABLE = (AttributeError, IndexError, KeyError, OSError, TypeError, ValueError, pa.ArrowException)
 MOST = 10  # changes of labels that the text lists
 
 
@@ -103,9 +115,9 @@ def difference(a: str, b: str) -> Difference:
 
 def _from_folder(folder: Path) -> Side:
     try:
-        facts = json.loads((folder / "curation.json").read_text(encoding="utf-8"))
-        files = [p for p in sorted((folder / "data").glob("*.parquet")) if split_of(p) == facts["split"]]
-        return _side(str(folder), facts, [pq.ParquetFile(path) for path in files])
+        facts = read_facts(folder)
+        files = data_files(folder, facts["split"])
+        return _side(str(folder), facts, [open_parquet(path) for path in files], files)
     except UNREADABLE as e:
         raise _neither(str(folder), e) from e
 
@@ -114,36 +126,43 @@ def _from_hub(name: str) -> Side:
     from huggingface_hub import HfFileSystem, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    from curator.curation.publish import refusal, require_id, status_of
+    from curator.curation.publish import explained, require_id, require_inside, status_of
 
     repo, _, revision = name.partition("@")
     require_id(repo)
-    hub = HfFileSystem()
     try:
-        path = hf_hub_download(repo, "curation.json", repo_type="dataset", revision=revision or None)
-        facts = json.loads(Path(path).read_text(encoding="utf-8"))
-        root = f"datasets/{repo}@{quote(revision, safe='')}" if revision else f"datasets/{repo}"
-        found = [str(p) for p in hub.glob(f"{root}/data/*.parquet") if split_of(Path(p)) == facts["split"]]
-        return _side(name, facts, [pq.ParquetFile(hub.open(path)) for path in sorted(found)])
+        with hub_limits():
+            hub = HfFileSystem()
+            path = hf_hub_download(repo, FACTS, repo_type="dataset", revision=revision or None)
+            facts = facts_in(Path(path), "")
+            root = f"datasets/{repo}@{quote(revision, safe='')}" if revision else f"datasets/{repo}"
+            found = [str(p) for p in hub.glob(f"{root}/data/*.parquet") if split_of(Path(p)) == facts["split"]]
+            require_inside(found)
+            return _side(name, facts, [pq.ParquetFile(hub.open(path)) for path in sorted(found)], found)
     except Exception as e:
-        status = status_of(e)
-        if status not in (None, 404):
-            raise refusal(status, "reading", name) from e
-        if not isinstance(e, (*UNREADABLE, HfHubHTTPError)):
+        error = explained(e, "reading", name)
+        if error is not None and (isinstance(error, HubLimit) or status_of(e) not in (None, 404)):
+            raise error from e
+        if error is None and not isinstance(e, (*UNREADABLE, HfHubHTTPError)):
             raise
         raise _neither(name, e) from e
 
 
-def _side(name: str, facts: dict[str, Any], files: list[pq.ParquetFile]) -> Side:
+def _side(name: str, facts: dict[str, Any], files: list[pq.ParquetFile], paths: Sequence[Path | str]) -> Side:
     if not files:
         raise ValueError(f"it holds no data/{facts['split']}-*.parquet")
     prefix, label = facts["settings"].get("column_prefix") or "", facts["label_column"]
     columns = [label, prefix + "corrected_label", prefix + "selected", prefix + "row"]
-    described = json.loads(files[0].schema_arrow.metadata[b"huggingface"])["info"]["features"]
+    features = described(files[0], paths[0])
+    for column in columns[:2]:
+        if not is_label(files[0].schema_arrow.field(column).type):
+            raise ValueError(f"its column {column} holds no labels")
     table = pa.concat_tables([file.read(columns) for file in files])
     labels, corrected, selected, rows = (
-        _by_name(table[column].to_pylist(), described[column].get("names")) for column in columns
+        _by_name(table[column].to_pylist(), names_of(features[column])) for column in columns
     )
+    if not all(type(row) is int for row in rows) or len(set(rows)) < len(rows):
+        raise ValueError("its column row does not tell its rows apart")
     return Side(name, facts, dict(zip(rows, zip(labels, corrected, selected, strict=True), strict=True)))
 
 

@@ -23,10 +23,11 @@ from datasets.features.features import require_storage_embed
 from datasets.table import embed_array_storage, table_cast
 
 from curator.curation.columns import Columns
+from curator.curation.facts import split_of
 from curator.errors import CuratorError
 from curator.files import Refused, bare_name, read_inside
 from curator.pictures import NoPicture
-from curator.review.rows import DUPLICATES, TRUSTED, split_of
+from curator.review.rows import DUPLICATES, TRUSTED
 from curator.sources.images import NO_FILES, Access, encoded
 from curator.system import as_cell, lock_file, put, put_aside, remove, sync_folder, sync_tree
 

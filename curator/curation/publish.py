@@ -5,18 +5,21 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from curator.curation.version import Say, Version, prepared, publish_folder, require_free
 from curator.errors import CuratorError
+from curator.network import HubLimit, hub_limits
 from curator.system import is_path, user_path
 
 TRIES = 7
 CUT = 0  # in place of a status: no answer came
 UNWRITTEN = {".gitattributes", "README.md"}  # what a new repository may hold
 RETRIED = (409, 412, 429, 500, 502, 503, 504)
+# What the client raises at an answer that is not one.
+NO_ANSWER = (AttributeError, IndexError, KeyError, RecursionError, TypeError, ValueError)
 T = TypeVar("T")
 
 
@@ -92,16 +95,18 @@ def _would_send(version: Version, target: Path | str, branch: str | None, create
         from huggingface_hub.hf_api import RepoFile
 
         try:
-            for found in HfApi().list_repo_tree(target, recursive=True, revision=branch, repo_type="dataset"):
-                if isinstance(found, RepoFile):
-                    there[found.path] = found.lfs.sha256 if found.lfs else found.blob_id
+            with hub_limits():
+                for found in HfApi().list_repo_tree(target, recursive=True, revision=branch, repo_type="dataset"):
+                    if isinstance(found, RepoFile):
+                        there[found.path] = found.lfs.sha256 if found.lfs else found.blob_id
+            require_inside(there)
         except (RepositoryNotFoundError, RevisionNotFoundError):
             pass  # all of it is new
         except Exception as e:
-            status = status_of(e)
-            if status is None:
+            error = explained(e, "looking", target)
+            if error is None:
                 raise
-            return f"what {target} holds could not be asked: {refusal(status, 'looking', target)}"
+            return f"what {target} holds could not be asked: {error}"
         if not branch and not create_pr:
             _require_ours(set(there), target)
         gone = _replaced(set(there), version)
@@ -179,7 +184,7 @@ def publish_hub(
     def tried(work: Callable[[], T], what: str) -> T:
         return _patiently(work, what, repo, say, wait)
 
-    with prepared(run, policy, **options) as version:
+    with hub_limits(), prepared(run, policy, **options) as version:
         say(version.describe())
         if not version.facts["source"].get("license"):
             say("note: the license of the source is not known, so the card names none; its README.md should name it")
@@ -202,7 +207,10 @@ def publish_hub(
         def commit() -> CommitInfo:
             """All of the version against the head as it is now; if it moves meanwhile, tried again with the new one."""
             head = api.repo_info(**kind, revision=branch).sha
+            if not isinstance(head, str) or not re.fullmatch(r"[0-9a-f]{7,64}", head):
+                raise ValueError(f"its head is {head!r}")
             there = set(api.list_repo_files(**kind, revision=head))
+            require_inside(there)
             if not branch and not create_pr:
                 _require_ours(there, repo)
             files = version.files()
@@ -210,10 +218,13 @@ def publish_hub(
                 *(CommitOperationAdd(path, file) for path, file in sorted(files.items())),
                 *(CommitOperationDelete(path, is_folder=False) for path in sorted(_replaced(there, version))),
             ]
-            return api.create_commit(
+            made = api.create_commit(
                 **kind, operations=operations, commit_message=message, commit_description=version.describe(),
                 revision=branch, create_pr=create_pr, parent_commit=head,
             )  # fmt: skip
+            if not isinstance(made.oid, str) or not isinstance(made.commit_url, str):
+                raise ValueError("it names no commit")
+            return made
 
         def put_tag() -> str:
             tags = {t.name: t.target_commit for t in api.list_repo_refs(**kind).tags}
@@ -263,9 +274,14 @@ def require_hub(repo: str) -> None:
     from huggingface_hub import HfApi
 
     require_id(repo)
-    me: dict[str, Any] = _patiently(HfApi().whoami, "asking who you are", repo, lambda line: None, 1.0)
-    role = ((me.get("auth") or {}).get("accessToken") or {}).get("role")
-    owners = [me.get("name"), *(org.get("name") for org in me.get("orgs") or [])]
+
+    def ask() -> tuple[Any, list[Any]]:
+        me: dict[str, Any] = HfApi().whoami()
+        role = ((me.get("auth") or {}).get("accessToken") or {}).get("role")
+        return role, [me.get("name"), *(org.get("name") for org in me.get("orgs") or [])]
+
+    with hub_limits():
+        role, owners = _patiently(ask, "asking who you are", repo, lambda line: None, 1.0)
     if role == "read" or repo.split("/")[0] not in owners:
         why = "the token may only read" if role == "read" else f"you are {', '.join(map(str, owners))}"
         raise CuratorError(f"--push-to-hub {repo}: {why}; use a token that may write there, or another id")
@@ -278,29 +294,58 @@ def next_tag(tags: list[str]) -> str:
 
 def _patiently(work: Callable[[], T], what: str, repo: str, say: Say, wait: float) -> T:
     """Try again, later and later, what may pass; say in one line what will not."""
-    from huggingface_hub.errors import LocalTokenNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     for attempt in range(TRIES):
-        last = attempt + 1 == TRIES
         try:
             return work()
-        except LocalTokenNotFoundError as e:
-            raise refusal(401, what, repo) from e
-        except CuratorError:
-            raise
+        except CuratorError as e:
+            if not isinstance(e, HubLimit):
+                raise
+            raise explained(e, what, repo) or e from e
         except Exception as e:
-            status = status_of(e)
-            if status is None:
+            error, status = explained(e, what, repo), status_of(e)
+            if error is None or (status == 404 and isinstance(e, RepositoryNotFoundError)):
                 raise
-            if status == 404 and isinstance(e, RepositoryNotFoundError):
-                raise
-            if last or status not in (*RETRIED, CUT):
-                raise refusal(status, what, repo, str(e) if status in (400, 422) else "") from e
+            if attempt + 1 == TRIES or status not in (*RETRIED, CUT):
+                raise error from e
             reason = "the connection was cut" if status == CUT else f"the Hub answered {status}"
         pause = wait * 2**attempt
         say(f"{what}: {reason}, trying again in {pause:.0f} s")
         time.sleep(pause)
     raise AssertionError
+
+
+def require_inside(paths: Iterable[str]) -> None:
+    """Refuse a list of a repository's files that names what lies outside of it."""
+    for path in paths:
+        if path.startswith("/") or "\\" in path or not {"", ".", ".."}.isdisjoint(path.split("/")):
+            raise CuratorError(f"the Hub lists the file {path[:100]!r}, which lies outside of the repository")
+
+
+def explained(error: Exception, what: str, repo: str) -> CuratorError | None:
+    """The one line for what went wrong while the Hub was asked; None where that has nothing to do with it."""
+    from huggingface_hub.errors import LocalTokenNotFoundError
+
+    chain: list[BaseException] = []
+    at: BaseException | None = error
+    while at is not None and at not in chain:  # the client wraps errors of its uploads
+        chain.append(at)
+        at = at.__cause__ or at.__context__
+    if ours := next((e for e in chain if isinstance(e, CuratorError)), None):
+        return HubLimit(f"{what} ({repo}): {ours}") if isinstance(ours, HubLimit) else ours
+    if isinstance(error, LocalTokenNotFoundError):
+        return refusal(401, what, repo)
+    status = status_of(error)
+    if status is not None:
+        return refusal(status, what, repo, str(error) if status in (400, 422) else "")
+    odd = next((e for e in chain if isinstance(e, NO_ANSWER)), None)
+    if odd is None:
+        return None
+    return CuratorError(
+        f"{what} ({repo}): the Hub's answer cannot be read ({type(odd).__name__}: {' '.join(str(odd).split())[:150]}); "
+        "run the same command again"
+    )
 
 
 def status_of(error: BaseException | None) -> int | None:
@@ -311,6 +356,8 @@ def status_of(error: BaseException | None) -> int | None:
     from huggingface_hub.errors import HfHubHTTPError
 
     while error is not None:
+        if isinstance(error, CuratorError):
+            return None
         if isinstance(error, HfHubHTTPError) and error.response is not None:
             return error.response.status_code
         if isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith(

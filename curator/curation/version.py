@@ -11,7 +11,7 @@ same labels; with annotate without those whose given label reviewers found wrong
 from __future__ import annotations
 
 import csv
-import json
+import io
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -28,6 +28,18 @@ import pyarrow.parquet as pq
 from datasets import Features
 
 from curator.curation.card import dataset_card, own_text
+from curator.curation.facts import (
+    AGAIN,
+    FACTS,
+    MOST,
+    data_files,
+    open_parquet,
+    read_json,
+    read_small,
+    reading,
+    split_of,
+    unreadable,
+)
 from curator.curation.output import QUARANTINE, ROW_GROUP, content_hash, write_json
 from curator.curation.report import CONTACT_SHEET, pairs
 from curator.errors import CuratorError
@@ -35,9 +47,9 @@ from curator.files import own_files
 from curator.pictures import Decoder, NoPicture
 from curator.review.audit import audited
 from curator.review.journal import FILE, Journal
-from curator.review.rows import Rows, split_of
+from curator.review.rows import Rows
 from curator.sources.table import encoded_labels
-from curator.system import as_cell, clear_leftovers, did_you_mean, replace_folder, workspace
+from curator.system import as_cell, clear_leftovers, did_you_mean, open_regular, read_file, replace_folder, workspace
 
 POLICIES = ("annotate", "relabel", "filter")
 FORMATS = ("parquet", "imagefolder")
@@ -230,10 +242,15 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
     if policy != "filter":
         (folder / "clean").mkdir()
     start = 0
-    for path in sorted((rows.folder / "data").glob("*.parquet")):
+    for path in data_files(rows.folder):
         curated = split_of(path) == split
-        file = pq.ParquetFile(path)
-        features = Features.from_arrow_schema(file.schema_arrow)
+        file = open_parquet(path)
+        if not file.schema_arrow.equals(rows.schema, check_metadata=True):
+            raise CuratorError(f"{path}: its columns are not those of split {split!r}; {AGAIN}")
+        try:
+            features = Features.from_arrow_schema(file.schema_arrow)
+        except Exception as e:  # what the metadata of a stranger's file make it do
+            raise unreadable(path, e) from e
         if policy == "relabel":
             if ORIGINAL in features:
                 raise CuratorError(f"the dataset has a column {ORIGINAL}; rename it, or publish with --policy annotate")
@@ -243,7 +260,7 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
             apart = curated and policy != "filter" and said.kept.any()
             clean = pq.ParquetWriter(folder / "clean" / path.name, schema) if apart else None
             try:
-                for batch in file.iter_batches(ROW_GROUP):
+                for batch in batches(file, path):
                     part, kept = pa.table(batch), None
                     if curated:
                         here = slice(start, start + len(batch))
@@ -268,11 +285,25 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
                     clean.close()
 
 
+def batches(file: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
+    """A file's rows, ROW_GROUP at a time.
+
+    Raises:
+        CuratorError: where it is broken.
+    """
+    found = file.iter_batches(ROW_GROUP)
+    while True:
+        with reading(path):
+            batch = next(found, None)
+        if batch is None:
+            return
+        yield batch
+
+
 def set_aside(run: Path) -> set[tuple[str, int]]:
     """(split, row) of the rows that the run could not use."""
-    if not (run / QUARANTINE).exists():
-        return set()
-    return {(item["split"], item["row"]) for item in pq.read_table(run / QUARANTINE).to_pylist()}
+    table = read_small(run / QUARANTINE, {"split": pa.string(), "row": pa.int64()}, 2**31)
+    return set() if table is None else {(item["split"], item["row"]) for item in table.to_pylist()}
 
 
 def _as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray) -> None:
@@ -345,14 +376,19 @@ def _copy_findings(run: Path, folder: Path, left: set[int] | None) -> None:
         target = folder / path.relative_to(run)
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    with open(run / "issues.csv", newline="", encoding="utf-8") as file:
+    issues = run / "issues.csv"
+    with reading(issues), open_regular(issues) as content, io.TextIOWrapper(content, "utf-8", newline="") as file:
         head, *lines = list(csv.reader(file))
+        numbers = [int(line[0]) for line in lines]
     if left is not None:
-        lines = [line for line in lines if int(line[0]) in left]
+        lines = [line for number, line in zip(numbers, lines, strict=True) if number in left]
         (folder / "report" / CONTACT_SHEET).unlink(missing_ok=True)
-        report = folder / "report" / "report.md"
-        text = report.read_text(encoding="utf-8")
-        report.write_text(re.sub(rf"## [^\n]*\n\n!\[[^\n]*\]\({CONTACT_SHEET}\)\n\n", "", text), encoding="utf-8")
+        report = Path("report", "report.md")
+        with reading(run / report):
+            text = read_file(run / report, MOST).decode()
+        (folder / report).write_text(
+            re.sub(rf"## [^\n]*\n\n!\[[^\n]*\]\({CONTACT_SHEET}\)\n\n", "", text), encoding="utf-8"
+        )
     with open(folder / "issues.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([head, *lines])
 
@@ -364,7 +400,8 @@ def _write_rest(
     _copy_findings(run, folder, None if inside.all() else set(rows.row[inside].tolist()))
     data = folder / ("data" if (folder / "data").exists() else "images")
     splits = sorted({split_of(p) if p.is_file() else p.name for p in data.iterdir()})
-    own = own_text((run / "README.md").read_text(encoding="utf-8"))
+    with reading(run / "README.md"):
+        own = own_text(read_file(run / "README.md", MOST).decode())
     card = dataset_card(version.facts, rows.classes, changes, splits, content_hash(data), own)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
@@ -402,7 +439,7 @@ def require_free(target: Path, overwrite: bool) -> None:
 def _is_version(folder: Path) -> bool:
     """Whether a folder holds what publish_folder wrote, and nothing else: a run, say, is none."""
     try:
-        facts = json.loads((folder / "curation.json").read_text(encoding="utf-8"))
+        facts = read_json(folder / FACTS)
     except (OSError, ValueError):
         return False
-    return isinstance(facts, dict) and "published" in facts and {path.name for path in folder.iterdir()} <= WRITTEN
+    return "published" in facts and {path.name for path in folder.iterdir()} <= WRITTEN

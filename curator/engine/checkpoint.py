@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from curator.engine.cache import require_sound
 from curator.errors import CuratorError
-from curator.system import TEMPORARY, atomic, remove, sync_folder, write_text
+from curator.system import TEMPORARY, atomic, read_file, remove, sync_folder, write_text
 
 SETTINGS, FINISHED = "settings.json", "finished"  # written by the caller
 NUMBER = r"\d{6,}"
@@ -27,10 +28,10 @@ class Checkpoints:
             CuratorError: when the pointer names none.
         """
         pointer = self.folder / "latest"
-        if not pointer.exists():
-            return None
         try:
-            name = pointer.read_text().strip()
+            name = read_file(pointer, 1000).decode().strip()
+        except FileNotFoundError:
+            return None
         except (OSError, ValueError) as e:
             raise CuratorError(f"{pointer} cannot be read ({e}); start anew with --no-resume") from e
         if not re.fullmatch(NUMBER, name):  # never a path to somewhere else
@@ -91,12 +92,15 @@ class Checkpoints:
         folder = self.latest()
         if folder is None:
             return None
+        path = folder / "state.pt"
         try:
-            state = torch.load(folder / "state.pt", map_location="cpu", weights_only=True)
-        except Exception as e:
+            require_sound(path)
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except Exception as e:  # the machine's, and whatever torch does not like about it
             raise CuratorError(
-                f"{folder}/state.pt cannot be read ({type(e).__name__}); start anew with --no-resume"
+                f"{path} cannot be read ({type(e).__name__}: {' '.join(str(e).split())[:150]}); "
+                "start anew with --no-resume"
             ) from e
         if not isinstance(state, dict):
-            raise CuratorError(f"{folder}/state.pt holds {type(state).__name__}; start anew with --no-resume")
+            raise CuratorError(f"{path} holds {type(state).__name__}; start anew with --no-resume")
         return state

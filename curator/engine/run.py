@@ -7,10 +7,8 @@ import platform
 import sys
 import time
 import warnings
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -19,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from curator.engine.cache import keep, read_npz
 from curator.engine.checkpoint import Checkpoints
 from curator.engine.graphs import Recorded, Step, Tally
 from curator.engine.hardware import Precision, best_precision, forward_flops, no_accelerator, peak_flops
@@ -27,8 +26,10 @@ from curator.engine.nets import Net, build_net
 from curator.engine.views import normalise
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import NoisyDataset, Source
-from curator.system import atomic, cache_folder, cores, threads_per_process
+from curator.system import cache_folder, cores, threads_per_process
 
+# What a checkpoint holds.
+STATE = {"progress": dict, "stopping": bool, "threads": int, "forgotten": list, "registered": dict}
 T = TypeVar("T")
 M = TypeVar("M", bound=nn.Module)
 
@@ -83,13 +84,16 @@ class Run:
         self._stages: set[str] = set()
         self._member = ""  # of several methods in one run: what their names begin with
         self._checkpoints = Checkpoints(checkpoints) if checkpoints else None
+        self._anew: set[str] = set()  # what was registered and is not in the checkpoint
+        self._forgotten: list[str] = []
         restored = self._checkpoints.load() if self._checkpoints else None
         if restored is not None:
-            try:
-                self.progress, self._saved, threads = restored["progress"], restored["registered"], restored["threads"]
-                self.stopping = restored["stopping"]
-            except KeyError as e:
-                raise CuratorError(f"the checkpoint in {checkpoints} lacks {e}; start anew with --no-resume") from e
+            if not _whole(restored):
+                raise CuratorError(
+                    f"the checkpoint in {checkpoints} does not hold what a run saves; start anew with --no-resume"
+                )
+            self.progress, self._saved, threads = restored["progress"], restored["registered"], restored["threads"]
+            self.stopping, self._forgotten = restored["stopping"], restored["forgotten"]
         # accelerate launch sets OMP_NUM_THREADS=1 on a CPU. One and two threads add in another order and give other
         # weights, so a resumed run takes the threads of its checkpoint.
         self.threads = threads or threads_per_process()
@@ -152,6 +156,9 @@ class Run:
         if place in self._stages:
             raise ValueError(f"stage {place!r} was used before: stage names are unique")
         self._stages.add(place)
+        lost = {name for name in self._anew - {*self._forgotten} if name.startswith(self._member)}
+        if lost and place in self.progress:  # all that it needs was there when its epochs were written
+            raise CuratorError(f"the checkpoint lacks {', '.join(sorted(lost))}; start anew with --no-resume")
         for epoch in range(self.progress.get(place, 0), n):
             if self.stopping:
                 return
@@ -182,31 +189,31 @@ class Run:
         if name in self._saved:
             saved = self._saved.pop(name)
             try:
-                if isinstance(value, Tensor):
-                    value.copy_(saved)
-                else:
-                    cast(Any, value).load_state_dict(saved)
-            except (ValueError, RuntimeError, KeyError, TypeError) as e:
+                _restore(value, saved)
+            except Exception as e:  # whatever the value does not like about it
                 raise CuratorError(
                     f"the checkpoint's {name!r} does not fit (was it written by another version?): "
-                    f"{' '.join(str(e).split())[:150]}; start anew with --no-resume"
+                    f"{' '.join(str(e).split())[:150] or type(e).__name__}; start anew with --no-resume"
                 ) from e
+        else:
+            self._anew.add(name)
         return value
 
     def forget(self, name: str) -> None:
         """Leave what is no longer needed out of the checkpoints to come."""
         del self.registered[self._member + name]
+        self._forgotten.append(self._member + name)
 
-    def kept(self, kind: str, key: dict[str, Any]) -> dict[str, Tensor] | None:
-        """Tensors that another run on these inputs has kept under the key, or None; the same in all processes."""
+    def kept(self, kind: str, key: dict[str, Any], like: dict[str, Tensor]) -> dict[str, Tensor] | None:
+        """Tensors that another run on these inputs has kept under the key, or None; the same in all processes.
+
+        like: tensors of their names, shapes and types; what is broken, or not finite, is none.
+        """
         path, found = self._place(kind, key), None
-        if path is not None and self.main and path.exists():
-            # What is cut short, or of another program, is none.
-            with (
-                suppress(OSError, ValueError, zipfile.BadZipFile, zlib.error),
-                np.load(path, allow_pickle=False) as file,
-            ):
-                found = {name: torch.from_numpy(file[name]) for name in file.files}
+        if path is not None and self.main:
+            arrays = read_npz(path, {name: tensor.numpy() for name, tensor in like.items()})
+            if arrays is not None and all(np.isfinite(array).all() for array in arrays.values()):
+                found = {name: torch.from_numpy(array) for name, array in arrays.items()}
         if self.world > 1:  # the others may have another cache, or look a moment later
             from accelerate.utils import broadcast_object_list
 
@@ -218,10 +225,9 @@ class Run:
         path = self._place(kind, key)
         if path is None or not self.main:
             return
+        arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic(path) as staged, open(staged, "wb") as file:
-                np.savez_compressed(file, allow_pickle=False, **{name: t.numpy() for name, t in tensors.items()})
+            keep(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
         except OSError as e:
             self.warn(f"{path.parent} cannot be written ({e.strerror}): the next run computes this anew")
 
@@ -269,7 +275,7 @@ class Run:
         if self._checkpoints and self.main:
             state = {k: v if isinstance(v, Tensor) else v.state_dict() for k, v in self.registered.items()}
             position = {"progress": self.progress, "stopping": self.stopping, "threads": self.threads}
-            self._checkpoints.save({**position, "registered": state})
+            self._checkpoints.save({**position, "forgotten": self._forgotten, "registered": state})
         self.accelerator.wait_for_everyone()
 
     # Training
@@ -545,3 +551,47 @@ class Run:
 
             for buffer in net.buffers():
                 buffer.copy_(broadcast(buffer))
+
+
+def _whole(state: dict[str, Any]) -> bool:
+    """Whether it is what Run.checkpoint wrote: names, types and ranges."""
+    if state.keys() != STATE.keys() or not all(type(state[name]) is kind for name, kind in STATE.items()):
+        return False
+    counts = [state["threads"], *state["progress"].values()]
+    names = [*state["progress"], *state["registered"], *state["forgotten"]]
+    return all(type(n) is int and 0 < n < 2**31 for n in counts) and all(isinstance(name, str) for name in names)
+
+
+def _restore(value: Any, saved: Any) -> None:
+    """Give a registered value its saved state.
+
+    Raises:
+        Exception: where it does not fit; copying alone would broadcast and cast, and an optimizer takes any shape.
+    """
+    if isinstance(value, Tensor):
+        _require_alike("", value, saved)
+        value.copy_(saved)
+        return
+    if isinstance(value, nn.Module):
+        now = value.state_dict()
+        if not isinstance(saved, dict) or saved.keys() != now.keys():
+            raise ValueError("it is the state of another net")
+        for name, tensor in now.items():
+            _require_alike(name, tensor, saved[name])
+    value.load_state_dict(saved)
+    if isinstance(value, torch.optim.Optimizer):
+        for weights, state in value.state.items():
+            for name, part in state.items():
+                if isinstance(part, Tensor) and part.ndim:
+                    _require_alike(name, weights, part)
+
+
+def _require_alike(name: str, wanted: Any, found: Any) -> None:
+    if not isinstance(wanted, Tensor) or not isinstance(found, Tensor):
+        if type(wanted) is not type(found):
+            raise TypeError(f"{name} is of another type")
+    elif found.shape != wanted.shape or found.dtype != wanted.dtype:
+        raise ValueError(
+            f"expected {name or 'it'} of shape {tuple(wanted.shape)} {wanted.dtype}, "
+            f"found {tuple(found.shape)} {found.dtype}"
+        )

@@ -205,7 +205,7 @@ class PUDistill:
     def augment(self, known: Known, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """The rounds of class after class: only one class's binary nets are there at a time."""
         key = self.stage_1(data) | {"row": data.inputs.shape}
-        found_before = run.kept("pudistill", key)
+        found_before = run.kept("pudistill", key, {"claimed": known.claimed, "score": known.score})
         if found_before is not None:  # by a run with other noise: no noisy label was read
             known.claimed.copy_(found_before["claimed"])
             known.score.copy_(found_before["score"])

@@ -5,9 +5,7 @@ Small columns are in memory; images, soft labels and features come from their fi
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
 import threading
 from collections.abc import Iterator
 from functools import cached_property
@@ -17,8 +15,20 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
+from curator.curation.facts import (
+    AGAIN,
+    FACTS,
+    data_files,
+    described,
+    is_label,
+    names_of,
+    open_parquet,
+    read_facts,
+    read_small,
+    reading,
+)
+from curator.engine.cache import read_npy
 from curator.errors import CuratorError
 
 TRUSTED = "trusted.parquet"  # row, label
@@ -26,15 +36,29 @@ DUPLICATES = "duplicates.parquet"  # row, group, kind
 SOFT_ROWS = 100_000  # soft labels held at once while all are read
 
 
-def split_of(file: Path) -> str:
-    """The split of data/SPLIT-0000i-of-0000n.parquet."""
-    return file.name.rsplit("-", 3)[0]
-
-
 def content_of(value: dict[str, Any] | list[float] | None) -> str:
     """Hash of an encoded image, or of a row of features."""
     content = value.get("bytes") or b"" if isinstance(value, dict) else np.asarray(value or [], np.float32).tobytes()
     return hashlib.blake2b(content, digest_size=8).hexdigest()
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _is_image(kind: pa.DataType) -> bool:
+    return pa.types.is_struct(kind) and {f.name: f.type for f in kind} == {"bytes": pa.binary(), "path": pa.string()}
+
+
+# The columns of a verdict and their types.
+SOFT = "teacher_soft_label"  # a list of as many float32 as there are classes
+SCORES = ("clean_score", "selected", "corrected_label", "row")
+COLUMNS = {
+    "clean_score": pa.float32().equals,
+    "selected": pa.bool_().equals,
+    "corrected_label": pa.int64().equals,
+    "row": pa.int64().equals,
+}
 
 
 class Rows:
@@ -52,44 +76,90 @@ class Rows:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        try:
-            self.facts: dict[str, Any] = json.loads((folder / "curation.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError) as e:
-            raise CuratorError(
-                f"{folder}: expected the output folder of a finished run (with curation.json); {e}"
-            ) from e
-        if not isinstance(self.facts, dict) or "published" in self.facts:
-            raise CuratorError(f"{folder}: expected the output folder of a run; this is a published version, or no run")
-        try:
-            found = [p for p in sorted((folder / "data").glob("*.parquet")) if split_of(p) == self.facts["split"]]
-            self.files = [pq.ParquetFile(path) for path in found]
-            if not self.files:
-                raise CuratorError(f"{folder}: expected data/{self.facts['split']}-*.parquet, found none")
-            self.prefix = self.facts["settings"].get("column_prefix") or ""
-            described = json.loads(self.files[0].schema_arrow.metadata[b"huggingface"])["info"]["features"]
-            self.classes: list[str] = described[self.prefix + "corrected_label"]["names"]
-            names = [self.prefix + name for name in ("clean_score", "selected", "corrected_label", "row")]
-            columns = self._read([*names, self.facts["label_column"]])
-        except CuratorError:
-            raise
-        except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as e:
-            raise CuratorError(f"{folder}: its files are not those of a finished run ({e}); run it again") from e
-        self.present = pc.is_valid(columns[names[0]]).to_numpy()
-        self.score = columns[names[0]].fill_null(1.0).to_numpy()
-        self.selected = columns[names[1]].fill_null(True).to_numpy()
-        self.row, self.given = columns[names[3]].to_numpy(), self.codes(columns[self.facts["label_column"]])
-        suggested = columns[names[2]].fill_null(-1).to_numpy().astype(np.int32)
-        self.suggested = np.where(self.present, suggested, self.given)
+        self.facts: dict[str, Any] = read_facts(folder)
+        if "published" in self.facts:
+            raise CuratorError(f"{folder}: expected the output folder of a run; this is a published version")
+        self.prefix = self.facts["settings"].get("column_prefix") or ""
+        self.paths = data_files(folder, self.facts["split"])
+        if not self.paths:
+            raise CuratorError(f"{folder}: expected data/{self.facts['split']}-*.parquet, found none; {AGAIN}")
+        self.files = [open_parquet(path) for path in self.paths]
+        self.schema = self.files[0].schema_arrow
+        self._described = described(self.files[0], self.paths[0])
+        self._require_columns()
+        self.classes = self._classes()
+        columns = self._read([self.prefix + name for name in SCORES] + [self.facts["label_column"]])
+        score, selected, corrected, row, label = columns.columns
+        self.present = pc.is_valid(score).to_numpy()
+        self.score = score.fill_null(1.0).to_numpy()
+        self.selected = selected.fill_null(True).to_numpy()
+        self.row, self.given = row.to_numpy(), self.codes(label)
+        suggested = corrected.fill_null(-1).to_numpy()
+        self._require_values(suggested)
+        self.suggested = np.where(self.present, suggested, self.given).astype(np.int32)
         groups = [f.metadata.row_group(g).num_rows for f in self.files for g in range(f.num_row_groups)]
         self._group = [(f, g) for f in self.files for g in range(f.num_row_groups)]
         self._lock = threading.Lock()  # a file has one reader
         self._start = np.concatenate([[0], np.cumsum(groups)])
 
+    def _require_columns(self) -> None:
+        """Refuse files without the columns that the facts name, of other types, or with other numbers of rows."""
+        facts = self.facts
+        wanted = [(self.prefix + name, fits) for name, fits in COLUMNS.items()]
+        wanted += [(self.prefix + SOFT, pa.list_(pa.float32(), facts["classes"]).equals)]
+        for name, fits in (
+            (facts["label_column"], is_label),
+            (facts.get("reference_column"), is_label),
+            (facts["image_column"], _is_image),
+            (facts["settings"].get("features_column"), _is_list),
+        ):
+            wanted += [] if name is None else [(name, fits)]
+        for path, file in zip(self.paths, self.files, strict=True):
+            if not file.schema_arrow.equals(self.schema, check_metadata=True):
+                raise CuratorError(f"{path}: its columns are not those of {self.paths[0].name}; {AGAIN}")
+        for name, fits in wanted:
+            found = self.schema.field(name).type if self.schema.names.count(name) == 1 else "none, or several"
+            if not isinstance(found, pa.DataType) or not fits(found):
+                raise CuratorError(f"{self.paths[0]}: expected the column {name!r} of a run, found {found}; {AGAIN}")
+        n, rows = facts["n"], sum(file.metadata.num_rows for file in self.files)
+        if not n <= rows <= n + facts.get("quarantined", 0):
+            raise CuratorError(f"{self.folder}: expected {n:,} rows in data/ as {FACTS} says, found {rows:,}; {AGAIN}")
+
+    def _classes(self) -> list[str]:
+        names = names_of(self._described[self.prefix + "corrected_label"]) or []
+        if names_of(self._described[self.facts["label_column"]]) not in (None, names):
+            raise CuratorError(f"{self.paths[0]}: its labels and corrected labels have other class names; {AGAIN}")
+        if len(names) != self.facts["classes"] or len(set(names)) < len(names):
+            raise CuratorError(
+                f"{self.paths[0]}: expected {self.facts['classes']} class names as {FACTS} says, "
+                f"found {len(set(names))}; {AGAIN}"
+            )
+        return names
+
+    def _require_values(self, suggested: np.ndarray) -> None:
+        """Refuse values that no run writes."""
+        here = self.present
+        for name, fits in (
+            ("clean_score", np.isfinite(self.score) & (self.score >= 0) & (self.score <= 1)),
+            ("corrected_label", ~here | ((suggested >= 0) & (suggested < len(self.classes)))),
+            (self.facts["label_column"], ~here | (self.given >= 0)),
+            ("row", np.diff(self.row, prepend=-1) > 0),
+        ):
+            if not fits.all():
+                where = int(np.flatnonzero(~fits)[0])
+                raise CuratorError(f"{self.folder}: column {name} holds what no run writes, in line {where}; {AGAIN}")
+        if here.sum() != self.facts["n"]:
+            raise CuratorError(
+                f"{self.folder}: expected {self.facts['n']:,} rows with a score as {FACTS} says, "
+                f"found {here.sum():,}; {AGAIN}"
+            )
+
     def __len__(self) -> int:
         return len(self.row)
 
     def _read(self, columns: list[str]) -> pa.Table:
-        return pa.concat_tables([f.read(columns) for f in self.files])
+        with reading(self.folder / "data"):
+            return pa.concat_tables([f.read(columns) for f in self.files]).select(columns)
 
     def codes(self, labels: pa.ChunkedArray, names: list[str] | None = None) -> np.ndarray:
         """Class numbers (m,) int32 of labels as strings or numbers (numbers of names, if there are any); else -1."""
@@ -118,7 +188,7 @@ class Rows:
         groups = np.searchsorted(self._start, positions, "right") - 1
         for group in np.unique(groups):
             file, number = self._group[group]
-            with self._lock:
+            with self._lock, reading(self.folder / "data"):
                 values = file.read_row_group(number, [column], use_threads=False)[column]
             for position in positions[groups == group].tolist():
                 out[position] = values[position - int(self._start[group])].as_py()
@@ -134,9 +204,8 @@ class Rows:
 
     def soft(self, positions: np.ndarray) -> np.ndarray:
         """Soft labels (m, k) float32 at positions; zeros where there is none."""
-        none = [0.0] * len(self.classes)
-        values = [value or none for value in self._values(positions, self.prefix + "teacher_soft_label")]
-        return np.array(values, np.float32).reshape(len(positions), len(self.classes))
+        values = self._values(positions, self.prefix + SOFT)
+        return self._soft_of(pa.array(values, pa.list_(pa.float32(), len(self.classes))))
 
     @cached_property
     def verdict(self) -> str:
@@ -149,19 +218,25 @@ class Rows:
     @cached_property
     def trusted(self) -> dict[int, str]:
         """Verified labels of the rows that the run trusted."""
-        try:
-            table = pq.read_table(self.folder / TRUSTED)
-        except FileNotFoundError:
+        table = read_small(self.folder / TRUSTED, {"row": pa.int64(), "label": pa.string()}, len(self))
+        if table is None:
             return {}
-        return dict(zip(table["row"].to_pylist(), table["label"].to_pylist(), strict=True))
+        found = dict(zip(table["row"].to_pylist(), table["label"].to_pylist(), strict=True))
+        odd = next((name for name in found.values() if name not in self.classes), None)
+        if odd is not None:
+            raise CuratorError(f"{self.folder / TRUSTED}: {odd[:50]!r} is no class of the run; {AGAIN}")
+        return found
 
     @cached_property
     def duplicates(self) -> np.ndarray:
         """(n,) int64, the group of a row whose image is there more than once with different labels; -1 for others."""
         found = np.full(len(self), -1)
-        with contextlib.suppress(FileNotFoundError):
-            table = pq.read_table(self.folder / DUPLICATES, columns=["row", "group"])
-            found[np.searchsorted(self.row, table["row"].to_numpy())] = table["group"].to_numpy()
+        table = read_small(self.folder / DUPLICATES, {"row": pa.int64(), "group": pa.int64()}, len(self))
+        if table is not None:
+            rows, group = (table[name].to_numpy() for name in ("row", "group"))
+            if not np.isin(rows, self.row).all():
+                raise CuratorError(f"{self.folder / DUPLICATES}: it names rows that the run does not have; {AGAIN}")
+            found[np.searchsorted(self.row, rows)] = group
         return found
 
     @cached_property
@@ -170,8 +245,7 @@ class Rows:
         column = self.facts.get("reference_column")
         if column is None:
             return None
-        described = json.loads(self.files[0].schema_arrow.metadata[b"huggingface"])["info"]["features"][column]
-        return self.codes(self._read([column])[column], described.get("names"))
+        return self.codes(self._read([column])[column], names_of(self._described[column]))
 
     def digests(self, rows: list[int]) -> dict[str, str]:
         """What the rows of some ids show, as hashes by id (text): of the image, or of the features column."""
@@ -206,28 +280,31 @@ class Rows:
 
     def _soft(self) -> Iterator[tuple[slice, np.ndarray]]:
         """All soft labels, a part (slice, (m, k) float32) at a time."""
-        start, column = 0, self.prefix + "teacher_soft_label"
+        start, column = 0, self.prefix + SOFT
         for file in self.files:
             batches = file.iter_batches(SOFT_ROWS, columns=[column])
             while True:
-                with self._lock:
+                with self._lock, reading(self.folder / "data"):
                     batch = next(batches, None)
                 if batch is None:
                     break
-                values, k = batch.column(0), len(self.classes)
-                soft = np.zeros((len(batch), k), np.float32)
-                soft[values.is_valid().to_numpy(zero_copy_only=False)] = values.flatten().to_numpy().reshape(-1, k)
+                soft = self._soft_of(batch.column(0))
                 yield slice(start, start + len(soft)), soft
                 start += len(soft)
+
+    def _soft_of(self, values: pa.Array) -> np.ndarray:
+        """Soft labels (m, k) float32 of lists; zeros where there is none."""
+        k, numbers = len(self.classes), values.flatten()
+        if numbers.null_count or not np.isfinite(numbers.to_numpy()).all():
+            raise CuratorError(f"{self.folder}: expected {k} numbers in every teacher_soft_label; {AGAIN}")
+        soft = np.zeros((len(values), k), np.float32)
+        soft[values.is_valid().to_numpy(zero_copy_only=False)] = numbers.to_numpy().reshape(-1, k)
+        return soft
 
     @cached_property
     def features(self) -> np.ndarray | None:
         """(n, d) float16, read from the disk where it is touched; None where the run has none that can be read."""
-        try:
-            features = np.load(self.folder / "features.npy", mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            return None
-        return features if features.ndim == 2 and len(features) == len(self) else None
+        return read_npy(self.folder / "features.npy", (len(self), None), np.float16, mapped=True)
 
     def nearest(self, position: int, label: int, count: int = 6, most: int = 20_000) -> np.ndarray:
         """Positions of the rows nearest to one (cosine of their features) among those held to be of a class.

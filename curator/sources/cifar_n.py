@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from curator.errors import CuratorError
+from curator.network import fetch
 from curator.system import atomic
 
 # label-noise setting -> key in the file
@@ -54,8 +54,7 @@ def find_file(name: str, data_dir: Path | None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         url = URL.format(file)
         try:
-            with urllib.request.urlopen(url, timeout=60) as response:
-                content = response.read(LARGEST + 1)
+            content = fetch(url, LARGEST)
         except OSError as e:
             raise CuratorError(
                 f"could not download {url} ({e}); download it yourself and name its folder with --data-dir"

@@ -14,10 +14,11 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
+from curator.engine.cache import keep, read_npy
 from curator.errors import CuratorError
 from curator.sources.images import NO_FILES, Access, content_hashes, decode_images, why_broken
 from curator.sources.table import column_array
-from curator.system import atomic, cache_folder
+from curator.system import cache_folder
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -50,6 +51,7 @@ def backbone_features(
         CuratorError: for features that are not finite in float16.
     """
     folder = cache_folder("features") / f"{fingerprint}-{'x'.join(map(str, size))}"
+    width = backbone(torch.zeros(1, 3, *size, dtype=torch.uint8)).shape[1]  # which all that is kept must have
     starts = range(0, len(dataset), CHUNK)
     done: dict[int, tuple[np.ndarray, str, np.ndarray]] = {}
 
@@ -58,14 +60,19 @@ def backbone_features(
         part = dataset.select(range(start, start + len(positions)))
         hashes, digest = content_hashes(part, column, positions, access)
         path = folder / f"{digest}.npy"
-        kept = _kept(path, len(part))
-        bad = np.flatnonzero(np.isnan(kept[:, 0])) if kept is not None else np.zeros(0, int)
-        if kept is None or len(why_broken(part, column, positions, bad, access)) < len(bad):  # there is more memory now
+        kept = read_npy(path, (len(part), width), np.float16)
+        if kept is None or not sound(kept, part, positions):
             decoded = decode_images(part, column, positions, size, float("inf"), access)
             kept = _halved(backbone(cast(Tensor, decoded.images)), positions, f"--backbone {backbone.name}")
             kept[list(decoded.broken)] = np.nan
             _keep(path, kept)
         return kept, digest, hashes
+
+    def sound(kept: np.ndarray, part: Dataset, positions: np.ndarray) -> bool:
+        """Whether what is not finite are whole rows, of images that cannot be decoded here and now."""
+        bad = np.flatnonzero(~np.isfinite(kept).all(1))
+        broken = why_broken(part, column, positions, bad, access) if len(bad) else {}
+        return len(broken) == len(bad) and bool(np.isnan(kept[bad]).all())
 
     mine = starts[state.process_index :: state.num_processes]
     for start in _progress(mine, backbone.name, state.process_index == 0, say):
@@ -81,21 +88,10 @@ def backbone_features(
     return torch.from_numpy(values[~bad] if broken else values).float(), digest.hexdigest(), broken, hashes[~bad]
 
 
-def _kept(path: Path, n: int) -> np.ndarray | None:
-    """A chunk's features from the cache; None where there are none, or something else lies there."""
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return values if values.ndim == 2 and len(values) == n and values.dtype == np.float16 else None
-
-
 def _keep(path: Path, values: np.ndarray) -> None:
     """Write a chunk's features to the cache."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic(path) as temporary, open(temporary, "wb") as file:
-            np.save(file, values)
+        keep(path, lambda file: np.save(file, values))
     except OSError as e:
         raise CuratorError(
             f"features cannot be kept in {path.parent} ({e.strerror or e}): make room there, or name another cache "

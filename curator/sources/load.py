@@ -8,6 +8,7 @@ import logging
 import os
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from curator.errors import CuratorError
 from curator.files import beside, real_folders, whole_of
+from curator.network import HubLimit, hub_limits
 from curator.pictures import Decoder
 from curator.sources import cifar_n, noise, papers
 from curator.sources.defaults import DEFAULT_NOISE
@@ -325,7 +327,8 @@ def _said(value: Any) -> str | list[str] | None:
 def _from_hub(repo: str, file: str, revision: str | None) -> Path:
     from huggingface_hub import hf_hub_download
 
-    return Path(hf_hub_download(repo, file, repo_type="dataset", revision=revision))
+    with hub_limits():
+        return Path(hf_hub_download(repo, file, repo_type="dataset", revision=revision))
 
 
 def _require_cards(source: str | Path, revision: str | None, flag: str) -> None:
@@ -359,20 +362,23 @@ def _read(path: str, config_name: str | None, revision: str | None, flag: str) -
             parts = loaded.values() if isinstance(loaded, DatasetDict) else [loaded]
             require_own_files([file["filename"] for part in parts for file in part.cache_files], local, flag)
         else:  # what load_dataset does, with a look at the files in between
-            _require_cards(local if local.is_dir() else path, revision, flag)
-            builder = datasets.load_dataset_builder(
-                path, config_name, revision=revision, cache_dir=_cache_of(local) if local.is_dir() else None
-            )
-            pictures = getattr(builder, "EXTENSIONS", ())  # of folders of files, each of which is a row
-            files = [str(file) for part in (builder.config.data_files or {}).values() for file in part]
-            rows = [file for file in files if os.path.splitext(file)[1].lower() not in pictures]
-            if local.is_dir():
-                require_own_files(rows, local, flag)
-                require_room(rows, flag)
-            else:
-                require_own_repository(files, path)
-            builder.download_and_prepare()
-            loaded = builder.as_dataset()
+            with nullcontext() if local.is_dir() else hub_limits():
+                _require_cards(local if local.is_dir() else path, revision, flag)
+                builder = datasets.load_dataset_builder(
+                    path, config_name, revision=revision, cache_dir=_cache_of(local) if local.is_dir() else None
+                )
+                pictures = getattr(builder, "EXTENSIONS", ())  # of folders of files, each of which is a row
+                files = [str(file) for part in (builder.config.data_files or {}).values() for file in part]
+                rows = [file for file in files if os.path.splitext(file)[1].lower() not in pictures]
+                if local.is_dir():
+                    require_own_files(rows, local, flag)
+                    require_room(rows, flag)
+                else:
+                    require_own_repository(files, path)
+                builder.download_and_prepare()
+                loaded = builder.as_dataset()
+    except HubLimit as e:
+        raise CuratorError(f"{flag}: it could not be loaded ({e})") from e
     except CuratorError:
         raise
     except Exception as e:

@@ -90,3 +90,68 @@ def test_files_of_killed_writers_are_ours_and_go(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["000001", "latest"]
     (tmp_path / ".curator-notes.tmp").write_text("mine")
     assert points.foreign() == [".curator-notes.tmp"]
+
+
+def zeros(path):
+    path.write_bytes(b"")
+
+
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def link(path):
+    path.unlink()
+    path.symlink_to(path)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def changed(path):
+    content = path.read_bytes()
+    at = content.index(torch.arange(100.0).numpy().tobytes())
+    path.write_bytes(content[:at] + b"\xff\xff" + content[at + 2 :])
+
+
+def binary(path):
+    path.write_bytes(bytes(range(256)))
+
+
+def nothing(path):
+    path.unlink()
+
+
+# The pointer is a number, of which no part is broken; without it there is no checkpoint.
+BROKEN = [("latest", spoil) for spoil in (zeros, folder, pipe, link, binary)]
+BROKEN += [("state.pt", spoil) for spoil in (zeros, folder, pipe, link, binary, cut, changed, nothing)]
+
+
+@pytest.mark.parametrize(("name", "spoil"), BROKEN)
+def test_what_is_broken_is_said_in_a_line_and_can_be_started_anew(tmp_path, name, spoil):
+    points = Checkpoints(tmp_path / "c")
+    points.save({"t": torch.arange(100.0)})
+    spoil(points.folder / "latest" if name == "latest" else points.latest() / "state.pt")
+    with pytest.raises(CuratorError, match="start anew with --no-resume") as e:
+        points.load()
+    assert "\n" not in str(e.value)
+    points.remove()  # --no-resume
+    assert points.load() is None
+    points.save({"t": torch.ones(1)})
+    assert points.load() == {"t": torch.ones(1)}
+
+
+def test_another_name_in_the_pointer_leads_nowhere(tmp_path):
+    points = Checkpoints(tmp_path / "c")
+    points.save({"i": 1})
+    for name in ("../../etc", "/etc/passwd", "0", "1" * 2000, "000000\n000001"):
+        (points.folder / "latest").write_text(name)
+        with pytest.raises(CuratorError, match="--no-resume"):
+            points.load()

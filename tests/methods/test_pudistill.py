@@ -446,3 +446,22 @@ def test_stage_1_is_kept_for_other_noise(make_run, monkeypatch, tmp_path):
         path.write_bytes(path.read_bytes()[:100])
     data, _ = verified(share=0.8)
     assert sum(1 for _ in PUDistill(**QUICK)(data, make_run(net="mlp", content="rows"))) == yields[0]
+
+
+@pytest.mark.parametrize("spoil", [
+    lambda path, whole: path.write_bytes(b""),
+    lambda path, whole: np.savez(path, **{**whole, "score": whole["score"] * np.nan}),
+    lambda path, whole: np.savez(path, **{**whole, "score": whole["score"][:, :1]}),
+    lambda path, whole: np.savez(path, claimed=whole["claimed"]),
+    lambda path, whole: np.savez(path, **{**whole, "claimed": whole["claimed"].astype(object)}),
+], ids=["0 bytes", "NaN", "other width", "one is missing", "pickled"])  # fmt: skip
+def test_a_broken_file_of_the_cache_is_none(make_run, monkeypatch, tmp_path, spoil):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    run = make_run(net="mlp", content="rows")
+    whole = {"claimed": torch.ones(2, 5, 3, dtype=torch.bool), "score": torch.rand(5, 3)}
+    run.keep("pudistill", {"a": 1}, whole)
+    found = run.kept("pudistill", {"a": 1}, whole)
+    assert all(torch.equal(found[name], whole[name]) for name in whole)
+    (path,) = tmp_path.rglob("*.npz")
+    spoil(path, {name: value.numpy() for name, value in whole.items()})
+    assert run.kept("pudistill", {"a": 1}, whole) is None

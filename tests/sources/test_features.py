@@ -1,6 +1,7 @@
 """Features that are kept are those of the same images, backbone and size, and of nothing else."""
 
 import io
+import os
 import sys
 
 import numpy as np
@@ -54,7 +55,7 @@ def extract(tmp_path, monkeypatch):
             Access((), Decoder(memory)),
         )  # fmt: skip
         run.broken, run.hashes = found[2:]
-        return (*found[:2], sum(calls))
+        return (*found[:2], sum(calls) - 1)  # less the blank one that tells the width
 
     yield run
     sys.modules.pop("counted", None)
@@ -102,6 +103,43 @@ def test_a_broken_file_of_the_cache_is_made_again(extract, tmp_path):
     np.save(files[2], np.zeros((3, 3)))
     again, _, seen = extract(rows)
     assert seen == 50 and torch.equal(again, values)
+
+
+def without(path):
+    path.unlink()
+    return path
+
+
+def nan(path, where=(3, 1)):
+    values = np.load(path)
+    values[where] = np.nan
+    np.save(path, values)
+
+
+SPOILT = {
+    "0 bytes": lambda path: path.write_bytes(b""),
+    "other width": lambda path: np.save(path, np.load(path)[:, :2]),
+    "fewer rows": lambda path: np.save(path, np.load(path)[:19]),
+    "other type": lambda path: np.save(path, np.load(path).astype(np.float32)),
+    "a huge header": lambda path: path.write_bytes(HUGE + path.read_bytes()[len(HUGE) :]),
+    "a folder": lambda path: without(path).mkdir(),
+    "a link": lambda path: without(path).symlink_to("/dev/zero"),
+    "a pipe": lambda path: os.mkfifo(without(path)),
+    "a NaN": nan,
+    "a row of NaN, as of a broken image": lambda path: nan(path, 3),
+    "all NaN": lambda path: nan(path, slice(None)),
+}
+HUGE = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f2', 'fortran_order': False, 'shape': (20, 274877906944), }"
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
+def test_one_broken_file_of_the_cache_is_made_again(extract, tmp_path, spoil):
+    rows = hf_dataset(40)
+    values, digest, _ = extract(rows)
+    spoil(sorted((tmp_path / "cache").rglob("*.npy"))[0])
+    again, same, seen = extract(rows)
+    assert (same, seen) == (digest, 20) and torch.equal(again, values) and not extract.broken
+    assert extract(rows)[2] == 0  # it was written over
 
 
 def test_broken_images_have_no_features_and_are_kept_as_that(extract):
