@@ -360,8 +360,8 @@ def _require_apart(dataset: str, data_dir: Path | None, output: Path) -> None:
     """Refuse to write among the rows that are read, and to read what the run would replace."""
     from curator.sources.load import NAMED
 
-    if data_dir is not None:
-        below = data_dir / NAMED.get(dataset, ("", "", ""))[1]
+    if dataset in NAMED and data_dir is not None:
+        below = data_dir / NAMED[dataset][1]
         source, flag = below if below.is_dir() else data_dir, "--data-dir"
     elif dataset not in NAMED and is_path(dataset):
         source, flag = user_path(dataset), "--dataset"

@@ -125,5 +125,5 @@ def test_no_run(tmp_path):
     with pytest.raises(CuratorError, match="expected the output folder of a finished run"):
         Rows(tmp_path)
     (tmp_path / "curation.json").write_text('{"split": "train", "settings": {}}')
-    with pytest.raises(CuratorError, match="found none"):
+    with pytest.raises(CuratorError, match="it lacks method; run it again"):
         Rows(tmp_path)

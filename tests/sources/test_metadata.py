@@ -202,8 +202,10 @@ def test_rows_that_do_not_fit_the_memory(tmp_path, monkeypatch, as_file):
 
 def test_two_columns_of_one_name(tmp_path, capsys):
     schema = pa.schema([pa.field("label", pa.int64())] * 2)
-    pq.write_table(pa.table([[0, 1] * 15, [1, 0] * 15], schema=schema), tmp_path / "train.parquet")
-    assert main(["clean", "--dataset", str(tmp_path), "--features-column", "e", "--output", str(tmp_path / "o")]) == 2
+    (tmp_path / "in").mkdir()
+    pq.write_table(pa.table([[0, 1] * 15, [1, 0] * 15], schema=schema), tmp_path / "in" / "train.parquet")
+    words = ["clean", "--dataset", str(tmp_path / "in"), "--features-column", "e", "--output", str(tmp_path / "o")]
+    assert main(words) == 2
     *bars, line = capsys.readouterr().err.splitlines()
     assert "could not be loaded" in line and "label: int64" in line and "label: int64" not in "".join(bars)
 
