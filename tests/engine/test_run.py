@@ -6,6 +6,7 @@ from torch import nn
 
 from curator.engine.hardware import best_precision
 from curator.engine.run import Run
+from curator.engine.throughput import measure_speed
 from curator.errors import CuratorError, RunFailed
 from tests.conftest import noisy
 
@@ -14,30 +15,30 @@ def test_batches_hold_every_row_once(make_run):
     run = make_run()
     rows = torch.arange(1000) * 3
     for n, size in ((1000, 128), (129, 128), (5, 128), (1, 128), (256, 128)):
-        batches = run.batches(rows[:n], size, 0)
+        batches = run.batches(None, rows[:n], size, 0)
         assert torch.equal(torch.cat(batches).sort().values, rows[:n])
         sizes = [len(b) for b in batches]
         assert max(sizes) <= size and max(sizes) - min(sizes) <= 1
-    assert not torch.equal(run.batches(rows, 128, 0)[0], run.batches(rows, 128, 1)[0])
-    assert torch.equal(run.batches(rows, 128, 1)[0], run.batches(rows, 128, 1)[0])
+    assert not torch.equal(run.batches(None, rows, 128, 0)[0], run.batches(None, rows, 128, 1)[0])
+    assert torch.equal(run.batches(None, rows, 128, 1)[0], run.batches(None, rows, 128, 1)[0])
 
 
 def test_drop_last(make_run):
-    batches = make_run().batches(torch.arange(1000), 256, 0, drop_last=True)
+    batches = make_run().batches(None, torch.arange(1000), 256, 0, drop_last=True)
     assert [len(b) for b in batches] == [256] * 3
-    assert [len(b) for b in make_run().batches(torch.arange(100), 256, 0, drop_last=True)] == [100]
+    assert [len(b) for b in make_run().batches(None, torch.arange(100), 256, 0, drop_last=True)] == [100]
 
 
 def test_streams_differ_by_purpose_epoch_seed_and_rank(make_run):
     run, other = make_run(seed=1), make_run(seed=2)
     seeds = [
-        run.derived_seed("a"),
-        run.derived_seed("b"),
-        run.derived_seed("a", 1),
-        run.derived_seed("a", rank=1),
-        other.derived_seed("a"),
+        run.seeds.derived("a"),
+        run.seeds.derived("b"),
+        run.seeds.derived("a", 1),
+        run.seeds.derived("a", rank=1),
+        other.seeds.derived("a"),
     ]
-    assert len(set(seeds)) == 5 and run.derived_seed("a") == make_run(seed=1).derived_seed("a")
+    assert len(set(seeds)) == 5 and run.seeds.derived("a") == make_run(seed=1).seeds.derived("a")
 
 
 def test_seeded_leaves_the_global_stream_alone(make_run):
@@ -124,14 +125,16 @@ def test_stopping_ends_every_stage(make_run):
     run, seen = make_run(), []
     for epoch in run.epochs(10):
         seen.append(epoch)
-        run.stopping = epoch == 3
+        if epoch == 3:
+            run.stop()
     assert seen == [0, 1, 2, 3] and list(run.epochs(10, "next")) == []
 
 
 def test_stopping_is_remembered(make_run, tmp_path):
     run = make_run(checkpoints=tmp_path)
     for epoch in run.epochs(10):
-        run.stopping = epoch == 3
+        if epoch == 3:
+            run.stop()
         run.checkpoint()
     assert list(make_run(checkpoints=tmp_path).epochs(10)) == []
 
@@ -193,5 +196,5 @@ def test_speed_is_measured_without_touching_the_run(make_run):
     run = make_run()
     data, _ = noisy(40, 3)
     before = run.build_net("net0", data).head.weight
-    assert run.measure_speed(data, 16, seconds=0.05) > 0
+    assert measure_speed(run, data, 16, seconds=0.05) > 0
     assert torch.equal(before, run.build_net("net0", data).head.weight) and not run.registered

@@ -1,0 +1,98 @@
+"""What a method puts under a run's care: checkpoints hold its state, and some of it scores the other splits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from curator.engine.members import Members
+from curator.errors import CuratorError
+
+T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
+
+
+class Registry:
+    """Objects by name; of several methods in one run each has names of its own."""
+
+    def __init__(self, device: torch.device, saved: dict[str, Any]):
+        self.device = device
+        self.saved = saved  # the checkpoint's states of what is not registered yet
+        self.registered: dict[str, Any] = {}
+        self.scorers: list[nn.ModuleList] = []  # ensembles that score the other splits, of every method that trained
+        self._prefix = ""  # of the method at work
+
+    def register(self, name: str, value: T, *, scores: bool = False) -> T:
+        """Put the object under the checkpoint's care and give it back with its saved state, if there is one.
+
+        Args:
+            name: unique.
+            value: a module (it is moved to the device), anything with state_dict and load_state_dict, or a tensor
+                that is updated in place.
+            scores: whether it is the ensemble, a ModuleList, whose mean prediction scores the other splits.
+        """
+        name = self.full_name(name)
+        if name in self.registered:
+            raise ValueError(f"{name!r} is registered already")
+        if isinstance(value, nn.Module):
+            value = placed(value, self.device)
+        self.registered[name] = value
+        if scores:
+            self.scorers.append(cast(nn.ModuleList, value))
+        if name in self.saved:
+            saved = self.saved.pop(name)
+            try:
+                if isinstance(value, Tensor):
+                    value.copy_(saved)
+                else:
+                    cast(Any, value).load_state_dict(saved)
+            except (ValueError, RuntimeError, KeyError, TypeError) as e:
+                raise CuratorError(
+                    f"the checkpoint's {name!r} does not fit (was it written by another version?): "
+                    f"{' '.join(str(e).split())[:150]}; start anew with --no-resume"
+                ) from e
+        return value
+
+    def forget(self, name: str) -> None:
+        """Leave what is no longer needed out of the checkpoints to come."""
+        del self.registered[self.full_name(name)]
+
+    def state(self) -> dict[str, Any]:
+        """The state of everything registered, for a checkpoint."""
+        return {k: v if isinstance(v, Tensor) else v.state_dict() for k, v in self.registered.items()}
+
+    def full_name(self, name: str) -> str:
+        """The name, after those of the methods that it belongs to."""
+        return self._prefix + name
+
+    @contextmanager
+    def member(self, name: str) -> Iterator[None]:
+        """Inside the block, names that are registered and stages are those of one of several methods.
+
+        Its randomness stays what it is when the method runs alone.
+        """
+        outer = self._prefix
+        self._prefix = f"{outer}{name}/"
+        try:
+            yield
+        finally:
+            self._prefix = outer
+
+    def within(self, name: str, stream: Iterator[T]) -> Iterator[T]:
+        """What a method that is one of several gives, made under its own names."""
+        while True:
+            with self.member(name):
+                found = next(stream, None)
+            if found is None:
+                return
+            yield found
+
+
+def placed(net: M, device: torch.device) -> M:
+    """The net on the device, channels last; stacked weights have an axis too many for that."""
+    net = net.to(device)
+    return net if isinstance(net, Members) else net.to(memory_format=torch.channels_last)
