@@ -30,14 +30,15 @@ from curator.system import threads_per_process
 class Run:
     """One training run: what a method needs of the machine, and what its caller needs of the method.
 
-    A method calls, of the parts:
-        seeds: `generator`, `beta`, `seeded`. Randomness is seeded by what it is for; there is no state to save.
-        registry: `register`, `forget`, `within`. What is registered is in the checkpoints.
-        stages: `epochs`, `begun`.
-        steps: `batches`, `backward`, `step`, `count`, `recorded`.
-        processes: `summed`, `share_buffers`.
-        notices: `say`, `warn`, `add_findings`.
-        predict, and `kept.load` and `kept.save`.
+    A method calls `build_net`, `prepare`, `normaliser`, `autocast`, `predict`, and of the parts
+
+        registry    register, forget, within: what is registered is in the checkpoints
+        stages      epochs, begun; stopping is whether they end early
+        steps       batches, backward, step, recorded; count, for what trains without backward
+        seeds       generator, beta, seeded: randomness is seeded by what it is for, there is no state to save
+        processes   summed, share_buffers
+        notices     say, warn, add_findings
+        kept        kept.load, kept.save: work that other runs need not do again
     """
 
     def __init__(
@@ -81,11 +82,15 @@ class Run:
         self.stages = Stages(self.registry, self.seeds, progress, stopping)
         self.steps = Steps(self.processes, self.seeds, self.stages, self.checkpoints)
         self.predict = Predictor(self.processes, self.steps, self.precision)
-        machine = (device_name(self.device), self.world, self.threads, self.precision, compile, torch.__version__)
-        identity = None if content is None else (content, seed, net, pretrained, machine)
+        identity: tuple[Any, ...] | None = None
+        if content is not None:
+            machine = (device_name(self.device), self.world, self.threads, self.precision, compile, torch.__version__)
+            identity = (content, seed, net, pretrained, machine)
         self.kept = Kept(self.processes, identity, self.notices.warn)
 
-        # What is called often, by the shorter name; a step pays for no call more.
+        # What is called often, of every part; bound here, so that a training step pays for no call more.
+        self.say, self.warn, self.warnings = self.notices.say, self.notices.warn, self.notices.warnings
+        self.findings, self.add_findings = self.notices.findings, self.notices.add_findings
         self.generator, self.beta, self.seeded = self.seeds.generator, self.seeds.beta, self.seeds.seeded
         self.register, self.forget, self.within = self.registry.register, self.registry.forget, self.registry.within
         self.registered, self.scorers = self.registry.registered, self.registry.scorers
@@ -95,8 +100,6 @@ class Run:
         self.count, self.recorded = self.steps.count, self.steps.recorded
         self.open_epoch, self.close_epoch = self.steps.open_epoch, self.steps.close_epoch
         self.summed, self.share_buffers = self.processes.summed, self.processes.share_buffers
-        self.say, self.warn, self.warnings = self.notices.say, self.notices.warn, self.notices.warnings
-        self.findings, self.add_findings = self.notices.findings, self.notices.add_findings
 
     @property
     def stopping(self) -> bool:
