@@ -43,6 +43,7 @@ from curator.curation.metrics import precision_recall_f1  # noqa: E402
 from curator.engine.checkpoint import Checkpoints  # noqa: E402
 from curator.engine.run import Run  # noqa: E402
 from curator.engine.source import Resident  # noqa: E402
+from curator.engine.throughput import mfu  # noqa: E402
 from curator.evidence import NoisyDataset  # noqa: E402
 from curator.methods import METHODS, scale_epochs  # noqa: E402
 from curator.methods.promix import ProMix  # noqa: E402
@@ -160,9 +161,9 @@ def methods(results: Path, net: str, n: int = 25_600) -> None:
         method, stats = METHODS[name](epochs=3, warmup=1, **settings), []
         for _ in method(data, run):
             stats.append(run.close_epoch())
-        last, mfu = stats[2], run.mfu()
+        last, used = stats[2], mfu(run, data.inputs.shape)
         figures = [f"{last['seconds']:.1f}", f"{last['images']:,.0f}", f"{last['images_per_second']:,.0f}"]
-        share = f"{mfu:.1%}" if mfu is not None else PENDING
+        share = f"{used:.1%}" if used is not None else PENDING
         table.append(f"{net}, {n:,} rows: {cell}", [*figures, share, today(), machine, f"torch {torch.__version__}"])
 
 
@@ -200,8 +201,8 @@ def train(flags: argparse.Namespace) -> None:
             continue
         now = time.monotonic()
         clock.fill_(before + (now - started) / 60)
-        run.stopping = now - started > 60 * flags.minutes
-        last = run.stopping or epoch == method.epochs
+        ends = now - started > 60 * flags.minutes
+        last = ends or epoch == method.epochs
         if last or epoch % flags.every == 0:
             logits = run.predict(run.registered["nets"], test, normaliser=normaliser)
             kept, right = found.selected.numpy(), noisy == truth
@@ -210,13 +211,15 @@ def train(flags: argparse.Namespace) -> None:
                 "test_accuracy": float((logits.argmax(1).numpy() == test_labels).mean()),
                 "clean": [round(v, 4) for v in precision_recall_f1(kept, right)],
                 "noisy_f1": round(precision_recall_f1(~kept, ~right)[2], 4),
-                "images_per_second": round(stats["images_per_second"]), "mfu": run.mfu(), "loss": stats.get("loss"),
+                "images_per_second": round(stats["images_per_second"]), "mfu": mfu(run, data.inputs.shape),
+                "loss": stats.get("loss"),
             }  # fmt: skip
             print(json.dumps(entry), flush=True)
         if last or now - saved > 60 * flags.save_minutes:
-            stopping, run.stopping = run.stopping, False  # the next slice goes on
             run.checkpoint()
-            run.stopping, saved = stopping, time.monotonic()
+            saved = time.monotonic()
+        if ends:  # after the checkpoint: the next slice goes on
+            run.stop()
     if entry:
         report(flags, entry)
 

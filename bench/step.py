@@ -88,7 +88,7 @@ def ours(
     train = partial(method.train, here, run)
     step = run.recorded(train, generator) if record else train
     for epoch in range(10**6):
-        batches = run.batches(torch.arange(n), batch, epoch, drop_last=True)
+        batches = run.batches(source, torch.arange(n), batch, epoch, drop_last=True)
         for part, weights in zip(batches, method.draw_weights(run, len(batches), epoch), strict=True):
             step(source.batch(part), part, weights)
             yield run

@@ -227,6 +227,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         track=s.track,
         track_dir=output / "tracker" if s.track else None,
         content=None if s.dry_run or digest is None else f"{digest}/{fingerprint}",
+        say=say,
     )
     data, hashes = NoisyDataset(inputs.source(run.device), *_torch(table)), inputs.hashes
     del inputs  # on a GPU they are there now

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 
 from curator.curation.metrics import precision_recall_f1
+from curator.engine.hardware import device_name, peak_memory
+from curator.engine.throughput import measure_speed
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.methods import passes
@@ -60,12 +62,11 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     say(f"machine   {run.device}, {run.world} process(es) of {run.threads} thread(s), precision {run.precision}")
     total = passes(method, len(data.classes), len(data))
     with enough_memory(resolved, run):
-        speed = run.measure_speed(data, getattr(method, "batch_size", 128)) if total else 0.0
+        speed = measure_speed(run, data, getattr(method, "batch_size", 128)) if total else 0.0
     seconds = total * len(data) / speed if total else 0.0
     held = len(data) * int(np.prod(data.inputs.shape)) * (1 if data.inputs.kind == "images" else 4)
-    say(
-        f"memory    {held / 2**30:.2f} GiB of {data.inputs.kind} on {run.device}, {run.memory() / 2**30:.2f} GiB in use"
-    )
+    used = peak_memory(run.device)
+    say(f"memory    {held / 2**30:.2f} GiB of {data.inputs.kind} on {run.device}, {used / 2**30:.2f} GiB in use")
     say(
         f"schedule  {total:g} passes over the rows, about {duration(seconds)} at {speed:,.0f} images/s; output {output}"
     )
@@ -116,7 +117,6 @@ def train(
     run.start_tracking(resolved.describe())
     total, rest = passes(method, len(data.classes), len(data)), ~data.trusted.numpy()
     started, found, learned = time.monotonic(), None, False
-    run.say = say
     run.open_epoch()  # the plan's measurements are not training
     with enough_memory(resolved, run), _progress(int(total * len(data)), history, run.main, say) as advance:
         for found in method(data, run):
@@ -139,10 +139,10 @@ def train(
             run.track(entry, len(history.entries))
             if recent is not None:
                 if (recent[0] >= 0).all() and (recent[0] != found.corrected).float().mean() < 0.001:
-                    run.stopping = True
+                    run.stop()
                 recent.copy_(torch.cat([recent[1:], found.corrected[None]]))
-            if s.max_minutes is not None and run.agree(time.monotonic() - started > 60 * s.max_minutes):
-                run.stopping = True
+            if s.max_minutes is not None and run.processes.agree(time.monotonic() - started > 60 * s.max_minutes):
+                run.stop()
             run.checkpoint()
     if found is None:
         raise RunFailed(f"--method {s.method} gave no evidence")
@@ -164,7 +164,7 @@ def enough_memory(resolved: Resolved, run: Run) -> Iterator[None]:
             f"--method.batch-size {batch // 2}" if batch >= 4 and not ensemble else "a smaller --net or --image-size"
         )
         anew = " with --no-resume" if sum(run.progress.values()) > 1 else ""  # a checkpoint has the larger one
-        raise CuratorError(f"{run.device_name()} has not enough free memory: try {smaller}{anew}") from e
+        raise CuratorError(f"{device_name(run.device)} has not enough free memory: try {smaller}{anew}") from e
 
 
 @contextmanager

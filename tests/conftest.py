@@ -127,7 +127,7 @@ def small_run(tmp_path_factory):
 @pytest.fixture
 def no_gpu(monkeypatch):
     """The machine as one without an accelerator."""
-    for module in ("curator.engine.hardware", "curator.engine.run", "curator.settings"):
+    for module in ("curator.engine.hardware", "curator.settings"):
         monkeypatch.setattr(f"{module}.no_accelerator", lambda: True)
 
 
@@ -148,7 +148,7 @@ def no_plots(monkeypatch):
     """Results without plots and plans without a measured speed, which take most of the time of a tiny run."""
     for plot in PLOTS:
         monkeypatch.setattr(f"curator.curation.report.{plot}", lambda *args: False)
-    monkeypatch.setattr(Run, "measure_speed", lambda *args: 1000.0)
+    monkeypatch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
 
 
 def image_folder(folder: Path, n: int = 30, k: int = 3, size: int = 12) -> Path:

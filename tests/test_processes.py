@@ -97,7 +97,7 @@ def forks():
 def plain(monkeypatch):
     """Runs of this process without what takes longer than so small a training: the plots and the ETA."""
     monkeypatch.setattr("curator.curation.write.write_report", lambda *args: None)
-    monkeypatch.setattr("curator.engine.run.Run.measure_speed", lambda *args: 1000.0)
+    monkeypatch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -22,7 +22,9 @@ from curator.curation.columns import Columns, add_columns, columns_of, columns_o
 from curator.curation.duplicates import conflicting_duplicates
 from curator.curation.metrics import metrics
 from curator.curation.report import pairs, write_report
+from curator.engine.hardware import device_name, peak_memory
 from curator.engine.source import Features
+from curator.engine.throughput import mfu
 from curator.errors import RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.review.rows import DUPLICATES
@@ -170,7 +172,7 @@ def _other_splits(
     table: Table, data: NoisyDataset, run: Run, inputs: dict[str, Inputs]
 ) -> tuple[dict[str, tuple[Dataset, Columns]], float | None]:
     """The other splits with their columns, by the run's nets if there are any, and the accuracy on the test split."""
-    ensembles, accuracy, scored = run.ensembles(), None, {}
+    ensembles, accuracy, scored = run.scorers, None, {}
     for name, other in table.others.items():
         labels = other_labels(table, name)
         if not ensembles or name not in inputs:
@@ -190,7 +192,7 @@ def _features(data: NoisyDataset, run: Run) -> Tensor | None:
     """Features (n, d) float16 by which a review finds alike rows: the frozen ones, or what a net's head reads."""
     if isinstance(data.inputs, Features):
         found = data.inputs.features.cpu()
-    elif ensembles := run.ensembles():
+    elif ensembles := run.scorers:
         normaliser = run.normaliser(data.inputs)
         found = run.predict(ensembles[0][0], data.inputs, normaliser=normaliser, output=attrgetter("features"))
     else:
@@ -236,9 +238,9 @@ def _facts(
         "seconds": round(seconds, 1),
         "epochs": len(history),
         "images_per_second": round(sum(entry["images"] for entry in history) / seconds, 1) if seconds else None,
-        "mfu": run.mfu(),
-        "peak_memory": run.memory(),
-        "device": run.device_name(),
+        "mfu": mfu(run, data.inputs.shape),
+        "peak_memory": peak_memory(run.device),
+        "device": device_name(run.device),
         "threads": run.threads,
         "versions": versions(),
         "source_fingerprint": table.digest,

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import platform
 import re
-from typing import Literal
+import sys
+import warnings
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
+
+from curator.errors import CuratorError
+from curator.system import cores
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 Precision = Literal["no", "bf16"]
 
@@ -29,6 +40,26 @@ def process_state():
     return PartialState(cpu=no_accelerator())
 
 
+def accelerator(track: str | None = None, track_dir: Path | None = None) -> Accelerator:
+    """Accelerate, with a tracker (tensorboard, wandb, trackio) where one is named.
+
+    Raises:
+        CuratorError: when the tracker is unknown or not installed.
+    """
+    from accelerate import Accelerator
+
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*no supported trackers")  # refused below
+            # Autocast is ours (see autocast), so that two runs of one process may differ in precision.
+            found = Accelerator(mixed_precision="no", cpu=no_accelerator(), log_with=track, project_dir=track_dir)
+    except (ImportError, ValueError) as e:
+        raise CuratorError(f"--track {track}: {e}; pip install 'label-curator[track]'") from e
+    if track and not found.log_with:
+        raise CuratorError(f"--track {track}: the package is not installed; pip install 'label-curator[track]'")
+    return found
+
+
 def best_precision(device: torch.device) -> Precision:
     """bf16 where the hardware computes in it: recent GPUs, and CPUs with AMX or AVX512-BF16."""
     if device.type == "cuda":
@@ -37,6 +68,27 @@ def best_precision(device: torch.device) -> Precision:
         fast = (getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("amx_tile", "avx512_bf16"))
         return "bf16" if any(fast) else "no"
     return "no"
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
+    """The precision of forward passes inside the block."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def device_name(device: torch.device) -> str:
+    """The card's or processor's name."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{device.type} ({platform.processor() or platform.machine()}, {cores()} cores)"
+
+
+def peak_memory(device: torch.device) -> int:
+    """Peak bytes this process has held: of the GPU where it trains on one, else of the machine."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def forward_flops(net: nn.Module, shape: tuple[int, ...]) -> float:

@@ -17,6 +17,7 @@ from curator.engine.augment import (
     draw_rand_augment,
     draw_random_augment,
 )
+from curator.evidence import Source
 
 
 def crop_flip(
@@ -63,6 +64,12 @@ def normalise(
     scale = (255 * std).reciprocal().view(-1, 1, 1)
     shift = (mean / std).view(-1, 1, 1)
     return (x.to(memory_format=torch.channels_last).float() * scale).sub_(shift)
+
+
+def normaliser_of(inputs: Source, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """A function that normalises batches by the mean and deviation of all rows."""
+    mean, std = (m.to(device) for m in inputs.moments())
+    return lambda x: normalise(x, mean, std)
 
 
 def weak_view(

@@ -196,7 +196,7 @@ class Bootstrap:
         state.logits.copy_(run.predict(state.net, data.inputs))  # the rows as they are, by the last net
         self.judge(state, data)
         if self.mixture != "none":
-            run.findings = state.mixture.summary()
+            run.add_findings(**state.mixture.summary())
         yield self.result(state, data)
 
     # What is there
@@ -204,7 +204,7 @@ class Bootstrap:
     def build(self, data: NoisyDataset, run: Run) -> State:
         """Net, optimizer, mixture, and nothing known yet."""
         n, k = len(data), len(data.classes)
-        net = run.register("nets", nn.ModuleList([run.build_net("net0", data)]))[0]
+        net = run.register("nets", nn.ModuleList([run.build_net("net0", data)]), scores=True)[0]
         return State(
             net,
             run.prepare(net),
@@ -268,7 +268,7 @@ class Bootstrap:
         corrects, dynamic = self.bootstraps(epoch), self.mix == "dynamic" and epoch >= self.warmup
         looks = self.weight_from == "current" and epoch >= self.warmup and self.uses_noise
         seen = torch.zeros(n, k, device=run.device) if looks else None
-        batches = run.batches(torch.arange(n), self.batch_size, epoch)
+        batches = run.batches(data.inputs, torch.arange(n), self.batch_size, epoch)
         shares = run.beta(self.mixup_alpha, len(batches), "mixup", epoch)
 
         def step(x: Tensor, rows: Tensor, drawn: Tensor) -> None:

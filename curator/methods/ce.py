@@ -57,7 +57,7 @@ class CrossEntropy:
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Train one net on all rows."""
-        nets = run.register("nets", nn.ModuleList([run.build_net("net0", data)]))
+        nets = run.register("nets", nn.ModuleList([run.build_net("net0", data)]), scores=True)
         fit = self.trainer(nets[0], data, run, "0")
         rows = torch.arange(len(data))
         logits = run.register("logits", torch.zeros(len(data), len(data.classes)))
@@ -85,7 +85,7 @@ class CrossEntropy:
 
         def fit(epoch: int, rows: Tensor) -> None:
             net.train()
-            batches = run.batches(rows, self.batch_size, epoch, f"shuffle{name}")
+            batches = run.batches(data.inputs, rows, self.batch_size, epoch, f"shuffle{name}")
             generator = run.generator(f"views{name}", epoch)
             weights = run.beta(self.alpha, len(batches), f"mixup{name}", epoch) if self.alpha else None
             for step, batch in enumerate(batches):

@@ -51,7 +51,9 @@ class Confident(CrossEntropy):
         if len(data) < 2 * self.folds:
             raise CuratorError(f"--method confident: expected at least {2 * self.folds} rows, found {len(data)}")
         fold = stratified_folds(data.labels, self.folds, run.generator("folds", shared=True))
-        nets = run.register("nets", nn.ModuleList(run.build_net(f"net{f}", data) for f in range(self.folds)))
+        nets = run.register(
+            "nets", nn.ModuleList(run.build_net(f"net{f}", data) for f in range(self.folds)), scores=True
+        )
         fits = [self.trainer(nets[f], data, run, str(f)) for f in range(self.folds)]
         logits = run.register("logits", torch.zeros(len(data), len(data.classes)))
         normaliser = run.normaliser(data.inputs)

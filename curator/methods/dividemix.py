@@ -199,7 +199,7 @@ class DivideMix:
 
         sizes = (self.prototype_dim,) if self.has_prototypes else ()
         nets = [run.build_net(f"net{i}", data, projector=sizes) for i in (0, 1)]
-        run.register("nets", nn.ModuleList(nets))
+        run.register("nets", nn.ModuleList(nets), scores=True)
         own = [[p for name, p in net.named_parameters() if not name.startswith("projector")] for net in nets]
         models, optimizers = [run.prepare(net) for net in nets], [sgd(p, f"optimizer{i}") for i, p in enumerate(own)]
         trained = Trained(
@@ -332,7 +332,7 @@ class DivideMix:
             run.step(trained.prototype_optimizers[i])
 
         step = run.recorded(step, generator)
-        for batch in run.batches(rows, self.warmup_batch, epoch, f"prototypes{i}"):
+        for batch in run.batches(data.inputs, rows, self.warmup_batch, epoch, f"prototypes{i}"):
             step(data.inputs.batch(batch), batch)
 
     # Training
@@ -354,7 +354,7 @@ class DivideMix:
             run.step(optimizer)
 
         step = run.recorded(step, generator)
-        for batch in run.batches(rows, self.warmup_batch, epoch, f"warmup{i}"):
+        for batch in run.batches(data.inputs, rows, self.warmup_batch, epoch, f"warmup{i}"):
             step(data.inputs.batch(batch), batch)
 
     def train(
@@ -372,7 +372,7 @@ class DivideMix:
         labelled, unlabelled = rows[is_clean], rows[~is_clean]
         if len(labelled) < 2 * run.world:  # nothing tells right from wrong
             return self.warm_up(i, trained, data, run, rows, epoch)
-        batches = run.batches(labelled, self.batch_size, epoch, f"labelled{i}", drop_last=run.compile)
+        batches = run.batches(data.inputs, labelled, self.batch_size, epoch, f"labelled{i}", drop_last=run.compile)
         others = self.as_many(unlabelled, len(batches), i, run, epoch)
         data.inputs.expect(others)
         weights = run.beta(self.alpha, len(batches), f"mixup{i}", epoch)
@@ -420,7 +420,7 @@ class DivideMix:
         batches: list[Tensor] = []
         while len(batches) < count:
             name = f"unlabelled{i}/{len(batches)}"
-            batches += run.batches(rows, self.batch_size, epoch, name, drop_last=run.compile, expect=False)
+            batches += run.batches(None, rows, self.batch_size, epoch, name, drop_last=run.compile)
         return batches[:count]
 
     # Views

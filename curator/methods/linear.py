@@ -47,7 +47,7 @@ class Linear:
         n, k = len(data), len(data.classes)
         logits = run.register("logits", torch.zeros(n, k))
         net = LinearNet(data.inputs.shape, k)
-        run.register("nets", nn.ModuleList([net]))
+        run.register("nets", nn.ModuleList([net]), scores=True)
         strength = run.register("strength", torch.tensor(self.strength or 0.0, dtype=torch.double))
         x = Rows(data, run)
         for epoch in run.epochs(self.epochs):

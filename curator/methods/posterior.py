@@ -107,7 +107,7 @@ class Posterior:
         vote = run.register("vote", torch.full((n, k), 1 / k))
         strength = run.register("strength", torch.zeros(2, dtype=torch.double))
         linear = [LinearNet(data.inputs.shape, k) for _ in (0, 1)]
-        run.register("nets", nn.ModuleList(linear))
+        run.register("nets", nn.ModuleList(linear), scores=True)
         # Rows as they are, and scaled to one length: each tells more than the other on some features.
         views = [Rows(data, run), Rows(data, run, alike_long=True)]
         rounds = min(self.rounds, 1) if self.has_nets(data) else self.rounds
@@ -174,12 +174,14 @@ class Posterior:
         sizes = torch.bincount(data.labels, minlength=len(data.classes))
         rate = 1 - float(found.clean.mean())
         nets = self.has_nets(data)
-        run.findings["posterior"] = {
-            "noise_rate": round(rate, 4),
-            "strength": strength,
-            "weights": [round(w, 3) for w in found.weights.tolist()],
-            "nets": nets,
-        }
+        run.add_findings(
+            posterior={
+                "noise_rate": round(rate, 4),
+                "strength": strength,
+                "weights": [round(w, 3) for w in found.weights.tolist()],
+                "nets": nets,
+            }
+        )
         run.say(
             f"seen      {len(data):,} rows, {len(data.classes)} classes of {int(sizes.min()):,} to "
             f"{int(sizes.max()):,} rows, about {rate:.0%} of the labels wrong: linear models of strength "

@@ -178,7 +178,7 @@ class ProMix:
         """Train both nets and yield after every epoch."""
         n, k = len(data), len(data.classes)
         nets = [run.build_net(f"net{i}", data, auxiliary=self.auxiliary_head) for i in (0, 1)]
-        both = run.register("nets", nn.ModuleList(nets))
+        both = run.register("nets", nn.ModuleList(nets), scores=True)
         # Fused SGD cannot hold, in one group, parameters that were stepped and pseudo heads that were not (in warm-up).
         pseudo = [p for net in nets if net.auxiliary is not None for p in net.auxiliary.parameters()]
         others = [p for p in both.parameters() if all(p is not q for q in pseudo)]
@@ -202,7 +202,7 @@ class ProMix:
             both.train()
             generator = run.generator("views", epoch)
             warm = epoch < self.warmup
-            batches = run.batches(all_rows, self.batch_size, epoch, drop_last=not warm)
+            batches = run.batches(data.inputs, all_rows, self.batch_size, epoch, drop_last=not warm)
             weights, flags = self.draw_weights(run, len(batches), epoch), base.to(run.device)
             here = Epoch(models, optimizer, priors, labels, flags, normaliser, generator, epoch)
             train = partial(self.warm_up if warm else self.train, here, run)

@@ -205,7 +205,7 @@ class PUDistill:
     def augment(self, known: Known, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """The rounds of class after class: only one class's binary nets are there at a time."""
         key = self.stage_1(data) | {"row": data.inputs.shape}
-        found_before = run.kept("pudistill", key, {"claimed": known.claimed, "score": known.score})
+        found_before = run.kept.load("pudistill", key, {"claimed": known.claimed, "score": known.score})
         if found_before is not None:  # by a run with other noise: no noisy label was read
             known.claimed.copy_(found_before["claimed"])
             known.score.copy_(found_before["score"])
@@ -226,7 +226,7 @@ class PUDistill:
                 yield self.result(known, data)
 
         if not run.stopping:
-            run.keep("pudistill", key, {"claimed": known.claimed, "score": known.score})
+            run.kept.save("pudistill", key, {"claimed": known.claimed, "score": known.score})
             run.forget("members")  # later checkpoints need them no more
 
     def stage_1(self, data: NoisyDataset) -> dict[str, Any]:
@@ -350,7 +350,7 @@ class PUDistill:
 
     def distill(self, known: Known, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """The student, on all rows with pseudo-labels."""
-        nets = run.register("nets", nn.ModuleList(self.nets("student", 1, data, run, len(data.classes))))
+        nets = run.register("nets", nn.ModuleList(self.nets("student", 1, data, run, len(data.classes))), scores=True)
         optimizer = run.register("student's optimizer", self.sgd(nets, self.lr))
         model, normaliser = run.prepare(nets[0]), run.normaliser(data.inputs)
         targets = self.targets(known, data).to(run.device)
@@ -359,7 +359,7 @@ class PUDistill:
             self.set_rate(optimizer, epoch)
             views = run.generator("student views", epoch)
             nets.train()
-            parts = run.batches(rows, self.batch_size, epoch)
+            parts = run.batches(data.inputs, rows, self.batch_size, epoch)
             for part, share in zip(parts, self.shares(run, (len(parts),), "mixup", epoch), strict=True):
                 x, goal = mix(self.views(part, data, normaliser, views), targets[part], share, views)
                 with run.autocast():

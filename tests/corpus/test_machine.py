@@ -16,7 +16,6 @@ import torch
 
 import curator
 from curator.cli import main
-from curator.engine.run import Run
 from curator.errors import CuratorError
 from curator.methods.ce import CrossEntropy
 from curator.review.journal import Journal
@@ -28,7 +27,7 @@ from tests.corpus.test_corpus import QUICK, tree
 @pytest.fixture
 def flags(tmp_path, monkeypatch):
     """Of a quick run, from the command's name on."""
-    monkeypatch.setattr(Run, "measure_speed", lambda *args: 1000.0)
+    monkeypatch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
     monkeypatch.setattr("curator.curation.write.write_report", lambda *args: None)
     (tmp_path / "in").mkdir()
     return ["clean", "--dataset", str(make.good(tmp_path / "in")), *QUICK[:2], "--method.epochs", "3", *QUICK[4:]]
@@ -120,7 +119,7 @@ def test_a_gpu_that_is_full_before_the_training(flags, tmp_path, monkeypatch):
     def measure(*args):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr(Run, "measure_speed", measure)
+    monkeypatch.setattr("curator.train.measure_speed", measure)
     with pytest.raises(CuratorError, match="try --method.batch-size 64$"):
         curator.curate(hf_dataset(40), CrossEntropy(), output=tmp_path / "out")
     assert not (tmp_path / "out").exists()

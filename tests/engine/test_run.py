@@ -6,75 +6,8 @@ from torch import nn
 
 from curator.engine.hardware import best_precision
 from curator.engine.run import Run
-from curator.errors import CuratorError, RunFailed
+from curator.errors import CuratorError
 from tests.conftest import noisy
-
-
-def test_batches_hold_every_row_once(make_run):
-    run = make_run()
-    rows = torch.arange(1000) * 3
-    for n, size in ((1000, 128), (129, 128), (5, 128), (1, 128), (256, 128)):
-        batches = run.batches(rows[:n], size, 0)
-        assert torch.equal(torch.cat(batches).sort().values, rows[:n])
-        sizes = [len(b) for b in batches]
-        assert max(sizes) <= size and max(sizes) - min(sizes) <= 1
-    assert not torch.equal(run.batches(rows, 128, 0)[0], run.batches(rows, 128, 1)[0])
-    assert torch.equal(run.batches(rows, 128, 1)[0], run.batches(rows, 128, 1)[0])
-
-
-def test_drop_last(make_run):
-    batches = make_run().batches(torch.arange(1000), 256, 0, drop_last=True)
-    assert [len(b) for b in batches] == [256] * 3
-    assert [len(b) for b in make_run().batches(torch.arange(100), 256, 0, drop_last=True)] == [100]
-
-
-def test_streams_differ_by_purpose_epoch_seed_and_rank(make_run):
-    run, other = make_run(seed=1), make_run(seed=2)
-    seeds = [
-        run.derived_seed("a"),
-        run.derived_seed("b"),
-        run.derived_seed("a", 1),
-        run.derived_seed("a", rank=1),
-        other.derived_seed("a"),
-    ]
-    assert len(set(seeds)) == 5 and run.derived_seed("a") == make_run(seed=1).derived_seed("a")
-
-
-def test_seeded_leaves_the_global_stream_alone(make_run):
-    run = make_run()
-    torch.manual_seed(0)
-    expected = torch.rand(3)
-    torch.manual_seed(0)
-    with run.seeded("x"):
-        a = torch.rand(3)
-    for _ in run.epochs(2):
-        torch.rand(5)
-    assert torch.equal(torch.rand(3), expected)
-    with run.seeded("x"):
-        assert torch.equal(torch.rand(3), a)
-
-
-def test_beta_draws(make_run):
-    draws = make_run().beta(4.0, 20000, "mixup", 0)
-    assert draws.mean() == pytest.approx(0.5, abs=0.01) and draws.var() == pytest.approx(1 / (4 * 9), rel=0.05)
-    assert torch.equal(draws, make_run().beta(4.0, 20000, "mixup", 0))
-
-
-def test_predict_is_the_mean_of_the_nets_in_evaluation_mode(make_run):
-    run = make_run()
-    data, _ = noisy(70, 3)
-    nets = run.register("nets", nn.ModuleList([run.build_net("a", data), run.build_net("b", data)]))
-    assert not torch.equal(nets[0].head.weight, nets[1].head.weight)
-    x = run.normaliser(data.inputs)(data.inputs.batch(torch.arange(70)))
-    nets.eval()
-    with torch.no_grad():
-        expected = (nets[0](x).logits + nets[1](x).logits) / 2
-    nets.train()
-    got = run.predict(nets, data.inputs, batch=16)
-    torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-4)
-    assert nets[0].training and got.dtype == torch.float32
-    some = torch.tensor([5, 3, 60])
-    torch.testing.assert_close(run.predict(nets, data.inputs, some), expected[some], atol=1e-5, rtol=1e-4)
 
 
 def test_state_comes_back(make_run, tmp_path):
@@ -105,127 +38,6 @@ def test_state_comes_back(make_run, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(net.state_dict().values(), net2.state_dict().values(), strict=True))
     assert str(optimizer.state_dict()) == str(optimizer2.state_dict())
     assert list(again.epochs(5, "first")) == [3, 4] and list(again.epochs(2, "second")) == [0, 1]
-
-
-def registered(run):
-    net = run.register("net", torch.nn.Linear(3, 2))
-    optimizer = run.register("optimizer", torch.optim.SGD(net.parameters(), 0.1, momentum=0.9))
-    table = run.register("table", torch.zeros(4))
-    return net, optimizer, table
-
-
-SPOILT = {
-    "nothing": lambda s: s.clear(),
-    "no threads": lambda s: s.pop("threads"),
-    "no progress": lambda s: s.pop("progress"),
-    "no registered values": lambda s: s.pop("registered"),
-    "more than it holds": lambda s: s.update(more=1),
-    "threads that are none": lambda s: s.update(threads=0),
-    "threads as text": lambda s: s.update(threads="4"),
-    "progress as a list": lambda s: s.update(progress=["train"]),
-    "progress that is no number": lambda s: s["progress"].update(train=None),
-    "progress below zero": lambda s: s["progress"].update(train=-5),
-    "progress that is true": lambda s: s["progress"].update(train=True),
-    "stopping as text": lambda s: s.update(stopping="no"),
-    "values as a list": lambda s: s.update(registered=[]),
-    "a net's missing weight": lambda s: s["registered"]["net"].pop("bias"),
-    "a net's other shape": lambda s: s["registered"]["net"].update(bias=torch.zeros(1)),
-    "a net's other type": lambda s: s["registered"]["net"].update(bias=torch.zeros(2, dtype=torch.int64)),
-    "a net that is a list": lambda s: s["registered"].update(net=[1]),
-    "a net that is missing": lambda s: s["registered"].pop("net"),
-    "a table's other shape": lambda s: s["registered"].update(table=torch.zeros(1)),
-    "a table's other type": lambda s: s["registered"].update(table=torch.zeros(4, dtype=torch.float64)),
-    "a table that is none": lambda s: s["registered"].update(table=None),
-    "a table that is missing": lambda s: s["registered"].pop("table"),
-    "an optimizer's other shape": lambda s: s["registered"]["optimizer"]["state"][0].update(
-        momentum_buffer=torch.zeros(7)
-    ),
-    "an optimizer without groups": lambda s: s["registered"]["optimizer"].pop("param_groups"),
-    "an optimizer that is a number": lambda s: s["registered"].update(optimizer=5),
-}
-
-
-@pytest.mark.parametrize("finished", [False, True])
-@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT)
-def test_a_checkpoint_of_another_shape_is_refused_in_a_line(make_run, tmp_path, spoil, finished):
-    """Never a traceback, nor a net that begins anew in the middle of its training."""
-    run = make_run(checkpoints=tmp_path)
-    net, optimizer, table = registered(run)
-    for epoch in run.epochs(3):
-        net(torch.ones(2, 3)).sum().backward()
-        optimizer.step()
-        run.checkpoint()
-        if epoch == 1 and not finished:
-            break
-    state = torch.load(next(tmp_path.glob("*/state.pt")), weights_only=True)
-    spoil(state)
-    torch.save(state, next(tmp_path.glob("*/state.pt")))
-    with pytest.raises(CuratorError, match="start anew with --no-resume") as e:
-        again = make_run(checkpoints=tmp_path)
-        registered(again)
-        list(again.epochs(3))
-    assert "\n" not in str(e.value)
-
-
-def test_what_was_forgotten_is_not_missed(make_run, tmp_path):
-    run = make_run(checkpoints=tmp_path)
-    run.register("first", torch.zeros(2))
-    for stage in ("a", "b"):
-        for _ in run.epochs(1, stage):
-            run.checkpoint()
-        if stage == "a":
-            run.forget("first")
-    again = make_run(checkpoints=tmp_path)
-    again.register("first", torch.zeros(2))
-    assert list(again.epochs(1, "a")) == [] and list(again.epochs(2, "b")) == [1]
-
-
-def test_a_finished_stage_gives_nothing_and_names_are_unique(make_run, tmp_path):
-    run = make_run(checkpoints=tmp_path)
-    list(run.epochs(2, "a"))
-    run.checkpoint()
-    again = make_run(checkpoints=tmp_path)
-    assert list(again.epochs(2, "a")) == []
-    with pytest.raises(ValueError, match="unique"):
-        list(again.epochs(2, "a"))
-    with pytest.raises(ValueError, match="registered already"):
-        again.register("x", torch.zeros(1))
-        again.register("x", torch.zeros(1))
-
-
-def test_stopping_ends_every_stage(make_run):
-    run, seen = make_run(), []
-    for epoch in run.epochs(10):
-        seen.append(epoch)
-        run.stopping = epoch == 3
-    assert seen == [0, 1, 2, 3] and list(run.epochs(10, "next")) == []
-
-
-def test_stopping_is_remembered(make_run, tmp_path):
-    run = make_run(checkpoints=tmp_path)
-    for epoch in run.epochs(10):
-        run.stopping = epoch == 3
-        run.checkpoint()
-    assert list(make_run(checkpoints=tmp_path).epochs(10)) == []
-
-
-def test_nan_loss_is_named(make_run, tmp_path):
-    run = make_run(checkpoints=tmp_path)
-    weight = nn.Parameter(torch.ones(1))
-    optimizer = torch.optim.SGD([weight], 0.1)
-    for epoch in run.epochs(3):
-        for step in range(4):
-            run.backward(weight.sum() * (float("nan") if epoch == 1 and step == 2 else 1), 1)
-            run.step(optimizer)
-        if epoch == 1:
-            with pytest.raises(
-                RunFailed, match=r"nan in epoch 1 of stage train, step 2; last good checkpoint: .*000000"
-            ):
-                run.close_epoch()
-            return
-        stats = run.close_epoch()
-        assert stats["images"] == 4 and stats["loss"] == pytest.approx(1 - 0.1 * 1.5)
-        run.checkpoint()
 
 
 def test_precision_and_threads(make_run, monkeypatch):
@@ -262,9 +74,22 @@ def test_trackers(make_run, tmp_path):
     assert list(tmp_path.rglob("events.out.tfevents*"))
 
 
-def test_speed_is_measured_without_touching_the_run(make_run):
-    run = make_run()
-    data, _ = noisy(40, 3)
-    before = run.build_net("net0", data).head.weight
-    assert run.measure_speed(data, 16, seconds=0.05) > 0
-    assert torch.equal(before, run.build_net("net0", data).head.weight) and not run.registered
+def test_a_method_says_which_nets_score_other_splits(make_run):
+    """Not their names do; each of several methods may have some."""
+    run, nets = make_run(), [nn.ModuleList([nn.Linear(2, 2)]) for _ in range(3)]
+    run.register("nets", nets[0])
+    assert run.scorers == []
+    for name, own in zip("ab", nets[1:], strict=True):
+        list(run.within(name, (run.register("ensemble", own, scores=True) for _ in range(1))))
+    assert run.scorers == nets[1:] and list(run.registered) == ["nets", "a/ensemble", "b/ensemble"]
+
+
+def test_what_is_said_warned_and_found(make_run):
+    said: list[str] = []
+    run = make_run(say=said.append)
+    run.say("seen      2 rows")
+    run.warn("few rows")
+    run.add_findings(a=1)
+    run.add_findings(b=[2], a=3)
+    assert said == ["seen      2 rows", "warning   few rows"] and run.warnings == ["few rows"]
+    assert run.findings == {"a": 3, "b": [2]}

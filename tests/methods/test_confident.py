@@ -61,7 +61,7 @@ def test_no_row_is_scored_by_a_net_that_saw_it(make_run, monkeypatch):
     trained, scored = [], []
     batches, predict = run.batches, run.predict
     monkeypatch.setattr(
-        run, "batches", lambda rows, *a, **k: trained.append(set(rows.tolist())) or batches(rows, *a, **k)
+        run, "batches", lambda inputs, rows, *a: trained.append(set(rows.tolist())) or batches(inputs, rows, *a)
     )
     monkeypatch.setattr(
         run,

@@ -137,7 +137,8 @@ def test_every_yield_is_evidence_and_stopping_ends_it(name, make_run):
         found.check(data)
         run.close_epoch()
         yields += 1
-        run.stopping = yields >= 3
+        if yields >= 3:
+            run.stop()
     assert yields <= 5
 
 
@@ -145,7 +146,8 @@ def test_nets_are_registered_for_the_other_splits(name, make_run):
     data = fit(name, *noisy(60, 3))
     run = make_run()
     result(name, data, run, epochs=1)
-    assert run.predict(run.registered["nets"], data.inputs).shape == (60, 3)
+    (nets,) = run.scorers
+    assert run.predict(nets, data.inputs).shape == (60, 3)
 
 
 def test_every_hyperparameter_is_documented(name):

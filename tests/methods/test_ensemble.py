@@ -32,7 +32,7 @@ def test_the_mean_of_what_each_finds_alone(make_run):
     torch.testing.assert_close(together.probs, torch.stack([e.probs for e in alone]).mean(0))
     torch.testing.assert_close(together.clean_score, torch.stack([e.clean_score for e in alone]).mean(0))
     assert torch.equal(together.selected, together.probs.argmax(1) == data.labels)
-    assert [len(nets) for nets in run.ensembles()] == [1, 5, 2]
+    assert [len(nets) for nets in run.scorers] == [1, 5, 2]
     assert run.progress == {"mixup/train": 3, "confident/train": 4, "promix/train": 5}
 
 
@@ -51,7 +51,8 @@ def test_stopping_ends_all_members(make_run):
     for i, found in enumerate(Ensemble({name: build(name, epochs=50) for name in NAMES})(data, run), 1):
         found.check(data)
         run.close_epoch()
-        run.stopping = i >= 2
+        if i >= 2:
+            run.stop()
     assert set(run.progress.values()) == {2}
 
 

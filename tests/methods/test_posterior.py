@@ -70,11 +70,11 @@ def test_small_classes_are_not_erased(make_run):
 
 def test_many_rows_have_nets_too(make_run, tmp_path):
     data, truth = noisy(300, 3, kind="features")
-    run, lines = make_run(net="mlp"), []
-    run.say = lines.append
+    lines: list[str] = []
+    run = make_run(net="mlp", say=lines.append)
     method = Posterior(many=300, epochs=4, batch_size=32)
     found = last(method, data, run)
-    assert [len(nets) for nets in run.ensembles()] == [2, 2] and run.findings["posterior"]["nets"]
+    assert [len(nets) for nets in run.scorers] == [2, 2] and run.findings["posterior"]["nets"]
     assert "about 20% of the labels wrong" in lines[0] and "and two nets" in lines[0]
     few = last(Posterior(many=301), data, make_run(net="mlp"))
     assert not torch.equal(found.probs, few.probs)
@@ -102,8 +102,8 @@ def test_a_run_that_is_stopped_in_the_folds_asks_no_untrained_nets(make_run):
     run = make_run(net="mlp")
     for found in Posterior(many=10)(data, run):  # noqa: B007 (the last one is the result)
         run.close_epoch()
-        run.stopping = True
-    assert [len(nets) for nets in run.ensembles()] == [2]
+        run.stop()
+    assert [len(nets) for nets in run.scorers] == [2]
     assert found.check(data)
 
 

@@ -292,9 +292,9 @@ def test_few_and_uneven_verified_rows_are_said_before_the_training(counts, words
     data = uneven(counts)
     found = thin(data)
     assert len(found) == len(words) and all(word in text for word, text in zip(words, found, strict=True))
-    run, said = make_run(net="mlp"), []
-    run.say = said.append
-    run.stopping = True  # nothing is trained
+    said: list[str] = []
+    run = make_run(net="mlp", say=said.append)
+    run.stop()  # nothing is trained
     assert sum(1 for _ in PUDistill(**QUICK)(data, run)) == 1
     assert run.warnings == found and said == [f"warning   {text}" for text in found]
 
@@ -352,7 +352,7 @@ def test_rounds_that_teachers_and_the_student_read(make_run, monkeypatch):
         known, read = method.knowledge(data, run), []
         known.claimed[0, a, 2], known.claimed[1, a, 1], known.score[a] = True, True, torch.tensor([0, 1.0, 1.0])
         monkeypatch.setattr(method, "least", lambda classes, data, read=read: read.extend(classes) or 2)
-        run.stopping = True  # nothing is trained
+        run.stop()  # nothing is trained
         assert sum(1 for _ in method.teach(known, data, run)) == 0
         assert [int(classes[a]) for classes in read] == of_teachers
         assert method.targets(known, data)[a].argmax() == of_student
@@ -403,8 +403,9 @@ def test_a_run_cut_short_has_no_student(stop, make_run):
     run, method = make_run(net="mlp"), PUDistill(**QUICK | {"eta": 0.5})  # which a uniform prediction reaches
     for i, found in enumerate(method(data, run), 1):  # noqa: B007
         run.close_epoch()
-        run.stopping = run.stopping or i == stop
-    assert "nets" not in run.registered and collapsed_into(found.check(data), data) is None
+        if i == stop:
+            run.stop()
+    assert not run.scorers and "nets" not in run.registered and collapsed_into(found.check(data), data) is None
     untold = (run.registered["teacher"].sum(1) == 0) & ~run.registered["claimed"][-1].any(1)
     assert torch.equal(found.corrected[untold], data.labels[untold]) and untold.any() == (stop == 2)
 

@@ -1,0 +1,53 @@
+"""The processes that train one run together, and what they compute with each other."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+class Processes:
+    """This process among those of the run: its device, its rank, and sums over all of them."""
+
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
+        self.device: torch.device = accelerator.device
+        self.rank: int = accelerator.process_index
+        self.world: int = accelerator.num_processes
+        self.main = self.rank == 0  # it writes files and prints
+
+    def summed(self, values: Tensor) -> Tensor:
+        """The tensor added up over the processes."""
+        return self.accelerator.reduce(values, "sum") if self.world > 1 else values
+
+    def agree(self, wish: bool) -> bool:
+        """Whether any process wishes it, so that all of them stop at the same epoch."""
+        return bool(self.summed(torch.tensor(float(wish), device=self.device)) > 0)
+
+    def of_main(self, value: Any) -> Any:
+        """The main process's value, in all of them."""
+        if self.world > 1:
+            from accelerate.utils import broadcast_object_list
+
+            (value,) = broadcast_object_list([value])
+        return value
+
+    def mean_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """Average the gradients of the optimizer's parameters over the processes, in place."""
+        grads = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        means = self.accelerator.reduce(torch.cat([g.flatten() for g in grads]), "mean")
+        for grad, mean in zip(grads, means.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(mean.view_as(grad))
+
+    def share_buffers(self, net: nn.Module) -> None:
+        """Give all processes rank 0's BatchNorm statistics: all score alike and a checkpoint holds everything."""
+        if self.world > 1:
+            from accelerate.utils import broadcast
+
+            for buffer in net.buffers():
+                buffer.copy_(broadcast(buffer))
