@@ -119,7 +119,7 @@ BELOW_1 = 1 - 1e-6
 # Hyperparameters by name: the values that a run can use.
 RANGES: dict[str, tuple[float, float]] = {
     "epochs": (1, math.inf), "batch_size": (2, math.inf), "folds": (2, math.inf), "lr": (0, 1e300),
-    "momentum": (0, BELOW_1), "weight_decay": (0, math.inf), "alpha": (0, math.inf), "warmup": (1, math.inf),
+    "weight_decay": (0, math.inf), "alpha": (0, math.inf), "warmup": (1, math.inf),
     "filter_rate": (1e-6, 1), "filter_rate_end": (1e-6, 1), "regroup": (0, math.inf), "tau": (0, 1), "rho": (0, 1),
     "lga_epochs": (0, math.inf), "prior_momentum": (0, 1), "temperature": (1e-6, math.inf), "lambda_u": (0, math.inf),
     "lambda_u_ramp": (0, math.inf), "gamma_ramp": (0, math.inf), "mixup_alpha": (0, math.inf),

@@ -7,7 +7,8 @@ import yaml
 from curator.errors import CuratorError
 from curator.flags import Settings, coerce
 from curator.methods import METHODS
-from curator.methods.ce import CrossEntropy, Epochs
+from curator.methods.ce import CrossEntropy
+from curator.methods.fields import Epochs
 from curator.methods.promix import ProMix
 from curator.settings import noise_name, output_folder, read_recipe, recipes_folder, resolve
 from tests.conftest import ROOT
@@ -138,11 +139,11 @@ def test_defaults():
 
 
 def test_precedence(tmp_path):
-    variants = {"sym50": {"method.lr": 0.4, "method.momentum": 0.8}, "small": {"method.lr": 0.3}}
+    variants = {"sym50": {"method.lr": 0.4, "method.weight_decay": 0.8}, "small": {"method.lr": 0.3}}
     content = {"dataset": "cifar10", "method": "ce", "method.lr": 0.5, "method.batch_size": 64, "seed": 5}
     path = recipe(tmp_path, **content, variants=variants)
     r = resolve({"recipe": path, "label_noise": "sym:0.5"})
-    assert (r.method.lr, r.method.momentum, r.method.batch_size, r.settings.seed) == (0.3, 0.8, 64, 5)
+    assert (r.method.lr, r.method.weight_decay, r.method.batch_size, r.settings.seed) == (0.3, 0.8, 64, 5)
     assert r.recipe == "mine:sym50+small"
     assert resolve({"recipe": path + ":sym50"}).method.lr == 0.4
     assert resolve({"recipe": path, "method.lr": 0.1, "seed": 6}).method.lr == 0.1
@@ -220,7 +221,8 @@ def test_epochs_scale():
 @pytest.mark.parametrize("given, message", [
     ({"epochs": 0}, "--epochs: expected at least 1"), ({"limit_rows": 0}, "--limit-rows: expected at least 1, found 0"),
     ({"method.preset": "paper", "method.after_ramp": "off"}, "--method.preset paper sets after-ramp to constant"),
-    ({"method.momentum": 1.0}, "--method.momentum: expected 0 to"), ({"method.filter_rate": 0}, "--method.filter-rate"),
+    ({"method.momentum": 0.9}, "unknown setting 'method.momentum'"), ({"method.filter_rate": 0}, "--method.filter-rate"),
+    ({"feature_drop": 1.0}, "--feature-drop: expected 0 to"),
     ({"method.warmup": 0}, "--method.warmup: expected at least 1"), ({"method.tau": 2}, "--method.tau"),
     ({"pretrained": True, "net": "small"}, "--pretrained is for --net resnet50 or vgg19_bn; found --net small"),
     ({"imbalance": 0.5}, "--imbalance"),

@@ -17,9 +17,10 @@ from typing import Protocol
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset
 from curator.methods.bootstrap import Bootstrap
-from curator.methods.ce import CrossEntropy, Epochs
+from curator.methods.ce import CrossEntropy
 from curator.methods.confident import Confident
 from curator.methods.dividemix import CPC, DivideMix
+from curator.methods.fields import counts_epochs
 from curator.methods.linear import Linear
 from curator.methods.mixup import Mixup
 from curator.methods.posterior import Posterior
@@ -60,7 +61,7 @@ def scale_epochs(method: Method, epochs: int, keep: Container[str] = ()) -> dict
     """
     ratio, scaled = epochs / method.epochs, {}
     for field, hint in typing.get_type_hints(type(method), include_extras=True).items():
-        if hint == Epochs and field not in keep:
+        if counts_epochs(hint) and field not in keep:
             before = getattr(method, field)
             setattr(method, field, max(1, round(before * ratio)) if before else 0)
             scaled[field] = (before, getattr(method, field))

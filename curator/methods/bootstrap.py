@@ -37,11 +37,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curator.engine.losses import log_mean_prediction, prior_divergence
+from curator.engine.optim import dropped, set_rate, sgd
 from curator.engine.run import Run
+from curator.engine.subset import REFRESH, refreshed
 from curator.engine.views import mixed, mixup, training_view, weak_view
 from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.ce import REFRESH, Epochs, dropped
+from curator.methods.fields import Epochs
 from curator.signals.loss_mixture import EPS, LossMixture
 
 BINOMIAL = 10_000  # trials of a draw
@@ -97,8 +99,6 @@ class Bootstrap:
     """Epoch of a third drop (0: none)."""
     drop_early: bool = False
     """The learning rate falls an epoch before each of these (released code)."""
-    momentum: float = 0.9
-    """Momentum of SGD, in [0, 1)."""
     weight_decay: float = 1e-4
     """Weight decay on all parameters (>= 0)."""
     flip: bool = True
@@ -188,8 +188,7 @@ class Bootstrap:
         """Train one net and yield after every epoch."""
         state = self.build(data, run)
         for epoch in run.epochs(self.epochs):
-            for group in state.optimizer.param_groups:
-                group["lr"] = self.rate(epoch)
+            set_rate(state.optimizer, self.rate(epoch))
             seen = self.train(state, data, run, epoch)
             self.track(state, seen, data, run, epoch)
             yield self.result(state, data)
@@ -222,9 +221,7 @@ class Bootstrap:
                 net.parameters(), self.lr, weight_decay=self.weight_decay, fused=True,
                 capturable=next(net.parameters()).is_cuda,
             )  # fmt: skip
-        return torch.optim.SGD(
-            net.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
-        )
+        return sgd(net.parameters(), self.lr, self.weight_decay)
 
     def make_mixture(self) -> LossMixture:
         """The mixture on the losses; unused where w is constant."""
@@ -350,8 +347,8 @@ class Bootstrap:
             state.logits.copy_(run.summed(seen))
         else:
             rows = torch.arange(len(data))
-            if epoch and not (self.uses_noise and epoch + 1 >= self.warmup):  # nothing in training waits for it
-                rows = rows[epoch % REFRESH :: REFRESH]
+            if not (self.uses_noise and epoch + 1 >= self.warmup):  # nothing in training waits for it
+                rows = refreshed(rows, epoch)
             normaliser = run.normaliser(data.inputs)
             look = normaliser
             if self.tracking == "augmented":

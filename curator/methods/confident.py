@@ -52,14 +52,13 @@ class Confident(CrossEntropy):
             raise CuratorError(f"--method confident: expected at least {2 * self.folds} rows, found {len(data)}")
         fold = stratified_folds(data.labels, self.folds, run.generator("folds", shared=True))
         nets = run.register("nets", nn.ModuleList(run.build_net(f"net{f}", data) for f in range(self.folds)))
-        fits = [self.trainer(nets[f], data, run, str(f)) for f in range(self.folds)]
+        learners = [self.learner(str(f), nets[f], run) for f in range(self.folds)]
         logits = run.register("logits", torch.zeros(len(data), len(data.classes)))
-        normaliser = run.normaliser(data.inputs)
         for epoch in run.epochs(self.epochs):
             for f in range(self.folds):
-                fits[f](epoch, ((fold != f) | data.trusted).nonzero().squeeze(1))
+                self.train(learners[f], ((fold != f) | data.trusted).nonzero().squeeze(1), data, run, epoch)
                 held_out = (fold == f).nonzero().squeeze(1)
-                logits[held_out] = run.predict(nets[f], data.inputs, held_out, normaliser=normaliser)
+                logits[held_out] = run.predict(nets[f], data.inputs, held_out)
             yield evidence(logits.softmax(1), data)
         yield self.clean(logits.softmax(1), data)
 

@@ -41,10 +41,11 @@ from torch.nn import functional as F
 
 from curator.engine.losses import log_mean_prediction, negative_entropy, prior_divergence
 from curator.engine.nets import Net, Output
+from curator.engine.optim import ramp, set_rate, sgd
 from curator.engine.run import Run
 from curator.engine.views import Strong, crop_flip, jitter, mixup, strengthen, weak_view
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.ce import Epochs
+from curator.methods.fields import Epochs
 from curator.signals.gaussian import clean_posterior, clean_posterior_by_class, normalised
 from curator.signals.prototypes import prototype_loss, prototype_score, pulled_classes
 from curator.signals.small_loss import quotas, smallest_of_class
@@ -92,8 +93,6 @@ class DivideMix:
     """Learning rate of SGD with momentum (> 0)."""
     lr_drop: Epochs = 150
     """Epoch from which the learning rate is a tenth."""
-    momentum: float = 0.9
-    """Momentum of SGD, in [0, 1)."""
     weight_decay: float = 5e-4
     """Weight decay on all parameters (>= 0)."""
     flip: bool = True
@@ -169,8 +168,7 @@ class DivideMix:
         trained, clean = self.build(data, run), self.knowledge(data, run)
         for epoch in run.epochs(self.epochs):
             for optimizer in (*trained.optimizers, *trained.prototype_optimizers):
-                for group in optimizer.param_groups:
-                    group["lr"] = self.lr * (0.1 if epoch >= self.lr_drop else 1)
+                set_rate(optimizer, self.lr * (0.1 if epoch >= self.lr_drop else 1))
             rows = self.rows(data, run, epoch)
             if epoch < self.warmup:
                 for i in (0, 1):
@@ -191,17 +189,17 @@ class DivideMix:
     def build(self, data: NoisyDataset, run: Run) -> Trained:
         """The nets with their optimizers, and, where the cleaner asks for them, projectors and prototypes."""
 
-        def sgd(parameters: list[nn.Parameter], name: str) -> torch.optim.Optimizer:
-            made = torch.optim.SGD(
-                parameters, self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
-            )
-            return run.register(name, made)
+        def optimizer_of(parameters: list[nn.Parameter], name: str) -> torch.optim.Optimizer:
+            return run.register(name, sgd(parameters, self.lr, self.weight_decay))
 
         sizes = (self.prototype_dim,) if self.has_prototypes else ()
         nets = [run.build_net(f"net{i}", data, projector=sizes) for i in (0, 1)]
         run.register("nets", nn.ModuleList(nets))
         own = [[p for name, p in net.named_parameters() if not name.startswith("projector")] for net in nets]
-        models, optimizers = [run.prepare(net) for net in nets], [sgd(p, f"optimizer{i}") for i, p in enumerate(own)]
+        models, optimizers = (
+            [run.prepare(net) for net in nets],
+            [optimizer_of(p, f"optimizer{i}") for i, p in enumerate(own)],
+        )
         trained = Trained(
             nets, models, optimizers, [net.projector for net in nets if net.projector is not None], [], []
         )
@@ -212,7 +210,7 @@ class DivideMix:
                 nn.init.normal_(prototypes.weight, std=d**-0.5)
             trained.prototypes.append(run.register(f"prototypes{i}", prototypes))
             both = [*projector.parameters(), *prototypes.parameters()]
-            trained.prototype_optimizers.append(sgd(both, f"prototype_optimizer{i}"))
+            trained.prototype_optimizers.append(optimizer_of(both, f"prototype_optimizer{i}"))
         return trained
 
     def knowledge(self, data: NoisyDataset, run: Run) -> Clean:
@@ -510,8 +508,3 @@ def mixmatch_loss(
     if labelled < len(logits):
         loss = loss + lambda_u * ((log_p.exp() - targets) ** 2)[labelled:].mean()
     return loss + prior_penalty * prior_divergence(log_mean_prediction(log_p))
-
-
-def ramp(value: float, epochs: float, length: int) -> float:
-    """The value after so many epochs of a linear ramp from 0 that takes `length` of them."""
-    return value * min(1.0, max(0.0, epochs / length)) if length else value

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from curator.engine.linear import LinearNet, Rows, best_strength, fit_all, out_of_fold
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.ce import Epochs
+from curator.methods.fields import Epochs
 
 
 @dataclass

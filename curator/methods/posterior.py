@@ -37,7 +37,7 @@ from torch import Tensor, nn
 from curator.engine.linear import LinearNet, Rows, best_strength, fit_all, out_of_fold
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.ce import Epochs
+from curator.methods.fields import Epochs
 from curator.methods.promix import ProMix
 from curator.signals.neighbours import neighbour_vote
 from curator.signals.posterior import Judged, keep_by_expected_f1, label_posterior

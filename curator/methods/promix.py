@@ -34,10 +34,12 @@ from torch.nn import functional as F
 
 from curator.engine.losses import negative_entropy
 from curator.engine.nets import Output
+from curator.engine.optim import cosine, set_rate, sgd
 from curator.engine.run import Run
+from curator.engine.subset import first_selected, masked_mean, partners
 from curator.engine.views import Strong, fmix_masks, jitter, mixup, strengthen, weak_view
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.ce import Epochs, cosine
+from curator.methods.fields import Epochs
 from curator.signals.agreement import guess_by_agreement, match_confident
 from curator.signals.gaussian import clean_posterior_by_class, normalised
 from curator.signals.small_loss import Quota, quotas, smallest_of_class
@@ -88,8 +90,6 @@ class ProMix:
     """Rows per step (>= 2)."""
     lr: float = 0.05
     """Initial learning rate of SGD with momentum (> 0); epoch by epoch it falls to a thousandth along a cosine."""
-    momentum: float = 0.9
-    """Momentum of SGD, in [0, 1)."""
     weight_decay: float = 5e-4
     """Weight decay on all parameters (>= 0)."""
     flip: bool = True
@@ -182,11 +182,8 @@ class ProMix:
         # Fused SGD cannot hold, in one group, parameters that were stepped and pseudo heads that were not (in warm-up).
         pseudo = [p for net in nets if net.auxiliary is not None for p in net.auxiliary.parameters()]
         others = [p for p in both.parameters() if all(p is not q for q in pseudo)]
-        optimizer = torch.optim.SGD(
-            [{"params": group} for group in (others, pseudo) if group],
-            self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True,
-        )  # fmt: skip
-        run.register("optimizer", optimizer)
+        groups = [{"params": group} for group in (others, pseudo) if group]
+        optimizer = run.register("optimizer", sgd(groups, self.lr, self.weight_decay))
         priors = run.register("priors", torch.full((2, 2, k), 1 / k, device=run.device))  # net, (selected, rest), class
         base = run.register("base", torch.zeros(2, n, dtype=torch.bool))  # net, row: selection for the coming epoch
         models = [run.prepare(net) for net in nets]
@@ -197,8 +194,7 @@ class ProMix:
             return torch.stack([run.predict(net, data.inputs, normaliser=normaliser) for net in nets])
 
         for epoch in run.epochs(self.epochs):
-            for group in optimizer.param_groups:
-                group["lr"] = cosine(self.lr, epoch, self.epochs, self.lr * 1e-3)
+            set_rate(optimizer, cosine(self.lr, epoch, self.epochs, self.lr * 1e-3))
             both.train()
             generator = run.generator("views", epoch)
             warm = epoch < self.warmup
@@ -391,11 +387,6 @@ def debiased_pseudo_labels(
     return ((logits - log_prior) / temperature).softmax(1)
 
 
-def masked_mean(losses: Tensor, weight: Tensor) -> Tensor:
-    """Mean of the losses (b,) over rows of weight 1; 0 where there is none (a plain mean would be NaN)."""
-    return (losses * weight).sum() / weight.sum().clamp_min(1)
-
-
 def move_priors(
     priors: Tensor,  # (2 nets, 2, k): of the selected rows and of the rest; moved in place
     probs: Tensor,  # (2, b, k)
@@ -408,28 +399,3 @@ def move_priors(
     sums = run.summed(torch.cat([groups @ probs, groups.sum(2, keepdim=True)], 2))
     means, count = sums[..., :-1] / sums[..., -1:].clamp_min(1), sums[..., -1:]
     priors.copy_(torch.where(count > 0, momentum * priors + (1 - momentum) * means, priors))
-
-
-def first_selected(selected: Tensor, *, pad: bool) -> tuple[Tensor, Tensor]:
-    """The selected rows of a batch of b, and which of them count.
-
-    pad: the selected rows over and over until there are b, of which the first round counts: shapes are fixed, nothing
-    waits for the device, and batch statistics stay nearly those of the selected rows. Without it only as many as are
-    selected, but at least two (BatchNorm cannot read one row).
-
-    Returns:
-        rows (m,) int64, and (m,) float: 1 for a row that counts.
-    """
-    b = len(selected)
-    n = selected.sum()
-    position = torch.arange(b, device=selected.device)
-    rows = (~selected).to(torch.uint8).argsort(stable=True)[position % n.clamp_min(1)]
-    m = b if pad else min(b, max(int(n), 2))
-    return rows[:m], (position < n).float()[:m]
-
-
-def partners(inside: Tensor, generator: torch.Generator) -> Tensor:
-    """A random permutation (m,) int64 of the rows that count; rows that only fill the batch repeat it."""
-    m, n = len(inside), inside.sum().long()
-    shuffled = (torch.rand(m, generator=generator, device=inside.device) + 2 * (1 - inside)).argsort()
-    return shuffled[torch.arange(m, device=inside.device) % n.clamp_min(1)]

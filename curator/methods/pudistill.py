@@ -35,11 +35,13 @@ from torch.nn import functional as F
 from curator.engine.losses import negative_entropy
 from curator.engine.members import Members, best_way
 from curator.engine.nets import Net
+from curator.engine.optim import dropped, set_rate, sgd
 from curator.engine.run import Run
+from curator.engine.subset import refreshed
 from curator.engine.views import mixup, training_view
 from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.ce import REFRESH, Epochs, dropped
+from curator.methods.fields import Epochs
 
 LEAST = 2  # verified rows of a class without which nothing works
 ADVISED = 50  # from which its binary nets learn enough; and rows of a class in every epoch of a teacher
@@ -116,8 +118,6 @@ class PUDistill:
     """Epoch of the second drop."""
     third_drop: Epochs = 80
     """Epoch of the third drop."""
-    momentum: float = 0.9
-    """Momentum of SGD, in [0, 1)."""
     weight_decay: float = 1e-4
     """Weight decay on all parameters (>= 0)."""
     flip: bool = True
@@ -233,7 +233,7 @@ class PUDistill:
         """All that stage 1 depends on besides the inputs."""
         own = (
             "pu_epochs", "rounds", "classifiers", "alpha", "votes", "inclusive", "filter_domain", "settled", "pu_batch",
-            "pu_lr", "pu_drop", "pu_second_drop", "momentum", "weight_decay", "flip", "members",
+            "pu_lr", "pu_drop", "pu_second_drop", "weight_decay", "flip", "members",
             "feature_noise", "feature_drop",
         )  # fmt: skip
         verified = data.trusted.nonzero()[:, 0]
@@ -249,8 +249,7 @@ class PUDistill:
         normaliser = run.normaliser(data.inputs)
         members.train()
         for epoch in range(self.pu_epochs):
-            for group in optimizer.param_groups:
-                group["lr"] = dropped(self.pu_lr, epoch, self.pu_drop, self.pu_second_drop)
+            set_rate(optimizer, dropped(self.pu_lr, epoch, self.pu_drop, self.pu_second_drop))
             order = torch.stack([torch.randperm(rows.shape[1], generator=draw) for _ in samples]).to(run.device)
             parts = batches_of(order, self.pu_batch, run)
             data.inputs.expect([rows.gather(1, part).flatten() for part in parts])
@@ -326,7 +325,7 @@ class PUDistill:
                 run.backward(losses.sum(), part.numel())
                 run.step(optimizer)
             last = epoch + 1 == self.teacher_epochs
-            seen = rows if last or not epoch else rows[epoch % REFRESH :: REFRESH]
+            seen = rows if last else refreshed(rows, epoch)
             known.teacher[seen] = self.predict(teachers, seen, lambda z: z.float().softmax(2).mean(0), data, run)
             yield self.result(known, data)
 
@@ -407,14 +406,11 @@ class PUDistill:
 
     def sgd(self, nets: nn.Module, lr: float) -> torch.optim.Optimizer:
         """SGD over the nets."""
-        return torch.optim.SGD(
-            nets.parameters(), lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
-        )
+        return sgd(nets.parameters(), lr, self.weight_decay)
 
     def set_rate(self, optimizer: torch.optim.Optimizer, epoch: float) -> None:
         """The learning rate of an epoch of the student, or of the one that stands for it in the teachers' training."""
-        for group in optimizer.param_groups:
-            group["lr"] = dropped(self.lr, epoch, self.first_drop, self.second_drop, self.third_drop)
+        set_rate(optimizer, dropped(self.lr, epoch, self.first_drop, self.second_drop, self.third_drop))
 
     def shares(self, run: Run, shape: tuple[int, ...], purpose: str, epoch: int) -> Tensor:
         """Mixup's share of a row itself, one a batch (and member); ones without mixup."""

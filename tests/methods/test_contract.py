@@ -159,7 +159,7 @@ def test_every_hyperparameter_is_documented(name):
 
 
 def test_epochs_are_typed(name):
-    from curator.methods.ce import Epochs
+    from curator.methods.fields import Epochs
 
     assert hints(METHODS[name])["epochs"] == Epochs
 

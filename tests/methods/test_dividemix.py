@@ -6,7 +6,8 @@ import torch
 from torch.nn import functional as F
 
 from curator.engine.losses import negative_entropy
-from curator.methods.dividemix import CPC, DivideMix, co_guess, co_refine, mixmatch_loss, ramp, sharpen
+from curator.engine.optim import ramp
+from curator.methods.dividemix import CPC, DivideMix, co_guess, co_refine, mixmatch_loss, sharpen
 from curator.signals.gaussian import clean_posterior, normalised
 from tests.conftest import noisy
 from tests.signals.test_gaussian import RAW

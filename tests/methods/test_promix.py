@@ -11,17 +11,9 @@ from torch.nn import functional as F
 
 from curator.engine.losses import negative_entropy
 from curator.engine.nets import Output
-from curator.methods.ce import cosine
-from curator.methods.promix import (
-    Batch,
-    ProMix,
-    debiased_loss,
-    debiased_pseudo_labels,
-    first_selected,
-    masked_mean,
-    move_priors,
-    partners,
-)
+from curator.engine.optim import cosine
+from curator.engine.subset import first_selected, masked_mean, partners
+from curator.methods.promix import Batch, ProMix, debiased_loss, debiased_pseudo_labels, move_priors
 from tests.conftest import noisy
 
 
