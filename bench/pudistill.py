@@ -93,7 +93,7 @@ def measure(data: str, noise: str, method: str, path: Path) -> None:
     name = "ce" if method == "verified rows alone" else method
     frozen = {} if data == "digits" else {"features_column": "features"}
     resolved = resolve({"recipe": f"{'digits' if data == 'digits' else 'features'}-{name}", **frozen})
-    run = Run(seed=SEED, net=str(resolved.settings.net), content=content)
+    run = Run(seed=SEED, net=str(resolved.settings.net), content=content, views=resolved.settings.views())
     learned = rows
     if method == "verified rows alone":
         learned = subset(rows, rows.trusted)

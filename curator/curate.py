@@ -176,6 +176,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         pretrained=s.pretrained,
         mixed_precision=precision,
         compile=s.compile,
+        views=s.views(),
         checkpoints=None if s.dry_run else checkpoints.folder,
         track=s.track,
         track_dir=output / "tracker" if s.track else None,

@@ -187,8 +187,6 @@ def _build(
             raise CuratorError(
                 "--epochs scales all settings that count epochs, --method.epochs sets that one; give only one"
             )
-        if settings.epochs < 1:
-            raise CuratorError(f"--epochs: expected at least 1, found {settings.epochs}")
         given_fields = {key.removeprefix(METHOD) for key in given if key.startswith(METHOD)}
         scaled = scale_epochs(made, settings.epochs, keep=given_fields)
     return Resolved(settings, made, label, scaled)

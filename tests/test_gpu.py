@@ -6,6 +6,7 @@ import torch
 
 from curator.engine.hardware import forward_flops, peak_flops
 from curator.engine.run import Run
+from curator.engine.views import Views
 from curator.methods import METHODS
 from curator.methods.ce import CrossEntropy
 from tests.conftest import noisy
@@ -20,7 +21,7 @@ def make_run():
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)
-    yield lambda **settings: Run(**{"seed": 7, **settings})
+    yield lambda **settings: Run(**{"seed": 7, "views": Views(flip=False), **settings})
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
@@ -43,7 +44,6 @@ def test_finds_planted_errors_on_the_gpu(make_run, method, compile):
         "epochs": 4,
         "batch_size": 32,
         "lr": 0.05,
-        "flip": False,
         **PHASES.get(method, {}),
         **STEADY.get(method, {}),
     }

@@ -133,7 +133,7 @@ def test_defaults():
         "small",
         "digits-promix",
     )
-    assert r.method.flip is False
+    assert r.settings.flip is False
     assert resolve({"dataset": "owner/name"}).method.epochs == 90
     assert resolve({"dataset": "owner/name", "net": "resnet18"}).method.epochs == 600
 
@@ -221,8 +221,9 @@ def test_epochs_scale():
 @pytest.mark.parametrize("given, message", [
     ({"epochs": 0}, "--epochs: expected at least 1"), ({"limit_rows": 0}, "--limit-rows: expected at least 1, found 0"),
     ({"method.preset": "paper", "method.after_ramp": "off"}, "--method.preset paper sets after-ramp to constant"),
-    ({"method.momentum": 0.9}, "unknown setting 'method.momentum'"), ({"method.filter_rate": 0}, "--method.filter-rate"),
-    ({"feature_drop": 1.0}, "--feature-drop: expected 0 to"),
+    ({"method.momentum": 0.9}, "unknown setting 'method.momentum'"),
+    ({"method.filter_rate": 0}, "--method.filter-rate"),
+    ({"feature_drop": 1.0}, "--feature-drop: expected 0 to below 1, found 1.0"),
     ({"method.warmup": 0}, "--method.warmup: expected at least 1"), ({"method.tau": 2}, "--method.tau"),
     ({"pretrained": True, "net": "small"}, "--pretrained is for --net resnet50 or vgg19_bn; found --net small"),
     ({"imbalance": 0.5}, "--imbalance"),
@@ -240,7 +241,7 @@ def test_wrong_values(given, message):
 def test_method_objects():
     mine = CrossEntropy(epochs=9, lr=0.2)
     r = resolve({"dataset": "digits", "epochs": 3}, mine)
-    assert r.settings.method == "ce" and r.method.epochs == 3 and r.method.flip is True and mine.epochs == 9
+    assert r.settings.method == "ce" and r.method.epochs == 3 and r.settings.flip is True and mine.epochs == 9
     with pytest.raises(CuratorError, match="method.lr was given beside a method object"):
         resolve({"method.lr": 0.1}, mine)
 
@@ -427,7 +428,7 @@ BOOTSTRAP = {
     **{
         f"tiny-imagenet-bootstrap-features:{noise}": {
             "optimizer": "adam", "lr": 0.001, "batch_size": 256, "epochs": 100, "warmup": 35, "first_drop": 30,
-            "second_drop": 80, "feature_noise": 0.0, "feature_drop": 0.0, **own,
+            "second_drop": 80, **own,
         }
         for noise, own in {"sym0": {}, "sym20": {}, "sym80": {}, "sym80+mixup": {"target": "given"}}.items()
     },
@@ -440,13 +441,14 @@ def test_published_values_of_bootstrapping(name, differs, gpu):
     of_features = name.startswith("tiny")
     defaults = {
         "epochs": 300, "warmup": 105, "batch_size": 128, "optimizer": "sgd", "lr": 0.1, "first_drop": 100,
-        "second_drop": 250, "momentum": 0.9, "weight_decay": 1e-4, "mixup_alpha": 32.0, "penalty": 1.0,
+        "second_drop": 250, "weight_decay": 1e-4, "mixup_alpha": 32.0, "penalty": 1.0,
         "iterations": 10, "dynamic_warmup": 5, "anneal": 89, "temperature_end": 1e-3, "target": "hard", "mix": "static",
         "mixture": "beta", "weights": "ratio", "label_weight": "half",
     }  # fmt: skip
     of_small_nets = METHODS["bootstrap"].small_net if of_features else {}
     expected = {**vars(METHODS["bootstrap"]()), **defaults, **of_small_nets, **differs}
     assert vars(r.method) == expected
+    assert (r.settings.feature_noise, r.settings.feature_drop) == ((0, 0) if of_features else (0.2, 0.2))
     assert (r.settings.net, r.settings.backbone) == (("linear", "resnet50") if of_features else ("preact18", None))
 
 

@@ -24,7 +24,7 @@ from curator.engine.graphs import Recorded, Step, Tally
 from curator.engine.hardware import Precision, best_precision, forward_flops, no_accelerator, peak_flops
 from curator.engine.members import Members
 from curator.engine.nets import Net, build_net
-from curator.engine.views import normalise
+from curator.engine.views import Normaliser, Views, normalise
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import NoisyDataset, Source
 from curator.system import atomic, cache_folder, cores, threads_per_process
@@ -52,6 +52,7 @@ class Run:
         track: str | None = None,  # a tracker of Accelerate: tensorboard, wandb, trackio
         track_dir: Path | None = None,
         content: str | None = None,  # a hash of the inputs; None: nothing is kept for other runs on them
+        views: Views | None = None,  # how rows look in training
     ):
         from accelerate import Accelerator
 
@@ -71,6 +72,7 @@ class Run:
         self.world: int = self.accelerator.num_processes
         self.seed = seed
         self.net, self.pretrained, self.content = net, pretrained, content
+        self.views = views or Views()
         self.precision: Precision = mixed_precision or best_precision(self.device)
         self.compile = compile
         self.registered: dict[str, Any] = {}
@@ -243,22 +245,22 @@ class Run:
         return [value for name, value in self.registered.items() if name.rpartition("/")[2] == "nets"]
 
     @contextmanager
-    def member(self, name: str) -> Iterator[None]:
+    def member(self, name: str, views: Views | None = None) -> Iterator[None]:
         """Inside the block, names that are registered and stages are those of one of several methods.
 
-        Its randomness stays what it is when the method runs alone.
+        Its randomness stays what it is when the method runs alone; views: how rows look to it, if not as to the others.
         """
-        outer = self._member
-        self._member = f"{outer}{name}/"
+        outer, outer_views = self._member, self.views
+        self._member, self.views = f"{outer}{name}/", views or outer_views
         try:
             yield
         finally:
-            self._member = outer
+            self._member, self.views = outer, outer_views
 
-    def within(self, name: str, stream: Iterator[T]) -> Iterator[T]:
+    def within(self, name: str, stream: Iterator[T], views: Views | None = None) -> Iterator[T]:
         """What a method that is one of several gives, made under its own names."""
         while True:
-            with self.member(name):
+            with self.member(name, views):
                 found = next(stream, None)
             if found is None:
                 return
@@ -299,7 +301,7 @@ class Run:
         warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # heads stay in float32 on purpose
         return cast(nn.Module, torch.compile(net))
 
-    def normaliser(self, inputs: Source):
+    def normaliser(self, inputs: Source) -> Normaliser:
         """A function that normalises batches by the mean and deviation of the rows."""
         mean, std = (m.to(self.device) for m in inputs.moments())
         return lambda x: normalise(x, mean, std)

@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -40,10 +40,10 @@ from curator.engine.losses import log_mean_prediction, prior_divergence
 from curator.engine.optim import dropped, set_rate, sgd
 from curator.engine.run import Run
 from curator.engine.subset import REFRESH, refreshed
-from curator.engine.views import mixed, mixup, training_view, weak_view
+from curator.engine.views import mixed, mixup
 from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.fields import Epochs
+from curator.methods.fields import SHARE, Above, AtLeast, Epochs
 from curator.signals.loss_mixture import EPS, LossMixture
 
 BINOMIAL = 10_000  # trials of a draw
@@ -81,54 +81,52 @@ class State(NamedTuple):
 class Bootstrap:
     """Dynamic bootstrapping of one net by a mixture on its losses."""
 
-    epochs: Epochs = 300
+    epochs: Annotated[Epochs, AtLeast(1)] = 300
     """Epochs of training, warm-up included (>= 1)."""
-    warmup: Epochs = 105
+    warmup: Annotated[Epochs, AtLeast(1)] = 105
     """Epochs with the given labels, mixed by mixup, before bootstrapping."""
-    batch_size: int = 128
+    batch_size: Annotated[int, AtLeast(2)] = 128
     """Rows per step (>= 2)."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """SGD with momentum, or Adam (TinyImageNet on frozen features)."""
-    lr: float = 0.1
+    lr: Annotated[float, Above(0)] = 0.1
     """Initial learning rate (> 0); it falls to a tenth at each drop."""
-    first_drop: Epochs = 100
+    first_drop: Annotated[Epochs, AtLeast(0)] = 100
     """Epoch of the first drop."""
-    second_drop: Epochs = 250
+    second_drop: Annotated[Epochs, AtLeast(0)] = 250
     """Epoch of the second drop."""
-    third_drop: Epochs = 0
+    third_drop: Annotated[Epochs, AtLeast(0)] = 0
     """Epoch of a third drop (0: none)."""
     drop_early: bool = False
     """The learning rate falls an epoch before each of these (released code)."""
-    weight_decay: float = 1e-4
+    weight_decay: Annotated[float, AtLeast(0)] = 1e-4
     """Weight decay on all parameters (>= 0)."""
-    flip: bool = True
-    """Mirror images left-right at random; off where a mirrored image may be of another class, as for digits."""
     target: Literal["hard", "soft", "annealed", "given"] = "hard"
     """What a label is corrected with: the predicted class, the prediction, one that hardens over the epochs (dynamic
     mixing), or nothing."""
     mix: Literal["static", "dynamic", "none"] = "static"
     """How two rows are mixed: by a draw of Beta(mixup_alpha, mixup_alpha), by their w after warm-up, or not at all."""
-    mixup_alpha: float = 32.0
+    mixup_alpha: Annotated[float, AtLeast(0)] = 32.0
     """Parameter of mixup's Beta distribution (> 0)."""
     weights: Weights = "ratio"
     """Dynamic mixing: the share p of equation 9 itself, or a draw with its mean; beta_exp's mean lies nearer 1/2."""
     label_weight: Literal["half", "input", "released"] = "half"
     """Dynamic mixing: labels are shared half and half, as the inputs, or (released code) first by a draw of mixup."""
-    dynamic_warmup: Epochs = 5
+    dynamic_warmup: Annotated[Epochs, AtLeast(0)] = 5
     """Epochs of dynamic mixing with the given labels before bootstrapping."""
-    anneal: Epochs = 89
+    anneal: Annotated[Epochs, AtLeast(1)] = 89
     """Epochs in which the temperature of annealed targets falls from 1."""
-    temperature_end: float = 1e-3
+    temperature_end: Annotated[float, Above(0)] = 1e-3
     """Temperature at which annealed targets stay (> 0)."""
-    penalty: float = 1.0
+    penalty: Annotated[float, AtLeast(0)] = 1.0
     """Weight eta of the penalty that keeps the mean prediction near uniform, while bootstrapping (>= 0)."""
     penalty_over: Literal["batch", "running"] = "batch"
     """The mean prediction of the batch (released code), or its running mean, for that of the data set (paper)."""
     mixture: Literal["beta", "gaussian", "none"] = "beta"
     """What turns losses into w; none: w is constant (Reed et al. 2015, there without the penalty)."""
-    constant: float | None = None
+    constant: Annotated[float, SHARE] | None = None
     """Constant w where there is no mixture, in [0, 1]; none: 0.2 for hard and 0.05 for soft targets."""
-    iterations: int = 10
+    iterations: Annotated[int, AtLeast(1)] = 10
     """Steps of expectation maximisation (>= 1): as published, which is before it converges."""
     converge: bool = False
     """Fit the mixture until it converges."""
@@ -147,10 +145,6 @@ class Bootstrap:
     tracking: Literal["plain", "augmented", "collected"] = "plain"
     """Losses that the mixture is fitted to: of a pass at the end of the epoch over rows as they are, over weak views of
     them, or (weight_from current) those that were seen in the epoch, which costs no pass."""
-    feature_noise: float = 0.2
-    """On features: deviation of the noise that is added, in deviations of a feature (>= 0)."""
-    feature_drop: float = 0.2
-    """On features: share of the features set to their mean, in [0, 1)."""
     selected_rule: Literal["agreement", "posterior"] = "agreement"
     """What the result keeps: rows whose given label is predicted, or rows of which w <= 0.5."""
     preset: Literal["parity", "paper"] | None = None
@@ -269,7 +263,7 @@ class Bootstrap:
         shares = run.beta(self.mixup_alpha, len(batches), "mixup", epoch)
 
         def step(x: Tensor, rows: Tensor, drawn: Tensor) -> None:
-            x = self.view(x, normaliser, generator)
+            x = run.views.training(x, normaliser, generator)
             target, w, z = F.one_hot(labels[rows], k).float(), noise[rows], logits[rows]
             with torch.no_grad(), run.autocast():
                 if seen is not None:
@@ -300,11 +294,6 @@ class Bootstrap:
         for rows, drawn in zip(batches, shares, strict=True):
             step(data.inputs.batch(rows), rows, drawn)
         return seen
-
-    def view(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:
-        """Float rows: cropped and mirrored images, or features with noise and gaps."""
-        noise, drop = self.feature_noise, self.feature_drop
-        return training_view(x, normaliser, generator, flip=self.flip, noise=noise, drop=drop)
 
     def current_noise(self, mixture: LossMixture, logits: Tensor, labels: Tensor, trusted: Tensor, w: Tensor) -> Tensor:
         """The w (b,) of a batch by the mixture of the last epoch."""
@@ -355,7 +344,7 @@ class Bootstrap:
                 generator = run.generator("tracking", epoch)
 
                 def look(x: Tensor) -> Tensor:
-                    return weak_view(x, normaliser, generator, flip=self.flip)
+                    return run.views.weak(x, normaliser, generator)
 
             state.logits[rows] = run.predict(state.net, data.inputs, rows, normaliser=look)
         self.judge(state, data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -17,9 +17,9 @@ from torch.nn import functional as F
 from curator.engine.optim import cosine, set_rate, sgd
 from curator.engine.run import Run
 from curator.engine.subset import refreshed
-from curator.engine.views import mixup, training_view
+from curator.engine.views import mixup
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.fields import Epochs
+from curator.methods.fields import Above, AtLeast, Epochs
 
 
 class Learner(NamedTuple):
@@ -35,21 +35,15 @@ class Learner(NamedTuple):
 class CrossEntropy:
     """Plain training on the given labels."""
 
-    epochs: Epochs = 60
+    epochs: Annotated[Epochs, AtLeast(1)] = 60
     """Epochs of training (>= 1; 120 with a net larger than `small`)."""
-    batch_size: int = 128
+    batch_size: Annotated[int, AtLeast(2)] = 128
     """Rows per step (>= 2)."""
-    lr: float = 0.1
+    lr: Annotated[float, Above(0)] = 0.1
     """Initial learning rate of SGD with momentum (> 0); it falls to 0 along a cosine."""
-    weight_decay: float = 5e-4
+    weight_decay: Annotated[float, AtLeast(0)] = 5e-4
     """Weight decay on all parameters (>= 0)."""
-    flip: bool = True
-    """Mirror images left-right at random; off where a mirrored image may be of another class, as for digits."""
-    feature_noise: float = 0.2
-    """On features: deviation of the noise that is added, in deviations of a feature (>= 0)."""
-    feature_drop: float = 0.2
-    """On features: share of the features set to their mean, in [0, 1)."""
-    alpha: float = 0.0
+    alpha: Annotated[float, AtLeast(0)] = 0.0
     """Parameter of mixup's Beta(alpha, alpha) (>= 0; 0: no mixup)."""
 
     large_net: ClassVar[dict[str, Any]] = {"epochs": 120}
@@ -86,7 +80,7 @@ class CrossEntropy:
         net.train()
         for step, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
             set_rate(optimizer, cosine(self.lr, epoch + step / len(batches), self.epochs))
-            x, target = self.view(data.inputs.batch(batch), normaliser, generator), labels[batch]
+            x, target = run.views.training(data.inputs.batch(batch), normaliser, generator), labels[batch]
             if self.alpha:
                 partner = torch.randperm(len(batch), generator=generator, device=run.device)
                 x, target = mixup(x, F.one_hot(target, k).float(), weight, partner)
@@ -94,6 +88,3 @@ class CrossEntropy:
                 logits = model(x).logits
             run.backward(F.cross_entropy(logits, target), len(batch))
             run.step(optimizer)
-
-    def view(self, x, normaliser, generator):
-        return training_view(x, normaliser, generator, flip=self.flip, noise=self.feature_noise, drop=self.feature_drop)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from curator.engine.run import Run
 from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import CrossEntropy
+from curator.methods.fields import AtLeast
 
 Filter = Literal["prune_by_noise_rate", "prune_by_class", "both", "confident_learning", "predicted_neq_given"]
 Quality = Literal["self_confidence", "normalized_margin", "confidence_weighted_entropy"]
@@ -30,7 +31,7 @@ Quality = Literal["self_confidence", "normalized_margin", "confidence_weighted_e
 class Confident(CrossEntropy):
     """Cross-validated probabilities, then cleanlab's rule."""
 
-    folds: int = 5
+    folds: Annotated[int, AtLeast(2)] = 5
     """Stratified folds (>= 2); each fold's rows are scored by the net trained on the others."""
     filter_by: Filter = "prune_by_noise_rate"
     """The rule of cleanlab's find_label_issues for which rows are wrong."""

@@ -33,7 +33,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,9 +43,9 @@ from curator.engine.losses import log_mean_prediction, negative_entropy, prior_d
 from curator.engine.nets import Net, Output
 from curator.engine.optim import ramp, set_rate, sgd
 from curator.engine.run import Run
-from curator.engine.views import Strong, crop_flip, jitter, mixup, strengthen, weak_view
+from curator.engine.views import Normaliser, Strong, crop_flip, mixup, strengthen
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.fields import Epochs
+from curator.methods.fields import BELOW_1, Above, AtLeast, Epochs
 from curator.signals.gaussian import clean_posterior, clean_posterior_by_class, normalised
 from curator.signals.prototypes import prototype_loss, prototype_score, pulled_classes
 from curator.signals.small_loss import quotas, smallest_of_class
@@ -81,64 +81,58 @@ class Clean(NamedTuple):
 class DivideMix:
     """Co-divide by a mixture on the losses, then MixMatch with refined and guessed labels."""
 
-    epochs: Epochs = 300
+    epochs: Annotated[Epochs, AtLeast(1)] = 300
     """Epochs of training, warm-up included (>= 1)."""
-    warmup: Epochs = 10
+    warmup: Annotated[Epochs, AtLeast(1)] = 10
     """Epochs of plain cross-entropy on all rows before the first split (CIFAR-100: 30)."""
-    batch_size: int = 64
+    batch_size: Annotated[int, AtLeast(2)] = 64
     """Labelled rows per step, and as many unlabelled ones, two views of each (>= 2)."""
-    warmup_batch: int = 128
+    warmup_batch: Annotated[int, AtLeast(2)] = 128
     """Rows per step of warm-up and of the prototypes' training (>= 2)."""
-    lr: float = 0.02
+    lr: Annotated[float, Above(0)] = 0.02
     """Learning rate of SGD with momentum (> 0)."""
-    lr_drop: Epochs = 150
+    lr_drop: Annotated[Epochs, AtLeast(0)] = 150
     """Epoch from which the learning rate is a tenth."""
-    weight_decay: float = 5e-4
+    weight_decay: Annotated[float, AtLeast(0)] = 5e-4
     """Weight decay on all parameters (>= 0)."""
-    flip: bool = True
-    """Mirror images left-right at random; off where a mirrored image may be of another class, as for digits."""
     cleaner: Literal["gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr"] = "gmm_agn"
     """What splits clean from noisy: a mixture over all rows (agn) or one a class (awr), alone or with prototypes."""
     augment: Literal["weak", "augdmix"] = "weak"
     """Views that train: weak ones as in DivideMix, or strong ones with targets from weak ones as in AugDMix."""
     strong: Strong = "auto_cifar10"
     """Operations of the strong view of augdmix: a policy of AutoAugment, RandAugment, or ProMix's with cutout."""
-    alpha: float = 4.0
+    alpha: Annotated[float, AtLeast(0)] = 4.0
     """Parameter of mixup's Beta distribution (> 0)."""
-    p_threshold: float = 0.5
+    p_threshold: Annotated[float, BELOW_1] = 0.5
     """Clean probability above which a row is labelled, in [0, 1) (90 % noise: 0.6); tau of the prototypes."""
-    temperature: float = 0.5
+    temperature: Annotated[float, Above(0)] = 0.5
     """Temperature T that sharpens refined and guessed labels (> 0)."""
-    lambda_u: float = 25.0
+    lambda_u: Annotated[float, AtLeast(0)] = 25.0
     """Weight of the unlabelled loss after its ramp (>= 0): 0 for little noise, 25 to 150 for much."""
-    lambda_u_ramp: Epochs = 16
+    lambda_u_ramp: Annotated[Epochs, AtLeast(0)] = 16
     """Epochs after warm-up in which lambda_u rises from 0."""
-    prior_penalty: float = 1.0
+    prior_penalty: Annotated[float, AtLeast(0)] = 1.0
     """Weight of the penalty that keeps the mean prediction near uniform, against collapse (>= 0)."""
     confidence_penalty: bool = False
     """Penalise confident predictions in warm-up, for asymmetric noise."""
-    loss_history: int = 1
+    loss_history: Annotated[int, AtLeast(1)] = 1
     """Epochs whose normalised losses are averaged before the mixture is fitted (>= 1; 90 % noise: 5)."""
     loss_scale: Literal["all", "class"] = "all"
     """Losses are normalised over all rows, or within each class (class-wise mixtures only)."""
     targets_in: Literal["training", "evaluation"] = "training"
     """Mode of the training net while it makes targets: training (released code), or evaluation."""
-    batches: int = 0
+    batches: Annotated[int, AtLeast(0)] = 0
     """An epoch is a sample of so many batches, drawn anew, balanced by class (>= 0; 0: all rows; Clothing1M: 1000)."""
     mix_unlabelled: bool = True
     """Mix and train on unlabelled rows too; off: they are only partners (Clothing1M, WebVision)."""
-    cpc_warmup: Epochs = 0
+    cpc_warmup: Annotated[Epochs, AtLeast(0)] = 0
     """Epochs after warm-up in which prototypes train but the mixture still splits."""
-    cpc_alpha: float = 0.0
+    cpc_alpha: Annotated[float, AtLeast(0)] = 0.0
     """Weight of drawing confident noisy rows to the prototype of their predicted class (>= 0)."""
-    prototype_dim: int = 128
+    prototype_dim: Annotated[int, AtLeast(1)] = 128
     """Numbers of a projected feature and of a prototype (>= 1)."""
     score_order: Literal["after", "before"] = "after"
     """The prototypes' score is taken after their training of the epoch (text), or before it (algorithm 1)."""
-    feature_noise: float = 0.2
-    """Strong view of features: deviation of the noise that is added, in deviations of a feature (>= 0)."""
-    feature_drop: float = 0.2
-    """Strong view of features: share of the features set to their mean, in [0, 1)."""
     selected_rule: Literal["agreement", "posterior"] = "agreement"
     """What the result keeps: rows whose given label is predicted, or rows above p_threshold."""
     preset: Literal["parity", "paper"] | None = None
@@ -323,7 +317,7 @@ class DivideMix:
 
         def step(x: Tensor, batch: Tensor) -> None:
             with torch.no_grad(), run.autocast():
-                features = net(weak_view(x, normaliser, generator, flip=self.flip)).features
+                features = net(run.views.weak(x, normaliser, generator)).features
             scores = prototypes(projector(features))
             loss = prototype_loss(scores, labels[batch], is_clean[batch], pulled[batch], self.cpc_alpha)
             run.backward(loss, 0)
@@ -344,7 +338,7 @@ class DivideMix:
 
         def step(x: Tensor, batch: Tensor) -> None:
             with run.autocast():
-                logits = model(weak_view(x, normaliser, generator, flip=self.flip)).logits
+                logits = model(run.views.weak(x, normaliser, generator)).logits
             loss = F.cross_entropy(logits, labels[batch])
             if self.confidence_penalty:
                 loss = loss + negative_entropy(logits)
@@ -383,12 +377,12 @@ class DivideMix:
         trained.nets[1 - i].eval()
 
         def step(x: Tensor, batch: Tensor, y: Tensor, weight: Tensor, lambda_u: Tensor) -> None:
-            seen, inputs = self.views(x, normaliser, generator)
+            seen, inputs = self.views(x, normaliser, generator, run)
             targets: list[Tensor] = []
             net.train(self.targets_in == "training")
             with torch.no_grad(), run.autocast():
                 if len(y):
-                    looked, shown = self.views(y, normaliser, generator)
+                    looked, shown = self.views(y, normaliser, generator, run)
                     guesses = [either(z).logits for z in looked for either in (model, peer)]
                     inputs, targets = [*inputs, *shown], [co_guess(guesses, self.temperature)] * 2
                 goal = F.one_hot(labels[batch], k).float()
@@ -423,19 +417,20 @@ class DivideMix:
 
     # Views
 
-    def views(self, x: Tensor, normaliser, generator: torch.Generator) -> tuple[list[Tensor], list[Tensor]]:
+    def views(
+        self, x: Tensor, normaliser: Normaliser, generator: torch.Generator, run: Run
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Two views that make targets, and two that train on them: the same ones, or with augdmix strong ones.
 
         The weak views of features are alike, so one makes the targets.
         """
-        seen = [weak_view(x, normaliser, generator, flip=self.flip) for _ in range(2 if x.ndim == 4 else 1)]
+        seen = [run.views.weak(x, normaliser, generator) for _ in range(2 if x.ndim == 4 else 1)]
         if self.augment == "weak":
             return seen, (seen * 2)[:2]
         if x.ndim == 2:
-            noise, drop = self.feature_noise, self.feature_drop
-            return seen, [jitter(seen[0], generator, noise=noise, drop=drop) for _ in range(2)]
+            return seen, [run.views.jittered(seen[0], generator) for _ in range(2)]
         padding = x.shape[-1] // 8
-        cropped = [crop_flip(x, generator, padding=padding, flip=self.flip) for _ in range(2)]
+        cropped = [crop_flip(x, generator, padding=padding, flip=run.views.flip) for _ in range(2)]
         return seen, [normaliser(strengthen(crop, self.strong, generator, fill=128)) for crop in cropped]
 
     # The result
@@ -451,17 +446,17 @@ class DivideMix:
 class CPC(DivideMix):
     """AugDMix with class prototypes as the cleaner, and the schedule of CPC's paper."""
 
-    epochs: Epochs = 450
+    epochs: Annotated[Epochs, AtLeast(1)] = 450
     """Epochs of training, warm-up included (>= 1)."""
-    batch_size: int = 128
+    batch_size: Annotated[int, AtLeast(2)] = 128
     """Labelled rows per step, and as many unlabelled ones, two views of each (>= 2)."""
-    lr_drop: Epochs = 225
+    lr_drop: Annotated[Epochs, AtLeast(0)] = 225
     """Epoch from which the learning rate is a tenth."""
     cleaner: Literal["gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr"] = "cpc_awr"
     """What splits clean from noisy; the paper's choice is cpc_agn for asymmetric noise and Clothing1M, else cpc_awr."""
     augment: Literal["weak", "augdmix"] = "augdmix"
     """Views that train: weak ones as in DivideMix, or strong ones with targets from weak ones as in AugDMix."""
-    cpc_warmup: Epochs = 22
+    cpc_warmup: Annotated[Epochs, AtLeast(0)] = 22
     """Epochs after warm-up in which prototypes train but the mixture still splits (5 %; CIFAR-100, 80 %: 45)."""
 
     small_net: ClassVar[dict[str, Any]] = {
@@ -500,7 +495,7 @@ def mixmatch_loss(
     targets: Tensor,  # (m, k)
     labelled: int,
     lambda_u: float | Tensor,  # 0-d
-    prior_penalty: float = 1.0,
+    prior_penalty: Annotated[float, AtLeast(0)] = 1.0,
 ) -> Tensor:  # 0-d
     """L_X + lambda_u L_U + L_reg: cross-entropy, squared error (mean over rows and classes), penalty on collapse."""
     log_p = logits.float().log_softmax(1)

@@ -23,10 +23,10 @@ features, and FMix is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -37,9 +37,9 @@ from curator.engine.nets import Output
 from curator.engine.optim import cosine, set_rate, sgd
 from curator.engine.run import Run
 from curator.engine.subset import first_selected, masked_mean, partners
-from curator.engine.views import Strong, fmix_masks, jitter, mixup, strengthen, weak_view
+from curator.engine.views import Normaliser, Strong, fmix_masks, mixup
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.fields import Epochs
+from curator.methods.fields import SHARE, Above, AtLeast, Between, Epochs
 from curator.signals.agreement import guess_by_agreement, match_confident
 from curator.signals.gaussian import clean_posterior_by_class, normalised
 from curator.signals.small_loss import Quota, quotas, smallest_of_class
@@ -73,7 +73,7 @@ class Epoch(NamedTuple):
     priors: Tensor  # (2, 2, k), moved in place
     labels: Tensor  # (n,) int64
     flags: Tensor  # (2, n) bool, each net's base selection
-    normaliser: Callable[[Tensor], Tensor]
+    normaliser: Normaliser
     generator: torch.Generator
     epoch: int
 
@@ -82,60 +82,58 @@ class Epoch(NamedTuple):
 class ProMix:
     """Progressive selection, then debiased semi-supervised training of two nets."""
 
-    epochs: Epochs = 600
+    epochs: Annotated[Epochs, AtLeast(1)] = 600
     """Epochs of training, warm-up included (>= 1)."""
-    warmup: Epochs = 10
+    warmup: Annotated[Epochs, AtLeast(1)] = 10
     """Epochs of plain cross-entropy on all rows before the first selection (CIFAR-100: 30)."""
-    batch_size: int = 256
+    batch_size: Annotated[int, AtLeast(2)] = 256
     """Rows per step (>= 2)."""
-    lr: float = 0.05
+    lr: Annotated[float, Above(0)] = 0.05
     """Initial learning rate of SGD with momentum (> 0); epoch by epoch it falls to a thousandth along a cosine."""
-    weight_decay: float = 5e-4
+    weight_decay: Annotated[float, AtLeast(0)] = 5e-4
     """Weight decay on all parameters (>= 0)."""
-    flip: bool = True
-    """Mirror images left-right at random; off where a mirrored image may be of another class, as for digits."""
     strong: Strong = "random_augment"
     """Operations of the strong view: ProMix's own with cutout, RandAugment, or a policy of AutoAugment."""
     base_selection: Literal["small_loss", "gaussian_mixture", "none"] = "small_loss"
     """What selects at the start of an epoch: class-wise small loss, a Gaussian mixture per class, or nothing."""
-    filter_rate: float = 0.5
+    filter_rate: Annotated[float, Between(1e-6, 1)] = 0.5
     """R: share of the rows that small loss selects, in (0, 1]."""
-    filter_rate_end: float | None = None
+    filter_rate_end: Annotated[float, Between(1e-6, 1)] | None = None
     """R at the end of a linear ramp over gamma_ramp epochs, in (0, 1]; none: R stays."""
     quota: Quota = "auto"
     """Rows that small loss selects: as many of every class (as published), or a share of each class (for long tails).
     auto: a share where the largest class has more than twice the rows of the smallest."""
-    regroup: Epochs = 0
+    regroup: Annotated[Epochs, AtLeast(0)] = 0
     """Epoch from which small loss ranks rows within their predicted class (instance-dependent noise: 50; 0: never)."""
     mhcs: bool = True
     """Matched high-confidence selection: a row also counts as clean where the net is sure of its given label."""
-    tau: float = 0.99
+    tau: Annotated[float, SHARE] = 0.99
     """Confidence for MHCS and LGA, in [0, 1] (CIFAR-100: 0.95)."""
     inclusive: bool = False
     """Whether MHCS selects at exactly tau (paper) or above it (released code)."""
-    lga_epochs: Epochs = 250
+    lga_epochs: Annotated[Epochs, AtLeast(0)] = 250
     """K: label guessing by agreement acts in the last K epochs (0: never)."""
-    rho: float = 0.9
+    rho: Annotated[float, SHARE] = 0.9
     """Share of a batch up to which LGA may add rows, in [0, 1]; it does not limit the other selections."""
     lga_label: Literal["debiased", "agreed"] = "debiased"
     """Label of a row that LGA adds: the net's own debiased argmax (released code), or the one agreed on (paper)."""
     auxiliary_head: bool = True
     """Unselected rows train a pseudo head that is thrown away, not the primary head (against confirmation bias)."""
-    alpha: float = 0.8
+    alpha: Annotated[float, AtLeast(0)] = 0.8
     """Strength of debiasing in losses and pseudo-labels (>= 0; CIFAR-100: 0.5; 0: none)."""
-    prior_momentum: float = 0.9999
+    prior_momentum: Annotated[float, SHARE] = 0.9999
     """Momentum m of the moving class priors, per step, in [0, 1]."""
-    temperature: float = 0.5
+    temperature: Annotated[float, Above(0)] = 0.5
     """Temperature T that sharpens pseudo-labels (> 0)."""
-    lambda_u: float = 0.1
+    lambda_u: Annotated[float, AtLeast(0)] = 0.1
     """Weight of the loss on unselected rows when its ramp ends (>= 0; 0: only clean rows train)."""
-    lambda_u_ramp: Epochs = 100
+    lambda_u_ramp: Annotated[Epochs, AtLeast(0)] = 100
     """Epochs in which lambda_u rises from 0."""
     after_ramp: Literal["off", "constant"] = "off"
     """What lambda_u does then: it falls to 0 (released code) or stays (paper)."""
-    gamma_ramp: Epochs = 50
+    gamma_ramp: Annotated[Epochs, AtLeast(0)] = 50
     """Epochs in which the weight gamma of strong and mixed views rises from 0 to 1."""
-    mixup_alpha: float = 4.0
+    mixup_alpha: Annotated[float, AtLeast(0)] = 4.0
     """Parameter of mixup's Beta distribution (> 0)."""
     larger_weight: bool = True
     """Whether mixup keeps the larger of the weight and its complement for the row itself."""
@@ -143,10 +141,6 @@ class ProMix:
     """Also train on FMix views (images only)."""
     mix_per_head: bool = True
     """Mixed views are drawn for each head; off: one forward serves both heads, a third less work (not as published)."""
-    feature_noise: float = 0.2
-    """Strong view of features: deviation of the noise that is added, in deviations of a feature (>= 0)."""
-    feature_drop: float = 0.2
-    """Strong view of features: share of the features set to their mean, in [0, 1)."""
     confidence_penalty: Literal["off", "log_softmax", "released"] = "off"
     """Penalty on confident predictions in warm-up, for asymmetric noise; the released code clamps logits at 0 first."""
     subset: Literal["exact", "pad"] | None = None
@@ -214,26 +208,20 @@ class ProMix:
 
     def warm_up(self, here: Epoch, run: Run, x: Tensor, rows: Tensor, weights: Tensor) -> None:
         """A step of plain training on inputs x of rows."""
-        weak = weak_view(x, here.normaliser, here.generator, flip=self.flip)
+        weak = run.views.weak(x, here.normaliser, here.generator)
         run.backward(self.warmup_loss(here.models, weak, here.labels[rows], run), 2 * len(rows))
         run.step(here.optimizer)
 
     def train(self, here: Epoch, run: Run, x: Tensor, rows: Tensor, weights: Tensor) -> None:
         """A step of selection and debiased training on inputs x of rows."""
-        weak = weak_view(x, here.normaliser, here.generator, flip=self.flip)
-        strong = self.strengthened(x, here.normaliser, here.generator)
+        weak = run.views.weak(x, here.normaliser, here.generator)
+        strong = run.views.strong(x, self.strong, here.normaliser, here.generator)
         batch = Batch(weak, strong, here.labels[rows], here.flags[:, rows], weights)
         for loss, passes in self.losses(here.models, batch, here.priors, here.epoch, here.generator, run):
             run.backward(loss, passes)
         run.step(here.optimizer)
 
     # Views and draws
-
-    def strengthened(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:
-        """Float rows under strong operations; images are then cropped and mirrored too."""
-        if x.ndim == 2:
-            return jitter(normaliser(x), generator, noise=self.feature_noise, drop=self.feature_drop)
-        return weak_view(strengthen(x, self.strong, generator), normaliser, generator, flip=self.flip)
 
     def draw_weights(self, run: Run, steps: int, epoch: int) -> Tensor:
         """Weights (steps, 2 nets, 2 heads, 2) of mixup and of FMix: the share of the row itself."""

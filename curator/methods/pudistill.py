@@ -26,7 +26,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +38,10 @@ from curator.engine.nets import Net
 from curator.engine.optim import dropped, set_rate, sgd
 from curator.engine.run import Run
 from curator.engine.subset import refreshed
-from curator.engine.views import mixup, training_view
+from curator.engine.views import mixup
 from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.fields import Epochs
+from curator.methods.fields import SHARE, Above, AtLeast, Epochs
 
 LEAST = 2  # verified rows of a class without which nothing works
 ADVISED = 50  # from which its binary nets learn enough; and rows of a class in every epoch of a teacher
@@ -72,63 +72,61 @@ class Known(NamedTuple):
 class PUDistill:
     """Tiered positive-unlabelled augmentation of verified rows, teachers on it, and a student."""
 
-    epochs: Epochs = 100
+    epochs: Annotated[Epochs, AtLeast(1)] = 100
     """Epochs of the student (>= 1)."""
-    teacher_epochs: Epochs = 100
+    teacher_epochs: Annotated[Epochs, AtLeast(1)] = 100
     """Epochs of the teachers, of a balanced sample each (>= 1)."""
-    pu_epochs: Epochs = 30
+    pu_epochs: Annotated[Epochs, AtLeast(1)] = 30
     """Epochs of the binary nets in every round, of their own sample each (>= 1)."""
-    rounds: int = 10
+    rounds: Annotated[int, AtLeast(1)] = 10
     """K: rounds of augmentation of a class at most (>= 1)."""
-    classifiers: int = 20
+    classifiers: Annotated[int, AtLeast(1)] = 20
     """N: binary nets of a class (>= 1)."""
-    alpha: float = 0.9
+    alpha: Annotated[float, SHARE] = 0.9
     """Probability from which a binary net votes for a row, in [0, 1]."""
-    votes: int = 19
+    votes: Annotated[int, AtLeast(1)] = 19
     """Theta: votes from which a row joins the class (1 to `classifiers`)."""
     inclusive: bool = True
     """Whether alpha itself is a vote (paper, Clothing1M's script), or only more (CIFAR-10's)."""
     filter_domain: Literal["unverified", "all"] = "unverified"
     """Rows that may join a class: those that nobody verified, or all (released code)."""
-    settled: float = 0.01
+    settled: Annotated[float, AtLeast(0)] = 0.01
     """A round is a class's last when the rows that it adds changed by less than this share (>= 0; 0: all rounds)."""
-    margin: float = 0.05
+    margin: Annotated[float, SHARE] = 0.05
     """A row that several classes claim is of the surest one, by its mean probability; closer than this, of none."""
     round_used: Literal["last", "released"] = "last"
     """The added rows that stage 2 reads: of the last round, or of round i + 1 for teacher i and round 1 for labels."""
-    pu_batch: int = 128
+    pu_batch: Annotated[int, AtLeast(2)] = 128
     """Rows per step of a binary net (>= 2; released code: 64)."""
-    pu_lr: float = 0.01
+    pu_lr: Annotated[float, Above(0)] = 0.01
     """Learning rate of the binary nets (> 0)."""
-    pu_drop: Epochs = 20
+    pu_drop: Annotated[Epochs, AtLeast(0)] = 20
     """Epoch of a round from which it is a tenth (0: never)."""
-    pu_second_drop: Epochs = 0
+    pu_second_drop: Annotated[Epochs, AtLeast(0)] = 0
     """Epoch of a round from which it is a hundredth (0: never)."""
-    teachers: int = 5
+    teachers: Annotated[int, AtLeast(1)] = 5
     """Teachers (>= 1)."""
     teacher_sample: Literal["balanced", "released"] = "balanced"
     """An epoch of a teacher: equally many rows of every class, or all verified rows and equally many added ones."""
-    batch_size: int = 128
+    batch_size: Annotated[int, AtLeast(2)] = 128
     """Rows per step of a teacher and of the student (>= 2)."""
-    lr: float = 0.05
+    lr: Annotated[float, Above(0)] = 0.05
     """Initial learning rate of teachers and student (> 0); it falls to a tenth at each drop."""
-    first_drop: Epochs = 30
+    first_drop: Annotated[Epochs, AtLeast(0)] = 30
     """Epoch of the student's first drop (0: none); teachers have theirs after the same share of their epochs."""
-    second_drop: Epochs = 50
+    second_drop: Annotated[Epochs, AtLeast(0)] = 50
     """Epoch of the second drop."""
-    third_drop: Epochs = 80
+    third_drop: Annotated[Epochs, AtLeast(0)] = 80
     """Epoch of the third drop."""
-    weight_decay: float = 1e-4
+    weight_decay: Annotated[float, AtLeast(0)] = 1e-4
     """Weight decay on all parameters (>= 0)."""
-    flip: bool = True
-    """Mirror images left-right at random; off where a mirrored image may be of another class, as for digits."""
-    mixup_alpha: float = 2.0
+    mixup_alpha: Annotated[float, AtLeast(0)] = 2.0
     """Parameter mu of mixup's Beta distribution, for teachers and student (>= 0; 0: no mixup)."""
-    entropy: float = 0.8
+    entropy: Annotated[float, AtLeast(0)] = 0.8
     """Weight of the mean entropy of predictions, which makes teachers and student sure (>= 0)."""
-    eta: float = 0.7
+    eta: Annotated[float, SHARE] = 0.7
     """Probability from which the teachers' mean prediction is sure, in [0, 1]."""
-    trust_teachers: float = 0.5
+    trust_teachers: Annotated[float, SHARE] = 0.5
     """Lambda: the teachers' share of a bootstrapped label, in [0, 1]."""
     pseudo_label: Literal["soft_bootstrap", "hard_bootstrap", "hard"] = "soft_bootstrap"
     """What the student learns where the teachers are sure: the label and their prediction, its class, or that alone."""
@@ -136,10 +134,6 @@ class PUDistill:
     """Verified rows get pseudo-labels, too (released code)."""
     members: Literal["vmap", "loop"] | None = None
     """How nets of an ensemble train: in one batched pass, or one after another; none: one pass on accelerators."""
-    feature_noise: float = 0.2
-    """On features: deviation of the noise that is added, in deviations of a feature (>= 0)."""
-    feature_drop: float = 0.2
-    """On features: share of the features set to their mean, in [0, 1)."""
     preset: Literal["parity", "paper"] | None = None
     """All options that have two readings at once: the released code's, or the paper's."""
 
@@ -153,11 +147,8 @@ class PUDistill:
     def __post_init__(self):
         for name, value in PRESETS.get(self.preset or "", {}).items():
             setattr(self, name, value)
-
-    @property
-    def ranges(self) -> dict[str, tuple[float, float]]:
-        """Values that depend on other ones, or are not those of other methods' fields of the name."""
-        return {"alpha": (0, 1), "votes": (1, self.classifiers)}
+        if self.votes > self.classifiers:
+            raise CuratorError(f"--method.votes: expected 1 to {self.classifiers}, found {self.votes}")
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows, for the ETA: a tenth of them taken to be verified, and as many added."""
@@ -204,7 +195,7 @@ class PUDistill:
 
     def augment(self, known: Known, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """The rounds of class after class: only one class's binary nets are there at a time."""
-        key = self.stage_1(data) | {"row": data.inputs.shape}
+        key = self.stage_1(data, run) | {"row": data.inputs.shape}
         found_before = run.kept("pudistill", key)
         if found_before is not None:  # by a run with other noise: no noisy label was read
             known.claimed.copy_(found_before["claimed"])
@@ -229,16 +220,17 @@ class PUDistill:
             run.keep("pudistill", key, {"claimed": known.claimed, "score": known.score})
             run.forget("members")  # later checkpoints need them no more
 
-    def stage_1(self, data: NoisyDataset) -> dict[str, Any]:
+    def stage_1(self, data: NoisyDataset, run: Run) -> dict[str, Any]:
         """All that stage 1 depends on besides the inputs."""
         own = (
             "pu_epochs", "rounds", "classifiers", "alpha", "votes", "inclusive", "filter_domain", "settled", "pu_batch",
-            "pu_lr", "pu_drop", "pu_second_drop", "weight_decay", "flip", "members",
-            "feature_noise", "feature_drop",
+            "pu_lr", "pu_drop", "pu_second_drop", "weight_decay", "members",
         )  # fmt: skip
         verified = data.trusted.nonzero()[:, 0]
         rows = hashlib.blake2b(torch.stack([verified, data.labels[verified]]).numpy().tobytes()).hexdigest()
-        return {name: getattr(self, name) for name in own} | {"verified": rows, "classes": len(data.classes)}
+        return {name: getattr(self, name) for name in own} | {
+            "verified": rows, "classes": len(data.classes), **vars(run.views),
+        }  # fmt: skip
 
     def train_round(self, members: Members, before: Tensor, c: int, round: int, data: NoisyDataset, run: Run) -> None:
         """Every member learns a bootstrap sample of its own, with the last round's rows `before` (n,) bool."""
@@ -256,7 +248,7 @@ class PUDistill:
             for part in parts:
                 chosen, target = rows.gather(1, part), positive.gather(1, part)
                 with run.autocast():
-                    logits = members(self.views(chosen, data, normaliser, views))[..., 0]
+                    logits = members(self.views(chosen, data, normaliser, views, run))[..., 0]
                 losses = F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none")
                 run.backward(losses.mean(1).sum(), chosen.numel())  # the members' gradients do not meet
                 run.step(optimizer)
@@ -315,7 +307,7 @@ class PUDistill:
             data.inputs.expect([samples.gather(1, part).flatten() for part in parts])
             shares = self.shares(run, (len(parts), self.teachers), "teacher mixup", epoch)
             for part, share in zip(parts, shares, strict=True):
-                x = self.views(samples.gather(1, part), data, normaliser, views)
+                x = self.views(samples.gather(1, part), data, normaliser, views, run)
                 goal = F.one_hot(targets.gather(1, part), len(data.classes)).float()
                 mixes = [mix(a, b, s, views) for a, b, s in zip(x, goal, share, strict=True)]
                 x, goal = (torch.stack(half) for half in zip(*mixes, strict=True))
@@ -360,7 +352,7 @@ class PUDistill:
             nets.train()
             parts = run.batches(rows, self.batch_size, epoch)
             for part, share in zip(parts, self.shares(run, (len(parts),), "mixup", epoch), strict=True):
-                x, goal = mix(self.views(part, data, normaliser, views), targets[part], share, views)
+                x, goal = mix(self.views(part, data, normaliser, views, run), targets[part], share, views)
                 with run.autocast():
                     logits = model(x).logits
                 run.backward(self.loss(logits, goal), len(part))
@@ -423,10 +415,9 @@ class PUDistill:
         batch = 1024 if data.inputs.kind == "features" else max(1, 1024 // members.count)
         return run.predict(members, data.inputs, rows, batch=batch, output=output)
 
-    def views(self, rows: Tensor, data: NoisyDataset, normaliser, generator: torch.Generator) -> Tensor:
+    def views(self, rows: Tensor, data: NoisyDataset, normaliser, generator: torch.Generator, run: Run) -> Tensor:
         """Weak views of rows (b,), or of a batch a member (members, b): every row with its own draw."""
-        x, noise, drop = data.inputs.batch(rows.flatten()), self.feature_noise, self.feature_drop
-        x = training_view(x, normaliser, generator, flip=self.flip, noise=noise, drop=drop)
+        x = run.views.training(data.inputs.batch(rows.flatten()), normaliser, generator)
         return x.view(*rows.shape, *x.shape[1:])
 
 

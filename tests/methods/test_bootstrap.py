@@ -9,13 +9,13 @@ from torch.nn import functional as F
 
 from curator.engine.losses import log_mean_prediction, prior_divergence
 from curator.engine.run import Run
-from curator.engine.views import mixed
+from curator.engine.views import Views, mixed
 from curator.errors import CuratorError
 from curator.methods.bootstrap import PRESETS, Bootstrap, draw_shares, mixing_share
 from tests.conftest import noisy
 
 PARITY = PRESETS["parity"]
-QUICK = {"epochs": 6, "warmup": 2, "batch_size": 32, "flip": False, "dynamic_warmup": 1, "anneal": 3, "lr": 0.05}
+QUICK = {"epochs": 6, "warmup": 2, "batch_size": 32, "dynamic_warmup": 1, "anneal": 3, "lr": 0.05}
 LOGITS = torch.tensor([[2, 0.5, -1, 0], [0.1, 0.2, 0.3, 0.4], [-1, 3, 0, 1]])
 GIVEN = F.one_hot(torch.tensor([0, 3, 2]), 4).float()
 W = torch.tensor([0.1, 0.5, 0.9])
@@ -193,8 +193,9 @@ UNSTABLE = ("MD-DYR-SH", "MD-DYR-SH, Binomial", "parity, dynamic")
 )
 def test_every_variant_finds_planted_errors(variant, share, make_run):
     data, truth = noisy(600, 4, share=share, kind="features")
-    settings = QUICK | {"epochs": 10, "warmup": 4, "lr": 0.02, "feature_drop": 0.3, "feature_noise": 0.3}
-    found = result(Bootstrap(**{**settings, **VARIANTS[variant]}), data, make_run(net="mlp"))
+    settings = QUICK | {"epochs": 10, "warmup": 4, "lr": 0.02}
+    run = make_run(net="mlp", views=Views(noise=0.3, drop=0.3))
+    found = result(Bootstrap(**{**settings, **VARIANTS[variant]}), data, run)
     wrong = torch.from_numpy(data.labels.numpy() != truth)
     weak = ("M", "CE", "static soft", "paper", "parity, dynamic")  # or no defence at all; figures vary by processor
     least = 0.85 if variant in weak else 0.9

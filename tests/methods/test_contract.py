@@ -11,7 +11,7 @@ from curator.flags import hints
 from curator.methods import METHODS
 from tests.conftest import noisy
 
-QUICK = {"epochs": 6, "batch_size": 32, "flip": False}
+QUICK = {"epochs": 6, "batch_size": 32}
 # Methods of several phases: all of them within three epochs.
 PHASES = {
     "promix": {"warmup": 1, "gamma_ramp": 1, "lambda_u_ramp": 2, "lga_epochs": 2, "tau": 0.9},

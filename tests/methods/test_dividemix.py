@@ -12,7 +12,7 @@ from curator.signals.gaussian import clean_posterior, normalised
 from tests.conftest import noisy
 from tests.signals.test_gaussian import RAW
 
-QUICK = {"epochs": 4, "warmup": 1, "batch_size": 16, "warmup_batch": 32, "lambda_u_ramp": 1, "flip": False}
+QUICK = {"epochs": 4, "warmup": 1, "batch_size": 16, "warmup_batch": 32, "lambda_u_ramp": 1}
 CLEANERS = ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr")
 
 

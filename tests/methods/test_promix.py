@@ -405,9 +405,7 @@ def test_padding_changes_only_batch_statistics(make_run):
     data, _ = noisy(120, 3)
     results = {}
     for subset in ("pad", "exact"):
-        method = ProMix(
-            epochs=6, warmup=2, batch_size=32, flip=False, subset=subset, gamma_ramp=3, lga_epochs=3, tau=0.9
-        )
+        method = ProMix(epochs=6, warmup=2, batch_size=32, subset=subset, gamma_ramp=3, lga_epochs=3, tau=0.9)
         for found in method(data, make_run()):
             results[subset] = found
     assert (results["pad"].corrected == results["exact"].corrected).float().mean() > 0.95
@@ -439,7 +437,7 @@ def test_selected_rule_small_loss():
 def test_the_pseudo_head_is_left_out_of_the_result(make_run):
     data, _ = noisy(60, 3)
     run = make_run()
-    *_, found = ProMix(epochs=2, warmup=1, batch_size=32, flip=False)(data, run)
+    *_, found = ProMix(epochs=2, warmup=1, batch_size=32)(data, run)
     nets = run.registered["nets"]
     before = run.predict(nets, data.inputs)
     with torch.no_grad():

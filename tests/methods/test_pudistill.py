@@ -16,7 +16,7 @@ from tests.conftest import noisy
 
 QUICK = {
     "epochs": 6, "teacher_epochs": 8, "pu_epochs": 10, "pu_drop": 8, "rounds": 2, "classifiers": 3, "votes": 3,
-    "teachers": 2, "first_drop": 3, "second_drop": 5, "third_drop": 7, "batch_size": 32, "pu_batch": 16, "flip": False,
+    "teachers": 2, "first_drop": 3, "second_drop": 5, "third_drop": 7, "batch_size": 32, "pu_batch": 16,
     "pu_lr": 0.05,
 }  # fmt: skip
 
