@@ -19,7 +19,8 @@ from curator.evidence import Evidence, NoisyDataset
 from curator.methods.bootstrap import Bootstrap
 from curator.methods.ce import CrossEntropy
 from curator.methods.confident import Confident
-from curator.methods.dividemix import CPC, DivideMix
+from curator.methods.cpc import CPC
+from curator.methods.dividemix import DivideMix
 from curator.methods.fields import counts_epochs
 from curator.methods.linear import Linear
 from curator.methods.mixup import Mixup
