@@ -187,7 +187,7 @@ def guards() -> None:
         data, truth = of_digits(noise)
         run = Run(seed=1, net="small", views=Views(flip=False))
         method = Bootstrap(
-            target="given", epochs=24, warmup=24, first_drop=8, second_drop=20, batch_size=64, guard=False
+            target="given", epochs=24, warmup=24, first_drop=8, second_drop=20, batch_size=64, reading="paper"
         )
         for found in method(data, run):  # noqa: B007 (the last one is the result)
             run.close_epoch()

@@ -177,7 +177,6 @@ def _build(
         made = copy.copy(method)
     else:
         cls = METHODS[name]
-        _refuse_against_preset(cls, hyper)
         size = "small_net" if settings.net in ("small", *OF_FEATURES) else "large_net"
         made = cls(**{**getattr(cls, size, {}), **hyper})
     check_ranges(settings, made)
@@ -202,17 +201,6 @@ def _default_method(given: dict[str, Any]) -> str:
 def _frozen(given: dict[str, Any]) -> bool:
     """Whether frozen features are asked for."""
     return given.get("backbone") is not None or given.get("features_column") is not None
-
-
-def _refuse_against_preset(cls: type, hyper: dict[str, Any]) -> None:
-    """A preset sets several hyperparameters; one of them that was given, too, must agree."""
-    name = hyper.get("preset")
-    for field, value in getattr(cls, "presets", {}).get(name or "", {}).items():
-        if hyper.get(field, value) != value:
-            raise CuratorError(
-                f"--{METHOD}preset {name} sets {field.replace('_', '-')} to {value}, but {hyper[field]} was given, "
-                "too; give only one"
-            )
 
 
 def _method_name(method: Method) -> str:

@@ -163,8 +163,8 @@ def test_a_recipes_epochs_give_way(tmp_path):
 
 
 def test_a_recipe_without_a_method_is_the_defaults(tmp_path):
-    path = recipe(tmp_path, **{"method.rho": 0.8})
-    assert resolve({"recipe": path}).method.rho == 0.8
+    path = recipe(tmp_path, **{"method.tau": 0.8})
+    assert resolve({"recipe": path}).method.tau == 0.8
     assert type(resolve({"recipe": path, "method": "ce"}).method) is METHODS["ce"]
 
 
@@ -220,7 +220,9 @@ def test_epochs_scale():
 
 @pytest.mark.parametrize("given, message", [
     ({"epochs": 0}, "--epochs: expected at least 1"), ({"limit_rows": 0}, "--limit-rows: expected at least 1, found 0"),
-    ({"method.preset": "paper", "method.after_ramp": "off"}, "--method.preset paper sets after-ramp to constant"),
+    ({"method.reading": "parity"}, "--method.reading: expected one of released, paper; found 'parity'"),
+    ({"method.preset": "paper"}, "unknown setting 'method.preset'; did you mean"),
+    ({"method.flip": False}, "unknown setting 'method.flip'; did you mean"),
     ({"method.momentum": 0.9}, "unknown setting 'method.momentum'"),
     ({"method.filter_rate": 0}, "--method.filter-rate"),
     ({"feature_drop": 1.0}, "--feature-drop: expected 0 to below 1, found 1.0"),
@@ -441,9 +443,9 @@ def test_published_values_of_bootstrapping(name, differs, gpu):
     of_features = name.startswith("tiny")
     defaults = {
         "epochs": 300, "warmup": 105, "batch_size": 128, "optimizer": "sgd", "lr": 0.1, "first_drop": 100,
-        "second_drop": 250, "weight_decay": 1e-4, "mixup_alpha": 32.0, "penalty": 1.0,
-        "iterations": 10, "dynamic_warmup": 5, "anneal": 89, "temperature_end": 1e-3, "target": "hard", "mix": "static",
-        "mixture": "beta", "weights": "ratio", "label_weight": "half",
+        "second_drop": 250, "weight_decay": 1e-4, "mixup_alpha": 32.0,
+        "dynamic_warmup": 5, "anneal": 89, "target": "hard", "mix": "static",
+        "mixture": "beta", "weights": "ratio", "reading": "recommended",
     }  # fmt: skip
     of_small_nets = METHODS["bootstrap"].small_net if of_features else {}
     expected = {**vars(METHODS["bootstrap"]()), **defaults, **of_small_nets, **differs}

@@ -6,12 +6,13 @@ on whose label both nets agree (LGA, equation 8). Selected rows train both heads
 (equation 5), on weak, strong, mixup and FMix views; the others reach only the auxiliary pseudo head, with debiased
 pseudo-labels (equation 6). The result is the mean of the two primary heads' logits.
 
-Where the released code differs from the paper it is the default, because it gave the published numbers:
-- lambda_u falls to 0 when its ramp ends (`after_ramp`; paper: it stays). With alpha = 0 the released code also sets
-  lambda_u to 1 for good; this is not followed.
-- MHCS is decided in every batch from weak views in training mode, with > tau (`inclusive`; paper: >=).
-- A row that LGA adds gets the net's own debiased argmax as its label (`lga_label`; paper: the label agreed on).
-- mixup's weight is max(w, 1 - w) (`larger_weight`; the paper does not say).
+Where the released code differs from the paper it is the default, because it gave the published numbers (what stands in
+brackets is `reading: paper`):
+- lambda_u falls to 0 when its ramp ends (it stays). With alpha = 0 the released code also sets lambda_u to 1 for good;
+  this is not followed.
+- MHCS is decided in every batch from weak views in training mode, with > tau (>= tau).
+- A row that LGA adds gets the net's own debiased argmax as its label (the label agreed on).
+- mixup's weight is max(w, 1 - w) (as drawn: the paper does not say).
 - It runs one epoch more (601 passes), and a batch without unselected rows makes its loss NaN; both are not followed.
   LGA acts after epoch 350 as there, so in K - 1 of our 600 epochs.
 - With several processes each selects within its part of the batch and takes means over its own selected rows; gradients
@@ -44,15 +45,8 @@ from curator.signals.agreement import guess_by_agreement, match_confident
 from curator.signals.gaussian import clean_posterior_by_class, normalised
 from curator.signals.small_loss import Quota, quotas, smallest_of_class
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "parity": {
-        "after_ramp": "off", "inclusive": False, "lga_label": "debiased", "larger_weight": True, "mix_per_head": True,
-    },
-    "paper": {
-        "after_ramp": "constant", "inclusive": True, "lga_label": "agreed", "larger_weight": False,
-        "mix_per_head": True,
-    },
-}  # fmt: skip
+TEMPERATURE = 0.5  # T, which sharpens pseudo-labels; only the code has it
+RHO = 0.9  # share of a batch up to which LGA may add rows; it does not limit the other selections
 
 
 class Batch(NamedTuple):
@@ -98,8 +92,6 @@ class ProMix:
     """What selects at the start of an epoch: class-wise small loss, a Gaussian mixture per class, or nothing."""
     filter_rate: Annotated[float, Between(1e-6, 1)] = 0.5
     """R: share of the rows that small loss selects, in (0, 1]."""
-    filter_rate_end: Annotated[float, Between(1e-6, 1)] | None = None
-    """R at the end of a linear ramp over gamma_ramp epochs, in (0, 1]; none: R stays."""
     quota: Quota = "auto"
     """Rows that small loss selects: as many of every class (as published), or a share of each class (for long tails).
     auto: a share where the largest class has more than twice the rows of the smallest."""
@@ -109,36 +101,22 @@ class ProMix:
     """Matched high-confidence selection: a row also counts as clean where the net is sure of its given label."""
     tau: Annotated[float, SHARE] = 0.99
     """Confidence for MHCS and LGA, in [0, 1] (CIFAR-100: 0.95)."""
-    inclusive: bool = False
-    """Whether MHCS selects at exactly tau (paper) or above it (released code)."""
     lga_epochs: Annotated[Epochs, AtLeast(0)] = 250
     """K: label guessing by agreement acts in the last K epochs (0: never)."""
-    rho: Annotated[float, SHARE] = 0.9
-    """Share of a batch up to which LGA may add rows, in [0, 1]; it does not limit the other selections."""
-    lga_label: Literal["debiased", "agreed"] = "debiased"
-    """Label of a row that LGA adds: the net's own debiased argmax (released code), or the one agreed on (paper)."""
     auxiliary_head: bool = True
     """Unselected rows train a pseudo head that is thrown away, not the primary head (against confirmation bias)."""
     alpha: Annotated[float, AtLeast(0)] = 0.8
     """Strength of debiasing in losses and pseudo-labels (>= 0; CIFAR-100: 0.5; 0: none)."""
     prior_momentum: Annotated[float, SHARE] = 0.9999
     """Momentum m of the moving class priors, per step, in [0, 1]."""
-    temperature: Annotated[float, Above(0)] = 0.5
-    """Temperature T that sharpens pseudo-labels (> 0)."""
     lambda_u: Annotated[float, AtLeast(0)] = 0.1
     """Weight of the loss on unselected rows when its ramp ends (>= 0; 0: only clean rows train)."""
     lambda_u_ramp: Annotated[Epochs, AtLeast(0)] = 100
     """Epochs in which lambda_u rises from 0."""
-    after_ramp: Literal["off", "constant"] = "off"
-    """What lambda_u does then: it falls to 0 (released code) or stays (paper)."""
     gamma_ramp: Annotated[Epochs, AtLeast(0)] = 50
     """Epochs in which the weight gamma of strong and mixed views rises from 0 to 1."""
     mixup_alpha: Annotated[float, AtLeast(0)] = 4.0
     """Parameter of mixup's Beta distribution (> 0)."""
-    larger_weight: bool = True
-    """Whether mixup keeps the larger of the weight and its complement for the row itself."""
-    fmix: bool = True
-    """Also train on FMix views (images only)."""
     mix_per_head: bool = True
     """Mixed views are drawn for each head; off: one forward serves both heads, a third less work (not as published)."""
     confidence_penalty: Literal["off", "log_softmax", "released"] = "off"
@@ -148,24 +126,18 @@ class ProMix:
     wait for Python. None: pad on a GPU and when compiled."""
     selected_rule: Literal["agreement", "small_loss"] = "agreement"
     """What the result keeps: rows whose given label is predicted, or rows that both nets select."""
-    preset: Literal["parity", "paper"] | None = None
-    """All options that have two readings at once: the released code's (the defaults), or the paper's."""
+    reading: Literal["released", "paper"] = "released"
+    """What code and paper do differently: as the released code, which gave the published numbers, or as printed."""
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
     # A net of 0.2 M parameters is seldom sure of .99 on mixed views, and its steps count more than its epochs.
     small_net: ClassVar[dict[str, Any]] = {
         "epochs": 90, "warmup": 10, "lga_epochs": 30, "gamma_ramp": 20, "lambda_u_ramp": 20, "batch_size": 128,
         "prior_momentum": 0.999, "tau": 0.8, "mix_per_head": False,
     }  # fmt: skip
 
-    def __post_init__(self):
-        for name, value in PRESETS.get(self.preset or "", {}).items():
-            setattr(self, name, value)
-
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows through one net, for the ETA; three quarters of them are taken to be selected."""
-        views = 2 if self.fmix else 1
-        mixed = 0.75 * views * (2 if self.mix_per_head and self.auxiliary_head else 1)
+        mixed = 0.75 * 2 * (2 if self.mix_per_head and self.auxiliary_head else 1)
         return 2 * (min(self.warmup, self.epochs) + max(0, self.epochs - self.warmup) * (2 + mixed) + self.epochs / 3)
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
@@ -226,7 +198,7 @@ class ProMix:
     def draw_weights(self, run: Run, steps: int, epoch: int) -> Tensor:
         """Weights (steps, 2 nets, 2 heads, 2) of mixup and of FMix: the share of the row itself."""
         mix = run.beta(self.mixup_alpha, 4 * steps, "mixup", epoch)
-        if self.larger_weight:
+        if self.reading == "released":
             mix = mix.maximum(1 - mix)
         return torch.stack([mix, run.beta(1.0, 4 * steps, "fmix", epoch)], 1).view(steps, 2, 2, 2)
 
@@ -234,7 +206,7 @@ class ProMix:
         """Weights gamma of strong and mixed views, and lambda_u of unselected rows, in the epoch."""
         gamma = min(1.0, epoch / max(self.gamma_ramp, 1))
         if epoch >= self.lambda_u_ramp:
-            return gamma, self.lambda_u if self.after_ramp == "constant" else 0.0
+            return gamma, self.lambda_u if self.reading == "paper" else 0.0
         return gamma, self.lambda_u * epoch / self.lambda_u_ramp
 
     # Selection
@@ -247,18 +219,19 @@ class ProMix:
     ) -> Tensor:  # (2, n) bool
         """Base selection (section 3.1) of each net by its own losses: the nets do not exchange theirs."""
         selected = data.trusted.expand(2, -1).clone()
-        rate = self.filter_rate
-        if self.filter_rate_end is not None:
-            rate += (self.filter_rate_end - rate) * min(1.0, epoch / max(self.gamma_ramp, 1))
         for i, net_logits in enumerate(logits):
             losses = F.cross_entropy(net_logits, data.labels, reduction="none")
             groups = net_logits.argmax(1) if self.regroup and epoch >= self.regroup else data.labels
             if self.base_selection == "small_loss":
                 sizes = torch.bincount(groups, minlength=len(data.classes))
-                selected[i] |= smallest_of_class(losses, groups, quotas(sizes, rate, self.quota))
+                selected[i] |= smallest_of_class(losses, groups, quotas(sizes, self.filter_rate, self.quota))
             elif self.base_selection == "gaussian_mixture":
                 selected[i] |= clean_posterior_by_class(normalised(losses), groups) > 0.5
         return selected
+
+    def sure(self, probs: Tensor, labels: Tensor) -> Tensor:
+        """MHCS (equation 3): rows (2, b) whose given label (b,) a net is sure of, by probs (2, b, k)."""
+        return match_confident(probs, labels, self.tau, inclusive=self.reading == "paper")
 
     def result(self, logits: Tensor, base: Tensor, data: NoisyDataset) -> Evidence:
         """Evidence of the ensemble: softmax of the mean logits, kept where it predicts the given label."""
@@ -267,7 +240,7 @@ class ProMix:
             return evidence(probs, data)
         selected = base
         if self.mhcs:
-            selected = selected | match_confident(logits.softmax(2), data.labels, self.tau, inclusive=self.inclusive)
+            selected = selected | self.sure(logits.softmax(2), data.labels)
         return evidence(probs, data, selected=selected.all(0))
 
     # Losses
@@ -302,15 +275,15 @@ class ProMix:
             log_priors = self.alpha * priors.clamp_min(1e-8).log()  # (2, 2, k)
             selected, targets = base, labels.expand(2, -1)
             if self.mhcs:
-                selected = selected | match_confident(probs, labels, self.tau, inclusive=self.inclusive)
+                selected = selected | self.sure(probs, labels)
             if epoch > self.epochs - self.lga_epochs:
-                added = guess_by_agreement(probs, selected, self.tau, self.rho)
-                own = (logits - log_priors[:, 0, None]).argmax(2) if self.lga_label == "debiased" else logits.argmax(2)
+                added = guess_by_agreement(probs, selected, self.tau, RHO)
+                own = (logits - log_priors[:, 0, None]).argmax(2) if self.reading == "released" else logits.argmax(2)
                 selected, targets = selected | added, torch.where(added, own, targets)
         gamma, lambda_u = self.ramps(epoch)
         for i, model in enumerate(models):
             goal = F.one_hot(targets[i], k).float()
-            pseudo = debiased_pseudo_labels(logits[i], log_priors[i, 1], self.temperature)
+            pseudo = debiased_pseudo_labels(logits[i], log_priors[i, 1], TEMPERATURE)
             clean, rest = selected[i].float(), (~selected[i]).float()
             loss = torch.zeros((), device=weak.device)
             for view, weight in zip(seen[i], (1.0, gamma), strict=True):
@@ -351,7 +324,7 @@ class ProMix:
         for served in together:
             mix, share = weights[served[0]]
             yield *mixup(x, goal, mix, partners(inside, generator)), served
-            if self.fmix and x.ndim == 4:
+            if x.ndim == 4:
                 partner = partners(inside, generator)
                 mask = fmix_masks(share[None], (x.shape[2], x.shape[3]), generator)
                 yield torch.where(mask, x, x[partner]), share * goal + (1 - share) * goal[partner], served

@@ -142,7 +142,7 @@ def test_samples_of_a_teacher():
         least = method.least([classes], data)
         return classes[method.balanced(classes, data, generator, least)].bincount().tolist()
 
-    balanced, released = PUDistill(), PUDistill(teacher_sample="released")
+    balanced, released = PUDistill(), PUDistill(reading="released")
     assert sample(balanced, classes, data) == [170] * 4  # 680 a teacher and epoch, either way
     assert sample(released, classes, data) == [170] * 4
     # Where classes are verified unequally the released sample is not balanced.
