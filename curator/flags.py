@@ -11,13 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import tyro
+
 from curator.engine.views import Views
 from curator.errors import CuratorError
-from curator.methods import DEFAULT_METHOD, Method
+from curator.methods import DEFAULT_METHOD, METHODS, ON_FEATURES, Method
 from curator.methods.fields import BELOW_1, AtLeast, Between, ranges
 from curator.system import did_you_mean
 
 METHOD = "method."  # what the names of hyperparameters begin with
+
+
+def _methods() -> str:
+    """The help of --method: what METHODS says of itself."""
+    about = " ".join(f"{name}: {(cls.__doc__ or '').splitlines()[0]}" for name, cls in METHODS.items())
+    return f"How wrong labels are found. {about} Default: {ON_FEATURES} on frozen features, else {DEFAULT_METHOD}."
 
 
 @dataclass
@@ -29,9 +37,7 @@ class Settings:
     animal10n, clothing1m, webvision, tiny-imagenet), a Hub id (owner/name) or a local folder."""
     data_dir: Path | None = None
     """Folder with a named dataset's files, instead of downloading them."""
-    method: str = DEFAULT_METHOD
-    """How wrong labels are found: promix, dividemix, cpc, bootstrap, pudistill, posterior, confident, ce, mixup or
-    linear. Default: posterior on frozen features, else promix."""
+    method: Annotated[str, tyro.conf.arg(help=_methods())] = DEFAULT_METHOD
     ensemble: str | None = None
     """Several methods, as promix,confident: the means of their probabilities and clean scores."""
     recipe: str | None = None
@@ -133,7 +139,7 @@ def check_ranges(settings: Settings, method: Method) -> None:
     """One line for values that no run can use."""
     if settings.public and settings.push_to_hub is None:
         raise CuratorError("--public is for --push-to-hub ID; add it, or leave --public out")
-    if settings.early_stop is not None and not getattr(method, "early_stops", True):
+    if settings.early_stop is not None and not method.early_stops:
         raise CuratorError(
             f"--early-stop watches the corrected labels, which --method {settings.method} has before its last nets "
             "train; leave it out, or shorten the training with --epochs"

@@ -174,11 +174,16 @@ def _build(
             raise CuratorError(
                 f"method: {METHOD}{next(iter(hyper))} was given beside a method object; set it on the object"
             )
+        if not isinstance(method, Method):
+            raise CuratorError(
+                f"method: expected a name or an object whose class inherits from curator.methods.Method, "
+                f"found {type(method).__name__}"
+            )
         made = copy.copy(method)
     else:
         cls = METHODS[name]
-        size = "small_net" if settings.net in ("small", *OF_FEATURES) else "large_net"
-        made = cls(**{**getattr(cls, size, {}), **hyper})
+        of_net = cls.small_net if settings.net in ("small", *OF_FEATURES) else cls.large_net
+        made = cls(**{**of_net, **hyper})
     check_ranges(settings, made)
     scaled = {}
     if settings.epochs is not None:

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from curator.errors import CuratorError
-from curator.flags import Settings, coerce
+from curator.flags import Settings, coerce, hints
 from curator.methods import METHODS
 from curator.methods.ce import CrossEntropy
 from curator.methods.fields import Epochs
@@ -243,7 +243,8 @@ def test_wrong_values(given, message):
 def test_method_objects():
     mine = CrossEntropy(epochs=9, lr=0.2)
     r = resolve({"dataset": "digits", "epochs": 3}, mine)
-    assert r.settings.method == "ce" and r.method.epochs == 3 and r.settings.flip is True and mine.epochs == 9
+    assert r.settings.method == "ce" and r.method.epochs == 3 and mine.epochs == 9
+    assert r.settings.flip is False  # what the recipe says of the data holds for any method
     with pytest.raises(CuratorError, match="method.lr was given beside a method object"):
         resolve({"method.lr": 0.1}, mine)
 
@@ -284,7 +285,11 @@ def test_every_flag_is_documented():
     from tyro._docstrings import get_field_docstring
 
     for field in Settings.__dataclass_fields__:
-        text = get_field_docstring(Settings, field, ())
+        text = (
+            hints(Settings)[field].__metadata__[0].help
+            if field == "method"
+            else get_field_docstring(Settings, field, ())
+        )
         assert text and text.rstrip().endswith("."), field
 
 

@@ -46,6 +46,7 @@ from curator.engine.subset import REFRESH, refreshed
 from curator.engine.views import mixed, mixup
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import Above, AtLeast, Epochs
+from curator.methods.method import Method
 from curator.signals.loss_mixture import LossMixture
 
 BINOMIAL = 10_000  # trials of a draw
@@ -70,7 +71,7 @@ class State(NamedTuple):
 
 
 @dataclass
-class Bootstrap:
+class Bootstrap(Method):
     """Dynamic bootstrapping of one net by a mixture on its losses."""
 
     epochs: Annotated[Epochs, AtLeast(1)] = 300

@@ -20,6 +20,7 @@ from curator.engine.subset import refreshed
 from curator.engine.views import mixup
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import Above, AtLeast, Epochs
+from curator.methods.method import Method
 
 
 class Learner(NamedTuple):
@@ -32,7 +33,7 @@ class Learner(NamedTuple):
 
 
 @dataclass
-class CrossEntropy:
+class CrossEntropy(Method):
     """Plain training on the given labels."""
 
     epochs: Annotated[Epochs, AtLeast(1)] = 60
@@ -47,10 +48,6 @@ class CrossEntropy:
     """Parameter of mixup's Beta(alpha, alpha) (>= 0; 0: no mixup)."""
 
     large_net: ClassVar[dict[str, Any]] = {"epochs": 120}
-
-    def total_epochs(self, classes: int, rows: int = 0) -> float:
-        """Passes over all rows, for the ETA."""
-        return self.epochs
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Train one net on all rows."""

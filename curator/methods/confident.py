@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -39,6 +39,8 @@ class Confident(CrossEntropy):
     """The label quality score of cleanlab that becomes the clean score."""
     pred_probs: Path | None = None
     """Your own out-of-sample probabilities (n, k) as .npy, one row per row of the split: no training."""
+
+    out_of_sample: ClassVar[bool] = True
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows: every fold trains on the rows of the others."""

@@ -37,6 +37,7 @@ from curator.engine.run import Run
 from curator.engine.views import Normaliser, Strong, crop_flip, mixup, strengthen
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import BELOW_1, Above, AtLeast, Epochs
+from curator.methods.method import Method
 from curator.signals.gaussian import clean_posterior, clean_posterior_by_class, normalised
 from curator.signals.small_loss import quotas, smallest_of_class
 
@@ -104,7 +105,7 @@ class Mixture:
 
 
 @dataclass
-class DivideMix:
+class DivideMix(Method):
     """Co-divide by a mixture on the losses, then MixMatch with refined and guessed labels."""
 
     epochs: Annotated[Epochs, AtLeast(1)] = 300

@@ -21,10 +21,11 @@ from curator.engine.linear import LinearNet, Rows, best_strength, fit_all, out_o
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import Above, AtLeast, Epochs
+from curator.methods.method import Method
 
 
 @dataclass
-class Linear:
+class Linear(Method):
     """Logistic regression in stratified folds."""
 
     epochs: Annotated[Epochs, AtLeast(1)] = 1
@@ -35,6 +36,7 @@ class Linear:
     """Inverse strength C of the penalty, on standardised features (> 0). None: the one of the likeliest held-out
     labels."""
 
+    out_of_sample: ClassVar[bool] = True
     large_net: ClassVar[dict[str, Any]] = {"epochs": 2}
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:

@@ -38,6 +38,7 @@ from curator.engine.linear import LinearNet, Rows, best_strength, fit_all, out_o
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import SHARE, Above, AtLeast, Epochs
+from curator.methods.method import Method
 from curator.methods.promix import ProMix
 from curator.signals.neighbours import neighbour_vote
 from curator.signals.posterior import Judged, keep_by_expected_f1, label_posterior
@@ -52,7 +53,7 @@ SMOOTHING = 0.02  # of a share of votes, before its logarithm
 
 
 @dataclass
-class Posterior:
+class Posterior(Method):
     """Out-of-fold models, and a matrix of how labels are confused."""
 
     epochs: Annotated[Epochs, AtLeast(1)] = 20
@@ -76,6 +77,7 @@ class Posterior:
     batch_size: Annotated[int, AtLeast(2)] = 256
     """Rows per step of the nets (>= 2)."""
 
+    out_of_sample: ClassVar[bool] = True
     large_net: ClassVar[dict[str, Any]] = {"epochs": 60}
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:

@@ -41,6 +41,7 @@ from curator.engine.subset import first_selected, masked_mean, partners
 from curator.engine.views import Normaliser, Strong, fmix_masks, mixup
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import SHARE, Above, AtLeast, Between, Epochs
+from curator.methods.method import Method
 from curator.signals.agreement import guess_by_agreement, match_confident
 from curator.signals.gaussian import clean_posterior_by_class, normalised
 from curator.signals.small_loss import Quota, quotas, smallest_of_class
@@ -73,7 +74,7 @@ class Epoch(NamedTuple):
 
 
 @dataclass
-class ProMix:
+class ProMix(Method):
     """Progressive selection, then debiased semi-supervised training of two nets."""
 
     epochs: Annotated[Epochs, AtLeast(1)] = 600

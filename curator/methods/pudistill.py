@@ -34,6 +34,7 @@ from curator.engine.views import mixup
 from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import SHARE, Above, AtLeast, Epochs
+from curator.methods.method import Method
 from curator.methods.positive_unlabelled import Augmentation, batches_of, drawn, ensemble, fit, scored, viewed
 
 LEAST = 2  # verified rows of a class without which nothing works
@@ -43,7 +44,7 @@ MARGIN = 0.05  # a row that several classes claim is of the surest one; closer t
 
 
 @dataclass
-class PUDistill:
+class PUDistill(Method):
     """Tiered positive-unlabelled augmentation of verified rows, teachers on it, and a student."""
 
     epochs: Annotated[Epochs, AtLeast(1)] = 100
@@ -97,6 +98,7 @@ class PUDistill:
     reading: Literal["released", "paper", "recommended"] = "recommended"
     """The paper's, the released code's, or the paper's with rounds that end early where hardly any row changes."""
 
+    out_of_sample: ClassVar[bool] = True
     early_stops: ClassVar[bool] = False  # corrected labels do not change while the student trains
     small_net: ClassVar[dict[str, Any]] = {
         "epochs": 60, "first_drop": 20, "second_drop": 35, "third_drop": 50, "teacher_epochs": 60,
@@ -128,8 +130,7 @@ class PUDistill:
                 yield self.result(known, taught, data)
         yield self.result(known, taught, data)
 
-    @staticmethod
-    def require(labels: Tensor, trusted: Tensor, classes: Sequence[str]) -> None:
+    def require(self, labels: Tensor, trusted: Tensor, classes: Sequence[str]) -> None:
         """Refuse data without enough verified rows of every class, naming the first that has too few."""
         counts = torch.bincount(labels[trusted], minlength=len(classes)).tolist()
         few = [(name, count) for name, count in zip(classes, counts, strict=True) if count < LEAST]

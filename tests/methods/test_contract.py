@@ -166,7 +166,8 @@ def test_epochs_are_typed(name):
 
 def test_large_nets_train_longer(name):
     small, large = (
-        {"epochs": METHODS[name]().epochs, **getattr(METHODS[name], f"{size}_net", {})} for size in ("small", "large")
+        {"epochs": METHODS[name]().epochs, **defaults}
+        for defaults in (METHODS[name].small_net, METHODS[name].large_net)
     )
     assert small["epochs"] < large["epochs"]
     for defaults in (small, large):
