@@ -1,5 +1,5 @@
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 import yaml
@@ -8,7 +8,7 @@ from curator.errors import CuratorError
 from curator.flags import Settings, coerce, hints
 from curator.methods import METHODS
 from curator.methods.ce import CrossEntropy
-from curator.methods.fields import Epochs
+from curator.methods.fields import BELOW_1, SHARE, Above, AtLeast, Between, Epochs, ranges
 from curator.methods.promix import ProMix
 from curator.settings import noise_name, output_folder, read_recipe, recipes_folder, resolve
 from tests.conftest import ROOT
@@ -291,6 +291,26 @@ def test_every_flag_is_documented():
             else get_field_docstring(Settings, field, ())
         )
         assert text and text.rstrip().endswith("."), field
+
+
+def test_the_help_of_method_is_made_of_the_methods():
+    (arg,) = hints(Settings)["method"].__metadata__
+    for name, cls in METHODS.items():
+        assert f"{name}: {cls.__doc__.splitlines()[0]}" in arg.help
+
+
+@pytest.mark.parametrize("hint, inside, outside, words", [
+    (Annotated[int, AtLeast(2)], [2, 10**9], [1, float("inf"), float("nan")], "at least 2"),
+    (Annotated[float, Above(0)], [1e-12, 1e300], [0, -1, float("inf"), float("nan")], "more than 0"),
+    (Annotated[float, SHARE] | None, [0, 0.5, 1], [-1e-9, 1.1, float("nan")], "0 to 1"),
+    (Annotated[float, BELOW_1], [0, 0.999], [1], "0 to below 1"),
+    (Annotated[Epochs, Between(1, 9)], [1, 9], [0, 10], "1 to 9"),
+    (Literal["a", "b"] | None, [], [], None),
+])  # fmt: skip
+def test_ranges_stand_on_the_field(hint, inside, outside, words):
+    found = ranges(hint)
+    assert [str(wanted) for wanted in found] == ([words] if words else [])
+    assert all(value in found[0] for value in inside) and not any(value in found[0] for value in outside)
 
 
 FROZEN = {"backbone": "resnet50"}

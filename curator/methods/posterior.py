@@ -48,6 +48,7 @@ NETS: dict[str, Any] = {
     "epochs": 20, "warmup": 3, "gamma_ramp": 5, "lambda_u_ramp": 5, "lga_epochs": 7, "batch_size": 256, "tau": 0.5,
 }  # fmt: skip
 DROP = 0.5
+GAIN = 3.0  # by how much C grows for the rounds, whose labels are mostly right
 VOTERS = 50_000  # rows that vote at most: the work grows with their number
 SMOOTHING = 0.02  # of a share of votes, before its logarithm
 
@@ -64,8 +65,6 @@ class Posterior(Method):
     """How often the folds train anew on the labels that are the likeliest so far (>= 0)."""
     strength: Annotated[float, Above(0)] | None = None
     """Inverse strength C of the linear models' penalty (> 0). None: the one of the likeliest held-out labels."""
-    gain: Annotated[float, Above(0)] = 3.0
-    """By how much C grows for the rounds, whose labels are mostly right (> 0)."""
     neighbours: Annotated[int, AtLeast(0)] = 20
     """Nearest rows that vote (>= 0; 0: none)."""
     doubt: Annotated[float, SHARE] = 0.2
@@ -120,7 +119,7 @@ class Posterior(Method):
             else:
                 weights, labels = (found or self.judge(first, again, vote, data)).probs.max(1)
             for i, x in enumerate(views):
-                c = float(strength[i]) * (self.gain if turn else 1)
+                c = float(strength[i]) * (GAIN if turn else 1)
                 again[i] = out_of_fold(x, labels, data, run, self.folds, c, turn, weights)
                 if turn == rounds:
                     linear[i].load(*fit_all(x, labels, k, c, run, weights), x.alike_long)
