@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 import pytest
 import yaml
 
+from curator.engine.views import Views
 from curator.errors import CuratorError
 from curator.flags import Settings, coerce, hints
 from curator.methods import METHODS
@@ -248,6 +249,15 @@ def test_method_objects():
     with pytest.raises(CuratorError, match="method.lr was given beside a method object"):
         resolve({"method.lr": 0.1}, mine)
 
+    class Plain:
+        epochs = 3
+
+        def __call__(self, data, run):
+            yield
+
+    with pytest.raises(CuratorError, match="inherits from curator.methods.Method, found Plain"):
+        resolve({}, Plain())
+
 
 @pytest.mark.parametrize("value, hint, expected", [
     ("1e-3", float, 1e-3), (3, float, 3.0), ("7", int, 7), (7.0, int, 7), (2**60 + 1, int, 2**60 + 1),
@@ -352,6 +362,16 @@ def test_ensemble():
     assert r.recipe == " + ".join(a.recipe for a in alone.values())
     assert r.scaled["promix.epochs"] == (20, 10) and r.identity()["method.mixup.epochs"] == 10
     yaml.safe_dump(r.describe())  # plain values only
+
+
+def test_members_see_rows_alike():
+    """What may be done to the data is set once: recipes on features differ in the noise that they add."""
+    with pytest.raises(
+        CuratorError, match="the recipes of promix and ce differ in --feature-noise .0.2 and 0.0.; give"
+    ):
+        resolve({"ensemble": "promix,ce", **FROZEN})
+    r = resolve({"ensemble": "promix,ce", "feature_noise": 0.1, **FROZEN})
+    assert r.settings.views() == Views(noise=0.1, drop=0.5)
 
 
 @pytest.mark.parametrize("given, words", [
