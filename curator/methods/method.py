@@ -1,15 +1,17 @@
-"""What a method is."""
+"""What a method is, and how its epochs are scaled."""
 
 from __future__ import annotations
 
+import typing
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset
+from curator.methods.fields import counts_epochs
 
 
 @runtime_checkable
@@ -51,3 +53,18 @@ class Method(Protocol):
             CuratorError: naming what is missing.
         """
         return  # a body: without one a protocol's method is abstract
+
+
+def scale_epochs(method: Method, epochs: int, keep: Container[str] = ()) -> dict[str, tuple[int, int]]:
+    """Scale every hyperparameter that counts epochs by epochs / method.epochs, rounded, none but 0 to 0.
+
+    Returns:
+        The fields that were scaled: name -> (before, after). Fields in `keep` stay.
+    """
+    ratio, scaled = epochs / method.epochs, {}
+    for field, hint in typing.get_type_hints(type(method), include_extras=True).items():
+        if counts_epochs(hint) and field not in keep:
+            before = getattr(method, field)
+            setattr(method, field, max(1, round(before * ratio)) if before else 0)
+            scaled[field] = (before, getattr(method, field))
+    return scaled

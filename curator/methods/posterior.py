@@ -38,7 +38,7 @@ from curator.engine.linear import LinearNet, Rows, best_strength, fit_all, out_o
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import SHARE, Above, AtLeast, Epochs
-from curator.methods.method import Method
+from curator.methods.method import Method, scale_epochs
 from curator.methods.promix import ProMix
 from curator.signals.neighbours import neighbour_vote
 from curator.signals.posterior import Judged, keep_by_expected_f1, label_posterior
@@ -86,8 +86,6 @@ class Posterior(Method):
 
     def nets(self) -> ProMix:
         """ProMix as it is set for step 4."""
-        from curator.methods import scale_epochs
-
         nets = ProMix(**{**ProMix.small_net, **NETS, "batch_size": self.batch_size})
         scale_epochs(nets, self.epochs)
         return nets
