@@ -149,8 +149,8 @@ class CPC(DivideMix):
     cpc_alpha: Annotated[float, AtLeast(0)] = 0.0
     """Weight of drawing confident noisy rows to the prototype of their predicted class (>= 0)."""
     reading: Literal["released", "paper"] = "released"
-    """released: DivideMix's code, and the score after the prototypes' training of the epoch; paper: targets in
-    evaluation mode, and the score before that training (algorithm 1)."""
+    """Targets as in DivideMix's code and the score after the prototypes' training of the epoch (released), or targets in
+    evaluation mode and the score before that training (paper, algorithm 1)."""
 
     small_net: ClassVar[dict[str, Any]] = {
         "epochs": 90, "warmup": 10, "lr_drop": 60, "cpc_warmup": 5, "batch_size": 64, "lambda_u": 0.0,
