@@ -149,7 +149,7 @@ class CPC(DivideMix):
     cpc_alpha: Annotated[float, AtLeast(0)] = 0.0
     """Weight of drawing confident noisy rows to the prototype of their predicted class (>= 0)."""
     reading: Literal["released", "paper"] = "released"
-    """Targets as in DivideMix's code and the score after the prototypes' training of the epoch (released), or targets in
+    """Targets as in DivideMix's code and the score after the prototypes' training of an epoch (released), or targets in
     evaluation mode and the score before that training (paper, algorithm 1)."""
 
     small_net: ClassVar[dict[str, Any]] = {
