@@ -82,7 +82,7 @@ def measure(data: str, noise: str, cleaner: str) -> None:
     resolved = resolve({"recipe": recipe, "method.cleaner": cleaner, "method.p_threshold": 0.5, **frozen})
     rows, truth = of_digits(noise) if data == "digits" else of_features(noise)
     clean = rows.labels.numpy() == truth
-    run = Run(seed=SEED, net=str(resolved.settings.net))
+    run = Run(seed=SEED, net=str(resolved.settings.net), views=resolved.settings.views())
     auc, started = [], time.perf_counter()
     for found in resolved.method(rows, run):
         run.close_epoch()

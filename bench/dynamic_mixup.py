@@ -30,7 +30,6 @@ WEIGHTS = {
     "ratio": {"weights": "ratio"},
     "beta": {"weights": "beta"},
     "binomial": {"weights": "binomial"},
-    "ratio, labels as inputs": {"weights": "ratio", "label_weight": "input"},
 }
 NOISES = ("sym:0.8", "sym:0.9")
 SEEDS = (1, 2, 3, 4, 5)
@@ -92,7 +91,7 @@ def measure(data: str, noise: str, name: str, seed: int) -> None:
     given |= {"method.target": "annealed", "method.mix": "dynamic"}
     resolved = resolve({**given, **{f"method.{key}": value for key, value in WEIGHTS[name].items()}})
     rows, truth = of_digits(noise, seed) if data == "digits" else of_features(noise, seed)
-    run = Run(seed=seed, net=str(resolved.settings.net))
+    run = Run(seed=seed, net=str(resolved.settings.net), views=resolved.settings.views())
     for found in resolved.method(rows, run):  # noqa: B007 (the last one is the result)
         run.close_epoch()
     wrong = rows.labels.numpy() != truth

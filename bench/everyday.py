@@ -129,9 +129,9 @@ def by_method(name: str, data, seed: int):
     from curator.engine.run import Run
     from curator.settings import resolve
 
-    method = resolve({"dataset": "rows", "features_column": "features", "method": name}).method
-    run = Run(seed=seed, net="mlp", threads=1)
-    for found in method(data, run):  # noqa: B007 (the last one is the result)
+    resolved = resolve({"dataset": "rows", "features_column": "features", "method": name})
+    run = Run(seed=seed, net="mlp", threads=1, views=resolved.settings.views())
+    for found in resolved.method(data, run):  # noqa: B007 (the last one is the result)
         run.close_epoch()
     return found.check(data)
 

@@ -178,15 +178,16 @@ def guards() -> None:
     from bench.cleaners import of_digits
     from curator.curation.metrics import precision_recall_f1
     from curator.engine.run import Run
+    from curator.engine.views import Views
     from curator.methods.bootstrap import Bootstrap
 
     for noise in ("sym:0", "sym:0.05", "sym:0.1", "sym:0.2", "sym:0.4", "sym:0.8", "asym:0.4"):
         if noise in GUARD:
             continue
         data, truth = of_digits(noise)
-        run = Run(seed=1, net="small")
+        run = Run(seed=1, net="small", views=Views(flip=False))
         method = Bootstrap(
-            target="given", epochs=24, warmup=24, first_drop=8, second_drop=20, batch_size=64, flip=False, guard=False
+            target="given", epochs=24, warmup=24, first_drop=8, second_drop=20, batch_size=64, reading="paper"
         )
         for found in method(data, run):  # noqa: B007 (the last one is the result)
             run.close_epoch()

@@ -93,7 +93,7 @@ def measure(data: str, noise: str, method: str, path: Path) -> None:
     name = "ce" if method == "verified rows alone" else method
     frozen = {} if data == "digits" else {"features_column": "features"}
     resolved = resolve({"recipe": f"{'digits' if data == 'digits' else 'features'}-{name}", **frozen})
-    run = Run(seed=SEED, net=str(resolved.settings.net), content=content)
+    run = Run(seed=SEED, net=str(resolved.settings.net), content=content, views=resolved.settings.views())
     learned = rows
     if method == "verified rows alone":
         learned = subset(rows, rows.trusted)
@@ -251,6 +251,7 @@ def cost() -> None:
     from curator.engine.run import Run
     from curator.engine.source import held
     from curator.evidence import NoisyDataset
+    from curator.methods.positive_unlabelled import Augmentation
     from curator.methods.pudistill import PUDistill
 
     table = Table(COST, COST_COLUMNS)
@@ -259,9 +260,9 @@ def cost() -> None:
     labels, trusted = verified(np.random.default_rng(0).integers(0, k, n), truth.astype(np.int64))
     classes = tuple(map(str, range(k)))
     inputs = held(torch.from_numpy(pixels).float())
-    published = {"classifiers": 20, "votes": 19, "rounds": 10, "pu_batch": 16, "members": "vmap"}
+    published = {"classifiers": 20, "votes": 19, "rounds": 10, "pu_batch": 16}
     for name, settings in {
-        "digits' pixels, N = 20, K = 10, all rounds": {**published, "settled": 0.0},
+        "digits' pixels, N = 20, K = 10, all rounds": {**published, "reading": "paper"},
         "digits' pixels, N = 20, K = 10, rounds end early": published,
         "digits' pixels, small (N = 5, K = 3)": {**published, "classifiers": 5, "votes": 5, "rounds": 3},
     }.items():
@@ -275,9 +276,9 @@ def cost() -> None:
             passes[0] += 3 * x.shape[0] * x.shape[1] if self.training else self.count * len(x)
             return forward(self, x)
 
-        known = method.knowledge(data, run)
+        known = Augmentation(method, data, run)
         Members.forward = counted  # type: ignore[method-assign]
-        for _ in method.augment(known, data, run):
+        for _ in known():
             run.close_epoch()
         Members.forward = forward  # type: ignore[method-assign]
         seconds = time.perf_counter() - started
@@ -293,7 +294,7 @@ def released_passes(
 
     A round trains for 30 epochs (3 a row), tests after each, and scores all rows.
     """
-    from curator.methods.pudistill import bootstrap_sizes
+    from curator.methods.positive_unlabelled import bootstrap_sizes
 
     total = 0
     for c in range(claimed.shape[2]):

@@ -190,9 +190,8 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     precision = s.mixed_precision or best_precision(state.device)
     table = _load(resolved, source, budget)
     torch.set_num_threads(threads_per_process())
-    if require := getattr(resolved.method, "require", None):  # before features that take hours
-        labels, classes, trusted, _ = _torch(table)
-        require(labels, trusted, classes)
+    labels, classes, trusted, _ = _torch(table)
+    resolved.method.require(labels, trusted, classes)  # before features that take hours
     require_space([table.dataset, *table.others.values()], output, table.access)
     reader = Reader(s, table, precision, state, say)
     digest = None
@@ -223,6 +222,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         pretrained=s.pretrained,
         mixed_precision=precision,
         compile=s.compile,
+        views=s.views(),
         checkpoints=None if s.dry_run else checkpoints.folder,
         track=s.track,
         track_dir=output / "tracker" if s.track else None,
@@ -299,12 +299,11 @@ def _read_others(
     table: Table, method: Method, reader: Reader, shape: tuple[int, ...], budget: float
 ) -> dict[str, Inputs]:
     """Rows of the other splits that will be scored: what is wrong with them is said before the training."""
-    from curator.methods import passes
     from curator.sources.load import other_labels
 
     inputs: dict[str, Inputs] = {}
     for name, other in table.others.items():
-        if passes(method, len(table.classes), len(table.rows)) and (other_labels(table, name) >= 0).any():
+        if method.total_epochs(len(table.classes), len(table.rows)) and (other_labels(table, name) >= 0).any():
             try:
                 inputs[name] = reader(other, np.arange(len(other)), budget)
             except CuratorError as e:

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import types
 import typing
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+import tyro
+
+from curator.engine.views import Views
 from curator.errors import CuratorError
-from curator.methods import DEFAULT_METHOD, Method
+from curator.methods import DEFAULT_METHOD, METHODS, ON_FEATURES, Method
+from curator.methods.fields import BELOW_1, AtLeast, Between, ranges
 from curator.system import did_you_mean
 
 METHOD = "method."  # what the names of hyperparameters begin with
+
+
+def _methods() -> str:
+    """The help of --method: what METHODS says of itself."""
+    about = " ".join(f"{name}: {(cls.__doc__ or '').splitlines()[0]}" for name, cls in METHODS.items())
+    return f"How wrong labels are found. {about} Default: {ON_FEATURES} on frozen features, else {DEFAULT_METHOD}."
 
 
 @dataclass
@@ -29,9 +38,7 @@ class Settings:
     data_dir: Path | None = None
     """Folder with a named dataset's files, instead of downloading them; of another dataset, one outside of it in which
     files that its rows name may lie."""
-    method: str = DEFAULT_METHOD
-    """How wrong labels are found: promix, dividemix, cpc, bootstrap, pudistill, posterior, confident, ce, mixup or
-    linear. Default: posterior on frozen features, else promix."""
+    method: Annotated[str, tyro.conf.arg(help=_methods())] = DEFAULT_METHOD
     ensemble: str | None = None
     """Several methods, as promix,confident: the means of their probabilities and clean scores."""
     recipe: str | None = None
@@ -40,7 +47,7 @@ class Settings:
     label_noise: str | None = None
     """CIFAR-10N: worst, aggre, rand1, rand2, rand3.
     Any dataset: inject sym:R, sym-other:R, asym:R or idn:R, R in [0, 1]."""
-    imbalance: float | None = None
+    imbalance: Annotated[float, AtLeast(1)] | None = None
     """Make a long tail first: the largest class has this many times the rows of the smallest (>= 1)."""
     image_column: str | None = None
     """Column of images; guessed when there is one candidate."""
@@ -54,9 +61,9 @@ class Settings:
     """Configuration of the dataset. Clothing1M: noisy leaves its verified rows out."""
     revision: str | None = None
     """Revision of the dataset on the Hub: a branch, tag or commit."""
-    limit_rows: int | None = None
+    limit_rows: Annotated[int, AtLeast(1)] | None = None
     """Curate a sample of this many rows, stratified by class; the output holds only these."""
-    image_size: int | None = None
+    image_size: Annotated[int, Between(4, 4096)] | None = None
     """Decode images to squares of this many pixels a side.
     Default: their own size up to 64 px, else 64 (large nets and backbones: 224, or what their weights want)."""
     net: str | None = None
@@ -72,23 +79,29 @@ class Settings:
     trusted: str | Path | float | None = None
     """Rows whose labels are verified: a boolean column, a CSV or parquet file row,label, a review journal,
     or a share as 0.1, drawn from the reference (for experiments)."""
-    epochs: int | None = None
+    epochs: Annotated[int, AtLeast(1)] | None = None
     """Scale every setting that counts epochs by this over the recipe's epochs."""
-    early_stop: int | None = None
+    early_stop: Annotated[int, Between(1, 1000)] | None = None
     """Stop when fewer than 0.1 % of the corrected labels changed over this many yields of the method."""
-    max_minutes: float | None = None
+    max_minutes: Annotated[float, AtLeast(0)] | None = None
     """Stop training after this many minutes and write what there is."""
-    flag_worst: int | None = None
+    flag_worst: Annotated[int, AtLeast(0)] | None = None
     """Mark exactly this many least clean rows as not selected, instead of the method's own rule."""
     pred_probs: Path | None = None
     """For confident: your own out-of-sample probabilities (n, classes) as .npy; nothing is trained."""
-    seed: int = 123
+    flip: bool = True
+    """Mirror images left-right at random; off where a mirrored image may be of another class, as for digits."""
+    feature_noise: Annotated[float, AtLeast(0)] = 0.2
+    """On features: deviation of the noise that is added in training, in deviations of a feature (>= 0)."""
+    feature_drop: Annotated[float, BELOW_1] = 0.2
+    """On features: share of the features set to their mean in training, in [0, 1)."""
+    seed: Annotated[int, AtLeast(0)] = 123
     """Seed of everything that is drawn; 123 gives the published noisy labels of CIFAR."""
     mixed_precision: Literal["no", "bf16"] | None = None
     """Precision of the forward pass. Default: bf16 where the hardware has it."""
     compile: bool = False
     """Compile the net with torch.compile."""
-    memory_budget: float | None = None
+    memory_budget: Annotated[float, AtLeast(0)] | None = None
     """GiB the decoded images may take; what does not fit is decoded anew in every epoch.
     An image that cannot be decoded in half of it (16 bytes a pixel; 16.8 million pixels always can) is set aside.
     Default: half of the free memory of the device."""
@@ -115,24 +128,10 @@ class Settings:
     dry_run: bool = False
     """Print columns, class counts, recipe, schedule, ETA and memory, and stop."""
 
+    def views(self) -> Views:
+        """How rows look in training."""
+        return Views(self.flip, self.feature_noise, self.feature_drop)
 
-BELOW_1 = 1 - 1e-6
-
-# Hyperparameters by name: the values that a run can use.
-RANGES: dict[str, tuple[float, float]] = {
-    "epochs": (1, math.inf), "batch_size": (2, math.inf), "folds": (2, math.inf), "lr": (0, 1e300),
-    "momentum": (0, BELOW_1), "weight_decay": (0, math.inf), "alpha": (0, math.inf), "warmup": (1, math.inf),
-    "filter_rate": (1e-6, 1), "filter_rate_end": (1e-6, 1), "regroup": (0, math.inf), "tau": (0, 1), "rho": (0, 1),
-    "lga_epochs": (0, math.inf), "prior_momentum": (0, 1), "temperature": (1e-6, math.inf), "lambda_u": (0, math.inf),
-    "lambda_u_ramp": (0, math.inf), "gamma_ramp": (0, math.inf), "mixup_alpha": (0, math.inf),
-    "feature_noise": (0, math.inf), "feature_drop": (0, BELOW_1), "penalty": (0, math.inf), "constant": (0, 1),
-    "iterations": (1, math.inf), "temperature_end": (1e-6, math.inf), "dynamic_warmup": (0, math.inf),
-    "teacher_epochs": (1, math.inf), "pu_epochs": (1, math.inf), "rounds": (1, math.inf),
-    "classifiers": (1, math.inf), "votes": (1, math.inf), "teachers": (1, math.inf), "pu_batch": (2, math.inf),
-    "pu_lr": (0, 1e300), "pu_drop": (0, math.inf), "pu_second_drop": (0, math.inf), "settled": (0, math.inf),
-    "margin": (0, 1), "entropy": (0, math.inf), "eta": (0, 1), "trust_teachers": (0, 1),
-    "anneal": (1, math.inf), "first_drop": (0, math.inf), "second_drop": (0, math.inf), "third_drop": (0, math.inf),
-}  # fmt: skip
 
 # What a command does with its run, not what the run is.
 NOT_IN_RECIPES = {"recipe", "ensemble", "output", "overwrite", "resume", "dry_run", "push_to_hub", "public"}
@@ -140,36 +139,20 @@ NOT_IN_RECIPES = {"recipe", "ensemble", "output", "overwrite", "resume", "dry_ru
 
 def check_ranges(settings: Settings, method: Method) -> None:
     """One line for values that no run can use."""
-    at_least = {
-        "seed": 0,
-        "limit_rows": 1,
-        "image_size": 4,
-        "early_stop": 1,
-        "flag_worst": 0,
-        "imbalance": 1,
-        "max_minutes": 0,
-        "memory_budget": 0,
-    }
-    for name, least in at_least.items():
-        value = getattr(settings, name)
-        if value is not None and not value >= least:
-            raise CuratorError(f"--{name.replace('_', '-')}: expected at least {least}, found {value}")
-    for name, most in {"image_size": 4096, "early_stop": 1000}.items():
-        value = getattr(settings, name)
-        if value is not None and value > most:
-            raise CuratorError(f"--{name.replace('_', '-')}: expected at most {most}, found {value}")
     if settings.public and settings.push_to_hub is None:
         raise CuratorError("--public is for --push-to-hub ID; add it, or leave --public out")
-    if settings.early_stop is not None and not getattr(method, "early_stops", True):
+    if settings.early_stop is not None and not method.early_stops:
         raise CuratorError(
             f"--early-stop watches the corrected labels, which --method {settings.method} has before its last nets "
             "train; leave it out, or shorten the training with --epochs"
         )
-    for name, (low, high) in {**RANGES, **getattr(method, "ranges", {})}.items():
-        value = getattr(method, name, None)
-        if isinstance(value, int | float) and not low <= value <= high:
-            wanted = f"at least {low}" if high == math.inf else f"{low} to {high:g}"
-            raise CuratorError(f"--{METHOD}{name.replace('_', '-')}: expected {wanted}, found {value}")
+    for prefix, holder in (("", settings), (METHOD, method)):
+        for name, hint in hints(type(holder)).items():
+            value = getattr(holder, name)
+            for wanted in ranges(hint):
+                if value is not None and value not in wanted:
+                    flag = f"--{prefix}{name.replace('_', '-')}"
+                    raise CuratorError(f"{flag}: expected {wanted}, found {value}")
 
 
 def hints(cls: type) -> dict[str, Any]:

@@ -174,12 +174,16 @@ def _build(
             raise CuratorError(
                 f"method: {METHOD}{next(iter(hyper))} was given beside a method object; set it on the object"
             )
+        if not isinstance(method, Method):
+            raise CuratorError(
+                f"method: expected a name or an object whose class inherits from curator.methods.Method, "
+                f"found {type(method).__name__}"
+            )
         made = copy.copy(method)
     else:
         cls = METHODS[name]
-        _refuse_against_preset(cls, hyper)
-        size = "small_net" if settings.net in ("small", *OF_FEATURES) else "large_net"
-        made = cls(**{**getattr(cls, size, {}), **hyper})
+        of_net = cls.small_net if settings.net in ("small", *OF_FEATURES) else cls.large_net
+        made = cls(**{**of_net, **hyper})
     check_ranges(settings, made)
     scaled = {}
     if settings.epochs is not None:
@@ -187,8 +191,6 @@ def _build(
             raise CuratorError(
                 "--epochs scales all settings that count epochs, --method.epochs sets that one; give only one"
             )
-        if settings.epochs < 1:
-            raise CuratorError(f"--epochs: expected at least 1, found {settings.epochs}")
         given_fields = {key.removeprefix(METHOD) for key in given if key.startswith(METHOD)}
         scaled = scale_epochs(made, settings.epochs, keep=given_fields)
     return Resolved(settings, made, label, scaled)
@@ -204,17 +206,6 @@ def _default_method(given: dict[str, Any]) -> str:
 def _frozen(given: dict[str, Any]) -> bool:
     """Whether frozen features are asked for."""
     return given.get("backbone") is not None or given.get("features_column") is not None
-
-
-def _refuse_against_preset(cls: type, hyper: dict[str, Any]) -> None:
-    """A preset sets several hyperparameters; one of them that was given, too, must agree."""
-    name = hyper.get("preset")
-    for field, value in getattr(cls, "presets", {}).get(name or "", {}).items():
-        if hyper.get(field, value) != value:
-            raise CuratorError(
-                f"--{METHOD}preset {name} sets {field.replace('_', '-')} to {value}, but {hyper[field]} was given, "
-                "too; give only one"
-            )
 
 
 def _method_name(method: Method) -> str:

@@ -17,7 +17,6 @@ from curator.engine.hardware import device_name, peak_memory
 from curator.engine.throughput import measure_speed
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
-from curator.methods import passes
 from curator.methods.posterior import Posterior
 from curator.settings import hyperparameters
 from curator.system import duration
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 FEW_STEPS = 10  # an epoch; fewer learn little in the usual number of epochs
-# Methods whose models did not see the label that they score.
-OUT_OF_SAMPLE = {"posterior", "linear", "confident", "pudistill"}
 BY_HEART = Posterior.many  # rows of features below which nets may learn wrong labels by heart
 LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
 
@@ -60,9 +57,9 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     hyper = ", ".join(f"{k} {v}" for k, v in hyperparameters(method).items() if v is not None)
     say(f"method    {s.method}, net {s.net}, {hyper}")
     say(f"machine   {run.device}, {run.world} process(es) of {run.threads} thread(s), precision {run.precision}")
-    total = passes(method, len(data.classes), len(data))
+    total = method.total_epochs(len(data.classes), len(data))
     with enough_memory(resolved, run):
-        speed = measure_speed(run, data, getattr(method, "batch_size", 128)) if total else 0.0
+        speed = measure_speed(run, data, method.batch_size or 128) if total else 0.0
     seconds = total * len(data) / speed if total else 0.0
     held = len(data) * int(np.prod(data.inputs.shape)) * (1 if data.inputs.kind == "images" else 4)
     used = peak_memory(run.device)
@@ -70,11 +67,11 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     say(
         f"schedule  {total:g} passes over the rows, about {duration(seconds)} at {speed:,.0f} images/s; output {output}"
     )
-    batch = getattr(method, "batch_size", 0)
+    batch = method.batch_size
     if total and len(data) < FEW_STEPS * batch and s.method != "posterior":  # it has no nets on few rows
         smaller = max(2, 2 ** int(math.log2(max(2, len(data) / FEW_STEPS))))
         say(f"note      {max(1, len(data) // batch)} steps an epoch are few: try --method.batch-size {smaller}")
-    if data.inputs.kind == "features" and len(data) < BY_HEART and not OUT_OF_SAMPLE & set(s.method.split("+")):
+    if data.inputs.kind == "features" and len(data) < BY_HEART and not method.out_of_sample:
         say(
             f"note      nets learn the labels of {len(data):,} rows by heart, and their scores tell little of them: "
             "posterior, the default on features, judges every label by models that did not train on it"
@@ -115,7 +112,7 @@ def train(
     history = run.register("history", History())
     recent = run.register("recent", torch.full((s.early_stop, len(data)), -1)) if s.early_stop else None
     run.start_tracking(resolved.describe())
-    total, rest = passes(method, len(data.classes), len(data)), ~data.trusted.numpy()
+    total, rest = method.total_epochs(len(data.classes), len(data)), ~data.trusted.numpy()
     started, found, learned = time.monotonic(), None, False
     run.open_epoch()  # the plan's measurements are not training
     with enough_memory(resolved, run), _progress(int(total * len(data)), history, run.main, say) as advance:
@@ -159,7 +156,7 @@ def enough_memory(resolved: Resolved, run: Run) -> Iterator[None]:
     try:
         yield
     except torch.OutOfMemoryError as e:
-        batch, ensemble = getattr(resolved.method, "batch_size", 0), resolved.settings.ensemble
+        batch, ensemble = resolved.method.batch_size, resolved.settings.ensemble
         smaller = (
             f"--method.batch-size {batch // 2}" if batch >= 4 and not ensemble else "a smaller --net or --image-size"
         )

@@ -27,6 +27,7 @@ import torch
 from curator.engine.run import Run
 from curator.engine.source import Features as FeatureRows
 from curator.engine.source import Resident
+from curator.engine.views import Views
 from curator.evidence import NoisyDataset
 
 PLOTS = ("_scores", "_matrix", "_per_class", "_contact", "_reliability", "_training")
@@ -137,7 +138,7 @@ def make_run(no_gpu):
     before = torch.get_num_threads()
 
     def make(**settings) -> Run:
-        return Run(**{"seed": 7, "mixed_precision": "no", "threads": 1, **settings})
+        return Run(**{"seed": 7, "mixed_precision": "no", "threads": 1, "views": Views(flip=False), **settings})
 
     yield make
     torch.set_num_threads(before)

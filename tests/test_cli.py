@@ -470,12 +470,7 @@ def test_help(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["clean", "--method", "confident", "--help"])
     out = capsys.readouterr().out
-    assert (
-        stop.value.code == 0
-        and "--label-noise" in out
-        and "--method.folds" in out
-        and "--method.flip, --method.no-flip" in out
-    )
+    assert stop.value.code == 0 and "--label-noise" in out and "--method.folds" in out and "--flip, --no-flip" in out
     with pytest.raises(SystemExit):
         main(["clean", "--method", "ce", "--help"])
     assert "--method.folds" not in capsys.readouterr().out
@@ -503,7 +498,7 @@ def test_no_command(capsys):
 
 def test_curate_from_python(tmp_path):
     ds = hf_dataset(60, share=0.2)
-    out = curator.curate(ds, method="ce", epochs=2, output=tmp_path / "a", **{"method.flip": False})
+    out = curator.curate(ds, method="ce", epochs=2, output=tmp_path / "a", flip=False)
     assert len(out) == 60 and out.column_names[-5:] == [
         "clean_score",
         "selected",
@@ -543,7 +538,7 @@ class Collapsing(CrossEntropy):
 def test_a_collapse_is_reported(tmp_path, capsys, no_plots):
     def warned(name, **settings):
         curator.curate(
-            hf_dataset(60), Collapsing(flip=False, lr=0.05, batch_size=16, **settings), output=tmp_path / name
+            hf_dataset(60), Collapsing(lr=0.05, batch_size=16, **settings), flip=False, output=tmp_path / name
         )
         facts = json.loads((tmp_path / name / "curation.json").read_text())
         report = (tmp_path / name / "report" / "report.md").read_text()

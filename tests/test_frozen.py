@@ -57,7 +57,7 @@ def source(tmp_path: Path, n: int = 203) -> Path:
 
 
 NAMES = ("mixup+confident", "mixup", "confident")
-QUICK = ["--epochs", "8", "--method.batch-size", "16", "--method.feature-drop", "0.1"]
+QUICK = ["--epochs", "8", "--method.batch-size", "16", "--feature-drop", "0.1"]
 
 
 def run(*argv) -> int:
@@ -166,7 +166,7 @@ def test_a_column_of_embeddings_and_no_images(tmp_path, capsys):
     assert "contact_sheet" not in report and (tmp_path / "out" / "report" / "matrix.png").exists()
     returned = curator.curate(
         datasets.DatasetDict(rows), features_column="embedding", method="mixup", output=tmp_path / "called",
-        epochs=8, **{"method.batch_size": 16, "method.feature_drop": 0.1},
+        epochs=8, feature_drop=0.1, **{"method.batch_size": 16},
     )  # fmt: skip
     assert returned["selected"][:] == again["train"]["selected"][:]
     assert run(*argv, "--label-noise", "idn:0.2", "--output", tmp_path / "no") == 2

@@ -32,7 +32,7 @@ FLAGS = ["--" + name.replace("_", "-") for name in hints(Settings) if name not i
 HYPER = sorted({"--method." + name.replace("_", "-") for cls in METHODS.values() for name in hints(cls)})
 VALUES = [
     *METHODS, "digits", "cifar10", "./nowhere", "digits-promix", "digits-promix:small", "promix,ce", "ce,ce", "sym:0.3",
-    "sym:x", "asym:", "True", "False", "None", "no", "bf16", "mlp", "small", "resnet50", "parity", "nan", "inf", "-inf",
+    "sym:x", "asym:", "True", "False", "None", "no", "bf16", "mlp", "small", "resnet50", "paper", "nan", "inf", "-inf",
     "1e400", "1e999999", "-1", "0", "1", "3", "0.5", "1e3", "999999999999999999999999", "", " ", "--", "-", "=", "\0",
     "~", "~nobody/x", "../..", "{}", "[1]", "\n", "٣", "x" * 5000,
 ]  # fmt: skip

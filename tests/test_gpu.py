@@ -7,6 +7,7 @@ import torch
 from curator.engine.hardware import device_name, forward_flops, peak_flops, peak_memory
 from curator.engine.run import Run
 from curator.engine.throughput import mfu
+from curator.engine.views import Views
 from curator.methods import METHODS
 from curator.methods.ce import CrossEntropy
 from tests.conftest import noisy
@@ -21,7 +22,7 @@ def make_run():
     from accelerate.state import AcceleratorState
 
     AcceleratorState._reset_state(reset_partial_state=True)
-    yield lambda **settings: Run(**{"seed": 7, **settings})
+    yield lambda **settings: Run(**{"seed": 7, "views": Views(flip=False), **settings})
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
@@ -44,7 +45,6 @@ def test_finds_planted_errors_on_the_gpu(make_run, method, compile):
         "epochs": 4,
         "batch_size": 32,
         "lr": 0.05,
-        "flip": False,
         **PHASES.get(method, {}),
         **STEADY.get(method, {}),
     }

@@ -1,13 +1,15 @@
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 import yaml
 
+from curator.engine.views import Views
 from curator.errors import CuratorError
-from curator.flags import Settings, coerce
+from curator.flags import Settings, coerce, hints
 from curator.methods import METHODS
-from curator.methods.ce import CrossEntropy, Epochs
+from curator.methods.ce import CrossEntropy
+from curator.methods.fields import BELOW_1, SHARE, Above, AtLeast, Between, Epochs, ranges
 from curator.methods.promix import ProMix
 from curator.settings import noise_name, output_folder, read_recipe, recipes_folder, resolve
 from tests.conftest import ROOT
@@ -132,17 +134,17 @@ def test_defaults():
         "small",
         "digits-promix",
     )
-    assert r.method.flip is False
+    assert r.settings.flip is False
     assert resolve({"dataset": "owner/name"}).method.epochs == 90
     assert resolve({"dataset": "owner/name", "net": "resnet18"}).method.epochs == 600
 
 
 def test_precedence(tmp_path):
-    variants = {"sym50": {"method.lr": 0.4, "method.momentum": 0.8}, "small": {"method.lr": 0.3}}
+    variants = {"sym50": {"method.lr": 0.4, "method.weight_decay": 0.8}, "small": {"method.lr": 0.3}}
     content = {"dataset": "cifar10", "method": "ce", "method.lr": 0.5, "method.batch_size": 64, "seed": 5}
     path = recipe(tmp_path, **content, variants=variants)
     r = resolve({"recipe": path, "label_noise": "sym:0.5"})
-    assert (r.method.lr, r.method.momentum, r.method.batch_size, r.settings.seed) == (0.3, 0.8, 64, 5)
+    assert (r.method.lr, r.method.weight_decay, r.method.batch_size, r.settings.seed) == (0.3, 0.8, 64, 5)
     assert r.recipe == "mine:sym50+small"
     assert resolve({"recipe": path + ":sym50"}).method.lr == 0.4
     assert resolve({"recipe": path, "method.lr": 0.1, "seed": 6}).method.lr == 0.1
@@ -162,8 +164,8 @@ def test_a_recipes_epochs_give_way(tmp_path):
 
 
 def test_a_recipe_without_a_method_is_the_defaults(tmp_path):
-    path = recipe(tmp_path, **{"method.rho": 0.8})
-    assert resolve({"recipe": path}).method.rho == 0.8
+    path = recipe(tmp_path, **{"method.tau": 0.8})
+    assert resolve({"recipe": path}).method.tau == 0.8
     assert type(resolve({"recipe": path, "method": "ce"}).method) is METHODS["ce"]
 
 
@@ -219,8 +221,12 @@ def test_epochs_scale():
 
 @pytest.mark.parametrize("given, message", [
     ({"epochs": 0}, "--epochs: expected at least 1"), ({"limit_rows": 0}, "--limit-rows: expected at least 1, found 0"),
-    ({"method.preset": "paper", "method.after_ramp": "off"}, "--method.preset paper sets after-ramp to constant"),
-    ({"method.momentum": 1.0}, "--method.momentum: expected 0 to"), ({"method.filter_rate": 0}, "--method.filter-rate"),
+    ({"method.reading": "parity"}, "--method.reading: expected one of released, paper; found 'parity'"),
+    ({"method.preset": "paper"}, "unknown setting 'method.preset'; did you mean"),
+    ({"method.flip": False}, "unknown setting 'method.flip'; did you mean"),
+    ({"method.momentum": 0.9}, "unknown setting 'method.momentum'"),
+    ({"method.filter_rate": 0}, "--method.filter-rate"),
+    ({"feature_drop": 1.0}, "--feature-drop: expected 0 to below 1, found 1.0"),
     ({"method.warmup": 0}, "--method.warmup: expected at least 1"), ({"method.tau": 2}, "--method.tau"),
     ({"pretrained": True, "net": "small"}, "--pretrained is for --net resnet50 or vgg19_bn; found --net small"),
     ({"imbalance": 0.5}, "--imbalance"),
@@ -238,9 +244,19 @@ def test_wrong_values(given, message):
 def test_method_objects():
     mine = CrossEntropy(epochs=9, lr=0.2)
     r = resolve({"dataset": "digits", "epochs": 3}, mine)
-    assert r.settings.method == "ce" and r.method.epochs == 3 and r.method.flip is True and mine.epochs == 9
+    assert r.settings.method == "ce" and r.method.epochs == 3 and mine.epochs == 9
+    assert r.settings.flip is False  # what the recipe says of the data holds for any method
     with pytest.raises(CuratorError, match="method.lr was given beside a method object"):
         resolve({"method.lr": 0.1}, mine)
+
+    class Plain:
+        epochs = 3
+
+        def __call__(self, data, run):
+            yield
+
+    with pytest.raises(CuratorError, match="inherits from curator.methods.Method, found Plain"):
+        resolve({}, Plain())
 
 
 @pytest.mark.parametrize("value, hint, expected", [
@@ -279,8 +295,32 @@ def test_every_flag_is_documented():
     from tyro._docstrings import get_field_docstring
 
     for field in Settings.__dataclass_fields__:
-        text = get_field_docstring(Settings, field, ())
+        text = (
+            hints(Settings)[field].__metadata__[0].help
+            if field == "method"
+            else get_field_docstring(Settings, field, ())
+        )
         assert text and text.rstrip().endswith("."), field
+
+
+def test_the_help_of_method_is_made_of_the_methods():
+    (arg,) = hints(Settings)["method"].__metadata__
+    for name, cls in METHODS.items():
+        assert f"{name}: {cls.__doc__.splitlines()[0]}" in arg.help
+
+
+@pytest.mark.parametrize("hint, inside, outside, words", [
+    (Annotated[int, AtLeast(2)], [2, 10**9], [1, float("inf"), float("nan")], "at least 2"),
+    (Annotated[float, Above(0)], [1e-12, 1e300], [0, -1, float("inf"), float("nan")], "more than 0"),
+    (Annotated[float, SHARE] | None, [0, 0.5, 1], [-1e-9, 1.1, float("nan")], "0 to 1"),
+    (Annotated[float, BELOW_1], [0, 0.999], [1], "0 to below 1"),
+    (Annotated[Epochs, Between(1, 9)], [1, 9], [0, 10], "1 to 9"),
+    (Literal["a", "b"] | None, [], [], None),
+])  # fmt: skip
+def test_ranges_stand_on_the_field(hint, inside, outside, words):
+    found = ranges(hint)
+    assert [str(wanted) for wanted in found] == ([words] if words else [])
+    assert all(value in found[0] for value in inside) and not any(value in found[0] for value in outside)
 
 
 FROZEN = {"backbone": "resnet50"}
@@ -322,6 +362,16 @@ def test_ensemble():
     assert r.recipe == " + ".join(a.recipe for a in alone.values())
     assert r.scaled["promix.epochs"] == (20, 10) and r.identity()["method.mixup.epochs"] == 10
     yaml.safe_dump(r.describe())  # plain values only
+
+
+def test_members_see_rows_alike():
+    """What may be done to the data is set once: recipes on features differ in the noise that they add."""
+    with pytest.raises(
+        CuratorError, match="the recipes of promix and ce differ in --feature-noise .0.2 and 0.0.; give"
+    ):
+        resolve({"ensemble": "promix,ce", **FROZEN})
+    r = resolve({"ensemble": "promix,ce", "feature_noise": 0.1, **FROZEN})
+    assert r.settings.views() == Views(noise=0.1, drop=0.5)
 
 
 @pytest.mark.parametrize("given, words", [
@@ -425,7 +475,7 @@ BOOTSTRAP = {
     **{
         f"tiny-imagenet-bootstrap-features:{noise}": {
             "optimizer": "adam", "lr": 0.001, "batch_size": 256, "epochs": 100, "warmup": 35, "first_drop": 30,
-            "second_drop": 80, "feature_noise": 0.0, "feature_drop": 0.0, **own,
+            "second_drop": 80, **own,
         }
         for noise, own in {"sym0": {}, "sym20": {}, "sym80": {}, "sym80+mixup": {"target": "given"}}.items()
     },
@@ -438,13 +488,14 @@ def test_published_values_of_bootstrapping(name, differs, gpu):
     of_features = name.startswith("tiny")
     defaults = {
         "epochs": 300, "warmup": 105, "batch_size": 128, "optimizer": "sgd", "lr": 0.1, "first_drop": 100,
-        "second_drop": 250, "momentum": 0.9, "weight_decay": 1e-4, "mixup_alpha": 32.0, "penalty": 1.0,
-        "iterations": 10, "dynamic_warmup": 5, "anneal": 89, "temperature_end": 1e-3, "target": "hard", "mix": "static",
-        "mixture": "beta", "weights": "ratio", "label_weight": "half",
+        "second_drop": 250, "weight_decay": 1e-4, "mixup_alpha": 32.0,
+        "dynamic_warmup": 5, "anneal": 89, "target": "hard", "mix": "static",
+        "mixture": "beta", "weights": "ratio", "reading": "recommended",
     }  # fmt: skip
     of_small_nets = METHODS["bootstrap"].small_net if of_features else {}
     expected = {**vars(METHODS["bootstrap"]()), **defaults, **of_small_nets, **differs}
     assert vars(r.method) == expected
+    assert (r.settings.feature_noise, r.settings.feature_drop) == ((0, 0) if of_features else (0.2, 0.2))
     assert (r.settings.net, r.settings.backbone) == (("linear", "resnet50") if of_features else ("preact18", None))
 
 

@@ -85,25 +85,13 @@ class Registry:
 
     @contextmanager
     def member(self, name: str) -> Iterator[None]:
-        """Inside the block, names that are registered and stages are those of one of several methods.
-
-        Its randomness stays what it is when the method runs alone.
-        """
+        """Inside the block, names that are registered and stages are those of one of several methods."""
         outer = self._prefix
         self._prefix = f"{outer}{name}/"
         try:
             yield
         finally:
             self._prefix = outer
-
-    def within(self, name: str, stream: Iterator[T]) -> Iterator[T]:
-        """What a method that is one of several gives, made under its own names."""
-        while True:
-            with self.member(name):
-                found = next(stream, None)
-            if found is None:
-                return
-            yield found
 
 
 def placed(net: M, device: torch.device) -> M:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from curator.engine.checkpoint import Checkpoints
 from curator.engine.hardware import Precision, accelerator, autocast, best_precision, device_name
@@ -22,10 +22,12 @@ from curator.engine.processes import Processes
 from curator.engine.registry import Registry
 from curator.engine.restore import is_whole
 from curator.engine.seeds import Seeds
-from curator.engine.views import normaliser_of
+from curator.engine.views import Normaliser, Views, normaliser_of
 from curator.errors import CuratorError
 from curator.evidence import NoisyDataset, Source
 from curator.system import threads_per_process
+
+T = TypeVar("T")
 
 
 class Run:
@@ -56,8 +58,10 @@ class Run:
         track_dir: Path | None = None,
         content: str | None = None,  # a hash of the inputs; None: nothing is kept for other runs on them
         say: Callable[[str], None] = lambda line: None,  # shows a line to the user
+        views: Views | None = None,  # how rows look in training
     ):
         self.net, self.pretrained, self.compile = net, pretrained, compile
+        self.views = views or Views()
         self.accelerator = accelerator(track, track_dir)
         self.processes = Processes(self.accelerator)
         self.device, self.rank, self.world = self.processes.device, self.processes.rank, self.processes.world
@@ -92,7 +96,7 @@ class Run:
         self.say, self.warn, self.warnings = self.notices.say, self.notices.warn, self.notices.warnings
         self.findings, self.add_findings = self.notices.findings, self.notices.add_findings
         self.generator, self.beta, self.seeded = self.seeds.generator, self.seeds.beta, self.seeds.seeded
-        self.register, self.forget, self.within = self.registry.register, self.registry.forget, self.registry.within
+        self.register, self.forget = self.registry.register, self.registry.forget
         self.registered, self.scorers = self.registry.registered, self.registry.scorers
         self.epochs, self.begun, self.stop = self.stages.epochs, self.stages.begun, self.stages.stop
         self.progress = self.stages.progress
@@ -124,13 +128,30 @@ class Run:
         warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # heads stay in float32 on purpose
         return cast(nn.Module, torch.compile(net))
 
-    def normaliser(self, inputs: Source) -> Callable[[Tensor], Tensor]:
+    def normaliser(self, inputs: Source) -> Normaliser:
         """A function that normalises batches by the mean and deviation of the rows."""
         return normaliser_of(inputs, self.device)
 
     def autocast(self) -> AbstractContextManager:
         """The forward pass's precision."""
         return autocast(self.device, self.precision)
+
+    def within(self, name: str, stream: Iterator[T], views: Views | None = None) -> Iterator[T]:
+        """What a method that is one of several gives, made under its own names.
+
+        Its randomness stays what it is when the method runs alone; views: how rows look to it, if not as to the others.
+        """
+        outer = self.views
+        while True:
+            self.views = views or outer
+            try:
+                with self.registry.member(name):
+                    found = next(stream, None)
+            finally:
+                self.views = outer
+            if found is None:
+                return
+            yield found
 
     # For the caller of a method
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -18,6 +19,8 @@ from curator.engine.augment import (
     draw_random_augment,
 )
 from curator.evidence import Source
+
+Normaliser = Callable[[Tensor], Tensor]  # rows as they are -> float rows
 
 
 def crop_flip(
@@ -66,23 +69,10 @@ def normalise(
     return (x.to(memory_format=torch.channels_last).float() * scale).sub_(shift)
 
 
-def normaliser_of(inputs: Source, device: torch.device) -> Callable[[Tensor], Tensor]:
+def normaliser_of(inputs: Source, device: torch.device) -> Normaliser:
     """A function that normalises batches by the mean and deviation of all rows."""
     mean, std = (m.to(device) for m in inputs.moments())
     return lambda x: normalise(x, mean, std)
-
-
-def weak_view(
-    x: Tensor,  # uint8 (b, c, h, w), or float (b, d)
-    normaliser: Callable[[Tensor], Tensor],
-    generator: torch.Generator,
-    *,
-    flip: bool,  # mirror images at random
-) -> Tensor:  # float
-    """Rows that were only cropped and mirrored; of features the rows themselves."""
-    if x.ndim == 2:
-        return normaliser(x)
-    return normaliser(crop_flip(x, generator, padding=x.shape[-1] // 8, flip=flip))
 
 
 def mixup(
@@ -117,20 +107,6 @@ def jitter(
     return (x + noise * torch.randn(x.shape, generator=generator, device=x.device)) * kept
 
 
-def training_view(
-    x: Tensor,  # uint8 (b, c, h, w), or float (b, d)
-    normaliser: Callable[[Tensor], Tensor],
-    generator: torch.Generator,
-    *,
-    flip: bool,  # mirror images at random
-    noise: float,  # of features, as in jitter
-    drop: float,  # of features, as in jitter
-) -> Tensor:  # float
-    """Rows as plain training sees them: cropped and mirrored images, or features with noise and gaps."""
-    x = weak_view(x, normaliser, generator, flip=flip)
-    return jitter(x, generator, noise=noise, drop=drop) if x.ndim == 2 else x
-
-
 Strong = Literal["random_augment", "rand_augment", "auto_cifar10", "auto_imagenet"]
 
 
@@ -149,6 +125,39 @@ def strengthen(
     if kind == "rand_augment":
         return augment(images, draw_rand_augment(b, size, generator), fill=fill)
     return augment(images, draw_auto_augment(b, size, generator, policy=kind.removeprefix("auto_")), fill=fill)
+
+
+@dataclass(frozen=True)
+class Views:
+    """How rows look in training: what may be done to an image or to a feature and leaves the label right.
+
+    That is a property of the data, so it is set once for all methods.
+    """
+
+    flip: bool = True  # mirror images left-right at random
+    noise: float = 0.2  # on features: deviation of the noise that is added, in deviations of a feature
+    drop: float = 0.2  # on features: share of the features set to their mean
+
+    def weak(self, x: Tensor, normaliser: Normaliser, generator: torch.Generator) -> Tensor:
+        """Float rows (b, ...) that were only cropped and mirrored; of features (b, d) the rows themselves."""
+        if x.ndim == 2:
+            return normaliser(x)
+        return normaliser(crop_flip(x, generator, padding=x.shape[-1] // 8, flip=self.flip))
+
+    def training(self, x: Tensor, normaliser: Normaliser, generator: torch.Generator) -> Tensor:
+        """Float rows as plain training sees them: cropped and mirrored images, or features with noise and gaps."""
+        x = self.weak(x, normaliser, generator)
+        return self.jittered(x, generator) if x.ndim == 2 else x
+
+    def strong(self, x: Tensor, kind: Strong, normaliser: Normaliser, generator: torch.Generator) -> Tensor:
+        """Float rows under strong operations; images are then cropped and mirrored too."""
+        if x.ndim == 2:
+            return self.jittered(normaliser(x), generator)
+        return self.weak(strengthen(x, kind, generator), normaliser, generator)
+
+    def jittered(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Normalised features (b, d) with noise and gaps."""
+        return jitter(x, generator, noise=self.noise, drop=self.drop)
 
 
 def low_frequency_images(

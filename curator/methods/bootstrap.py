@@ -10,16 +10,19 @@ batch near uniform, against collapse into one class.
 The reproduction's draws of that share are `weights`: Beta(p, 1 - p) as its text says, Beta(e^p, e^(1 - p)) as its code
 did, and a ratio of two binomial draws, which is equation 9 but for a deviation of .004.
 
-What the released code does otherwise is an option, and `preset: parity` sets all of them:
+There are three readings. By default (`reading: recommended`) w and predictions are of one pass over all rows, as they
+are, at the end of an epoch; losses are stretched between their 5th and 95th percentile before the mixture is fitted
+(paper: divided by the largest); the penalty is of the batch (paper: of a running mean, for the data set); and a label
+counts as wrong at most as surely as the net doubts it: a mixture always finds a second component, and of clean labels
+it holds a sixth to be wrong (paper: no such guard). `reading: paper` is the same but for the brackets. What the code
+does otherwise, all of which is `reading: released`:
 - w is the mixture of the last epoch at the current loss of the current view, and the prediction is made in training
-  mode: two forward passes a step on top of training and tracking (`weight_from`, `targets_in`). The paper's words are
-  `cached`: both from one pass over all rows at the end of an epoch.
-- That pass sees cropped and mirrored images (`tracking`).
-- The posterior comes from a table of 100 entries, and the second component is the noisy one (`posterior`, `ordering`).
+  mode: two forward passes a step on top of training and tracking.
+- The pass at the end of an epoch sees cropped and mirrored images.
+- The posterior comes from a table of 100 entries, and the second component is the noisy one; there is no guard.
 - In the epochs of dynamic mixing before bootstrapping labels are mixed by a draw of their own, then half and half; the
-  papers do not say how (`label_weight`).
-- The learning rate falls an epoch early (`drop_early`).
-- A mixture always finds a second component: of clean labels it holds a sixth to be wrong (`guard`).
+  papers do not say how.
+- The learning rate falls an epoch early.
 Not followed: the released penalty counts 10 classes always in the soft case, its warm-up mixes with Beta(32, 32)
 whatever is asked for, it keeps the epoch of the best test accuracy, and with no mixup, or with mixup alone, it does not
 bootstrap, or not train at all, after the warm-up. The Gaussian mixture is the reproduction's: never a table, its
@@ -30,35 +33,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curator.engine.losses import log_mean_prediction, prior_divergence
+from curator.engine.optim import dropped, set_rate, sgd
 from curator.engine.run import Run
-from curator.engine.views import mixed, mixup, training_view, weak_view
-from curator.errors import CuratorError
+from curator.engine.subset import REFRESH, refreshed
+from curator.engine.views import mixed, mixup
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.ce import REFRESH, Epochs, dropped
-from curator.signals.loss_mixture import EPS, LossMixture
+from curator.methods.fields import Above, AtLeast, Epochs
+from curator.methods.method import Method
+from curator.signals.loss_mixture import LossMixture
 
 BINOMIAL = 10_000  # trials of a draw
 RUNNING = 0.1  # how far a batch moves the running mean prediction
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "parity": {
-        "weight_from": "current", "targets_in": "training", "tracking": "augmented", "posterior": "table",
-        "ordering": "index", "label_weight": "released", "drop_early": True, "guard": False,
-        "loss_scale": "percentile", "penalty_over": "batch",
-    },
-    "paper": {
-        "weight_from": "cached", "targets_in": "evaluation", "tracking": "plain", "posterior": "exact",
-        "ordering": "mean", "label_weight": "half", "drop_early": False, "guard": False, "loss_scale": "max",
-        "penalty_over": "running",
-    },
-}  # fmt: skip
+TEMPERATURE_END = 1e-3  # at which annealed targets stay
+PENALTY = 1.0  # eta, weight of the penalty while bootstrapping: 1 in every experiment of both papers
+CONSTANT = {"hard": 0.2}  # w where there is no mixture, by target; 0.05 for the others (Reed et al. 2015)
 
 Weights = Literal["ratio", "beta", "beta_exp", "binomial"]
 
@@ -76,102 +71,60 @@ class State(NamedTuple):
 
 
 @dataclass
-class Bootstrap:
+class Bootstrap(Method):
     """Dynamic bootstrapping of one net by a mixture on its losses."""
 
-    epochs: Epochs = 300
+    epochs: Annotated[Epochs, AtLeast(1)] = 300
     """Epochs of training, warm-up included (>= 1)."""
-    warmup: Epochs = 105
+    warmup: Annotated[Epochs, AtLeast(1)] = 105
     """Epochs with the given labels, mixed by mixup, before bootstrapping."""
-    batch_size: int = 128
+    batch_size: Annotated[int, AtLeast(2)] = 128
     """Rows per step (>= 2)."""
     optimizer: Literal["sgd", "adam"] = "sgd"
     """SGD with momentum, or Adam (TinyImageNet on frozen features)."""
-    lr: float = 0.1
+    lr: Annotated[float, Above(0)] = 0.1
     """Initial learning rate (> 0); it falls to a tenth at each drop."""
-    first_drop: Epochs = 100
+    first_drop: Annotated[Epochs, AtLeast(0)] = 100
     """Epoch of the first drop."""
-    second_drop: Epochs = 250
+    second_drop: Annotated[Epochs, AtLeast(0)] = 250
     """Epoch of the second drop."""
-    third_drop: Epochs = 0
+    third_drop: Annotated[Epochs, AtLeast(0)] = 0
     """Epoch of a third drop (0: none)."""
-    drop_early: bool = False
-    """The learning rate falls an epoch before each of these (released code)."""
-    momentum: float = 0.9
-    """Momentum of SGD, in [0, 1)."""
-    weight_decay: float = 1e-4
+    weight_decay: Annotated[float, AtLeast(0)] = 1e-4
     """Weight decay on all parameters (>= 0)."""
-    flip: bool = True
-    """Mirror images left-right at random; off where a mirrored image may be of another class, as for digits."""
     target: Literal["hard", "soft", "annealed", "given"] = "hard"
     """What a label is corrected with: the predicted class, the prediction, one that hardens over the epochs (dynamic
     mixing), or nothing."""
     mix: Literal["static", "dynamic", "none"] = "static"
     """How two rows are mixed: by a draw of Beta(mixup_alpha, mixup_alpha), by their w after warm-up, or not at all."""
-    mixup_alpha: float = 32.0
+    mixup_alpha: Annotated[float, AtLeast(0)] = 32.0
     """Parameter of mixup's Beta distribution (> 0)."""
     weights: Weights = "ratio"
     """Dynamic mixing: the share p of equation 9 itself, or a draw with its mean; beta_exp's mean lies nearer 1/2."""
-    label_weight: Literal["half", "input", "released"] = "half"
-    """Dynamic mixing: labels are shared half and half, as the inputs, or (released code) first by a draw of mixup."""
-    dynamic_warmup: Epochs = 5
+    dynamic_warmup: Annotated[Epochs, AtLeast(0)] = 5
     """Epochs of dynamic mixing with the given labels before bootstrapping."""
-    anneal: Epochs = 89
+    anneal: Annotated[Epochs, AtLeast(1)] = 89
     """Epochs in which the temperature of annealed targets falls from 1."""
-    temperature_end: float = 1e-3
-    """Temperature at which annealed targets stay (> 0)."""
-    penalty: float = 1.0
-    """Weight eta of the penalty that keeps the mean prediction near uniform, while bootstrapping (>= 0)."""
-    penalty_over: Literal["batch", "running"] = "batch"
-    """The mean prediction of the batch (released code), or its running mean, for that of the data set (paper)."""
     mixture: Literal["beta", "gaussian", "none"] = "beta"
     """What turns losses into w; none: w is constant (Reed et al. 2015, there without the penalty)."""
-    constant: float | None = None
-    """Constant w where there is no mixture, in [0, 1]; none: 0.2 for hard and 0.05 for soft targets."""
-    iterations: int = 10
-    """Steps of expectation maximisation (>= 1): as published, which is before it converges."""
-    converge: bool = False
-    """Fit the mixture until it converges."""
-    loss_scale: Literal["percentile", "max"] = "percentile"
-    """Losses are stretched between their 5th and 95th percentile (released code) or divided by the largest (paper)."""
-    posterior: Literal["exact", "table"] = "exact"
-    """The posterior itself, made monotone, or the released table of 100 entries, which can turn into ones."""
-    ordering: Literal["mean", "index"] = "mean"
-    """The noisy component is that of the larger mean, or always the second (released code)."""
-    guard: bool = True
-    """No label counts as wrong more surely than the net doubts it: w is at most 1 - its probability."""
-    weight_from: Literal["cached", "current"] = "cached"
-    """Where w comes from: losses at the end of the last epoch, or that of the current view by the current net."""
-    targets_in: Literal["evaluation", "training"] = "evaluation"
-    """Predictions that correct labels come with those losses, or from a pass of their own in training mode."""
-    tracking: Literal["plain", "augmented", "collected"] = "plain"
-    """Losses that the mixture is fitted to: of a pass at the end of the epoch over rows as they are, over weak views of
-    them, or (weight_from current) those that were seen in the epoch, which costs no pass."""
-    feature_noise: float = 0.2
-    """On features: deviation of the noise that is added, in deviations of a feature (>= 0)."""
-    feature_drop: float = 0.2
-    """On features: share of the features set to their mean, in [0, 1)."""
     selected_rule: Literal["agreement", "posterior"] = "agreement"
     """What the result keeps: rows whose given label is predicted, or rows of which w <= 0.5."""
-    preset: Literal["parity", "paper"] | None = None
-    """All options that have two readings at once: the released code's, or the paper's."""
+    reading: Literal["released", "paper", "recommended"] = "recommended"
+    """Of what papers and code leave open or do differently: the released code's, the paper's, or what does best."""
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
     small_net: ClassVar[dict[str, Any]] = {
         "epochs": 60, "warmup": 21, "first_drop": 20, "second_drop": 50, "dynamic_warmup": 1, "anneal": 18,
     }  # fmt: skip
 
-    def __post_init__(self):
-        for name, value in PRESETS.get(self.preset or "", {}).items():
-            setattr(self, name, value)
-        if self.tracking == "collected" and self.weight_from != "current":
-            raise CuratorError("--method.tracking collected needs --method.weight-from current; add it")
-
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows, for the ETA."""
         main = max(0, self.epochs - self.warmup) if self.uses_noise else 0
-        tracked = (self.tracking != "collected") + (self.weight_from == "current") + (self.targets_in == "training")
-        return self.epochs + main * tracked / 3 + (self.epochs - main) / REFRESH / 3
+        return self.epochs + main * (3 if self.released else 1) / 3 + (self.epochs - main) / REFRESH / 3
+
+    @property
+    def released(self) -> bool:
+        """Whether all is done as in the released code."""
+        return self.reading == "released"
 
     @property
     def uses_noise(self) -> bool:
@@ -180,18 +133,16 @@ class Bootstrap:
 
     @property
     def constant_noise(self) -> float:
-        """The w of every row where there is no mixture, clipped as the mixture's."""
-        w = self.constant if self.constant is not None else 0.2 if self.target == "hard" else 0.05
-        return min(max(w, EPS), 1 - EPS)
+        """The w of every row where there is no mixture."""
+        return CONSTANT.get(self.target, 0.05)
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Train one net and yield after every epoch."""
         state = self.build(data, run)
         for epoch in run.epochs(self.epochs):
-            for group in state.optimizer.param_groups:
-                group["lr"] = self.rate(epoch)
-            seen = self.train(state, data, run, epoch)
-            self.track(state, seen, data, run, epoch)
+            set_rate(state.optimizer, self.rate(epoch))
+            self.train(state, data, run, epoch)
+            self.track(state, data, run, epoch)
             yield self.result(state, data)
         state.logits.copy_(run.predict(state.net, data.inputs))  # the rows as they are, by the last net
         self.judge(state, data)
@@ -222,23 +173,23 @@ class Bootstrap:
                 net.parameters(), self.lr, weight_decay=self.weight_decay, fused=True,
                 capturable=next(net.parameters()).is_cuda,
             )  # fmt: skip
-        return torch.optim.SGD(
-            net.parameters(), self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True
-        )
+        return sgd(net.parameters(), self.lr, self.weight_decay)
 
     def make_mixture(self) -> LossMixture:
         """The mixture on the losses; unused where w is constant."""
         return LossMixture(
             "gaussian" if self.mixture == "gaussian" else "beta",
-            iterations=self.iterations, converge=self.converge, scale=self.loss_scale, ordering=self.ordering,
-            posterior=self.posterior, guard=self.guard,
-        )  # fmt: skip
+            scale="max" if self.reading == "paper" else "percentile",
+            ordering="index" if self.released else "mean",
+            posterior="table" if self.released else "exact",
+            guard=self.reading == "recommended",
+        )
 
     # Schedules
 
     def rate(self, epoch: int) -> float:
         """Learning rate of an epoch."""
-        return dropped(self.lr, epoch + self.drop_early, self.first_drop, self.second_drop, self.third_drop)
+        return dropped(self.lr, epoch + self.released, self.first_drop, self.second_drop, self.third_drop)
 
     def bootstraps(self, epoch: int) -> bool:
         """Whether labels are corrected in the epoch."""
@@ -249,13 +200,11 @@ class Bootstrap:
         """Temperature of annealed targets: so many values from 1 down to the last, which stays."""
         passed = epoch - self.warmup - (self.dynamic_warmup if self.mix == "dynamic" else 0)
         share = min(1.0, max(0, passed) / max(1, self.anneal - 1))
-        return 1 + (self.temperature_end - 1) * share
+        return 1 + (TEMPERATURE_END - 1) * share
 
     # Training
 
-    def train(
-        self, state: State, data: NoisyDataset, run: Run, epoch: int
-    ) -> Tensor | None:  # (n, k) logits of this process's rows as seen in the epoch, on the device, if they were
+    def train(self, state: State, data: NoisyDataset, run: Run, epoch: int) -> None:
         """One epoch."""
         (n, k), net, model = state.logits.shape, state.net, state.model
         normaliser, generator, draws = (
@@ -266,48 +215,39 @@ class Bootstrap:
         labels, trusted = data.labels.to(run.device), data.trusted.to(run.device)
         logits, noise = state.logits.to(run.device), state.noise.to(run.device)
         corrects, dynamic = self.bootstraps(epoch), self.mix == "dynamic" and epoch >= self.warmup
-        looks = self.weight_from == "current" and epoch >= self.warmup and self.uses_noise
-        seen = torch.zeros(n, k, device=run.device) if looks else None
+        looks = self.released and epoch >= self.warmup and self.uses_noise
         batches = run.batches(data.inputs, torch.arange(n), self.batch_size, epoch)
         shares = run.beta(self.mixup_alpha, len(batches), "mixup", epoch)
 
         def step(x: Tensor, rows: Tensor, drawn: Tensor) -> None:
-            x = self.view(x, normaliser, generator)
+            x = run.views.training(x, normaliser, generator)
             target, w, z = F.one_hot(labels[rows], k).float(), noise[rows], logits[rows]
             with torch.no_grad(), run.autocast():
-                if seen is not None:
+                if looks:
                     net.eval()
-                    seen[rows] = z = model(x).logits
+                    w = self.current_noise(state.mixture, model(x).logits.float(), labels[rows], trusted[rows], w)
                 net.train()
-                if corrects and self.targets_in == "training":
+                if corrects and self.released:
                     z = model(x).logits
-            if seen is not None:
-                w = self.current_noise(state.mixture, seen[rows], labels[rows], trusted[rows], w)
             if corrects:
                 target = torch.lerp(target, self.predicted(z, epoch), w[:, None])
             partner = torch.randperm(len(x), generator=generator, device=run.device)
             if dynamic:
                 share = draw_shares(mixing_share(w, w[partner]), self.weights, draws)
-                x, target = mixed(x, share, partner), mixed(target, self.label_share(share, drawn, corrects), partner)
+                x, target = mixed(x, share, partner), mixed(target, self.label_share(drawn, corrects), partner)
             elif self.mix != "none":
                 x, target = mixup(x, target, drawn, partner)
             with run.autocast():
                 out = model(x).logits
             loss = F.cross_entropy(out, target)
-            if corrects and self.penalty:
-                loss = loss + self.penalty * self.mean_penalty(out, state.mean, run)
+            if corrects:
+                loss = loss + PENALTY * self.mean_penalty(out, state.mean, run)
             run.backward(loss, len(rows))
             run.step(state.optimizer)
 
         step = run.recorded(step, generator, draws)
         for rows, drawn in zip(batches, shares, strict=True):
             step(data.inputs.batch(rows), rows, drawn)
-        return seen
-
-    def view(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:
-        """Float rows: cropped and mirrored images, or features with noise and gaps."""
-        noise, drop = self.feature_noise, self.feature_drop
-        return training_view(x, normaliser, generator, flip=self.flip, noise=noise, drop=drop)
 
     def current_noise(self, mixture: LossMixture, logits: Tensor, labels: Tensor, trusted: Tensor, w: Tensor) -> Tensor:
         """The w (b,) of a batch by the mixture of the last epoch."""
@@ -321,19 +261,17 @@ class Bootstrap:
             return F.one_hot(logits.argmax(1), logits.shape[1]).float()
         return (logits.float() / (self.temperature(epoch) if self.target == "annealed" else 1.0)).softmax(1)
 
-    def label_share(self, share: Tensor, drawn: Tensor, corrects: bool) -> Tensor:
-        """The share of a row's own target, where inputs are mixed by `share` (b,)."""
-        if self.label_weight == "input":
-            return share
-        return torch.full_like(drawn, 0.5) if corrects or self.label_weight == "half" else drawn
+    def label_share(self, drawn: Tensor, corrects: bool) -> Tensor:
+        """The share of a row's own target in dynamic mixing."""
+        return drawn if self.released and not corrects else torch.full_like(drawn, 0.5)
 
     def mean_penalty(self, logits: Tensor, mean: Tensor, run: Run) -> Tensor:
         """R: how far the mean prediction is from uniform, over the batch of all processes or a running mean of it."""
         here = log_mean_prediction(logits.float().log_softmax(1))
-        if self.penalty_over == "batch" and run.world == 1:
+        if self.reading != "paper" and run.world == 1:
             return prior_divergence(here)
         whole = run.summed(here.exp().detach()) / run.world
-        if self.penalty_over == "running":
+        if self.reading == "paper":
             mean.lerp_(whole, RUNNING)
             whole = mean.clone()
         # Its value is that of the whole mean, and so is its gradient, which flows through this part of it.
@@ -343,24 +281,17 @@ class Bootstrap:
 
     # The mixture
 
-    def track(self, state: State, seen: Tensor | None, data: NoisyDataset, run: Run, epoch: int) -> None:
+    def track(self, state: State, data: NoisyDataset, run: Run, epoch: int) -> None:
         """Logits at the end of the epoch, and what the mixture makes of their losses."""
-        if seen is not None and self.tracking == "collected":
-            run.share_buffers(state.net)  # as a pass over all rows would
-            state.logits.copy_(run.summed(seen))
-        else:
-            rows = torch.arange(len(data))
-            if epoch and not (self.uses_noise and epoch + 1 >= self.warmup):  # nothing in training waits for it
-                rows = rows[epoch % REFRESH :: REFRESH]
-            normaliser = run.normaliser(data.inputs)
-            look = normaliser
-            if self.tracking == "augmented":
-                generator = run.generator("tracking", epoch)
+        rows, normaliser = torch.arange(len(data)), run.normaliser(data.inputs)
+        if not (self.uses_noise and epoch + 1 >= self.warmup):  # nothing in training waits for it
+            rows = refreshed(rows, epoch)
+        generator = run.generator("tracking", epoch)
 
-                def look(x: Tensor) -> Tensor:
-                    return weak_view(x, normaliser, generator, flip=self.flip)
+        def look(x: Tensor) -> Tensor:
+            return run.views.weak(x, normaliser, generator) if self.released else normaliser(x)
 
-            state.logits[rows] = run.predict(state.net, data.inputs, rows, normaliser=look)
+        state.logits[rows] = run.predict(state.net, data.inputs, rows, normaliser=look)
         self.judge(state, data)
 
     def judge(self, state: State, data: NoisyDataset) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from curator.engine.run import Run
 from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.ce import CrossEntropy
+from curator.methods.fields import AtLeast
 
 Filter = Literal["prune_by_noise_rate", "prune_by_class", "both", "confident_learning", "predicted_neq_given"]
 Quality = Literal["self_confidence", "normalized_margin", "confidence_weighted_entropy"]
@@ -30,7 +31,7 @@ Quality = Literal["self_confidence", "normalized_margin", "confidence_weighted_e
 class Confident(CrossEntropy):
     """Cross-validated probabilities, then cleanlab's rule."""
 
-    folds: int = 5
+    folds: Annotated[int, AtLeast(2)] = 5
     """Stratified folds (>= 2); each fold's rows are scored by the net trained on the others."""
     filter_by: Filter = "prune_by_noise_rate"
     """The rule of cleanlab's find_label_issues for which rows are wrong."""
@@ -38,6 +39,8 @@ class Confident(CrossEntropy):
     """The label quality score of cleanlab that becomes the clean score."""
     pred_probs: Path | None = None
     """Your own out-of-sample probabilities (n, k) as .npy, one row per row of the split: no training."""
+
+    out_of_sample: ClassVar[bool] = True
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows: every fold trains on the rows of the others."""
@@ -54,14 +57,13 @@ class Confident(CrossEntropy):
         nets = run.register(
             "nets", nn.ModuleList(run.build_net(f"net{f}", data) for f in range(self.folds)), scores=True
         )
-        fits = [self.trainer(nets[f], data, run, str(f)) for f in range(self.folds)]
+        learners = [self.learner(str(f), nets[f], run) for f in range(self.folds)]
         logits = run.register("logits", torch.zeros(len(data), len(data.classes)))
-        normaliser = run.normaliser(data.inputs)
         for epoch in run.epochs(self.epochs):
             for f in range(self.folds):
-                fits[f](epoch, ((fold != f) | data.trusted).nonzero().squeeze(1))
+                self.train(learners[f], ((fold != f) | data.trusted).nonzero().squeeze(1), data, run, epoch)
                 held_out = (fold == f).nonzero().squeeze(1)
-                logits[held_out] = run.predict(nets[f], data.inputs, held_out, normaliser=normaliser)
+                logits[held_out] = run.predict(nets[f], data.inputs, held_out)
             yield evidence(logits.softmax(1), data)
         yield self.clean(logits.softmax(1), data)
 

@@ -6,27 +6,34 @@ A row is kept where the mean probabilities predict its given label.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 import torch
+from torch import Tensor
 
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods import Method, passes
+from curator.methods.method import Method
 
 
-class Ensemble:
+class Ensemble(Method):
     """Methods by name."""
 
     def __init__(self, members: dict[str, Method]):
         self.members = members
         self.epochs = max(member.epochs for member in members.values())
-        self.batch_size = max(getattr(member, "batch_size", 0) for member in members.values())
+        self.batch_size = max(member.batch_size for member in members.values())
+        self.out_of_sample = any(member.out_of_sample for member in members.values())  # type: ignore[misc]
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows, for the ETA."""
-        return sum(passes(member, classes, rows) for member in self.members.values())
+        return sum(member.total_epochs(classes, rows) for member in self.members.values())
+
+    def require(self, labels: Tensor, trusted: Tensor, classes: Sequence[str]) -> None:
+        """Refuse rows that a member cannot learn from."""
+        for member in self.members.values():
+            member.require(labels, trusted, classes)
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Train all members and yield after an epoch of each."""

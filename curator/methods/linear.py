@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,23 +20,24 @@ from torch import Tensor, nn
 from curator.engine.linear import LinearNet, Rows, best_strength, fit_all, out_of_fold
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.ce import Epochs
+from curator.methods.fields import Above, AtLeast, Epochs
+from curator.methods.method import Method
 
 
 @dataclass
-class Linear:
+class Linear(Method):
     """Logistic regression in stratified folds."""
 
-    epochs: Epochs = 1
+    epochs: Annotated[Epochs, AtLeast(1)] = 1
     """Rounds of cross-validation, each in other folds; their logits are averaged (>= 1)."""
-    folds: int = 5
+    folds: Annotated[int, AtLeast(2)] = 5
     """Stratified folds (>= 2); each fold's rows are scored by the model trained on the others."""
-    strength: float | None = None
+    strength: Annotated[float, Above(0)] | None = None
     """Inverse strength C of the penalty, on standardised features (> 0). None: the one of the likeliest held-out
     labels."""
 
+    out_of_sample: ClassVar[bool] = True
     large_net: ClassVar[dict[str, Any]] = {"epochs": 2}
-    ranges: ClassVar[dict[str, tuple[float, float]]] = {"strength": (1e-9, 1e9)}
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows, for the ETA; a fit is worth about ten of a small net's."""

@@ -7,13 +7,15 @@ a net that sees few labels unmixed memorises fewer wrong ones.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from curator.methods.ce import CrossEntropy
+from curator.methods.fields import AtLeast
 
 
 @dataclass
 class Mixup(CrossEntropy):
     """Cross-entropy on rows mixed by a weight ~ Beta(alpha, alpha)."""
 
-    alpha: float = 1.0
+    alpha: Annotated[float, AtLeast(0)] = 1.0
     """Parameter of mixup's Beta(alpha, alpha) (>= 0; 1: weights uniform in [0, 1])."""

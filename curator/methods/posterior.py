@@ -28,8 +28,8 @@ al. 2022).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -37,50 +37,47 @@ from torch import Tensor, nn
 from curator.engine.linear import LinearNet, Rows, best_strength, fit_all, out_of_fold
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.ce import Epochs
+from curator.methods.fields import SHARE, Above, AtLeast, Epochs
+from curator.methods.method import Method, scale_epochs
 from curator.methods.promix import ProMix
 from curator.signals.neighbours import neighbour_vote
 from curator.signals.posterior import Judged, keep_by_expected_f1, label_posterior
 
-# The nets of step 4, as recipes/features-promix.yaml has them.
+# The nets of step 4 and the gaps in what they see, as recipes/features-promix.yaml has them.
 NETS: dict[str, Any] = {
     "epochs": 20, "warmup": 3, "gamma_ramp": 5, "lambda_u_ramp": 5, "lga_epochs": 7, "batch_size": 256, "tau": 0.5,
-    "feature_drop": 0.5,
 }  # fmt: skip
+DROP = 0.5
+GAIN = 3.0  # by how much C grows for the rounds, whose labels are mostly right
 VOTERS = 50_000  # rows that vote at most: the work grows with their number
 SMOOTHING = 0.02  # of a share of votes, before its logarithm
 
 
 @dataclass
-class Posterior:
+class Posterior(Method):
     """Out-of-fold models, and a matrix of how labels are confused."""
 
-    epochs: Epochs = 20
+    epochs: Annotated[Epochs, AtLeast(1)] = 20
     """Epochs of the nets, where there are rows enough for them (>= 1)."""
-    folds: int = 5
+    folds: Annotated[int, AtLeast(2)] = 5
     """Stratified folds (>= 2); each fold's rows are scored by models trained on the others."""
-    rounds: int = 2
+    rounds: Annotated[int, AtLeast(0)] = 2
     """How often the folds train anew on the labels that are the likeliest so far (>= 0)."""
-    strength: float | None = None
+    strength: Annotated[float, Above(0)] | None = None
     """Inverse strength C of the linear models' penalty (> 0). None: the one of the likeliest held-out labels."""
-    gain: float = 3.0
-    """By how much C grows for the rounds, whose labels are mostly right (> 0)."""
-    neighbours: int = 20
+    neighbours: Annotated[int, AtLeast(0)] = 20
     """Nearest rows that vote (>= 0; 0: none)."""
-    doubt: float = 0.2
+    doubt: Annotated[float, SHARE] = 0.2
     """Share of the models' own probabilities in the result, in [0, 1]."""
-    clearly: float = 1.5
+    clearly: Annotated[float, AtLeast(1)] = 1.5
     """How many times as likely as the given label another one must be to take its place (>= 1); 1 where nets train."""
-    many: int = 10_000
+    many: Annotated[int, AtLeast(0)] = 10_000
     """Rows from which nets train, too (>= 0)."""
-    batch_size: int = 256
+    batch_size: Annotated[int, AtLeast(2)] = 256
     """Rows per step of the nets (>= 2)."""
 
+    out_of_sample: ClassVar[bool] = True
     large_net: ClassVar[dict[str, Any]] = {"epochs": 60}
-    ranges: ClassVar[dict[str, tuple[float, float]]] = {
-        "strength": (1e-9, 1e9), "rounds": (0, 100), "gain": (1e-6, 1e6), "neighbours": (0, 1e6),
-        "doubt": (0, 1), "clearly": (1, 1e9), "many": (0, 1e18),
-    }  # fmt: skip
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows, for the ETA; a linear fit is worth about ten of a small net's."""
@@ -89,8 +86,6 @@ class Posterior:
 
     def nets(self) -> ProMix:
         """ProMix as it is set for step 4."""
-        from curator.methods import scale_epochs
-
         nets = ProMix(**{**ProMix.small_net, **NETS, "batch_size": self.batch_size})
         scale_epochs(nets, self.epochs)
         return nets
@@ -122,7 +117,7 @@ class Posterior:
             else:
                 weights, labels = (found or self.judge(first, again, vote, data)).probs.max(1)
             for i, x in enumerate(views):
-                c = float(strength[i]) * (self.gain if turn else 1)
+                c = float(strength[i]) * (GAIN if turn else 1)
                 again[i] = out_of_fold(x, labels, data, run, self.folds, c, turn, weights)
                 if turn == rounds:
                     linear[i].load(*fit_all(x, labels, k, c, run, weights), x.alike_long)
@@ -136,7 +131,7 @@ class Posterior:
         self.tell(found, data, strength.tolist(), run)
         # A run that was stopped in the folds has no nets worth asking.
         if self.has_nets(data) and (not run.stopping or run.begun("promix/train")):
-            for nets in run.within("promix", self.nets()(data, run)):
+            for nets in run.within("promix", self.nets()(data, run), replace(run.views, drop=DROP)):
                 yield self.result((probs + nets.probs) / 2, data, clearly=1.0)
         else:
             yield self.result(probs, data)

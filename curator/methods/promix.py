@@ -6,12 +6,13 @@ on whose label both nets agree (LGA, equation 8). Selected rows train both heads
 (equation 5), on weak, strong, mixup and FMix views; the others reach only the auxiliary pseudo head, with debiased
 pseudo-labels (equation 6). The result is the mean of the two primary heads' logits.
 
-Where the released code differs from the paper it is the default, because it gave the published numbers:
-- lambda_u falls to 0 when its ramp ends (`after_ramp`; paper: it stays). With alpha = 0 the released code also sets
-  lambda_u to 1 for good; this is not followed.
-- MHCS is decided in every batch from weak views in training mode, with > tau (`inclusive`; paper: >=).
-- A row that LGA adds gets the net's own debiased argmax as its label (`lga_label`; paper: the label agreed on).
-- mixup's weight is max(w, 1 - w) (`larger_weight`; the paper does not say).
+Where the released code differs from the paper it is the default, because it gave the published numbers (what stands in
+brackets is `reading: paper`):
+- lambda_u falls to 0 when its ramp ends (it stays). With alpha = 0 the released code also sets lambda_u to 1 for good;
+  this is not followed.
+- MHCS is decided in every batch from weak views in training mode, with > tau (>= tau).
+- A row that LGA adds gets the net's own debiased argmax as its label (the label agreed on).
+- mixup's weight is max(w, 1 - w) (as drawn: the paper does not say).
 - It runs one epoch more (601 passes), and a batch without unselected rows makes its loss NaN; both are not followed.
   LGA acts after epoch 350 as there, so in K - 1 of our 600 epochs.
 - With several processes each selects within its part of the batch and takes means over its own selected rows; gradients
@@ -23,10 +24,10 @@ features, and FMix is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,23 +35,19 @@ from torch.nn import functional as F
 
 from curator.engine.losses import negative_entropy
 from curator.engine.nets import Output
+from curator.engine.optim import cosine, set_rate, sgd
 from curator.engine.run import Run
-from curator.engine.views import Strong, fmix_masks, jitter, mixup, strengthen, weak_view
+from curator.engine.subset import first_selected, masked_mean, partners
+from curator.engine.views import Normaliser, Strong, fmix_masks, mixup
 from curator.evidence import Evidence, NoisyDataset, evidence
-from curator.methods.ce import Epochs, cosine
+from curator.methods.fields import SHARE, Above, AtLeast, Between, Epochs
+from curator.methods.method import Method
 from curator.signals.agreement import guess_by_agreement, match_confident
 from curator.signals.gaussian import clean_posterior_by_class, normalised
 from curator.signals.small_loss import Quota, quotas, smallest_of_class
 
-PRESETS: dict[str, dict[str, Any]] = {
-    "parity": {
-        "after_ramp": "off", "inclusive": False, "lga_label": "debiased", "larger_weight": True, "mix_per_head": True,
-    },
-    "paper": {
-        "after_ramp": "constant", "inclusive": True, "lga_label": "agreed", "larger_weight": False,
-        "mix_per_head": True,
-    },
-}  # fmt: skip
+TEMPERATURE = 0.5  # T, which sharpens pseudo-labels; only the code has it
+RHO = 0.9  # share of a batch up to which LGA may add rows; it does not limit the other selections
 
 
 class Batch(NamedTuple):
@@ -71,82 +68,58 @@ class Epoch(NamedTuple):
     priors: Tensor  # (2, 2, k), moved in place
     labels: Tensor  # (n,) int64
     flags: Tensor  # (2, n) bool, each net's base selection
-    normaliser: Callable[[Tensor], Tensor]
+    normaliser: Normaliser
     generator: torch.Generator
     epoch: int
 
 
 @dataclass
-class ProMix:
+class ProMix(Method):
     """Progressive selection, then debiased semi-supervised training of two nets."""
 
-    epochs: Epochs = 600
+    epochs: Annotated[Epochs, AtLeast(1)] = 600
     """Epochs of training, warm-up included (>= 1)."""
-    warmup: Epochs = 10
+    warmup: Annotated[Epochs, AtLeast(1)] = 10
     """Epochs of plain cross-entropy on all rows before the first selection (CIFAR-100: 30)."""
-    batch_size: int = 256
+    batch_size: Annotated[int, AtLeast(2)] = 256
     """Rows per step (>= 2)."""
-    lr: float = 0.05
+    lr: Annotated[float, Above(0)] = 0.05
     """Initial learning rate of SGD with momentum (> 0); epoch by epoch it falls to a thousandth along a cosine."""
-    momentum: float = 0.9
-    """Momentum of SGD, in [0, 1)."""
-    weight_decay: float = 5e-4
+    weight_decay: Annotated[float, AtLeast(0)] = 5e-4
     """Weight decay on all parameters (>= 0)."""
-    flip: bool = True
-    """Mirror images left-right at random; off where a mirrored image may be of another class, as for digits."""
     strong: Strong = "random_augment"
     """Operations of the strong view: ProMix's own with cutout, RandAugment, or a policy of AutoAugment."""
     base_selection: Literal["small_loss", "gaussian_mixture", "none"] = "small_loss"
     """What selects at the start of an epoch: class-wise small loss, a Gaussian mixture per class, or nothing."""
-    filter_rate: float = 0.5
+    filter_rate: Annotated[float, Between(1e-6, 1)] = 0.5
     """R: share of the rows that small loss selects, in (0, 1]."""
-    filter_rate_end: float | None = None
-    """R at the end of a linear ramp over gamma_ramp epochs, in (0, 1]; none: R stays."""
     quota: Quota = "auto"
     """Rows that small loss selects: as many of every class (as published), or a share of each class (for long tails).
     auto: a share where the largest class has more than twice the rows of the smallest."""
-    regroup: Epochs = 0
+    regroup: Annotated[Epochs, AtLeast(0)] = 0
     """Epoch from which small loss ranks rows within their predicted class (instance-dependent noise: 50; 0: never)."""
     mhcs: bool = True
     """Matched high-confidence selection: a row also counts as clean where the net is sure of its given label."""
-    tau: float = 0.99
+    tau: Annotated[float, SHARE] = 0.99
     """Confidence for MHCS and LGA, in [0, 1] (CIFAR-100: 0.95)."""
-    inclusive: bool = False
-    """Whether MHCS selects at exactly tau (paper) or above it (released code)."""
-    lga_epochs: Epochs = 250
+    lga_epochs: Annotated[Epochs, AtLeast(0)] = 250
     """K: label guessing by agreement acts in the last K epochs (0: never)."""
-    rho: float = 0.9
-    """Share of a batch up to which LGA may add rows, in [0, 1]; it does not limit the other selections."""
-    lga_label: Literal["debiased", "agreed"] = "debiased"
-    """Label of a row that LGA adds: the net's own debiased argmax (released code), or the one agreed on (paper)."""
     auxiliary_head: bool = True
     """Unselected rows train a pseudo head that is thrown away, not the primary head (against confirmation bias)."""
-    alpha: float = 0.8
+    alpha: Annotated[float, AtLeast(0)] = 0.8
     """Strength of debiasing in losses and pseudo-labels (>= 0; CIFAR-100: 0.5; 0: none)."""
-    prior_momentum: float = 0.9999
+    prior_momentum: Annotated[float, SHARE] = 0.9999
     """Momentum m of the moving class priors, per step, in [0, 1]."""
-    temperature: float = 0.5
-    """Temperature T that sharpens pseudo-labels (> 0)."""
-    lambda_u: float = 0.1
+    lambda_u: Annotated[float, AtLeast(0)] = 0.1
     """Weight of the loss on unselected rows when its ramp ends (>= 0; 0: only clean rows train)."""
-    lambda_u_ramp: Epochs = 100
+    lambda_u_ramp: Annotated[Epochs, AtLeast(0)] = 100
     """Epochs in which lambda_u rises from 0."""
-    after_ramp: Literal["off", "constant"] = "off"
-    """What lambda_u does then: it falls to 0 (released code) or stays (paper)."""
-    gamma_ramp: Epochs = 50
+    gamma_ramp: Annotated[Epochs, AtLeast(0)] = 50
     """Epochs in which the weight gamma of strong and mixed views rises from 0 to 1."""
-    mixup_alpha: float = 4.0
+    mixup_alpha: Annotated[float, AtLeast(0)] = 4.0
     """Parameter of mixup's Beta distribution (> 0)."""
-    larger_weight: bool = True
-    """Whether mixup keeps the larger of the weight and its complement for the row itself."""
-    fmix: bool = True
-    """Also train on FMix views (images only)."""
     mix_per_head: bool = True
     """Mixed views are drawn for each head; off: one forward serves both heads, a third less work (not as published)."""
-    feature_noise: float = 0.2
-    """Strong view of features: deviation of the noise that is added, in deviations of a feature (>= 0)."""
-    feature_drop: float = 0.2
-    """Strong view of features: share of the features set to their mean, in [0, 1)."""
     confidence_penalty: Literal["off", "log_softmax", "released"] = "off"
     """Penalty on confident predictions in warm-up, for asymmetric noise; the released code clamps logits at 0 first."""
     subset: Literal["exact", "pad"] | None = None
@@ -154,24 +127,18 @@ class ProMix:
     wait for Python. None: pad on a GPU and when compiled."""
     selected_rule: Literal["agreement", "small_loss"] = "agreement"
     """What the result keeps: rows whose given label is predicted, or rows that both nets select."""
-    preset: Literal["parity", "paper"] | None = None
-    """All options that have two readings at once: the released code's (the defaults), or the paper's."""
+    reading: Literal["released", "paper"] = "released"
+    """What code and paper do differently: as the released code, which gave the published numbers, or as printed."""
 
-    presets: ClassVar[dict[str, dict[str, Any]]] = PRESETS
     # A net of 0.2 M parameters is seldom sure of .99 on mixed views, and its steps count more than its epochs.
     small_net: ClassVar[dict[str, Any]] = {
         "epochs": 90, "warmup": 10, "lga_epochs": 30, "gamma_ramp": 20, "lambda_u_ramp": 20, "batch_size": 128,
         "prior_momentum": 0.999, "tau": 0.8, "mix_per_head": False,
     }  # fmt: skip
 
-    def __post_init__(self):
-        for name, value in PRESETS.get(self.preset or "", {}).items():
-            setattr(self, name, value)
-
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows through one net, for the ETA; three quarters of them are taken to be selected."""
-        views = 2 if self.fmix else 1
-        mixed = 0.75 * views * (2 if self.mix_per_head and self.auxiliary_head else 1)
+        mixed = 0.75 * 2 * (2 if self.mix_per_head and self.auxiliary_head else 1)
         return 2 * (min(self.warmup, self.epochs) + max(0, self.epochs - self.warmup) * (2 + mixed) + self.epochs / 3)
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
@@ -182,11 +149,8 @@ class ProMix:
         # Fused SGD cannot hold, in one group, parameters that were stepped and pseudo heads that were not (in warm-up).
         pseudo = [p for net in nets if net.auxiliary is not None for p in net.auxiliary.parameters()]
         others = [p for p in both.parameters() if all(p is not q for q in pseudo)]
-        optimizer = torch.optim.SGD(
-            [{"params": group} for group in (others, pseudo) if group],
-            self.lr, momentum=self.momentum, weight_decay=self.weight_decay, fused=True,
-        )  # fmt: skip
-        run.register("optimizer", optimizer)
+        groups = [{"params": group} for group in (others, pseudo) if group]
+        optimizer = run.register("optimizer", sgd(groups, self.lr, self.weight_decay))
         priors = run.register("priors", torch.full((2, 2, k), 1 / k, device=run.device))  # net, (selected, rest), class
         base = run.register("base", torch.zeros(2, n, dtype=torch.bool))  # net, row: selection for the coming epoch
         models = [run.prepare(net) for net in nets]
@@ -197,8 +161,7 @@ class ProMix:
             return torch.stack([run.predict(net, data.inputs, normaliser=normaliser) for net in nets])
 
         for epoch in run.epochs(self.epochs):
-            for group in optimizer.param_groups:
-                group["lr"] = cosine(self.lr, epoch, self.epochs, self.lr * 1e-3)
+            set_rate(optimizer, cosine(self.lr, epoch, self.epochs, self.lr * 1e-3))
             both.train()
             generator = run.generator("views", epoch)
             warm = epoch < self.warmup
@@ -218,14 +181,14 @@ class ProMix:
 
     def warm_up(self, here: Epoch, run: Run, x: Tensor, rows: Tensor, weights: Tensor) -> None:
         """A step of plain training on inputs x of rows."""
-        weak = weak_view(x, here.normaliser, here.generator, flip=self.flip)
+        weak = run.views.weak(x, here.normaliser, here.generator)
         run.backward(self.warmup_loss(here.models, weak, here.labels[rows], run), 2 * len(rows))
         run.step(here.optimizer)
 
     def train(self, here: Epoch, run: Run, x: Tensor, rows: Tensor, weights: Tensor) -> None:
         """A step of selection and debiased training on inputs x of rows."""
-        weak = weak_view(x, here.normaliser, here.generator, flip=self.flip)
-        strong = self.strengthened(x, here.normaliser, here.generator)
+        weak = run.views.weak(x, here.normaliser, here.generator)
+        strong = run.views.strong(x, self.strong, here.normaliser, here.generator)
         batch = Batch(weak, strong, here.labels[rows], here.flags[:, rows], weights)
         for loss, passes in self.losses(here.models, batch, here.priors, here.epoch, here.generator, run):
             run.backward(loss, passes)
@@ -233,16 +196,10 @@ class ProMix:
 
     # Views and draws
 
-    def strengthened(self, x: Tensor, normaliser, generator: torch.Generator) -> Tensor:
-        """Float rows under strong operations; images are then cropped and mirrored too."""
-        if x.ndim == 2:
-            return jitter(normaliser(x), generator, noise=self.feature_noise, drop=self.feature_drop)
-        return weak_view(strengthen(x, self.strong, generator), normaliser, generator, flip=self.flip)
-
     def draw_weights(self, run: Run, steps: int, epoch: int) -> Tensor:
         """Weights (steps, 2 nets, 2 heads, 2) of mixup and of FMix: the share of the row itself."""
         mix = run.beta(self.mixup_alpha, 4 * steps, "mixup", epoch)
-        if self.larger_weight:
+        if self.reading == "released":
             mix = mix.maximum(1 - mix)
         return torch.stack([mix, run.beta(1.0, 4 * steps, "fmix", epoch)], 1).view(steps, 2, 2, 2)
 
@@ -250,7 +207,7 @@ class ProMix:
         """Weights gamma of strong and mixed views, and lambda_u of unselected rows, in the epoch."""
         gamma = min(1.0, epoch / max(self.gamma_ramp, 1))
         if epoch >= self.lambda_u_ramp:
-            return gamma, self.lambda_u if self.after_ramp == "constant" else 0.0
+            return gamma, self.lambda_u if self.reading == "paper" else 0.0
         return gamma, self.lambda_u * epoch / self.lambda_u_ramp
 
     # Selection
@@ -263,18 +220,19 @@ class ProMix:
     ) -> Tensor:  # (2, n) bool
         """Base selection (section 3.1) of each net by its own losses: the nets do not exchange theirs."""
         selected = data.trusted.expand(2, -1).clone()
-        rate = self.filter_rate
-        if self.filter_rate_end is not None:
-            rate += (self.filter_rate_end - rate) * min(1.0, epoch / max(self.gamma_ramp, 1))
         for i, net_logits in enumerate(logits):
             losses = F.cross_entropy(net_logits, data.labels, reduction="none")
             groups = net_logits.argmax(1) if self.regroup and epoch >= self.regroup else data.labels
             if self.base_selection == "small_loss":
                 sizes = torch.bincount(groups, minlength=len(data.classes))
-                selected[i] |= smallest_of_class(losses, groups, quotas(sizes, rate, self.quota))
+                selected[i] |= smallest_of_class(losses, groups, quotas(sizes, self.filter_rate, self.quota))
             elif self.base_selection == "gaussian_mixture":
                 selected[i] |= clean_posterior_by_class(normalised(losses), groups) > 0.5
         return selected
+
+    def sure(self, probs: Tensor, labels: Tensor) -> Tensor:
+        """MHCS (equation 3): rows (2, b) whose given label (b,) a net is sure of, by probs (2, b, k)."""
+        return match_confident(probs, labels, self.tau, inclusive=self.reading == "paper")
 
     def result(self, logits: Tensor, base: Tensor, data: NoisyDataset) -> Evidence:
         """Evidence of the ensemble: softmax of the mean logits, kept where it predicts the given label."""
@@ -283,7 +241,7 @@ class ProMix:
             return evidence(probs, data)
         selected = base
         if self.mhcs:
-            selected = selected | match_confident(logits.softmax(2), data.labels, self.tau, inclusive=self.inclusive)
+            selected = selected | self.sure(logits.softmax(2), data.labels)
         return evidence(probs, data, selected=selected.all(0))
 
     # Losses
@@ -318,15 +276,15 @@ class ProMix:
             log_priors = self.alpha * priors.clamp_min(1e-8).log()  # (2, 2, k)
             selected, targets = base, labels.expand(2, -1)
             if self.mhcs:
-                selected = selected | match_confident(probs, labels, self.tau, inclusive=self.inclusive)
+                selected = selected | self.sure(probs, labels)
             if epoch > self.epochs - self.lga_epochs:
-                added = guess_by_agreement(probs, selected, self.tau, self.rho)
-                own = (logits - log_priors[:, 0, None]).argmax(2) if self.lga_label == "debiased" else logits.argmax(2)
+                added = guess_by_agreement(probs, selected, self.tau, RHO)
+                own = (logits - log_priors[:, 0, None]).argmax(2) if self.reading == "released" else logits.argmax(2)
                 selected, targets = selected | added, torch.where(added, own, targets)
         gamma, lambda_u = self.ramps(epoch)
         for i, model in enumerate(models):
             goal = F.one_hot(targets[i], k).float()
-            pseudo = debiased_pseudo_labels(logits[i], log_priors[i, 1], self.temperature)
+            pseudo = debiased_pseudo_labels(logits[i], log_priors[i, 1], TEMPERATURE)
             clean, rest = selected[i].float(), (~selected[i]).float()
             loss = torch.zeros((), device=weak.device)
             for view, weight in zip(seen[i], (1.0, gamma), strict=True):
@@ -367,7 +325,7 @@ class ProMix:
         for served in together:
             mix, share = weights[served[0]]
             yield *mixup(x, goal, mix, partners(inside, generator)), served
-            if self.fmix and x.ndim == 4:
+            if x.ndim == 4:
                 partner = partners(inside, generator)
                 mask = fmix_masks(share[None], (x.shape[2], x.shape[3]), generator)
                 yield torch.where(mask, x, x[partner]), share * goal + (1 - share) * goal[partner], served
@@ -391,11 +349,6 @@ def debiased_pseudo_labels(
     return ((logits - log_prior) / temperature).softmax(1)
 
 
-def masked_mean(losses: Tensor, weight: Tensor) -> Tensor:
-    """Mean of the losses (b,) over rows of weight 1; 0 where there is none (a plain mean would be NaN)."""
-    return (losses * weight).sum() / weight.sum().clamp_min(1)
-
-
 def move_priors(
     priors: Tensor,  # (2 nets, 2, k): of the selected rows and of the rest; moved in place
     probs: Tensor,  # (2, b, k)
@@ -408,28 +361,3 @@ def move_priors(
     sums = run.summed(torch.cat([groups @ probs, groups.sum(2, keepdim=True)], 2))
     means, count = sums[..., :-1] / sums[..., -1:].clamp_min(1), sums[..., -1:]
     priors.copy_(torch.where(count > 0, momentum * priors + (1 - momentum) * means, priors))
-
-
-def first_selected(selected: Tensor, *, pad: bool) -> tuple[Tensor, Tensor]:
-    """The selected rows of a batch of b, and which of them count.
-
-    pad: the selected rows over and over until there are b, of which the first round counts: shapes are fixed, nothing
-    waits for the device, and batch statistics stay nearly those of the selected rows. Without it only as many as are
-    selected, but at least two (BatchNorm cannot read one row).
-
-    Returns:
-        rows (m,) int64, and (m,) float: 1 for a row that counts.
-    """
-    b = len(selected)
-    n = selected.sum()
-    position = torch.arange(b, device=selected.device)
-    rows = (~selected).to(torch.uint8).argsort(stable=True)[position % n.clamp_min(1)]
-    m = b if pad else min(b, max(int(n), 2))
-    return rows[:m], (position < n).float()[:m]
-
-
-def partners(inside: Tensor, generator: torch.Generator) -> Tensor:
-    """A random permutation (m,) int64 of the rows that count; rows that only fill the batch repeat it."""
-    m, n = len(inside), inside.sum().long()
-    shuffled = (torch.rand(m, generator=generator, device=inside.device) + 2 * (1 - inside)).argsort()
-    return shuffled[torch.arange(m, device=inside.device) % n.clamp_min(1)]

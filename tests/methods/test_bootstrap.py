@@ -9,13 +9,11 @@ from torch.nn import functional as F
 
 from curator.engine.losses import log_mean_prediction, prior_divergence
 from curator.engine.run import Run
-from curator.engine.views import mixed
-from curator.errors import CuratorError
-from curator.methods.bootstrap import PRESETS, Bootstrap, draw_shares, mixing_share
+from curator.engine.views import Views, mixed
+from curator.methods.bootstrap import Bootstrap, draw_shares, mixing_share
 from tests.conftest import noisy
 
-PARITY = PRESETS["parity"]
-QUICK = {"epochs": 6, "warmup": 2, "batch_size": 32, "flip": False, "dynamic_warmup": 1, "anneal": 3, "lr": 0.05}
+QUICK = {"epochs": 6, "warmup": 2, "batch_size": 32, "dynamic_warmup": 1, "anneal": 3, "lr": 0.05}
 LOGITS = torch.tensor([[2, 0.5, -1, 0], [0.1, 0.2, 0.3, 0.4], [-1, 3, 0, 1]])
 GIVEN = F.one_hot(torch.tensor([0, 3, 2]), 4).float()
 W = torch.tensor([0.1, 0.5, 0.9])
@@ -59,9 +57,6 @@ def test_bootstrapping_losses():
     for method, expected in ((hard, [0.342350, 1.242536, 2.585182]), (soft, [0.369146, 1.249412, 3.055678])):
         method.mixture = "none"
         close(losses(LOGITS, corrected(method, torch.full((3,), method.constant_noise))), expected)
-    assert Bootstrap(mixture="none", constant=0.3).constant_noise == 0.3
-    for constant, clipped in ((0.0, 1e-4), (1.0, 1 - 1e-4)):  # or dynamic mixing would divide 0 by 0
-        assert Bootstrap(mixture="none", constant=constant).constant_noise == pytest.approx(clipped)
 
 
 def test_mixup_and_bootstrapping():
@@ -107,11 +102,12 @@ def test_dynamic_mixing():
         (0.001, [1.123116, 1.546302, 1.279792], [0.000000, 0.000000, 0.000000, 1.000000]),
     ],
 )
-def test_targets_harden(temperature, expected, row):
-    method = Bootstrap(target="annealed", temperature_end=temperature, warmup=0, dynamic_warmup=0, anneal=2)
+def test_targets_harden(temperature, expected, row, monkeypatch):
+    monkeypatch.setattr("curator.methods.bootstrap.TEMPERATURE_END", temperature)
+    method = Bootstrap(target="annealed", warmup=0, dynamic_warmup=0, anneal=2)
     assert method.temperature(1) == pytest.approx(temperature)
     close(method.predicted(LOGITS, 1)[1], row)
-    half = method.label_share(torch.rand(3), torch.tensor(0.3), corrects=True)
+    half = method.label_share(torch.tensor(0.3), corrects=True)
     close(losses(MIXED, mixed(corrected(method, epoch=1), half, PARTNER)), expected)
 
 
@@ -155,7 +151,7 @@ def test_schedules():
     static = Bootstrap()
     assert [static.bootstraps(e) for e in (104, 105)] == [False, True]
     assert not Bootstrap(target="given").bootstraps(200)
-    early = Bootstrap(drop_early=True)
+    early = Bootstrap(reading="released")
     rates = [(0, 0.1), (98, 0.1), (99, 0.01), (248, 0.01), (249, 0.001), (299, 0.001)]
     assert [early.rate(e) for e, _ in rates] == pytest.approx([rate for _, rate in rates])
     assert [static.rate(e) for e in (99, 100, 249, 250)] == pytest.approx([0.1, 0.01, 0.01, 0.001])
@@ -170,22 +166,20 @@ VARIANTS = {
     "M-DYR-S": {"target": "soft"},
     "M-DYR-H, Gaussian": {"mixture": "gaussian"},
     "MD-DYR-SH": {"target": "annealed", "mix": "dynamic"},
-    "MD-DYR-SH, Beta": {"target": "annealed", "mix": "dynamic", "weights": "beta", "label_weight": "input"},
+    "MD-DYR-SH, Beta": {"target": "annealed", "mix": "dynamic", "weights": "beta"},
     "MD-DYR-SH, Binomial": {"target": "annealed", "mix": "dynamic", "weights": "binomial"},
     "DYR, no mixup": {"mix": "none"},
     "static soft": {"target": "soft", "mixture": "none"},
     "static hard, no mixup": {"mixture": "none", "mix": "none"},
-    "current": {"weight_from": "current"},
-    "current, collected": {"weight_from": "current", "tracking": "collected"},
-    "parity": {"preset": "parity"},
-    "parity, dynamic": {"preset": "parity", "target": "annealed", "mix": "dynamic"},
-    "paper": {"preset": "paper", "target": "soft"},
+    "released": {"reading": "released"},
+    "released, dynamic": {"reading": "released", "target": "annealed", "mix": "dynamic"},
+    "paper": {"reading": "paper", "target": "soft"},
     "Adam": {"optimizer": "adam", "lr": 0.005},
 }
 
 
 # Half of a clean row's label may be its noisy partner's: without noise this can turn a net against its labels.
-UNSTABLE = ("MD-DYR-SH", "MD-DYR-SH, Binomial", "parity, dynamic")
+UNSTABLE = ("MD-DYR-SH", "MD-DYR-SH, Beta", "MD-DYR-SH, Binomial", "released, dynamic")
 
 
 @pytest.mark.parametrize(
@@ -193,10 +187,11 @@ UNSTABLE = ("MD-DYR-SH", "MD-DYR-SH, Binomial", "parity, dynamic")
 )
 def test_every_variant_finds_planted_errors(variant, share, make_run):
     data, truth = noisy(600, 4, share=share, kind="features")
-    settings = QUICK | {"epochs": 10, "warmup": 4, "lr": 0.02, "feature_drop": 0.3, "feature_noise": 0.3}
-    found = result(Bootstrap(**{**settings, **VARIANTS[variant]}), data, make_run(net="mlp"))
+    settings = QUICK | {"epochs": 10, "warmup": 4, "lr": 0.02}
+    run = make_run(net="mlp", views=Views(noise=0.3, drop=0.3))
+    found = result(Bootstrap(**{**settings, **VARIANTS[variant]}), data, run)
     wrong = torch.from_numpy(data.labels.numpy() != truth)
-    weak = ("M", "CE", "static soft", "paper", "parity, dynamic")  # or no defence at all; figures vary by processor
+    weak = ("M", "CE", "static soft", "paper", "released, dynamic")  # or no defence at all; figures vary by processor
     least = 0.85 if variant in weak else 0.9
     assert (found.selected == ~wrong).float().mean() > least
     assert (found.corrected.numpy() == truth).mean() > least
@@ -237,7 +232,7 @@ def test_dynamic_labels_are_shared_half_and_half(make_run, monkeypatch):
     method = Bootstrap(**QUICK, target="annealed", mix="dynamic")
     targets = seen_by(monkeypatch, method, data, make_run(net="mlp"))
     assert set(targets[2].unique().tolist()) == {0.0, 0.5, 1.0}  # given labels, one epoch
-    released = Bootstrap(**QUICK, target="annealed", mix="dynamic", label_weight="released")
+    released = Bootstrap(**QUICK, target="annealed", mix="dynamic", reading="released")
     targets = seen_by(monkeypatch, released, data, make_run(net="mlp"))
     assert len(targets[2].unique()) > 5
 
@@ -267,11 +262,10 @@ def forwards(method, data, run):
 
 
 @pytest.mark.parametrize("settings, passes", [
-    ({}, 2), ({"weight_from": "current", "tracking": "collected"}, 2), ({"target": "annealed", "mix": "dynamic"}, 2),
-    ({"target": "given"}, 1.2), ({"preset": "parity"}, 4),
+    ({}, 2), ({"target": "annealed", "mix": "dynamic"}, 2), ({"target": "given"}, 1.2), ({"reading": "released"}, 4),
 ])  # fmt: skip
 def test_cost_in_forward_passes(settings, passes, make_run):
-    """At most four units a row (training counts three); the released code's six in parity."""
+    """At most four units a row (training counts three); six as released."""
     data, _ = noisy(200, 4, kind="features")
     found = forwards(Bootstrap(**QUICK | settings), data, make_run(net="mlp"))
     assert all(epoch["trained"] == 200 for epoch in found[:-1])
@@ -283,9 +277,9 @@ def test_cost_in_forward_passes(settings, passes, make_run):
 
 
 def test_the_current_mixture_is_the_last_epochs(make_run):
-    """`current`: w in a step is that of the mixture fitted at the end of the last epoch, at the loss of now."""
+    """As released w in a step is that of the mixture fitted at the end of the last epoch, at the loss of now."""
     data, _ = noisy(200, 4, share=0.4, kind="features")
-    method, lines = Bootstrap(**QUICK, weight_from="current"), []
+    method, lines = Bootstrap(**QUICK, reading="released"), []
     asked = method.current_noise
 
     def note(mixture, logits, labels, trusted, w):
@@ -319,7 +313,7 @@ def test_trusted_rows_keep_their_labels_in_training(make_run):
 def test_running_penalty_moves_and_stays_a_distribution(make_run):
     data, _ = noisy(120, 3, kind="features")
     run = make_run(net="mlp")
-    result(Bootstrap(**QUICK, penalty_over="running"), data, run)
+    result(Bootstrap(**QUICK, reading="paper"), data, run)
     mean = run.registered["mean_prediction"]
     close(mean.sum(), 1.0, atol=1e-3)
     assert (mean != 1 / 3).any()
@@ -335,25 +329,19 @@ def test_the_score_is_the_posterior_and_ranks_by_loss(make_run):
     assert torch.equal(by_posterior.selected, run.registered["noise"] <= 0.5)
 
 
-def test_collected_losses_need_the_current_ones():
-    with pytest.raises(CuratorError, match="--method.tracking collected needs --method.weight-from current"):
-        Bootstrap(tracking="collected")
-
-
-def test_presets():
-    parity = {
-        "weight_from": "current", "targets_in": "training", "tracking": "augmented", "posterior": "table",
-        "ordering": "index", "label_weight": "released", "drop_early": True, "guard": False,
-        "loss_scale": "percentile", "penalty_over": "batch",
-    }  # fmt: skip
-    paper = {
-        "weight_from": "cached", "targets_in": "evaluation", "tracking": "plain", "posterior": "exact",
-        "ordering": "mean", "label_weight": "half", "drop_early": False, "guard": False, "loss_scale": "max",
-        "penalty_over": "running",
-    }  # fmt: skip
-    recommended = {**paper, "guard": True, "loss_scale": "percentile", "penalty_over": "batch"}
-    for preset, values in (("parity", parity), ("paper", paper), (None, recommended)):
-        assert vars(Bootstrap(preset=preset)) == {**vars(Bootstrap()), **values, "preset": preset}
+def test_readings():
+    """What the mixture of each reading is, and that the last one is the default."""
+    for reading, expected in {
+        "released": ("percentile", "index", "table", False),
+        "paper": ("max", "mean", "exact", False),
+        "recommended": ("percentile", "mean", "exact", True),
+    }.items():
+        mixture = Bootstrap(reading=reading).make_mixture()
+        assert (mixture.scale, mixture.ordering, mixture.posterior, mixture.guard) == expected
+    assert Bootstrap().reading == "recommended"
+    drawn = torch.tensor(0.3)
+    shares = {r: Bootstrap(reading=r).label_share(drawn, corrects=False) for r in ("released", "paper", "recommended")}
+    assert shares == {"released": drawn, "paper": 0.5, "recommended": 0.5}
 
 
 class Two:
@@ -385,7 +373,7 @@ def test_penalty_over_processes_and_batches_has_the_whole_means_gradient():
     # Gradients are averaged over the processes.
     close(torch.cat([part.grad / 2 for part in parts]), whole.grad, atol=1e-6)
     # The running mean: its value, and the pull of the batch at it, not a tenth of that.
-    running, mean = Bootstrap(penalty_over="running"), torch.tensor([0.7, 0.1, 0.1, 0.1])
+    running, mean = Bootstrap(reading="paper"), torch.tensor([0.7, 0.1, 0.1, 0.1])
     logits = whole.detach().clone().requires_grad_()
     before = mean.clone()
     value = running.mean_penalty(logits, mean, SimpleNamespace(world=1, summed=lambda values: values))
@@ -407,18 +395,19 @@ def losses_of(method, data, run):
     return found[: method.epochs]
 
 
-def test_the_penalty_is_in_the_loss_while_bootstrapping(make_run):
+def test_the_penalty_is_in_the_loss_while_bootstrapping(make_run, monkeypatch):
     data, _ = noisy(200, 4, share=0.4, kind="features")
-    epochs = {"epochs": 3, "warmup": 2}
-    with_, without = (
-        losses_of(Bootstrap(**QUICK | epochs, penalty=penalty), data, make_run(net="mlp")) for penalty in (5.0, 0.0)
-    )
+    found = []
+    for penalty in (5.0, 0.0):
+        monkeypatch.setattr("curator.methods.bootstrap.PENALTY", penalty)
+        found.append(losses_of(Bootstrap(**QUICK | {"epochs": 3, "warmup": 2}), data, make_run(net="mlp")))
+    with_, without = found
     assert with_[:2] == without[:2] and with_[2][0] > without[2][0]
 
 
 @pytest.mark.parametrize("settings", [
-    {"weights": "beta"}, {"weights": "beta_exp"}, {"weights": "binomial"}, {"label_weight": "input"},
-    {"weight_from": "current"}, {"targets_in": "training"}, {"converge": True}, {"mixture": "gaussian"},
+    {"weights": "beta"}, {"weights": "beta_exp"}, {"weights": "binomial"}, {"mixture": "gaussian"},
+    {"reading": "released"}, {"reading": "paper"},
 ])  # fmt: skip
 def test_options_are_heard(settings, make_run):
     data, _ = noisy(200, 4, share=0.4, kind="features")
@@ -427,20 +416,20 @@ def test_options_are_heard(settings, make_run):
     assert not torch.equal(plain.probs, other.probs)
 
 
-def test_images_under_parity(make_run):
+def test_images_as_released(make_run):
     """Weak views in tracking, predictions in training mode with BatchNorm over images."""
     data, truth = noisy(300, 3, share=0.3)
-    settings = QUICK | {"epochs": 8, "warmup": 3, "preset": "parity"}
+    settings = QUICK | {"epochs": 8, "warmup": 3, "reading": "released"}
     found = result(Bootstrap(**settings), data, make_run())
     assert (found.corrected.numpy() == truth).mean() > 0.9
-    plain = result(Bootstrap(**settings | {"preset": None}, **{**PARITY, "tracking": "plain"}), data, make_run())
+    plain = result(Bootstrap(**settings), data, make_run(views=Views(flip=True)))
     assert not torch.equal(found.probs, plain.probs)
 
 
 def test_trusted_rows_are_clean_to_the_current_mixture_and_left_out_of_its_fit(make_run):
     trusted = np.arange(120) % 2 == 0
     data, _ = noisy(120, 3, share=0.4, trusted=trusted, kind="features")
-    method, seen = Bootstrap(**QUICK, weight_from="current"), []
+    method, seen = Bootstrap(**QUICK, reading="released"), []
     asked = method.current_noise
 
     def note(mixture, logits, labels, trusted, w):
@@ -452,7 +441,7 @@ def test_trusted_rows_are_clean_to_the_current_mixture_and_left_out_of_its_fit(m
     run = make_run(net="mlp")
     result(method, data, run)
     assert all((own == 0).all() and (others > 0).all() for own, others in seen)
-    mixture = Bootstrap(**QUICK).make_mixture()
+    mixture = method.make_mixture()
     losses = F.cross_entropy(run.registered["logits"], data.labels, reduction="none")
     mixture.fit(losses[~data.trusted])
     assert torch.equal(mixture.line, run.registered["mixture"].line)
@@ -460,8 +449,7 @@ def test_trusted_rows_are_clean_to_the_current_mixture_and_left_out_of_its_fit(m
 
 
 @pytest.mark.parametrize("settings", [
-    {"weight_from": "current", "tracking": "collected"}, {"penalty_over": "running"},
-    {"preset": "parity", "target": "annealed", "mix": "dynamic"},
+    {"reading": "paper"}, {"reading": "released", "target": "annealed", "mix": "dynamic"},
     {"target": "annealed", "mix": "dynamic", "weights": "beta", "optimizer": "adam", "lr": 0.002},
 ])  # fmt: skip
 def test_stop_and_resume(settings, make_run, tmp_path):

@@ -6,12 +6,14 @@ import torch
 from torch.nn import functional as F
 
 from curator.engine.losses import negative_entropy
-from curator.methods.dividemix import CPC, DivideMix, co_guess, co_refine, mixmatch_loss, ramp, sharpen
+from curator.engine.optim import ramp
+from curator.methods.cpc import CPC
+from curator.methods.dividemix import DivideMix, Mixture, co_guess, co_refine, mixmatch_loss, sharpen
 from curator.signals.gaussian import clean_posterior, normalised
 from tests.conftest import noisy
 from tests.signals.test_gaussian import RAW
 
-QUICK = {"epochs": 4, "warmup": 1, "batch_size": 16, "warmup_batch": 32, "lambda_u_ramp": 1, "flip": False}
+QUICK = {"epochs": 4, "warmup": 1, "batch_size": 16, "warmup_batch": 32, "lambda_u_ramp": 1}
 CLEANERS = ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr")
 
 
@@ -88,8 +90,21 @@ def test_learning_rate_and_loss_history(make_run):
     assert len({tuple(kept[0, j].tolist()) for j in range(3)}) == 3  # three epochs of their own
 
 
+def mixture(by_class: bool = False) -> Mixture:
+    """A cleaner of which only the posterior is asked."""
+    found = Mixture.__new__(Mixture)
+    found.by_class = by_class
+    return found
+
+
+def cleaned(method, data, run):
+    """The nets and the cleaner of a method."""
+    peers = method.build(data, run)
+    return peers, method.make_cleaner(peers, data, run)
+
+
 def test_the_mean_of_past_losses_is_what_the_mixture_reads():
-    method, rows = DivideMix(loss_history=2), torch.arange(6)
+    method, rows = mixture(), torch.arange(6)
     history = torch.full((2, 6), torch.nan)
     first, second = torch.tensor([0.0, 1, 5, 8, 9, 10]), torch.tensor([0.0, 4, 5, 3, 9, 10])
     alone = method.posterior(first, rows % 2, history.clone(), rows, False)
@@ -105,7 +120,7 @@ def test_the_mean_of_past_losses_is_what_the_mixture_reads():
 
 def test_the_worked_mean_of_five_epochs():
     x = normalised(RAW)
-    method, history, rows = DivideMix(loss_history=5), torch.full((5, 18), torch.nan), torch.arange(18)
+    method, history, rows = mixture(), torch.full((5, 18), torch.nan), torch.arange(18)
     for losses in (x, (x + 0.05).clamp(0, 1), x**2, x.sqrt(), 1 - 0.9 * (1 - x), 0.5 * x):
         # Losses that normalise to themselves are what the numbers were worked with: put them in as they are.
         method.posterior(x, rows * 0, history, rows, True)
@@ -118,7 +133,8 @@ def test_the_worked_mean_of_five_epochs():
 @pytest.mark.parametrize("augment", ["weak", "augdmix"])
 def test_every_cleaner_finds_planted_errors(cleaner, augment, make_run):
     data, truth = noisy(600, 4, share=0.3, kind="features")
-    method = DivideMix(**QUICK | {"epochs": 6, "lambda_u": 1.0}, cleaner=cleaner, augment=augment, cpc_warmup=1)
+    settings = {**QUICK, "epochs": 6, "lambda_u": 1.0, "augment": augment}
+    method = CPC(**settings, cleaner=cleaner, cpc_warmup=1) if cleaner != "gmm_agn" else DivideMix(**settings)
     found = result(method, data, make_run(net="mlp"))
     wrong = torch.from_numpy(data.labels.numpy() != truth)
     score = found.clean_score
@@ -130,25 +146,29 @@ def test_prototypes_leave_the_net_alone(make_run):
     """Their gradients stop at the projector: without a step of MixMatch the body is what it was."""
     data, _ = noisy(100, 3)
     method, run = CPC(**QUICK | {"cpc_warmup": 0}), make_run()
-    trained, clean = method.build(data, run), method.knowledge(data, run)
+    peers, cleaner = cleaned(method, data, run)
     rows = [torch.arange(100)] * 2
-    method.judge(trained, clean, data, run, rows, 1)
-    before = {name: value.clone() for name, value in trained.nets[0].state_dict().items()}
-    prototypes = trained.prototypes[0].weight.clone()
-    method.train_prototypes(0, trained, clean, data, run, rows[0], 1)
-    after = trained.nets[0].state_dict()
+    cleaner.judge(rows, 1)
+    before = {name: value.clone() for name, value in peers[0].net.state_dict().items()}
+    prototypes = cleaner.prototypes[0].weight.clone()
+    cleaner.train(0, rows[0], 1)
+    after = peers[0].net.state_dict()
     changed = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert changed and all(name.startswith("projector") for name in changed)
-    assert not torch.equal(prototypes, trained.prototypes[0].weight)
+    assert not torch.equal(prototypes, cleaner.prototypes[0].weight)
 
 
 def splits_of(method, data, run):
     """(net, split) of every call of train, and the registered mixture and score after every epoch."""
     seen, after, train = [], [], method.train
-    method.train = lambda i, trained, split, *rest: (seen.append((i, split.clone())), train(i, trained, split, *rest))
+    method.train = lambda peer, other, split, *rest: (
+        seen.append((int(peer.name), split.clone())),
+        train(peer, other, split, *rest),
+    )
     for _ in method(data, run):
         run.close_epoch()
-        after.append((run.registered["mixture"].clone(), run.registered["score"].clone()))
+        mixed = run.registered["mixture"]
+        after.append((mixed.clone(), run.registered.get("score", mixed).clone()))
     return seen, after
 
 
@@ -160,13 +180,12 @@ def test_co_divide(make_run):
     for epoch in range(3):
         for i in (0, 1):
             assert torch.equal(seen[2 * epoch + i][1], after[epoch][0][1 - i])
-        assert torch.equal(*after[epoch])  # without prototypes the score is the mixture's
 
 
 def test_prototypes_split_after_their_warm_up(make_run):
     """Warm-up 1, prototypes' 2: epochs 1 and 2 split by the mixture, 3 and 4 by the score of before its update."""
     data, _ = noisy(100, 3)
-    method = CPC(**QUICK | {"epochs": 5, "cpc_warmup": 2}, score_order="before")
+    method = CPC(**QUICK | {"epochs": 5, "cpc_warmup": 2}, reading="paper")
     seen, after = splits_of(method, data, make_run())
     assert [i for i, _ in seen] == [0, 1] * 4
     for epoch in range(4):
@@ -181,15 +200,15 @@ def test_prototypes_split_after_their_warm_up(make_run):
 def test_prototypes_learn_from_the_peer(make_run, monkeypatch):
     data, _ = noisy(60, 3)
     method, run = CPC(**QUICK), make_run()
-    trained, clean = method.build(data, run), method.knowledge(data, run)
-    clean.mixture[0], clean.mixture[1] = 0.0, 1.0
+    _, cleaner = cleaned(method, data, run)
+    cleaner.clean[0], cleaner.clean[1] = 0.0, 1.0
     seen = []
     monkeypatch.setattr(
-        "curator.methods.dividemix.prototype_loss",
+        "curator.methods.cpc.prototype_loss",
         lambda scores, labels, is_clean, *rest: (seen.append(is_clean), scores.sum())[1],
     )
     for i, expected in ((0, True), (1, False)):
-        method.train_prototypes(i, trained, clean, data, run, torch.arange(60), 1)
+        cleaner.train(i, torch.arange(60), 1)
         assert all((part == expected).all() for part in seen)
         seen.clear()
 
@@ -200,7 +219,7 @@ def test_who_guesses_and_who_refines(make_run, monkeypatch):
 
     data, _ = noisy(64, 4)
     method, run = DivideMix(**QUICK | {"batch_size": 8}, lambda_u=3.0), make_run()
-    trained = method.build(data, run)
+    peers = method.build(data, run)
     calls: dict[str, list] = {"co_guess": [], "co_refine": [], "mixmatch_loss": [], "mixup": []}
 
     def spied(name, kept):
@@ -212,19 +231,19 @@ def test_who_guesses_and_who_refines(make_run, monkeypatch):
 
     for name in calls:
         monkeypatch.setattr(module, name, spied(name, getattr(module, name)))
-    before = {name: value.clone() for name, value in trained.nets[1].state_dict().items()}
+    before = {name: value.clone() for name, value in peers[1].net.state_dict().items()}
     split = (torch.arange(64) < 24).float()
-    method.train(0, trained, split, data, run, torch.arange(64), 2)
+    method.train(*peers, split, data, run, torch.arange(64), 2)
     assert {len(logits) for logits, _ in calls["co_guess"]} == {4}
     assert {len(logits) for logits, *_ in calls["co_refine"]} == {2} and len(calls["mixmatch_loss"]) == 3
     assert all(len(logits) == 32 and labelled == 16 for logits, _, labelled, *_ in calls["mixmatch_loss"])
     passed = [1 + step / 4 for step in range(3)]  # one epoch after warm-up; 24 // 8 + 1 steps count as an epoch
-    assert [u for *_, u, _ in calls["mixmatch_loss"]] == pytest.approx([ramp(3.0, p, 1) for p in passed])
+    assert [u for *_, u in calls["mixmatch_loss"]] == pytest.approx([ramp(3.0, p, 1) for p in passed])
     assert all(weight >= 0.5 and len(partner) == 32 for *_, weight, partner in calls["mixup"])
-    assert all(torch.equal(before[name], value) for name, value in trained.nets[1].state_dict().items())
+    assert all(torch.equal(before[name], value) for name, value in peers[1].net.state_dict().items())
     method.mix_unlabelled = False
     calls["mixmatch_loss"].clear()
-    method.train(0, trained, split, data, run, torch.arange(64), 2)
+    method.train(*peers, split, data, run, torch.arange(64), 2)
     assert all(len(logits) == labelled == 16 for logits, _, labelled, *_ in calls["mixmatch_loss"])
     assert all(len(partner) == 32 for *_, partner in calls["mixup"])  # partners are still of all
 
@@ -233,10 +252,10 @@ def test_the_ensemble_is_of_logits(make_run):
     """Logits [0, 0, 3] and [2, 1.9, -6]: their mean says class 0, the mean of probabilities would say 2."""
     data, _ = noisy(60, 3)
     method = DivideMix()
-    clean = method.knowledge(data, make_run())
-    clean.logits[0], clean.logits[1] = torch.tensor([0.0, 0, 3]), torch.tensor([2.0, 1.9, -6])
-    clean.score[0], clean.score[1] = 0.2, 0.6
-    found = method.result(clean, data)
+    _, cleaner = cleaned(method, data, make_run())
+    cleaner.logits[0], cleaner.logits[1] = torch.tensor([0.0, 0, 3]), torch.tensor([2.0, 1.9, -6])
+    cleaner.score[0], cleaner.score[1] = 0.2, 0.6
+    found = method.result(cleaner, data)
     assert (found.probs.argmax(1) == 0).all() and torch.allclose(found.clean_score, torch.tensor(0.4))
 
 
@@ -245,10 +264,8 @@ def test_confidence_penalty_is_in_warm_up_only(make_run):
     losses = {}
     for penalty in (False, True):
         run = make_run()
-        trained = DivideMix(**QUICK, confidence_penalty=penalty).build(data, run)
-        DivideMix(**QUICK | {"warmup_batch": 64}, confidence_penalty=penalty).warm_up(
-            0, trained, data, run, torch.arange(60), 0
-        )
+        method = DivideMix(**QUICK | {"warmup_batch": 64}, confidence_penalty=penalty)
+        method.warm_up(method.build(data, run)[0], data, run, torch.arange(60), 0)
         losses[penalty] = run.close_epoch()["loss"]
     assert losses[True] < losses[False]  # the negative entropy is below 0
 
@@ -256,11 +273,11 @@ def test_confidence_penalty_is_in_warm_up_only(make_run):
 def test_targets_move_batch_statistics_in_training_mode_only(make_run):
     data, _ = noisy(100, 3)
     means = {}
-    for mode in ("training", "evaluation"):
+    for reading in ("released", "paper"):
         run = make_run()
-        result(DivideMix(**QUICK, targets_in=mode), data, run)
-        means[mode] = run.registered["nets"][0].body[1].num_batches_tracked.item()
-    assert means["training"] > 2 * means["evaluation"]
+        result(DivideMix(**QUICK, reading=reading), data, run)
+        means[reading] = run.registered["nets"][0].body[1].num_batches_tracked.item()
+    assert means["released"] > 2 * means["paper"]
 
 
 @pytest.mark.parametrize("labels", [True, False])
@@ -284,13 +301,13 @@ def test_balanced_batches(labels, make_run):
 def test_nothing_selected_and_everything_selected(labelled, make_run, monkeypatch):
     data, _ = noisy(120, 3, share=0.3)
     method, run = DivideMix(**QUICK), make_run()
-    trained, warm = method.build(data, run), []
+    peers, warm = method.build(data, run), []
     warm_up = method.warm_up
     method.warm_up = lambda *words: (warm.append(1), warm_up(*words))
     split = (torch.arange(120) < labelled).float()
-    method.train(0, trained, split, data, run, torch.arange(120), 1)
+    method.train(*peers, split, data, run, torch.arange(120), 1)
     assert np.isfinite(run.close_epoch()["loss"]) and bool(warm) == (labelled < 2)
-    assert all(value.isfinite().all() for value in trained.nets[0].state_dict().values())
+    assert all(value.isfinite().all() for value in peers[0].net.state_dict().values())
 
 
 def test_prototypes_that_hold_nothing_to_be_clean(make_run):
@@ -315,37 +332,24 @@ def test_samples_and_confident_noisy_rows(make_run):
     """A net's confident rows are of the other one's sample, and it has seen them."""
     data, _ = noisy(400, 4)
     method, run = CPC(**QUICK | {"cpc_warmup": 0, "lr": 0.05}, batches=5, cpc_alpha=1.0), make_run()
-    trained, clean = method.build(data, run), method.knowledge(data, run)
+    _, cleaner = cleaned(method, data, run)
     rows = method.rows(data, run, 1)
-    method.judge(trained, clean, data, run, rows, 1)
+    cleaner.judge(rows, 1)
     for i in (0, 1):
         seen = torch.zeros(400, dtype=torch.bool)
         seen[torch.cat(rows)] = True
-        assert (clean.logits[i, seen].abs().sum(1) > 0).all() and (clean.logits[i, ~seen] == 0).all()
+        assert (cleaner.logits[i, seen].abs().sum(1) > 0).all() and (cleaner.logits[i, ~seen] == 0).all()
         outside = torch.ones(400, dtype=torch.bool)
         outside[rows[1 - i]] = False
-        assert (clean.pulled[i, outside] == -1).all()
+        assert (cleaner.pulled[i, outside] == -1).all()
         unseen = torch.ones(400, dtype=torch.bool)
         unseen[rows[i]] = False
-        assert (clean.score[i, unseen] == 1).all()  # nobody has judged them
+        assert (cleaner.score[i, unseen] == 1).all()  # nobody has judged them
     assert result(method, data, make_run()).probs.isfinite().all()
 
 
-def test_loss_scale_within_classes(make_run):
-    losses, labels = torch.tensor([0.0, 0.1, 1, 10, 11, 20]), torch.tensor([0, 0, 0, 1, 1, 1])
-    nothing, rows = torch.full((1, 6), torch.nan), torch.arange(6)
-    scaled = [
-        DivideMix(cleaner="gmm_awr", loss_scale=scale).posterior(losses, labels, nothing, rows, False)
-        for scale in ("all", "class")
-    ]
-    assert (scaled[1] > 0.5).tolist() == [True, True, False, True, True, False]
-    assert not torch.allclose(*scaled)
-
-
-def test_presets():
+def test_readings():
     for cls in (DivideMix, CPC):
-        default, parity, paper = cls(), cls(preset="parity"), cls(preset="paper")
-        assert {**vars(default), "preset": "parity"} == vars(parity)
-        assert (paper.targets_in, paper.score_order) == ("evaluation", "before")
+        assert cls().reading == "released"  # the numbers that were published
     assert (CPC().epochs, CPC().lr_drop, CPC().batch_size, CPC().cpc_warmup, CPC().warmup) == (450, 225, 128, 22, 10)
     assert (DivideMix().epochs, DivideMix().lr_drop, DivideMix().batch_size, DivideMix().lr) == (300, 150, 64, 0.02)

@@ -7,7 +7,7 @@ import yaml
 
 from curator.methods import METHODS, scale_epochs
 from curator.methods.ensemble import Ensemble
-from curator.methods.posterior import NETS, Posterior
+from curator.methods.posterior import DROP, NETS, Posterior
 from curator.methods.promix import ProMix
 from tests.conftest import ROOT, noisy
 from tests.methods.test_ensemble import last
@@ -109,7 +109,7 @@ def test_a_run_that_is_stopped_in_the_folds_asks_no_untrained_nets(make_run):
 
 def test_the_nets_are_set_as_promix_is_on_features():
     recipe = yaml.safe_load((ROOT / "recipes" / "features-promix.yaml").read_text())
-    assert {f"method.{name}": value for name, value in NETS.items()} == {
+    assert {"feature_drop": DROP, **{f"method.{name}": value for name, value in NETS.items()}} == {
         name: value for name, value in recipe.items() if name != "method"
     }
     nets = ProMix(**{**ProMix.small_net, **NETS})

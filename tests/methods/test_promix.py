@@ -1,7 +1,6 @@
 """ProMix's blocks against numbers worked out from the paper's equations, and what each ablation takes away."""
 
 import math
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,17 +10,9 @@ from torch.nn import functional as F
 
 from curator.engine.losses import negative_entropy
 from curator.engine.nets import Output
-from curator.methods.ce import cosine
-from curator.methods.promix import (
-    Batch,
-    ProMix,
-    debiased_loss,
-    debiased_pseudo_labels,
-    first_selected,
-    masked_mean,
-    move_priors,
-    partners,
-)
+from curator.engine.optim import cosine
+from curator.engine.subset import first_selected, masked_mean, partners
+from curator.methods.promix import Batch, ProMix, debiased_loss, debiased_pseudo_labels, move_priors
 from tests.conftest import noisy
 
 
@@ -65,13 +56,14 @@ def plain(**changes):
 # Selection
 
 
-@pytest.mark.parametrize("label, gradient_sign", [("agreed", [-1, 1, 1]), ("debiased", [1, -1, 1])])
-def test_the_label_that_guessing_gives(label, gradient_sign, make_run):
+@pytest.mark.parametrize("reading, gradient_sign", [("paper", [-1, 1, 1]), ("released", [1, -1, 1])])
+def test_the_label_that_guessing_gives(reading, gradient_sign, make_run, monkeypatch):
     """p = [.96, .03, .01] under the prior [.98, .01, .01]: the raw argmax is 0, the debiased one 1."""
+    monkeypatch.setattr("curator.methods.promix.RHO", 1.0)
     logits = torch.tensor([0.96, 0.03, 0.01]).log().expand(8, 3).tolist()
     nets = [Lookup(logits, logits) for _ in range(2)]
     priors = torch.tensor([0.98, 0.01, 0.01]).repeat(2, 2, 1)
-    method = plain(lga_epochs=600, lga_label=label, tau=0.95, rho=1.0, lambda_u=0.0, alpha=0.8)
+    method = plain(lga_epochs=600, reading=reading, tau=0.95, lambda_u=0.0, alpha=0.8)
     terms(method, nets, make_run(), labels=[2, 2, 2, 2], selected=[0, 0, 0, 0], priors=priors)[0][0].backward()
     assert nets[0].primary.grad[0].sign().tolist() == gradient_sign
 
@@ -88,8 +80,8 @@ def test_base_selection(make_run):
             assert losses[inside & flags[net]].max() < losses[inside & ~flags[net]].min()
     assert not torch.equal(flags[0], flags[1])  # each net selects for itself
     assert not plain(base_selection="none").select_base(logits, data, 20).any()
-    ramp = plain(filter_rate=0.2, filter_rate_end=0.6, gamma_ramp=50)
-    assert [int(ramp.select_base(logits, data, e)[0].sum()) for e in (0, 25, 50, 90)] == [12, 24, 36, 36]
+    for rate, count in ((0.2, 12), (0.4, 24), (0.6, 36)):
+        assert int(plain(filter_rate=rate).select_base(logits, data, 20)[0].sum()) == count
     long_tail = plain(quota="proportional", filter_rate=0.5).select_base(logits, data, 20)
     assert long_tail[0].sum() == (torch.bincount(data.labels) * 0.5).floor().sum()
 
@@ -228,7 +220,8 @@ def test_mixed_views_of_images_go_in_the_published_order(make_run):
                 same = torch.allclose(seen, inputs[row]) and torch.allclose(target, goals[row])
                 fits.append(same and abs(area - share) <= 1 / 64 + 1e-6)
             assert any(fits), (i, row)
-    assert len(list(plain(fmix=False).mixed_views(x, goal, inside, weights, torch.Generator()))) == 2
+    of_features = method.mixed_views(x.flatten(1), goal, inside, weights, torch.Generator())
+    assert len(list(of_features)) == 2  # no FMix
 
 
 class Counting(nn.Module):
@@ -283,7 +276,7 @@ def test_schedules():
     epochs = (0, 10, 30, 100, 300, 350, 590, 600)
     rates = [0.05, 0.04996577, 0.04969252, 0.04665398, 0.025025, 0.01856099, 0.00008423, 0.00005]
     close([cosine(0.05, e, 600, 0.05 * 1e-3) for e in epochs], rates, 1e-8)
-    released, paper = ProMix(), ProMix(preset="paper")
+    released, paper = ProMix(), ProMix(reading="paper")
     close([released.ramps(e)[0] for e in (10, 25, 30, 49, 50, 400)], [0.2, 0.5, 0.6, 0.98, 1, 1], 1e-12)
     close([released.ramps(e)[1] for e in (10, 50, 99, 100, 400)], [0.01, 0.05, 0.099, 0, 0], 1e-12)
     close([paper.ramps(e)[1] for e in (10, 50, 99, 100, 400)], [0.01, 0.05, 0.099, 0.1, 0.1], 1e-12)
@@ -299,21 +292,17 @@ def test_guessing_acts_in_the_last_epochs_only(make_run):
         assert (nets[0].primary.grad[1] != 0).any() == acts
 
 
-def test_presets_are_the_two_readings():
-    assert replace(ProMix(preset="parity"), preset=None) == ProMix()
-    assert ProMix(**{**ProMix.small_net, "preset": "parity"}).mix_per_head
-    paper = ProMix(preset="paper")
-    assert (paper.after_ramp, paper.inclusive, paper.lga_label, paper.larger_weight) == (
-        "constant",
-        True,
-        "agreed",
-        False,
-    )
+def test_mhcs_at_exactly_tau():
+    """The paper selects it, the released code does not."""
+    probs, labels = torch.tensor([[[0.75, 0.25], [0.5, 0.5]]]), torch.tensor([0, 1])
+    for reading, expected in (("released", [False, False]), ("paper", [True, False])):
+        assert ProMix(tau=0.75, reading=reading).sure(probs, labels)[0].tolist() == expected
+    assert ProMix().reading == "released"  # the numbers that were published
 
 
 def test_mixup_weights(make_run):
     run = make_run()
-    larger, drawn = (ProMix(larger_weight=w).draw_weights(run, 500, 3) for w in (True, False))
+    larger, drawn = (ProMix(reading=r).draw_weights(run, 500, 3) for r in ("released", "paper"))
     assert larger.shape == (500, 2, 2, 2)
     close(larger[..., 0], drawn[..., 0].maximum(1 - drawn[..., 0]), 1e-7)
     assert (drawn[..., 0] < 0.5).any() and abs(drawn[..., 0].var() - 1 / 36) < 0.004  # Beta(4, 4)
@@ -413,9 +402,7 @@ def test_padding_changes_only_batch_statistics(make_run):
     data, _ = noisy(120, 3)
     results = {}
     for subset in ("pad", "exact"):
-        method = ProMix(
-            epochs=6, warmup=2, batch_size=32, flip=False, subset=subset, gamma_ramp=3, lga_epochs=3, tau=0.9
-        )
+        method = ProMix(epochs=6, warmup=2, batch_size=32, subset=subset, gamma_ramp=3, lga_epochs=3, tau=0.9)
         for found in method(data, make_run()):
             results[subset] = found
     assert (results["pad"].corrected == results["exact"].corrected).float().mean() > 0.95
@@ -447,7 +434,7 @@ def test_selected_rule_small_loss():
 def test_the_pseudo_head_is_left_out_of_the_result(make_run):
     data, _ = noisy(60, 3)
     run = make_run()
-    *_, found = ProMix(epochs=2, warmup=1, batch_size=32, flip=False)(data, run)
+    *_, found = ProMix(epochs=2, warmup=1, batch_size=32)(data, run)
     nets = run.registered["nets"]
     before = run.predict(nets, data.inputs)
     with torch.no_grad():

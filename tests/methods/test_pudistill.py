@@ -11,12 +11,13 @@ from curator.engine.losses import negative_entropy
 from curator.engine.members import Members
 from curator.errors import CuratorError
 from curator.evidence import NoisyDataset, collapsed_into
-from curator.methods.pudistill import PUDistill, bootstrap_sizes, drawn, pseudo_labels, thin, vote
+from curator.methods.positive_unlabelled import Augmentation, bootstrap, bootstrap_sizes, drawn, ensemble, vote
+from curator.methods.pudistill import PUDistill, pseudo_labels, thin
 from tests.conftest import noisy
 
 QUICK = {
     "epochs": 6, "teacher_epochs": 8, "pu_epochs": 10, "pu_drop": 8, "rounds": 2, "classifiers": 3, "votes": 3,
-    "teachers": 2, "first_drop": 3, "second_drop": 5, "third_drop": 7, "batch_size": 32, "pu_batch": 16, "flip": False,
+    "teachers": 2, "first_drop": 3, "second_drop": 5, "third_drop": 7, "batch_size": 32, "pu_batch": 16,
     "pu_lr": 0.05,
 }  # fmt: skip
 
@@ -54,14 +55,14 @@ def test_sizes_of_a_bootstrap_sample(own, added, positives, from_verified, from_
 def test_a_bootstrap_sample():
     data, _ = verified(300, 3, each=20)
     before = ~data.trusted & (torch.arange(300) < 150)
-    rows, positive = PUDistill().bootstrap(before, 1, data, torch.Generator().manual_seed(0))
+    rows, positive = bootstrap(before, 1, data, torch.Generator().manual_seed(0))
     own = data.trusted & (data.labels == 1)
     assert len(rows) == 80 and positive.sum() == 40
     first, second = rows[positive == 1], rows[positive == 0]
     assert len(first.unique()) == 40 and own[first].sum() == 20 and before[first].sum() == 20
     assert (data.trusted & (data.labels != 1))[second].sum() == 20  # verified rows of the other classes
     assert (~data.trusted & ~before)[second].sum() == 20  # rows that nobody verified and no one added
-    other, _ = PUDistill().bootstrap(before, 1, data, torch.Generator().manual_seed(1))
+    other, _ = bootstrap(before, 1, data, torch.Generator().manual_seed(1))
     assert set(other.tolist()) != set(rows.tolist())
 
 
@@ -141,7 +142,7 @@ def test_samples_of_a_teacher():
         least = method.least([classes], data)
         return classes[method.balanced(classes, data, generator, least)].bincount().tolist()
 
-    balanced, released = PUDistill(), PUDistill(teacher_sample="released")
+    balanced, released = PUDistill(), PUDistill(reading="released")
     assert sample(balanced, classes, data) == [170] * 4  # 680 a teacher and epoch, either way
     assert sample(released, classes, data) == [170] * 4
     # Where classes are verified unequally the released sample is not balanced.
@@ -173,8 +174,8 @@ def test_entropy():
 
 @pytest.mark.parametrize("share", [0.3, 0.9])
 @pytest.mark.parametrize("settings", [
-    {}, {"preset": "parity"}, {"preset": "paper"}, {"pseudo_label": "hard"}, {"pseudo_label": "hard_bootstrap"},
-    {"mixup_alpha": 0.0, "entropy": 0.0}, {"members": "loop"},
+    {}, {"reading": "released"}, {"reading": "paper"}, {"pseudo_label": "hard"}, {"pseudo_label": "hard_bootstrap"},
+    {"mixup_alpha": 0.0, "entropy": 0.0},
 ])  # fmt: skip
 def test_any_noise(share, settings, make_run):
     """Nine of ten labels wrong change nothing: they are hardly read."""
@@ -232,30 +233,31 @@ def test_members_train_alike_in_one_pass_and_one_by_one(make_run):
 
 
 @pytest.mark.filterwarnings("ignore:There is a performance drop")
-def test_bf16_members_keep_their_statistics(make_run):
+def test_bf16_members_keep_their_statistics(make_run, monkeypatch):
     data, truth = verified(kind="images", n=120, each=10)
     for how in ("vmap", "loop"):
+        monkeypatch.setattr("curator.methods.positive_unlabelled.best_way", lambda device, how=how: how)
         run = make_run(mixed_precision="bf16")
-        found = result(
-            PUDistill(**QUICK | {"pu_epochs": 3, "teacher_epochs": 3, "epochs": 2, "members": how}), data, run
-        )
+        found = result(PUDistill(**QUICK | {"pu_epochs": 3, "teacher_epochs": 3, "epochs": 2}), data, run)
         assert found.probs.isfinite().all()
         assert all(b.dtype != torch.bfloat16 for b in run.registered["teachers"].buffers())
         assert "members" not in run.registered  # stage 1 is done: later checkpoints have no use for them
 
 
-def test_a_class_ends_early_where_nothing_changes(make_run):
+def test_a_class_ends_early_where_nothing_changes(make_run, monkeypatch):
     data, _ = verified()
+    monkeypatch.setattr("curator.methods.positive_unlabelled.SETTLED", 0.5)
     early, all_rounds = make_run(net="mlp"), make_run(net="mlp")
-    yields = sum(1 for _ in PUDistill(**QUICK | {"rounds": 6, "settled": 0.5})(data, early))
-    every = sum(1 for _ in PUDistill(**QUICK | {"rounds": 6, "settled": 0.0})(data, all_rounds))
+    yields = sum(1 for _ in PUDistill(**QUICK | {"rounds": 6})(data, early))
+    every = sum(1 for _ in PUDistill(**QUICK | {"rounds": 6, "reading": "paper"})(data, all_rounds))
     assert yields < every and early.registered["settled"].any() and not all_rounds.registered["settled"].any()
 
 
-def test_rows_that_several_classes_claim(make_run):
+def test_rows_that_several_classes_claim(make_run, monkeypatch):
     data, _ = verified(30, 3, each=2)
-    method, run = PUDistill(margin=0.1), make_run(net="mlp")
-    known = method.knowledge(data, run)
+    monkeypatch.setattr("curator.methods.pudistill.MARGIN", 0.1)
+    method = PUDistill()
+    known = Augmentation(method, data, make_run(net="mlp"))
     free = (~data.trusted).nonzero()[:4, 0]
     known.claimed[-1, free] = torch.tensor([[1, 1, 0], [1, 1, 0], [0, 0, 1], [0, 0, 0]]).bool()
     known.score[free] = torch.tensor([[0.9, 0.95, 0.99], [0.8, 0.95, 0], [0, 0, 0.9], [0.9, 0, 0]])
@@ -299,13 +301,13 @@ def test_few_and_uneven_verified_rows_are_said_before_the_training(counts, words
     assert run.warnings == found and said == [f"warning   {text}" for text in found]
 
 
-@pytest.mark.parametrize("preset", [None, "parity"])
-def test_nothing_is_added(preset, make_run):
+@pytest.mark.parametrize("reading", ["recommended", "released"])
+def test_nothing_is_added(reading, make_run):
     """Stage 2 goes on with the verified rows, and says so."""
     data, truth = verified(each=50)
     run = make_run(net="mlp")
     found = result(
-        PUDistill(**QUICK | {"alpha": 0.999999, "pu_epochs": 2, "preset": preset}), data, run
+        PUDistill(**QUICK | {"alpha": 0.999999, "pu_epochs": 2, "reading": reading}), data, run
     )  # no row gets such votes
     assert not run.registered["claimed"].any() and (found.corrected.numpy() == truth).mean() > 0.8
     (warning,) = run.warnings
@@ -316,11 +318,12 @@ def test_nothing_is_added_to_one_class(make_run):
     """Its verified rows are the teachers' sample of every class."""
     data, truth = verified(each=50)
     run, method = make_run(net="mlp"), PUDistill(**QUICK)
-    known = method.knowledge(data, run)
+    known, taught = Augmentation(method, data, run), run.register("teacher", torch.zeros(300, 3))
     known.claimed[-1, :, :2] = torch.from_numpy(truth[:, None] == [0, 1]) & ~data.trusted[:, None]
     known.score.copy_(known.claimed[-1].float())
-    for found in method.teach(known, data, run):  # noqa: B007
+    for _ in method.teach(known, taught, data, run):
         run.close_epoch()
+    found = method.result(known, taught, data)
     assert (found.corrected.numpy() == truth).mean() > 0.95
     (warning,) = run.warnings
     assert "no row was found to add to 1 of 3 classes, as 'class 2'" in warning
@@ -333,12 +336,12 @@ def test_everything_is_verified(make_run):
     assert result(PUDistill(**QUICK), whole, run).selected.all() and run.warnings == []
 
 
-def test_presets_and_the_reading_of_rounds(make_run):
+def test_the_released_reading(make_run):
     data, _ = verified()
     run = make_run(net="mlp")
-    method = PUDistill(**QUICK | {"preset": "parity"})
+    method = PUDistill(**QUICK | {"reading": "released"})
     result(method, data, run)
-    assert method.inclusive is False and method.mixup_alpha == 1.0 and method.filter_domain == "all"
+    assert (method.mu(), PUDistill().mu(), PUDistill(reading="paper").mu()) == (1.0, 2.0, 2.0)
     known = run.registered
     assert known["claimed"].shape == (2, 300, 3) and np.isfinite(known["score"].numpy()).all()
 
@@ -347,49 +350,44 @@ def test_rounds_that_teachers_and_the_student_read(make_run, monkeypatch):
     """As released teacher i learns the sets of round i + 1, the student those of round 1; else all the last ones."""
     data, _ = verified(each=20)
     a = int((~data.trusted).nonzero()[0, 0])
-    for settings, of_teachers, of_student in (({}, [1, 1], 1), ({"round_used": "released"}, [2, 1], 2)):
+    for settings, of_teachers, of_student in (({}, [1, 1], 1), ({"reading": "released"}, [2, 1], 2)):
         method, run = PUDistill(**QUICK | settings), make_run(net="mlp")
-        known, read = method.knowledge(data, run), []
+        known, taught, read = Augmentation(method, data, run), torch.zeros(300, 3), []
         known.claimed[0, a, 2], known.claimed[1, a, 1], known.score[a] = True, True, torch.tensor([0, 1.0, 1.0])
         monkeypatch.setattr(method, "least", lambda classes, data, read=read: read.extend(classes) or 2)
         run.stop()  # nothing is trained
-        assert sum(1 for _ in method.teach(known, data, run)) == 0
+        assert sum(1 for _ in method.teach(known, taught, data, run)) == 0
         assert [int(classes[a]) for classes in read] == of_teachers
-        assert method.targets(known, data)[a].argmax() == of_student
+        assert method.targets(known, taught, data)[a].argmax() == of_student
 
 
-@pytest.mark.parametrize("domain", ["unverified", "all"])
-def test_rows_that_may_join_a_class(domain, make_run):
+@pytest.mark.parametrize("reading", ["recommended", "released"])
+def test_rows_that_may_join_a_class(reading, make_run):
     """Every probability reaches 0: all rows join that may."""
     data, _ = verified()
-    method, run = PUDistill(**QUICK | {"alpha": 0.0, "filter_domain": domain}), make_run(net="mlp")
-    known = method.knowledge(data, run)
-    found = method.claim(method.ensemble("pu", 3, data, run, classes=1), 0, known, data, run)
-    expected = torch.ones(len(data)).bool() if domain == "all" else ~data.trusted
+    method, run = PUDistill(**QUICK | {"alpha": 0.0, "reading": reading}), make_run(net="mlp")
+    known = Augmentation(method, data, run)
+    found = known.claim(ensemble("pu", 3, data, run, classes=1), 0)
+    expected = torch.ones(len(data)).bool() if reading == "released" else ~data.trusted
     assert torch.equal(found, expected) and torch.equal(known.score[:, 0] > 0, expected)
 
 
-@pytest.mark.parametrize("relabel", [False, True])
-def test_verified_rows_get_pseudo_labels_as_released(relabel, make_run):
+@pytest.mark.parametrize("reading", ["recommended", "paper", "released"])
+def test_verified_rows_get_pseudo_labels_as_released(reading, make_run):
     data, _ = verified()
-    method = PUDistill(relabel=relabel)
-    known = method.knowledge(data, make_run(net="mlp"))
-    known.teacher.copy_(torch.tensor([0.1, 0.1, 0.8]))
-    targets, given = method.targets(known, data), F.one_hot(data.labels, 3).float()
-    assert torch.equal(targets[data.trusted], given[data.trusted]) is not relabel
+    method = PUDistill(reading=reading)
+    known, taught = Augmentation(method, data, make_run(net="mlp")), torch.tensor([0.1, 0.1, 0.8]).expand(300, 3)
+    targets, given = method.targets(known, taught, data), F.one_hot(data.labels, 3).float()
+    assert torch.equal(targets[data.trusted], given[data.trusted]) is (reading != "released")
     close(targets[~data.trusted], (0.5 * torch.tensor([0.1, 0.1, 0.8]) + 0.5 * given)[~data.trusted])
 
 
 def test_teachers_drop_after_the_same_share_of_their_epochs(make_run, monkeypatch):
     data, _ = verified(each=20)
     method, run, rates = PUDistill(**QUICK | {"pu_epochs": 1}), make_run(net="mlp"), []
-    drop = method.set_rate
-
-    def watched(optimizer, epoch):
-        drop(optimizer, epoch)
-        rates.append(round(optimizer.param_groups[0]["lr"] / method.lr, 9))
-
-    monkeypatch.setattr(method, "set_rate", watched)
+    monkeypatch.setattr(
+        "curator.methods.pudistill.set_rate", lambda optimizer, lr: rates.append(round(lr / method.lr, 9))
+    )
     result(method, data, run)
     of_teachers, of_student = rates[: method.teacher_epochs], rates[method.teacher_epochs :]
     assert of_teachers == [1, 1, 1, 1, 0.1, 0.1, 0.1, 0.01]  # 8 epochs; 3 and 5 of 6 are 4 and 6.7 of them
