@@ -159,6 +159,9 @@ def bomb(path, **columns):
     return path
 
 
+POOLS: list[pa.MemoryPool] = []  # they stay: what was made in one may outlive the test
+
+
 def often(value, kind=None, n=600):
     return pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, np.int32)), pa.array([value], kind))
 
@@ -175,7 +178,8 @@ def test_parquet_that_is_the_short_form_of_much(rows, tmp_path, column, words):
     path = bomb(tmp_path / "t.parquet", row=pa.array(np.zeros(len(column), np.int64)), label=column)
     before = pa.default_memory_pool()
     try:
-        pa.set_memory_pool(pool := pa.proxy_memory_pool(before))
+        POOLS.append(pool := pa.proxy_memory_pool(before))
+        pa.set_memory_pool(pool)
         with pytest.raises(CuratorError, match=words):
             load_table(rows, trusted=path)
     finally:
