@@ -169,8 +169,8 @@ def measured(found, data, truth) -> dict[str, Any]:
     """The metrics of curation.json."""
     import numpy as np
 
-    from curator.curation.columns import columns_of
-    from curator.curation.metrics import metrics
+    from curator.result.columns import columns_of
+    from curator.result.metrics import metrics
 
     given, trusted = data.labels.numpy(), data.trusted.numpy()
     return metrics(columns_of(found, given, trusted, np.arange(len(given))), given, truth, trusted)

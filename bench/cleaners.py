@@ -73,8 +73,8 @@ def measure(data: str, noise: str, cleaner: str) -> None:
     import torch
     from sklearn.metrics import roc_auc_score
 
+    from curator.config.resolve import resolve
     from curator.engine.run import Run
-    from curator.settings import resolve
 
     torch.set_num_threads(1)
     recipe = "digits-cpc" if data == "digits" else "features-cpc"

@@ -81,8 +81,8 @@ def measure(data: str, noise: str, name: str, seed: int) -> None:
     import torch
     from sklearn.metrics import roc_auc_score
 
+    from curator.config.resolve import resolve
     from curator.engine.run import Run
-    from curator.settings import resolve
     from curator.system import write_text
 
     torch.set_num_threads(1)

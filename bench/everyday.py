@@ -126,8 +126,8 @@ def measure(cell: Cell, job: str) -> dict[str, dict[str, Any]]:
 
 def by_method(name: str, data, seed: int):
     """Evidence of a method as the command sets it."""
+    from curator.config.resolve import resolve
     from curator.engine.run import Run
-    from curator.settings import resolve
 
     resolved = resolve({"dataset": "rows", "features_column": "features", "method": name})
     run = Run(seed=seed, net="mlp", threads=1, views=resolved.settings.views())
@@ -148,8 +148,8 @@ def neighbours(x: torch.Tensor, data):
 
 def figures(found, data, truth: np.ndarray) -> dict[str, Any]:
     """What a cell tells, as JSON values."""
-    from curator.curation.columns import columns_of
-    from curator.curation.metrics import metrics, precision_recall_f1, reliability
+    from curator.result.columns import columns_of
+    from curator.result.metrics import metrics, precision_recall_f1, reliability
 
     given = data.labels.numpy()
     columns = columns_of(found, given, data.trusted.numpy(), np.arange(len(given)))

@@ -106,7 +106,7 @@ def strong() -> Rows:
     Class means plus noise, so that their argmax is 95 % right. The noise is larger on rows that look less like their
     class to another encoder, as what is hard for people is for nets.
     """
-    from curator.engine.backbone import Backbone
+    from curator.engine.encoders import Backbone
 
     images, truth = _cifar(_strong_rows())
     x = Backbone("bench.backbones:efficientnet_lite0", torch.device("cpu"), "no")(images)
@@ -151,7 +151,7 @@ def features(name: str, encoder: str) -> tuple[Tensor, np.ndarray]:
     if not kept.exists():
         rows, truth = SETS[name]()
         if encoder != "numbers":
-            from curator.engine.backbone import Backbone
+            from curator.engine.encoders import Backbone
 
             rows = Backbone(f"bench.backbones:efficientnet_{encoder}", torch.device("cpu"), "no")(rows)
         kept.parent.mkdir(parents=True, exist_ok=True)

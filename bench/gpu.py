@@ -39,7 +39,6 @@ sys.path.insert(0, str(ROOT))
 from bench.step import ON_GPU, OURS, cell_name, measure, ours, timed  # noqa: E402
 from bench.step import table as step_table  # noqa: E402
 from bench.table import PENDING, RESULTS, Table, processor, today  # noqa: E402
-from curator.curation.metrics import precision_recall_f1  # noqa: E402
 from curator.engine.checkpoint import Checkpoints  # noqa: E402
 from curator.engine.run import Run  # noqa: E402
 from curator.engine.source import Resident  # noqa: E402
@@ -47,6 +46,7 @@ from curator.engine.throughput import mfu  # noqa: E402
 from curator.evidence import NoisyDataset  # noqa: E402
 from curator.methods import METHODS, scale_epochs  # noqa: E402
 from curator.methods.promix import ProMix  # noqa: E402
+from curator.result.metrics import precision_recall_f1  # noqa: E402
 from curator.sources.cifar_n import FILES, LABEL_SETS, read_labels  # noqa: E402
 from curator.system import write_text  # noqa: E402
 

@@ -66,8 +66,8 @@ def reviewed_run(method: str, by: str, count: int, seed: int, core: int) -> dict
     import numpy as np
     from datasets import load_dataset
 
+    from curator.result.read import Rows
     from curator.review.queue import order
-    from curator.review.rows import Rows
 
     first, flags = cell("worst", FIRST.get(method, method), seed)
     finished_run(first, flags, core)
@@ -91,7 +91,7 @@ def reviewed_run(method: str, by: str, count: int, seed: int, core: int) -> dict
 
 def review(path: Path, rows, chosen, truth) -> None:
     """A journal in which the rows are kept or relabelled by the truth."""
-    from curator.review.journal import Journal
+    from curator.decisions.journal import Journal
 
     facts = {"classes": rows.classes, "dataset": rows.facts["dataset"], "split": rows.facts["split"]}
     names = rows.classes

@@ -25,8 +25,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.table import Table, processor, today  # noqa: E402
-from curator.signals.loss_mixture import EPS, LossMixture  # noqa: E402
-from curator.signals.mixture import BETA, binned, fit  # noqa: E402
+from curator.signals.bmm import EPS, LossMixture  # noqa: E402
+from curator.signals.em import BETA, binned, fit  # noqa: E402
 
 SIZES = {"50k": 50_000, "1M": 1_000_000}
 RUNS = 20
@@ -176,10 +176,10 @@ def best(work: Callable, runs: int = RUNS) -> float:
 def guards() -> None:
     """The table of guards."""
     from bench.cleaners import of_digits
-    from curator.curation.metrics import precision_recall_f1
     from curator.engine.run import Run
     from curator.engine.views import Views
     from curator.methods.bootstrap import Bootstrap
+    from curator.result.metrics import precision_recall_f1
 
     for noise in ("sym:0", "sym:0.05", "sym:0.1", "sym:0.2", "sym:0.4", "sym:0.8", "asym:0.4"):
         if noise in GUARD:

@@ -83,9 +83,9 @@ def measure(data: str, noise: str, method: str, path: Path) -> None:
     """Train in this process and keep the figures."""
     import torch
 
-    from curator.curation.metrics import precision_recall_f1
+    from curator.config.resolve import resolve
     from curator.engine.run import Run
-    from curator.settings import resolve
+    from curator.result.metrics import precision_recall_f1
     from curator.system import write_text
 
     torch.set_num_threads(1)
@@ -172,9 +172,9 @@ def of_features(noise: str):
     import torch
     from accelerate import PartialState
 
+    from curator.config.resolve import resolve
     from curator.curate import _load
     from curator.evidence import NoisyDataset
-    from curator.settings import resolve
     from curator.sources.inputs import Reader
     from curator.sources.load import other_labels
 

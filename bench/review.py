@@ -54,8 +54,9 @@ def made_up_run(n: int) -> Path:
     from datasets import ClassLabel, Dataset, Features, Image
     from PIL import Image as Pil
 
-    from curator.curation.columns import Columns, add_columns
-    from curator.curation.output import write_json, write_parquet
+    from curator.result.columns import Columns, add_columns
+    from curator.result.layout import write_json
+    from curator.result.parquet import write_parquet
 
     folder = run_folder(f"review {n}")
     if (folder / "curation.json").exists():

@@ -7,6 +7,6 @@ if not __package__:  # started as a script: Python put curator/ first on the pat
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 if __name__ == "__main__":
-    from curator.cli import main
+    from curator.cli.main import main
 
     sys.exit(main(["clean", *sys.argv[1:]]))

@@ -22,11 +22,11 @@ from curator.system import (
     local_processes,
     memory_is_full,
     rank,
-    say,
     threads_per_process,
     user_path,
     write_text,
 )
+from curator.text import say
 
 if TYPE_CHECKING:
     import torch
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
     from torch import Tensor
 
-    from curator.curation.write import Done
+    from curator.config.resolve import Resolved
     from curator.engine.checkpoint import Checkpoints
     from curator.methods import Method
-    from curator.settings import Resolved
+    from curator.result.write import CurationResult
     from curator.sources.inputs import Inputs, Reader
     from curator.sources.table import Table
     from curator.train import Say
@@ -77,7 +77,7 @@ def curate(
     Example:
         curated = curate("folder/of/images", method="confident", epochs=30)
     """
-    from curator.settings import resolve
+    from curator.config.resolve import resolve
 
     given = {**settings, "dataset": dataset if isinstance(dataset, str) else "dataset"}
     if isinstance(method, str):
@@ -95,7 +95,7 @@ def execute(
     *,
     noise_given: bool = False,  # whether the folder's name carries the noise
     say: Say = say,
-) -> Done | None:
+) -> CurationResult | None:
     """Load, run, write and report; None after a dry run.
 
     Raises:
@@ -103,8 +103,8 @@ def execute(
     """
     import torch
 
-    from curator.curation.output import PENDING, lock, no_space
-    from curator.settings import output_folder
+    from curator.config.resolve import output_folder
+    from curator.result.layout import PENDING, lock, no_space
 
     s = resolved.settings
     output = output_folder(s, noise_given)
@@ -113,7 +113,7 @@ def execute(
     threads = torch.get_num_threads()
     leads = rank() == 0
     if s.push_to_hub is not None and leads and not s.dry_run:
-        from curator.curation.publish import publish_hub, require_hub
+        from curator.publish.hub import publish_hub, require_hub
 
         require_hub(s.push_to_hub)  # before hours of training, not after
     try:
@@ -159,16 +159,17 @@ def _no_memory() -> RunFailed:
     )
 
 
-def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: Path, say: Say) -> Done | None:
+def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: Path, say: Say) -> CurationResult | None:
     import torch
     from accelerate.utils import gather_object
 
-    from curator.curation.output import PENDING, require_space, settle
-    from curator.curation.write import write_result
     from curator.engine.checkpoint import SETTINGS, Checkpoints
     from curator.engine.hardware import best_precision, process_state
     from curator.engine.run import Run
     from curator.evidence import NoisyDataset
+    from curator.result.layout import PENDING, settle
+    from curator.result.parquet import require_space
+    from curator.result.write import write_result
     from curator.sources.inputs import Reader
     from curator.train import describe, train
 
@@ -274,7 +275,7 @@ def _agreed(value: bool, state: PartialState) -> bool:
 
 def _finished(output: Path, identity: dict[str, Any]) -> bool:
     """Whether a run of this identity is finished in the folder, and its command was stopped before it could end."""
-    from curator.curation.output import FINISHED, PENDING
+    from curator.result.layout import FINISHED, PENDING
 
     try:
         before = dict(json.loads((output / PENDING).read_text(encoding="utf-8")))
@@ -283,16 +284,16 @@ def _finished(output: Path, identity: dict[str, Any]) -> bool:
     return (output / FINISHED).exists() and _first_difference(before, identity) is None
 
 
-def _complete(output: Path, checkpoints: Checkpoints, lead: bool, keep: bool, say: Say) -> Done:
+def _complete(output: Path, checkpoints: Checkpoints, lead: bool, keep: bool, say: Say) -> CurationResult:
     """Do the rest of a run that is finished in the folder."""
-    from curator.curation.output import FINISHED
-    from curator.curation.write import Done
+    from curator.result.layout import FINISHED
+    from curator.result.write import CurationResult
 
     facts = json.loads((output / FINISHED).read_text(encoding="utf-8"))
     say(f"finished  {output} holds the results of this run since it was stopped: nothing is trained")
     if lead:
         _clean_up(checkpoints, keep)
-    return Done(output, None, facts)
+    return CurationResult(output, None, facts)
 
 
 def _read_others(
@@ -358,7 +359,7 @@ def _torch(table: Table) -> tuple[Tensor, tuple[str, ...], Tensor, Tensor]:
 
 def _require_apart(dataset: str, data_dir: Path | None, output: Path) -> None:
     """Refuse to write among the rows that are read, and to read what the run would replace."""
-    from curator.sources.load import NAMED
+    from curator.sources.opening import NAMED
 
     if dataset in NAMED and data_dir is not None:
         below = data_dir / NAMED[dataset][1]
@@ -381,7 +382,7 @@ def _require_apart(dataset: str, data_dir: Path | None, output: Path) -> None:
 
 def _refuse_folder(output: Path, checkpoints: Checkpoints, overwrite: bool) -> None:
     """Refuse a finished run without --overwrite, and a folder with files of somebody else."""
-    from curator.curation.output import FEATURES, FINISHED, STAGING
+    from curator.result.layout import FEATURES, FINISHED, STAGING
 
     finished, interrupted = (output / FINISHED).exists(), checkpoints.interrupted()
     if finished and not interrupted and not overwrite:
@@ -402,7 +403,7 @@ def _refuse_folder(output: Path, checkpoints: Checkpoints, overwrite: bool) -> N
 
 def _same_settings(file: Path, identity: dict[str, Any], output: Path) -> None:
     """Refuse to continue a run under other settings, naming the first that differs."""
-    from curator.curation.facts import read_json
+    from curator.result.facts import read_json
 
     try:
         before = read_json(file)

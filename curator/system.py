@@ -1,8 +1,7 @@
-"""What the rooms ask of the machine: cores, memory, and files that are whole or not there."""
+"""What the rooms ask of the machine: cores, memory, and files and folders that are whole or not there."""
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import re
@@ -11,47 +10,16 @@ import shutil
 import stat
 import sys
 import tempfile
-import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from curator.errors import CuratorError
 
-FORMULA = ("=", "+", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the wide ones are = + - @, too
-KEPT = "\u200c\u200d"  # the joiners, which scripts and emoji need
 OURS = ".curator-"  # what unfinished work begins with, beside what it is for
 TEMPORARY = re.compile(rf"{re.escape(OURS)}[0-9a-f]{{16}}\.tmp")  # files of atomic()
 OWNER, OLD = "owner", "old"  # in a workspace: the file that is locked while it is in use, and what it replaces
-
-
-def as_cell(text: str) -> str:
-    """Text that a spreadsheet does not take for a formula; no two texts become one."""
-    bare = text.lstrip("'")  # what begins with ' and would be a formula after it takes one more
-    return "'" + text if bare.startswith(FORMULA) or (bare[:1] == "-" and len(bare) > 1) else text
-
-
-def from_cell(text: str) -> str:
-    """What as_cell was given."""
-    return text[1:] if text[:1] == "'" and as_cell(text[1:]) == text else text
-
-
-def printable(text: str) -> str:
-    """A stranger's text as one line that acts on no terminal and hides nothing: ESC is written as four letters."""
-    hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, among them those of direction; surrogates; ends of lines
-    return "".join(
-        c if c.isprintable() or c in KEPT or unicodedata.category(c) not in hidden else _escaped(c) for c in text
-    )
-
-
-def say(line: str) -> None:
-    """Print a line to stderr."""
-    print(printable(line), file=sys.stderr, flush=True)
-
-
-def _escaped(character: str) -> str:
-    return repr(character)[1:-1]
 
 
 def cores() -> int:
@@ -86,17 +54,6 @@ def user_path(text: str) -> Path:
         raise CuratorError(f"{text[:200]!r}: expected a path that can be read; {e}") from e
 
 
-def name_of(path: str) -> str:
-    """The name of a file or folder, without where it lies."""
-    return printable(os.path.basename(os.path.abspath(os.path.expanduser(path)))) or "dataset"
-
-
-def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:
-    """The end of an error, "; did you mean 'x'?", for the nearest known word; empty where none is near."""
-    near = difflib.get_close_matches(word, list(known), 1, cutoff) if len(word) < 1000 else []
-    return f"; did you mean {near[0].replace('_', '-')!r}?" if near else ""
-
-
 def local_processes() -> int:
     """Processes of this run on this machine, as the launcher tells."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
@@ -105,15 +62,6 @@ def local_processes() -> int:
 def threads_per_process() -> int:
     """This process's share of the cores. accelerate launch sets OMP_NUM_THREADS=1 on a CPU, so it is set by hand."""
     return max(1, cores() // local_processes())
-
-
-def duration(seconds: float) -> str:
-    """90 -> '1 min 30 s'."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if seconds < 3600:
-        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
-    return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
 
 
 def free_memory() -> float:

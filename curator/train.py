@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from curator.curation.metrics import precision_recall_f1
+from curator.config.resolve import hyperparameters
 from curator.engine.hardware import device_name, peak_memory
 from curator.engine.throughput import measure_speed
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.methods.posterior import Posterior
-from curator.settings import hyperparameters
-from curator.system import duration
+from curator.result.metrics import precision_recall_f1
+from curator.text import duration
 
 if TYPE_CHECKING:
+    from curator.config.resolve import Resolved
     from curator.engine.run import Run
-    from curator.settings import Resolved
     from curator.sources.table import Table
 
 Say = Callable[[str], None]

@@ -115,7 +115,7 @@ def small_run(tmp_path_factory):
     (folder / "trusted.csv").write_text(f"row,label\n3,{labels[3]}\n4,{(labels[4] + 1) % 3}\n")
     with pytest.MonkeyPatch.context() as patch:
         for plot in ("_scores", "_matrix", "_per_class", "_contact", "_reliability", "_training"):
-            patch.setattr(f"curator.curation.report.{plot}", lambda *args: False)
+            patch.setattr(f"curator.result.report.{plot}", lambda *args: False)
         patch.setattr("curator.engine.run.Run.measure_speed", lambda *args: 1000.0)
         curator.curate(
             data, method="ce", epochs=1, output=folder / "run", trusted=str(folder / "trusted.csv"),
@@ -128,7 +128,7 @@ def small_run(tmp_path_factory):
 @pytest.fixture
 def no_gpu(monkeypatch):
     """The machine as one without an accelerator."""
-    for module in ("curator.engine.hardware", "curator.settings"):
+    for module in ("curator.engine.hardware", "curator.config.resolve"):
         monkeypatch.setattr(f"{module}.no_accelerator", lambda: True)
 
 
@@ -148,7 +148,7 @@ def make_run(no_gpu):
 def no_plots(monkeypatch):
     """Results without plots and plans without a measured speed, which take most of the time of a tiny run."""
     for plot in PLOTS:
-        monkeypatch.setattr(f"curator.curation.report.{plot}", lambda *args: False)
+        monkeypatch.setattr(f"curator.result.report.{plot}", lambda *args: False)
     monkeypatch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import curator
-from curator.cli import main
+from curator.cli.main import main
 from curator.errors import CuratorError
 from curator.evidence import evidence
 from curator.methods.ce import CrossEntropy
@@ -273,7 +273,7 @@ def test_streams_that_are_closed(tmp_path, shell, code, printed):
 
 def test_resume_after_an_early_stop(tmp_path, monkeypatch, no_plots):
     """Stopped early, then killed while writing: the same command writes the same result."""
-    from curator.curation import write
+    from curator.result import write
 
     settings = {"method": "ce", "epochs": 60, "early_stop": 3, "max_minutes": 60}
     straight = curator.curate(hf_dataset(), output=tmp_path / "straight", **settings)
@@ -304,7 +304,7 @@ def test_output_that_cannot_be_written(capsys, tmp_path):
 
 
 def test_locked(capsys, tmp_path):
-    from curator.curation.output import lock
+    from curator.result.layout import lock
 
     with lock(tmp_path / "out"):
         assert "another run is writing there" in refused(capsys, "--output", tmp_path / "out", *QUICK)

@@ -6,8 +6,8 @@ import datasets
 import numpy as np
 import pytest
 
-from curator.cli import main
-from curator.settings import resolve
+from curator.cli.main import main
+from curator.config.resolve import resolve
 from tests.conftest import noisy
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import curator
-from curator.cli import main
+from curator.cli.main import main
 from curator.engine.run import Run
 from curator.review.session import Session
 from tests.conftest import hf_dataset, noisy

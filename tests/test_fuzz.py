@@ -15,11 +15,12 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from curator.cli import COMMANDS, main
+from curator.cli.main import COMMANDS, main
+from curator.config.flags import Settings, hints
+from curator.config.recipes import read_recipe
+from curator.config.resolve import resolve
 from curator.errors import CuratorError
-from curator.flags import Settings, hints
 from curator.methods import METHODS
-from curator.settings import read_recipe, resolve
 from curator.sources.cifar_n import align, read_labels
 
 # The same examples everywhere, and none kept in the repository.

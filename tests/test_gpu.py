@@ -140,8 +140,8 @@ def test_a_padded_step_can_be_recorded(make_run):
 
 @pytest.mark.parametrize("family", ["beta", "gaussian"])
 def test_mixtures_are_the_same_on_both_devices(family):
-    from curator.signals.gaussian import clean_posterior, normalised
-    from curator.signals.loss_mixture import LossMixture
+    from curator.signals.bmm import LossMixture
+    from curator.signals.gmm import clean_posterior, normalised
 
     rng = np.random.default_rng(0)
     for n in (5_000, 300_000):

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import curator
-from curator.cli import main
+from curator.cli.main import main
 from curator.methods import METHODS
 from tests.conftest import ROOT, hf_dataset
 
@@ -89,14 +89,14 @@ def warnings_of(folder: Path) -> list[str]:
 def forks():
     """Real processes that start in no time: forks of one that has imported everything."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["curator.train", "curator.curation.write", "accelerate", "tests.test_processes"])
+    context.set_forkserver_preload(["curator.train", "curator.result.write", "accelerate", "tests.test_processes"])
     return context
 
 
 @pytest.fixture
 def plain(monkeypatch):
     """Runs of this process without what takes longer than so small a training: the plots and the ETA."""
-    monkeypatch.setattr("curator.curation.write.write_report", lambda *args: None)
+    monkeypatch.setattr("curator.result.write.write_report", lambda *args: None)
     monkeypatch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
 
 

@@ -10,13 +10,13 @@ import torch
 from datasets import Dataset, DatasetDict, Image, Value, load_dataset
 
 from curator import curate
-from curator.curation.duplicates import conflicting_duplicates, near_pairs
-from curator.curation.version import publish_folder
+from curator.decisions.journal import Journal
 from curator.errors import CuratorError
-from curator.review.audit import draw_sample
-from curator.review.journal import Journal
+from curator.publish.audit import draw_sample
+from curator.publish.build import publish_folder
+from curator.result.duplicates import conflicting_duplicates, near_pairs
+from curator.result.read import Rows
 from curator.review.queue import ORDERS, Queue, View, order
-from curator.review.rows import Rows
 from tests.conftest import hf_dataset
 
 QUICK = {"method": "ce", "net": "small", "method.epochs": 2, "method.batch_size": 16, "mixed_precision": "no"}

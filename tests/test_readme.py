@@ -2,8 +2,9 @@
 
 import re
 
-from curator.cli import Diff, Publish, Review, main
-from curator.flags import Settings
+from curator.cli.commands import Diff, Publish, Review
+from curator.cli.main import main
+from curator.config.flags import Settings
 from curator.methods import METHODS
 from curator.review.session import Session
 from tests.conftest import ROOT, image_folder
@@ -20,7 +21,7 @@ def test_make_targets_exist():
 
 
 def test_flags_methods_and_datasets_exist():
-    from curator.sources.load import NAMED
+    from curator.sources.opening import NAMED
 
     known = {name for flags in (Settings, Review, Publish, Diff) for name in flags.__dataclass_fields__}
     ours = re.sub(r"(accelerate launch|torchrun) [^`]*?(curator/clean\.py|`)", "", README)  # without launchers' flags

@@ -4,14 +4,15 @@ from typing import Annotated, Literal
 import pytest
 import yaml
 
+from curator.config.flags import Settings, coerce, hints
+from curator.config.recipes import noise_name, read_recipe, recipes_folder
+from curator.config.resolve import output_folder, resolve
 from curator.engine.views import Views
 from curator.errors import CuratorError
-from curator.flags import Settings, coerce, hints
 from curator.methods import METHODS
 from curator.methods.ce import CrossEntropy
 from curator.methods.fields import BELOW_1, SHARE, Above, AtLeast, Between, Epochs, ranges
 from curator.methods.promix import ProMix
-from curator.settings import noise_name, output_folder, read_recipe, recipes_folder, resolve
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("no_gpu")
@@ -77,7 +78,7 @@ PROMIX = {
 
 @pytest.fixture
 def gpu(monkeypatch):
-    monkeypatch.setattr("curator.settings.no_accelerator", lambda: False)
+    monkeypatch.setattr("curator.config.resolve.no_accelerator", lambda: False)
 
 
 @pytest.mark.parametrize("name, differs", PROMIX.items(), ids=list(PROMIX))
@@ -332,7 +333,7 @@ def test_recipes_of_frozen_features(tmp_path, monkeypatch):
         (tmp_path / f"{name}.yaml").write_text(
             f"method: ce\nmethod.lr: {lr}\nvariants: {{sym50: {{method.lr: {lr}.5}}}}\n"
         )
-    monkeypatch.setattr("curator.settings.recipes_folder", lambda: tmp_path)
+    monkeypatch.setattr("curator.config.recipes.recipes_folder", lambda: tmp_path)
     asked = {"dataset": "cifar10", "method": "ce"}
     assert resolve(asked).method.lr == 1
     assert resolve({**asked, **FROZEN}).method.lr == 2
@@ -390,7 +391,7 @@ def test_ensemble_refusals(given, words):
 
 def test_members_whose_recipes_differ(tmp_path, monkeypatch):
     (tmp_path / "digits-ce.yaml").write_text("dataset: digits\nmethod: ce\nimage_size: 16\n")
-    monkeypatch.setattr("curator.settings.recipes_folder", lambda: tmp_path)
+    monkeypatch.setattr("curator.config.recipes.recipes_folder", lambda: tmp_path)
     with pytest.raises(CuratorError, match="the recipes of mixup and ce differ in --image-size .None and 16.; give it"):
         resolve({"ensemble": "mixup,ce"})
     assert resolve({"ensemble": "mixup,ce", "image_size": 8}).settings.image_size == 8

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from curator.system import as_cell, from_cell, name_of, printable
+from curator.text import as_cell, from_cell, name_of, printable
 
 CELL = st.text(max_size=6) | st.text(st.sampled_from("'=+-@\t\r\n＝x"), max_size=6)
 

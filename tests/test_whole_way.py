@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from curator.cli import main
-from curator.curation.version import ORIGINAL
+from curator.cli.main import main
+from curator.publish.policy import ORIGINAL
 from tests.hub import hub  # noqa: F401
 
 

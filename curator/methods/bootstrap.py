@@ -47,7 +47,7 @@ from curator.engine.views import mixed, mixup
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import Above, AtLeast, Epochs
 from curator.methods.method import Method
-from curator.signals.loss_mixture import LossMixture
+from curator.signals.bmm import LossMixture
 
 BINOMIAL = 10_000  # trials of a draw
 RUNNING = 0.1  # how far a batch moves the running mean prediction

@@ -38,7 +38,7 @@ from curator.engine.views import Normaliser, Strong, crop_flip, mixup, strengthe
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import BELOW_1, Above, AtLeast, Epochs
 from curator.methods.method import Method
-from curator.signals.gaussian import clean_posterior, clean_posterior_by_class, normalised
+from curator.signals.gmm import clean_posterior, clean_posterior_by_class, normalised
 from curator.signals.small_loss import quotas, smallest_of_class
 
 TEMPERATURE = 0.5  # T, which sharpens refined and guessed labels; in all papers and codes

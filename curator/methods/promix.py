@@ -43,7 +43,7 @@ from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import SHARE, Above, AtLeast, Between, Epochs
 from curator.methods.method import Method
 from curator.signals.agreement import guess_by_agreement, match_confident
-from curator.signals.gaussian import clean_posterior_by_class, normalised
+from curator.signals.gmm import clean_posterior_by_class, normalised
 from curator.signals.small_loss import Quota, quotas, smallest_of_class
 
 TEMPERATURE = 0.5  # T, which sharpens pseudo-labels; only the code has it

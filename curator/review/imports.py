@@ -8,11 +8,11 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from curator.decisions.journal import FILE, MACHINE, Journal
+from curator.decisions.pairs import PAIR, class_number, pairs_of, read_columns, row_ids
 from curator.errors import CuratorError
-from curator.review.journal import FILE, MACHINE, Journal, facts_of
-from curator.review.rows import Rows
-from curator.sources.trusted import PAIR, class_number, pairs_of, read_columns, row_ids
-from curator.system import did_you_mean
+from curator.result.read import Rows
+from curator.text import did_you_mean
 
 FLAG = "import"
 ISSUE = "is_label_issue"
@@ -49,7 +49,7 @@ def import_decisions(run: Path, file: Path, reviewer: str | None = None, journal
     if not acts:
         raise CuratorError(f"{FLAG} {file}: it decides no row")
     who = reviewer or (MACHINE if is_cleanlab else file.stem)
-    with closing(Journal(journal or run / FILE, facts_of(rows))) as opened:
+    with closing(Journal(journal or run / FILE, rows.facts_for_a_journal())) as opened:
         opened.require(rows.classes, rows.facts["split"], rows.digests)
         held = {row: opened.decision(row, who) for row, *_ in acts}
         new = [act for act in acts if (d := held[act[0]]) is None or (d.action, d.label) != act[1:]]

@@ -6,7 +6,7 @@ import base64
 import io
 from typing import Any
 
-from curator.pictures import ORIENTATION, Decoder
+from curator.sources.pictures import ORIENTATION, Decoder
 
 AS_IT_IS = 32_000, 512  # bytes and pixels a side up to which an image is sent unchanged
 SHOWN = ("PNG", "JPEG", "GIF", "WEBP")  # by every browser

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from curator.errors import CuratorError
-from curator.review.rows import Rows
+from curator.result.read import Rows
 
 LINES = 200  # that are kept
 # What the page may send, and of which type.
@@ -57,7 +57,7 @@ class Publishing:
             return {"running": self._running, "lines": self._lines, "done": self._done, "failed": self._failed}
 
     def _work(self, target: str, policy: str, options: dict[str, Any]) -> None:
-        from curator.curation.publish import publish
+        from curator.publish.hub import publish
 
         done = error = None
         try:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from curator.decisions.journal import Journal
 from curator.errors import CuratorError
-from curator.review.journal import Journal
-from curator.review.rows import Rows
+from curator.result.read import Rows
 
 ORDERS = ("least clean", "least sure", "margin", "given class", "pair", "disagreement", "row")
 SHOW = ("flagged", "all", "duplicates")

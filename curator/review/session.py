@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
+from curator.decisions.journal import ACTIONS, FILE, KINDS, Decision, Journal, TakenKey
 from curator.errors import CuratorError
-from curator.review.audit import STRATA, audited, draw_sample
-from curator.review.journal import ACTIONS, FILE, KINDS, Decision, Journal, TakenKey, facts_of
+from curator.publish.audit import STRATA, audited, draw_sample
+from curator.result.read import Rows
 from curator.review.pictures import data_address
 from curator.review.publishing import Publishing
 from curator.review.queue import DECIDED, ORDERS, SHOW, Queue, View
-from curator.review.rows import Rows
 
 PAGE = 64  # rows of a page
 SMALL, LARGE = 160, 1024  # pixels a side of thumbnails and of the large view
@@ -63,7 +63,7 @@ class Session:
     def __init__(self, folders: Sequence[Path], journal: Path | None = None, publisher: str | None = None):
         self.runs = [Rows(folder) for folder in folders]
         self.rows = self.runs[0]
-        self.journal = Journal(journal or self.rows.folder / FILE, facts_of(self.rows))
+        self.journal = Journal(journal or self.rows.folder / FILE, self.rows.facts_for_a_journal())
         self.journal.require(self.rows.classes, self.rows.facts["split"], self.rows.digests)
         self.queue = Queue(self.runs, self.journal)
         self.publisher, self._publishing = publisher, Publishing(self.rows, self.journal.path)

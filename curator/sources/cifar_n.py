@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from curator.errors import CuratorError
-from curator.network import fetch
+from curator.sources.network import fetch
 from curator.system import atomic
 
 # label-noise setting -> key in the file

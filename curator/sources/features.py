@@ -23,7 +23,7 @@ from curator.system import cache_folder
 if TYPE_CHECKING:
     from accelerate import PartialState
 
-    from curator.engine.backbone import Backbone
+    from curator.engine.encoders import Backbone
 
 CHUNK = 512  # rows a file of the cache; at most these are lost when a run is killed
 

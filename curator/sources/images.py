@@ -14,8 +14,8 @@ from datasets import Dataset, Image
 from torch import Tensor
 
 from curator.errors import CuratorError, RunFailed
-from curator.files import Refused, read_inside
-from curator.pictures import Decoder, NoPicture, lies_on_its_side
+from curator.sources.files import Refused, read_inside
+from curator.sources.pictures import Decoder, NoPicture, lies_on_its_side
 from curator.system import cores
 
 # Images of one common size up to this many pixels a side are taken as they are; others become squares of SIDE.

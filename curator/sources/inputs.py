@@ -13,19 +13,19 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from curator.engine.backbone import Backbone
+from curator.engine.encoders import Backbone
 from curator.engine.source import Streamed, held
 from curator.evidence import Source
 from curator.sources.features import backbone_features, column_features
 from curator.sources.images import Decoded, choose_size, decode_images, reader_of
 from curator.sources.table import Table, remaining
-from curator.system import duration
+from curator.text import duration
 
 if TYPE_CHECKING:
     from accelerate import PartialState
 
+    from curator.config.flags import Settings
     from curator.engine.hardware import Precision
-    from curator.flags import Settings
 
 SAMPLE = 128  # rows that a dry run makes features of
 

@@ -16,7 +16,7 @@ import yaml
 from datasets import ClassLabel, Features
 
 from curator.errors import CuratorError
-from curator.files import lies_inside, whole_of
+from curator.sources.files import lies_inside, whole_of
 from curator.system import free_memory
 
 CARDS = ("README.md", ".huggingface.yaml")  # whose YAML datasets reads

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from bench.mixtures import Straightforward, bic_gain, losses_of, monotone, scaled
-from curator.signals.loss_mixture import EPS, LossMixture
-from curator.signals.mixture import beta_parameters
+from curator.signals.bmm import EPS, LossMixture
+from curator.signals.em import beta_parameters
 
 
 def test_straightforward_worked_numbers():

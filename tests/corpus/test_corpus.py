@@ -15,7 +15,7 @@ import pytest
 import torch
 from datasets import Array2D, ClassLabel, Image, List, Value
 
-from curator.cli import main
+from curator.cli.main import main
 from curator.engine.run import Run
 from curator.evidence import evidence
 from curator.methods.ce import CrossEntropy
@@ -389,7 +389,7 @@ def test_checkpoint(name, interrupted, tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize("name", ["latest_is_a_folder", "state_with_code"])
 def test_a_damaged_checkpoint_gives_way(name, interrupted, tmp_path, monkeypatch):
     monkeypatch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
-    monkeypatch.setattr("curator.curation.write.write_report", lambda *args: None)
+    monkeypatch.setattr("curator.result.write.write_report", lambda *args: None)
     flags, out = interrupted
     shutil.copytree(out, tmp_path / "out")
     CHECKPOINTS[name][0](tmp_path / "out" / "checkpoints")

@@ -15,10 +15,10 @@ import pytest
 import torch
 
 import curator
-from curator.cli import main
+from curator.cli.main import main
+from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.methods.ce import CrossEntropy
-from curator.review.journal import Journal
 from tests.conftest import hf_dataset
 from tests.corpus import make
 from tests.corpus.test_corpus import QUICK, tree
@@ -28,7 +28,7 @@ from tests.corpus.test_corpus import QUICK, tree
 def flags(tmp_path, monkeypatch):
     """Of a quick run, from the command's name on."""
     monkeypatch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
-    monkeypatch.setattr("curator.curation.write.write_report", lambda *args: None)
+    monkeypatch.setattr("curator.result.write.write_report", lambda *args: None)
     (tmp_path / "in").mkdir()
     return ["clean", "--dataset", str(make.good(tmp_path / "in")), *QUICK[:2], "--method.epochs", "3", *QUICK[4:]]
 
@@ -153,7 +153,7 @@ def test_a_clock_that_jumps_back(flags, tmp_path, monkeypatch):
     facts = json.loads((tmp_path / "out" / "curation.json").read_text())
     assert facts["seconds"] >= 0 and facts["images_per_second"] > 0 and facts["epochs"] == 3
     years = itertools.count(2040, -1)
-    monkeypatch.setattr("curator.review.journal._now", lambda: f"{next(years)}-01-01T00:00:00.000+00:00")
+    monkeypatch.setattr("curator.decisions.journal._now", lambda: f"{next(years)}-01-01T00:00:00.000+00:00")
     path = tmp_path / "review.sqlite"
     with closing(Journal(path, {"classes": ["a", "b"], "dataset": "x", "split": "train"})) as journal:
         for key, label in enumerate(["a", "b", "a", "b"]):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def command(*argv: str) -> int:
-    from curator.cli import main
+    from curator.cli.main import main
 
     return main(list(argv))
 
@@ -34,7 +34,7 @@ def replace(target: str) -> int:
 
 def stage(folder: str, optional: str) -> int:
     """Results take the place of others, as a run does it."""
-    from curator.curation.output import staged
+    from curator.result.layout import staged
 
     signal.signal(signal.SIGTERM, terminate)
     with staged(Path(folder)) as staging:
@@ -46,7 +46,7 @@ def stage(folder: str, optional: str) -> int:
 
 def journal(path: str) -> int:
     """Steps are saved one by one; those that are written down were answered as saved."""
-    from curator.review.journal import Journal
+    from curator.decisions.journal import Journal
 
     facts = {"classes": ["a", "b"], "dataset": "x", "split": "train", "id": "1"}
     with closing(Journal(Path(path), facts)) as opened:
@@ -66,7 +66,7 @@ def child(shim: ctypes.CDLL, job: dict) -> None:
     if not job["exchange"]:
         importlib.import_module("curator.system")._exchange = lambda a, b: False
     if job["what"] == "command":  # what takes longer than so small a training
-        importlib.import_module("curator.curation.write").write_report = lambda *args: None
+        importlib.import_module("curator.result.write").write_report = lambda *args: None
         importlib.import_module("curator.engine.run").Run.measure_speed = lambda *args: 1000.0
     shim.arm(job["root"].encode(), job["watch"].encode(), job["at"], job["sent"])
     try:

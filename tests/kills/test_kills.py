@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import curator
-from curator.review.journal import Journal
+from curator.decisions.journal import Journal
 from tests.conftest import ROOT, hf_dataset
 
 HERE = Path(__file__).parent
@@ -27,7 +27,7 @@ LIBRARIES = [
     "torch._dynamo", "sklearn.metrics", "scipy.stats", "datasets.arrow_dataset", "pyarrow.parquet", "PIL.Image",
     "accelerate", "huggingface_hub.hf_api",
 ]  # fmt: skip
-COMMANDS = ["curator.cli", "curator.curate", "curator.train", "curator.curation.write", "curator.curation.publish"]
+COMMANDS = ["curator.cli.main", "curator.curate", "curator.train", "curator.result.write", "curator.publish.hub"]
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
 
@@ -80,7 +80,7 @@ def forks_of(tmp_path_factory, *modules: str) -> Iterator[Forks]:
 
 @pytest.fixture(scope="module")
 def small_forks(tmp_path_factory):
-    yield from forks_of(tmp_path_factory, "curator.system", "curator.curation.output")
+    yield from forks_of(tmp_path_factory, "curator.system", "curator.result.layout")
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def run(tmp_path_factory):
     rows.to_parquet(base / "rows.parquet")
     with pytest.MonkeyPatch.context() as patch:
         for plot in ("_scores", "_matrix", "_per_class", "_contact", "_reliability", "_training"):
-            patch.setattr(f"curator.curation.report.{plot}", lambda *args: False)
+            patch.setattr(f"curator.result.report.{plot}", lambda *args: False)
         curator.curate(rows, method="ce", epochs=1, output=base / "out")
     probs = np.full((40, 3), 0.05)
     probs[np.arange(40), rows["true_label"][:]] = 0.9

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from curator.config.flags import hints
 from curator.errors import CuratorError
-from curator.flags import hints
 from curator.methods import METHODS
 from tests.conftest import noisy
 

@@ -9,9 +9,9 @@ from curator.engine.losses import negative_entropy
 from curator.engine.optim import ramp
 from curator.methods.cpc import CPC
 from curator.methods.dividemix import DivideMix, Mixture, co_guess, co_refine, mixmatch_loss, sharpen
-from curator.signals.gaussian import clean_posterior, normalised
+from curator.signals.gmm import clean_posterior, normalised
 from tests.conftest import noisy
-from tests.signals.test_gaussian import RAW
+from tests.signals.test_gmm import RAW
 
 QUICK = {"epochs": 4, "warmup": 1, "batch_size": 16, "warmup_batch": 32, "lambda_u_ramp": 1}
 CLEANERS = ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr")

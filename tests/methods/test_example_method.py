@@ -5,8 +5,8 @@ import json
 import pytest
 
 import curator
+from curator.config.resolve import resolve
 from curator.methods import METHODS
-from curator.settings import resolve
 from tests.conftest import hf_dataset
 from tests.methods.example_method import Forgetting
 from tests.methods.test_contract import *  # noqa: F403 (the same checks, of the `name` below)
@@ -21,7 +21,7 @@ def name(monkeypatch):
 
 def test_it_is_found_with_its_recipe(name, tmp_path, monkeypatch, no_gpu):
     (tmp_path / "digits-forgetting.yaml").write_text("method: forgetting\nmethod.least: 0.6\nflip: false\n")
-    monkeypatch.setattr("curator.settings.recipes_folder", lambda: tmp_path)
+    monkeypatch.setattr("curator.config.recipes.recipes_folder", lambda: tmp_path)
     resolved = resolve({"method": name, "epochs": 6})
     assert resolved.recipe == "digits-forgetting" and resolved.method == Forgetting(epochs=6, least=0.6)
     assert resolve({"method": name, "dataset": "mine", "net": "resnet18"}).method.epochs == 100

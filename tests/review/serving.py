@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from curator.review.journal import Journal
+from curator.decisions.journal import Journal
 from tests.conftest import ROOT
 
 CHROMIUM = [

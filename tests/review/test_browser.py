@@ -11,8 +11,8 @@ import datasets
 import numpy as np
 
 import curator
-from curator.cli import main
-from curator.review.journal import Journal
+from curator.cli.main import main
+from curator.decisions.journal import Journal
 from curator.review.session import Session
 from tests.review.serving import browsing, ready, saved, serving, shown, verified
 

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 
 import curator
-from curator.cli import main
+from curator.cli.main import main
 from curator.errors import CuratorError
+from curator.result.read import Rows
 from curator.review.imports import import_decisions
-from curator.review.rows import Rows
 from curator.review.session import Session
 from tests.conftest import hf_dataset
 from tests.review.serving import verified

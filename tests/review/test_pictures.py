@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from curator.pictures import Decoder
 from curator.review.pictures import DECODER, data_address
+from curator.sources.pictures import Decoder
 
 
 def encoded(size=(40, 30), kind="PNG", mode="RGB", **options) -> bytes:

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 import curator
+from curator.decisions.journal import Journal
 from curator.errors import CuratorError
-from curator.review.journal import Journal
+from curator.result.read import Rows
 from curator.review.queue import ORDERS, Queue, View, order
-from curator.review.rows import Rows
 from tests.conftest import hf_dataset
 
 

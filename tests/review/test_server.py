@@ -15,10 +15,10 @@ from pathlib import Path
 import pytest
 import uvicorn
 
-from curator.cli import main
+from curator.cli.main import main
+from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.review.door import Door
-from curator.review.journal import Journal
 from curator.review.page import token_of
 from tests.review.serving import Server, serving, verified
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 import curator
+from curator.config.resolve import resolve
 from curator.curate import execute
 from curator.errors import CuratorError, RunFailed
-from curator.settings import resolve
 from curator.sources.images import decode_images, reader_of
 from curator.sources.load import load_table
 from tests.conftest import image_folder

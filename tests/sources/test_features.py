@@ -11,12 +11,12 @@ from accelerate import PartialState
 from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Pil
 
-from curator.engine.backbone import Backbone
+from curator.engine.encoders import Backbone
 from curator.errors import CuratorError
-from curator.pictures import Decoder
 from curator.sources import features
 from curator.sources.features import backbone_features, column_features
 from curator.sources.images import Access
+from curator.sources.pictures import Decoder
 from tests.conftest import hf_dataset
 
 CODE = """

@@ -11,8 +11,7 @@ from PIL import Image as Pil
 
 from curator.engine.source import Resident, Streamed
 from curator.errors import CuratorError
-from curator.files import real_folders
-from curator.pictures import Decoder
+from curator.sources.files import real_folders
 from curator.sources.images import (
     Access,
     choose_size,
@@ -22,6 +21,7 @@ from curator.sources.images import (
     whole_images,
     why_broken,
 )
+from curator.sources.pictures import Decoder
 
 ROWS = np.arange(100, 200)
 

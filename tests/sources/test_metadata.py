@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Value
 
-from curator.cli import COMMANDS, main
+from curator.cli.main import COMMANDS, main
 from curator.errors import CuratorError
 from curator.sources.load import load_table
 from curator.sources.metadata import require_card

@@ -1,0 +1,1 @@
+"""Flags, recipes, and how a run's settings follow from them."""

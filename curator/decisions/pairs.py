@@ -1,0 +1,145 @@
+"""Pairs row -> label, as files of people and of other tools hold them."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from curator.errors import CuratorError
+from curator.text import from_cell
+
+PAIR = ("row", "label")
+LINES = 10  # a row of the split, in a file of verified rows
+
+
+class Cell(str):
+    """Text of a CSV file, which as_cell may have written."""
+
+
+def pairs_of(columns: dict[str, list[Any]], names: list[str], path: Path, flag: str) -> list[tuple[int, object]]:
+    """(row, label) of the columns of a file, of which it has those of the names.
+
+    Raises:
+        CuratorError: beginning with the flag, where they are not these.
+    """
+    if not columns.keys() >= {*PAIR}:
+        raise CuratorError(f"{flag} {path}: expected the columns row and label, found {', '.join(names) or 'none'}")
+    return list(zip(row_ids(columns["row"], path, flag), columns["label"], strict=True))
+
+
+def read_columns(path: Path, flag: str, wanted: Sequence[str], rows: int) -> tuple[dict[str, list[Any]], list[str]]:
+    """The wanted columns of a CSV (as Cells) or parquet file about so many rows, and the names of all it has.
+
+    Of a file that is small, parquet can be the short form of any amount: what it would become is asked first.
+
+    Raises:
+        CuratorError: beginning with the flag, for what is neither, or too large, or has a wanted column twice.
+    """
+    most, largest = LINES * rows, 2**26 + 2**10 * rows
+    if path.stat().st_size > largest:
+        raise CuratorError(f"{flag} {path}: expected at most {largest:,} bytes for {rows:,} rows; it is larger")
+    with open(path, "rb") as file:
+        parquet = file.read(4) == b"PAR1"
+    try:
+        return (_parquet if parquet else _csv)(path, wanted, most, largest)
+    except (pa.ArrowException, csv.Error, UnicodeDecodeError, _Unfit) as e:
+        raise CuratorError(f"{flag} {path}: expected a CSV or parquet file with the columns row and label; {e}") from e
+    except OSError as e:  # which is also what Arrow calls a damaged file
+        if e.errno is not None:
+            raise
+        raise CuratorError(f"{flag} {path}: expected a parquet file that can be read; {e}") from e
+
+
+class _Unfit(ValueError):
+    """Why a file is not read."""
+
+
+def _csv(path: Path, wanted: Sequence[str], most: int, largest: int) -> tuple[dict[str, list[Any]], list[str]]:
+    with open(path, newline="", encoding="utf-8-sig") as file:
+        reader = csv.reader(file)
+        names = next(reader, [])
+        _require_once(names, wanted)
+        place = {name: names.index(name) for name in wanted if name in names}
+        found: dict[str, list[Any]] = {name: [] for name in place}
+        for count, line in enumerate(filter(None, reader)):
+            if count == most:
+                raise _Unfit(f"it has more than {most:,} lines")
+            for name, i in place.items():
+                found[name].append(Cell(line[i]) if i < len(line) else None)
+    return found, names
+
+
+def _parquet(path: Path, wanted: Sequence[str], most: int, largest: int) -> tuple[dict[str, list[Any]], list[str]]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        schema, about = file.schema_arrow, file.metadata
+    _require_once(schema.names, wanted)
+    kinds = {name: schema.field(name).type for name in wanted if name in schema.names}
+    odd = next((name for name, kind in kinds.items() if not _is_plain(kind)), None)
+    if odd is not None:
+        raise _Unfit(f"column {odd} has values of type {kinds[odd]}")
+    groups = [about.row_group(i) for i in range(about.num_row_groups)]
+    count = max(about.num_rows, sum(group.num_rows for group in groups))
+    if count > most:
+        raise _Unfit(f"it has {count:,} rows, of which at most {most:,} can be right")
+    chunks = (group.column(i) for group in groups for i in range(group.num_columns))
+    size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in kinds)
+    if size > largest:
+        raise _Unfit(f"these take {size:,} bytes, of which at most {largest:,} can be right")
+    texts = [name for name, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_large_string(kind)]
+    # A text that stands in many rows is held once: as a dictionary here, as one object in the list.
+    table = pq.read_table(path, columns=list(kinds), read_dictionary=texts)
+    return {name: _values(table[name]) for name in kinds}, schema.names
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    """Whether values of a type are numbers or text."""
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    types = pa.types
+    return types.is_primitive(kind) or types.is_null(kind) or types.is_string(kind) or types.is_large_string(kind)
+
+
+def _values(column: pa.ChunkedArray) -> list[Any]:
+    if not pa.types.is_dictionary(column.type):
+        return column.to_pylist()
+    found: list[Any] = []
+    for chunk in column.chunks:
+        values = [*chunk.dictionary.to_pylist(), None]
+        found += [values[-1 if i is None else i] for i in chunk.indices.to_pylist()]
+    return found
+
+
+def _require_once(names: Sequence[str], wanted: Sequence[str]) -> None:
+    twice = next((name for name in wanted if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise _Unfit(f"it has two columns {twice}; keep one")
+
+
+def row_ids(values: list[Any], path: Path, flag: str) -> list[int]:
+    """Ids of rows, from integers or their decimal digits; nothing else that Python takes for a number is one."""
+    for value in values:
+        if isinstance(value, bool) or not re.fullmatch("[0-9]{1,18}", str(value)):
+            hint = "; of integers with a gap among them pandas makes decimals" if isinstance(value, float) else ""
+            raise CuratorError(
+                f"{flag} {path}: expected row numbers in column row, as 0 or 17; found {str(value)[:100]!r}{hint}"
+            )
+    return [int(value) for value in values]
+
+
+def class_number(label: object, number: dict[str, int]) -> int | None:
+    """A class name, or else a class number; None for anything else."""
+    if label is None or label != label:  # a missing value, or not a number
+        return None
+    text = str(label)
+    # Of a CSV file 'x is first what as_cell made of x; an older one, or another's, may have it as it is.
+    for name in (from_cell(text), text) if isinstance(label, Cell) else (text, from_cell(text)):
+        if name in number:
+            return number[name]
+    digits = re.fullmatch("[0-9]{1,9}", text)
+    return int(text) if digits and int(text) < len(number) else None

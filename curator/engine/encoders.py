@@ -1,0 +1,155 @@
+"""Frozen backbones: a torchvision model with weights, or a callable of one's own, turns images into features."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from curator.engine.hardware import Precision
+from curator.engine.nets import fetching
+from curator.errors import CuratorError
+from curator.text import did_you_mean
+
+
+class Backbone:
+    """Images to features, always the same ones for the same image.
+
+    Attributes:
+        name: as it was given.
+        side: pixels a side that its weights want images to have; None: not known.
+    """
+
+    def __init__(self, name: str, device: torch.device, precision: Precision):
+        self.name, self.device, self.precision = name, device, precision
+        self.side: int | None = None
+        if ":" in name:
+            self.call, self.code = _imported(name)
+        else:
+            self.call, self.side = _torchvision(name)
+            self.code = b""
+        if isinstance(self.call, nn.Module):
+            self.call = self.call.eval().to(device).to(memory_format=torch.channels_last)
+        # On a CPU, what 32 small images need between two layers stays in its cache: three times as fast as 256.
+        self.batch = 32 if device.type == "cpu" else 256
+
+    @torch.inference_mode()
+    def __call__(self, images: Tensor) -> Tensor:
+        """Features (n, d) float32 on the CPU of images uint8 (n, 3, h, w).
+
+        Raises:
+            CuratorError: when what comes back is not one row of floats an image.
+        """
+        return torch.cat([self._checked(part) for part in images.split(self.batch)])
+
+    def _checked(self, images: Tensor) -> Tensor:
+        try:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+                features = self.call(images.to(self.device))
+        except (torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as e:  # whatever it does not like about them
+            raise CuratorError(
+                f"--backbone {self.name}: it cannot read uint8 images of shape {tuple(images.shape)} "
+                f"({type(e).__name__}: {' '.join(str(e).split())[:150]}); --image-size sets their size"
+            ) from e
+        what = f"{features.dtype} {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+        fits = isinstance(features, Tensor) and features.ndim == 2 and len(features) == len(images)
+        if not fits or not features.is_floating_point():
+            raise CuratorError(
+                f"--backbone {self.name}: expected floats of shape ({len(images)}, d) for uint8 images of shape "
+                f"{tuple(images.shape)}, found {what}"
+            )
+        return features.float().cpu()
+
+    def fingerprint(self, size: tuple[int, ...]) -> str:
+        """Hash of its weights, its code and the precision: features of an equal one may be used again.
+
+        The code is the file that names it and those of the modules it is made of. The weights of a plain function
+        cannot be seen, so what it makes of two fixed images of the size (h, w) stands for them.
+        """
+        digest = hashlib.blake2b(f"{self.name}\0{self.precision}\0{torch.__version__}\0".encode(), digest_size=16)
+        digest.update(self.code)
+        if isinstance(self.call, nn.Module):
+            for source in sorted({inspect.getsourcefile(type(m)) or "" for m in self.call.modules()} - {""}):
+                digest.update(Path(source).read_bytes())
+            for name, value in self.call.state_dict().items():
+                digest.update(name.encode())
+                digest.update(_bytes(value) if isinstance(value, Tensor) else repr(value).encode())
+        else:
+            noise = torch.randint(256, (2, 3, *size), generator=torch.Generator().manual_seed(0))
+            digest.update(_bytes(self(noise.to(torch.uint8))))
+        return digest.hexdigest()
+
+
+def _bytes(value: Tensor) -> bytes:
+    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+
+
+def _imported(name: str) -> tuple[Callable[[Tensor], Tensor], bytes]:
+    """The callable that MODULE:CALLABLE names, from the working folder or what is installed; and its module's code."""
+    module_name, _, attribute = name.partition(":")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.append(here)  # at the end: its files hide no module of others
+    try:
+        found: Any = importlib.import_module(module_name)
+        source = Path(found.__file__).read_bytes() if getattr(found, "__file__", None) else b""
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as e:  # whatever the module does when it is imported
+        raise CuratorError(
+            f"--backbone {name}: expected MODULE:CALLABLE that can be imported; {type(e).__name__}: "
+            f"{' '.join(str(e).split())[:200]}"
+        ) from e
+    if isinstance(found, type) or not callable(found):
+        raise CuratorError(
+            f"--backbone {name}: expected a function or a module that is ready to be called, found {found!r}"
+        )
+    return found, source
+
+
+class _Normalised(nn.Module):
+    """A torchvision model on uint8 images (b, 3, h, w), normalised as its weights want it."""
+
+    def __init__(self, body: nn.Module, mean: list[float], std: list[float]):
+        super().__init__()
+        self.body = body
+        self.mean = nn.Buffer(255 * torch.tensor(mean).view(-1, 1, 1))
+        self.std = nn.Buffer(255 * torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Features (b, d)."""
+        return self.body((images.float() - self.mean) / self.std).flatten(1)
+
+
+def _torchvision(name: str) -> tuple[nn.Module, int]:
+    """A classifier of torchvision with its best weights, without its last linear layer; and the side it was tested at.
+
+    Raises:
+        CuratorError: for a name that torchvision does not have, or weights that are not there.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if name not in known:
+        raise CuratorError(
+            f"--backbone: expected a classifier of torchvision (resnet50, vit_b_16, ...) or MODULE:CALLABLE, "
+            f"found {name!r}{did_you_mean(name, known)}"
+        )
+    weights = models.get_model_weights(name).DEFAULT
+    with fetching("--backbone", name):
+        model = models.get_model(name, weights=weights)
+    linear = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not linear:
+        raise CuratorError(f"--backbone {name}: it does not end in a linear layer, so its features cannot be taken")
+    parent, _, last = linear[-1].rpartition(".")
+    setattr(model.get_submodule(parent), last, nn.Identity())
+    views = weights.transforms()
+    return _Normalised(model, views.mean, views.std), views.crop_size[0]

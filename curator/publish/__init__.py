@@ -1,0 +1,1 @@
+"""A curated version of a run, in a folder or on the Hub."""

@@ -1,0 +1,308 @@
+"""A curated version of a run: labels and rows by a policy, with what reviewers decided, in a folder."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from datasets import Features
+
+from curator.decisions.journal import FILE, Journal
+from curator.errors import CuratorError
+from curator.publish.audit import audited
+from curator.publish.imagefolder import FORMATS, as_imagefolder, batches
+from curator.publish.policy import ORIGINAL, POLICIES, Verdict, inside_default, verdict
+from curator.result.card import dataset_card, own_text
+from curator.result.facts import (
+    AGAIN,
+    FACTS,
+    MOST,
+    data_files,
+    open_parquet,
+    read_json,
+    reading,
+    split_of,
+    unreadable,
+)
+from curator.result.layout import QUARANTINE, content_hash, write_json
+from curator.result.plots import CONTACT_SHEET
+from curator.result.read import Rows
+from curator.result.report import pairs
+from curator.sources.files import own_files
+from curator.sources.table import encoded_labels
+from curator.system import clear_leftovers, open_regular, read_file, replace_folder, workspace
+from curator.text import did_you_mean
+
+# Top level of a version, but for the splits of an imagefolder.
+WRITTEN = {"README.md", "clean", "curation.json", "data", "images", "issues.csv", "labels.csv", "report"}
+COPIED = ("README.md", "curation.json", "data", "issues.csv", "report", QUARANTINE)  # of a run, to a version
+Say = Callable[[str], None]
+
+
+@dataclass
+class Version:
+    """A version that is ready: its folder, and what the policy did.
+
+    Attributes:
+        rows, clean: rows of the curated split in the configs of these names.
+        changed: labels that are not the given ones.
+        bytes: of all files.
+    """
+
+    folder: Path
+    policy: str
+    facts: dict[str, Any]
+    rows: int
+    clean: int
+    changed: int
+    verified: int
+    dropped: int
+    bytes: int
+
+    def files(self) -> dict[str, Path]:
+        """Its files by their paths inside it."""
+        return {p.relative_to(self.folder).as_posix(): p for p in sorted(self.folder.rglob("*")) if p.is_file()}
+
+    def describe(self) -> str:
+        """One line."""
+        least = self.facts["published"]["min_confidence"]
+        sure = f" (nets at least {least:g} sure)" if self.policy == "relabel" else ""
+        return (
+            f"{self.policy}{sure}: {self.rows:,} rows, {self.changed:,} labels changed, {self.verified:,} verified and "
+            f"{self.dropped:,} dropped by reviewers, {self.clean:,} rows in config clean, {self.bytes / 2**20:,.1f} MiB"
+        )
+
+
+@contextmanager
+def prepared(
+    run: Path,
+    policy: str,
+    *,
+    min_confidence: float = 0.9,
+    journal: Path | None = None,
+    format: str = "parquet",
+    beside: Path | None = None,
+) -> Iterator[Version]:
+    """A version in a temporary folder (beside the path, to be renamed to it), removed at the end of the block.
+
+    Args:
+        run: output folder of a finished run.
+        policy: one of POLICIES.
+        min_confidence: in [0, 1], for relabel: how sure the nets must be of a label that nobody verified.
+        journal: file of the decisions; by default the run's, if it has one.
+        format: one of FORMATS; an imagefolder holds config default only.
+        beside: where the folder will be renamed to.
+
+    Raises:
+        CuratorError: for a folder that is no finished run, an unknown policy, a journal of other rows.
+    """
+    for flag, value, known in (("--policy", policy, POLICIES), ("--format", format, FORMATS)):
+        if value not in known:
+            raise CuratorError(
+                f"{flag}: expected one of {', '.join(known)}{did_you_mean(value, known)}; found {value!r}"
+            )
+    if not 0 <= min_confidence <= 1:
+        raise CuratorError(f"--min-confidence: expected a number from 0 to 1, found {min_confidence}")
+    own_files(run, *COPIED)  # before any of them is opened
+    rows = Rows(run)
+    if format == "imagefolder" and rows.facts["image_column"] is None:
+        raise CuratorError("--format imagefolder: the run has no images; leave the flag out")
+    path = journal or run / FILE
+    if journal is not None and not path.is_file():
+        raise CuratorError(f"--journal {journal}: no such file")
+    if beside is not None:
+        beside.parent.mkdir(parents=True, exist_ok=True)
+    with workspace(beside) as work:
+        folder = work / "version"
+        folder.mkdir()
+        if path.is_file():
+            with closing(Journal(path)) as opened:
+                opened.require(rows.classes, rows.facts["split"], rows.digests)
+                said = verdict(rows, opened, policy, min_confidence)
+                people: dict[str, Any] = {
+                    "reviewers": opened.reviewers(),
+                    "decisions": opened.verified().counts,
+                    "audits": _audits(rows, opened, said, policy),
+                }
+        else:
+            said = verdict(rows, None, policy, min_confidence)
+            people = {"reviewers": {}, "decisions": {}, "audits": []}
+        if policy == "filter" and not said.kept.any():
+            raise CuratorError("--policy filter: no row is left; review some rows, or choose another policy")
+        _write_data(folder, rows, said, policy)
+        if format == "imagefolder":
+            as_imagefolder(folder, rows, said.kept)
+        inside = inside_default(said, policy)
+        version = Version(
+            folder, policy, rows.facts, int(inside.sum()), int(said.kept.sum()),
+            int((said.labels != rows.given)[inside].sum()), int(said.verified.sum()), int(said.dropped.sum()), 0,
+        )  # fmt: skip
+        published = {
+            "policy": version.policy, "min_confidence": min_confidence, "format": format, "rows": version.rows,
+            "clean": version.clean, "labels_changed": version.changed, "verified": version.verified,
+            "dropped": version.dropped, **_noise(rows, said, inside), **people,
+        }  # fmt: skip
+        version.facts = {**rows.facts, "published": published}
+        shown = rows.suggested if policy == "annotate" else said.labels
+        _write_rest(folder, run, version, rows, inside, pairs(rows.given[inside], shown[inside], len(rows.classes)))
+        version.bytes = sum(file.stat().st_size for file in version.files().values())
+        yield version
+
+
+def _noise(rows: Rows, said: Verdict, inside: np.ndarray) -> dict[str, Any]:
+    """Shares [before, after] of labels that nobody vouches for, and of wrong ones where the truth is known."""
+    vouched, wrong = said.verified | rows.selected | (said.labels != rows.given), None
+    inside = inside & rows.present
+    if rows.truth is not None:
+        wrong = [
+            float((rows.given != rows.truth)[rows.present].mean()),
+            float((said.labels != rows.truth)[inside].mean()),
+        ]
+    return {"vouched": [float((~rows.selected)[rows.present].mean()), float((~vouched)[inside].mean())], "wrong": wrong}
+
+
+def _audits(rows: Rows, journal: Journal, said: Verdict, policy: str) -> list[dict[str, Any]]:
+    """What every reviewer's audit of this run says of the given labels and of the version's."""
+    found = []
+    for reviewer in journal.auditors(rows.verdict):
+        before, labelled = audited(rows, journal, reviewer, rows.given, rows.present)
+        after, _ = audited(rows, journal, reviewer, said.labels, inside_default(said, policy) & rows.present)
+        if before["estimate"] is not None and after["estimate"] is not None:
+            found.append({"reviewer": reviewer, "rows": labelled, "before": before, "after": after})
+    return found
+
+
+def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
+    """data/ and, where it differs, clean/: the run's files with the policy's labels, image bytes as they are."""
+    column, split = rows.facts["label_column"], rows.facts["split"]
+    (folder / "data").mkdir()
+    if policy != "filter":
+        (folder / "clean").mkdir()
+    start = 0
+    for path in data_files(rows.folder):
+        curated = split_of(path) == split
+        file = open_parquet(path)
+        if not file.schema_arrow.equals(rows.schema, check_metadata=True):
+            raise CuratorError(f"{path}: its columns are not those of split {split!r}; {AGAIN}")
+        try:
+            features = Features.from_arrow_schema(file.schema_arrow)
+        except Exception as e:  # what the metadata of a stranger's file make it do
+            raise unreadable(path, e) from e
+        if policy == "relabel":
+            if ORIGINAL in features:
+                raise CuratorError(f"the dataset has a column {ORIGINAL}; rename it, or publish with --policy annotate")
+            features[ORIGINAL] = features[column]
+        schema = features.arrow_schema
+        with pq.ParquetWriter(folder / "data" / path.name, schema) as writer:
+            apart = curated and policy != "filter" and said.kept.any()
+            clean = pq.ParquetWriter(folder / "clean" / path.name, schema) if apart else None
+            try:
+                for batch in batches(file, path):
+                    part, kept = pa.table(batch), None
+                    if curated:
+                        here = slice(start, start + len(batch))
+                        start, kept = here.stop, pa.array(said.kept[here])
+                    if policy != "annotate":
+                        original = values = part[column]
+                        if curated:
+                            known = said.labels[here] >= 0  # of rows that were set aside, some have no label
+                            codes = np.where(known, said.labels[here], 0)
+                            values = encoded_labels(codes, rows.classes, features[column])
+                            values = pc.if_else(pa.array(known), values, original.combine_chunks())
+                        part = part.set_column(part.column_names.index(column), column, values)
+                        if policy == "relabel":
+                            part = part.append_column(ORIGINAL, original)
+                    part = part.cast(schema)
+                    left = part.filter(kept) if kept is not None else part
+                    writer.write_table(left if policy == "filter" else part)
+                    if clean is not None:
+                        clean.write_table(left)
+            finally:
+                if clean is not None:
+                    clean.close()
+
+
+def _copy_findings(run: Path, folder: Path, left: set[int] | None) -> None:
+    """report/ and issues.csv of the run; where only some rows are left, without pictures or names of the others."""
+    for path in own_files(run, "report"):
+        target = folder / path.relative_to(run)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    issues = run / "issues.csv"
+    with reading(issues), open_regular(issues) as content, io.TextIOWrapper(content, "utf-8", newline="") as file:
+        head, *lines = list(csv.reader(file))
+        numbers = [int(line[0]) for line in lines]
+    if left is not None:
+        lines = [line for number, line in zip(numbers, lines, strict=True) if number in left]
+        (folder / "report" / CONTACT_SHEET).unlink(missing_ok=True)
+        report = Path("report", "report.md")
+        with reading(run / report):
+            text = read_file(run / report, MOST).decode()
+        (folder / report).write_text(
+            re.sub(rf"## [^\n]*\n\n!\[[^\n]*\]\({CONTACT_SHEET}\)\n\n", "", text), encoding="utf-8"
+        )
+    with open(folder / "issues.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([head, *lines])
+
+
+def _write_rest(
+    folder: Path, run: Path, version: Version, rows: Rows, inside: np.ndarray, changes: list[tuple[int, int, int]]
+) -> None:
+    write_json(folder / "curation.json", version.facts)
+    _copy_findings(run, folder, None if inside.all() else set(rows.row[inside].tolist()))
+    data = folder / ("data" if (folder / "data").exists() else "images")
+    splits = sorted({split_of(p) if p.is_file() else p.name for p in data.iterdir()})
+    with reading(run / "README.md"):
+        own = own_text(read_file(run / "README.md", MOST).decode())
+    card = dataset_card(version.facts, rows.classes, changes, splits, content_hash(data), own)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def publish_folder(
+    run: Path, target: Path, policy: str, *, overwrite: bool = False, say: Say, **options: Any
+) -> Version:
+    """Write a version to a local folder, all or nothing; an older version is replaced with overwrite only.
+
+    Where the target is a link to a folder, that folder is meant.
+    """
+    target = target.resolve()
+    clear_leftovers(target.parent)  # perhaps the version that stands there is among them
+    require_free(target, overwrite)
+    with prepared(run, policy, beside=target, **options) as version:
+        require_free(target, overwrite)  # it may not be what it was before the version was made
+        replace_folder(version.folder, target)
+        version.folder = target
+        say(version.describe())
+        say(f"written to {target}")
+    return version
+
+
+def require_free(target: Path, overwrite: bool) -> None:
+    """Refuse a folder that holds anything but, with overwrite, an older version."""
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    ours = _is_version(target)
+    if not ours or not overwrite:
+        raise CuratorError(
+            f"{target} {'holds a version; add --overwrite, or ' if ours else 'is not empty; '}name another folder"
+        )
+
+
+def _is_version(folder: Path) -> bool:
+    """Whether a folder holds what publish_folder wrote, and nothing else: a run, say, is none."""
+    try:
+        facts = read_json(folder / FACTS)
+    except (OSError, ValueError):
+        return False
+    return "published" in facts and {path.name for path in folder.iterdir()} <= WRITTEN

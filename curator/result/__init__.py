@@ -1,0 +1,1 @@
+"""A run's folder: what a finished run is, written and read."""

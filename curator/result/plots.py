@@ -1,0 +1,174 @@
+"""The plots of the report."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+from datasets import Dataset
+
+from curator.errors import CuratorError
+from curator.result.columns import Columns
+from curator.result.metrics import reliability
+from curator.sources.images import Access, encoded, with_bytes
+from curator.text import printable
+
+CONTACT_SHEET = "contact_sheet.png"
+CONTACT = 64  # images on the contact sheet
+THUMBNAIL = 512  # pixels a side at most of each
+MATRIX = 1000  # classes; above, no matrix
+MANY_CLASSES = 30  # above, matrices and bars go without class names
+
+
+def _figure(width: float = 7, height: float = 4):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _save(figure, path: Path) -> bool:
+    figure.savefig(path, dpi=110)
+    return True
+
+
+def _label(name: str, length: int = 14) -> str:
+    """A class name for a plot: short, and no mathematics in it."""
+    name = printable(" ".join(name.split()))
+    return (name if len(name) <= length else name[: length - 1] + "…").replace("$", r"\$")
+
+
+def plot_scores(out: Path, columns: Columns, given: np.ndarray, truth: np.ndarray | None) -> bool:
+    """Histogram of the clean scores, of right and wrong labels apart where the truth is known; whether it was drawn."""
+    figure, axes = _figure()
+    bins = np.linspace(0, 1, 41)
+    parts: dict[str, np.ndarray]
+    if truth is None:
+        parts = {"selected": columns.selected, "not selected": ~columns.selected}
+    else:
+        right = given == truth
+        parts = {"label is right": right, "label is wrong": ~right}
+    for (name, rows), colour in zip(parts.items(), ("tab:blue", "tab:red"), strict=True):
+        axes.hist(columns.clean_score[rows], bins, color=colour, alpha=0.55, label=name)
+    axes.set(xlabel="clean score", ylabel="rows", yscale="log")
+    axes.legend()
+    return _save(figure, out / "clean_score.png")
+
+
+def plot_calibration(out: Path, columns: Columns, given: np.ndarray, truth: np.ndarray) -> bool:
+    """Share of right labels among rows of a clean score; whether it was drawn."""
+    figure, axes = _figure(5, 4.5)
+    found = [row for row in reliability(columns.clean_score, given == truth, 10) if row["rows"]]
+    axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="a probability")
+    axes.plot([row["score"] for row in found], [row["right"] for row in found], marker="o", label="this run")
+    for row in found:
+        where = (row["score"], row["right"])
+        axes.annotate(f"{row['rows']:,}", where, textcoords="offset points", xytext=(5, -10), fontsize=7)
+    axes.set(xlabel="clean score (mean of the bin)", ylabel="share of right labels", xlim=(0, 1), ylim=(0, 1.02))
+    axes.legend()
+    return _save(figure, out / "reliability.png")
+
+
+def plot_matrix(out: Path, columns: Columns, given: np.ndarray, classes: tuple[str, ...]) -> bool:
+    """Given against suggested labels; whether it was drawn, which it is not for very many classes."""
+    k = len(classes)
+    if k > MATRIX:
+        return False
+    counts = np.bincount(given * k + columns.corrected, minlength=k * k).reshape(k, k)
+    side = min(9, 3.5 + 0.35 * k)
+    figure, axes = _figure(side + 1, side)
+    shown = axes.imshow(np.log1p(counts), cmap="Blues")
+    axes.set(xlabel="corrected", ylabel="given")
+    if k <= MANY_CLASSES:
+        names = [_label(c) for c in classes]
+        axes.set_xticks(range(k), names, rotation=90)
+        axes.set_yticks(range(k), names)
+        for i in range(k):
+            for j in range(k):
+                if counts[i, j]:
+                    dark = counts[i, j] > counts.max() ** 0.6
+                    axes.text(
+                        j, i, counts[i, j], ha="center", va="center", fontsize=6, color="white" if dark else "black"
+                    )
+    else:
+        figure.colorbar(shown, label="log(1 + rows)")
+    return _save(figure, out / "matrix.png")
+
+
+def plot_per_class(
+    out: Path, columns: Columns, given: np.ndarray, truth: np.ndarray | None, classes: tuple[str, ...]
+) -> bool:
+    """Flagged rows of every class; whether it was drawn."""
+    k = len(classes)
+    rows = np.maximum(np.bincount(given, minlength=k), 1)
+    figure, axes = _figure(min(14, 3 + 0.45 * k), 4)
+    x = np.arange(k)
+    axes.bar(x - 0.2 * (truth is not None), np.bincount(given, ~columns.selected, k) / rows, 0.4, label="not selected")
+    if truth is not None:
+        axes.bar(x + 0.2, np.bincount(given, given != truth, k) / rows, 0.4, color="tab:red", label="wrong")
+    axes.set(ylabel="share of the class", ylim=(0, 1))
+    if k <= MANY_CLASSES:
+        axes.set_xticks(x, [_label(c) for c in classes], rotation=90)
+    else:
+        axes.set_xlabel("class")
+    axes.legend()
+    return _save(figure, out / "per_class.png")
+
+
+def plot_training(out: Path, history: list[dict[str, float]]) -> bool:
+    """Figures of every epoch; whether it was drawn."""
+    figure, axes = _figure()
+    x = np.arange(1, len(history) + 1)
+    axes.set(xlabel="yield of the method")
+    if any("loss" in h for h in history):  # linear models have none: the line begins where nets train
+        axes.plot(x, [h.get("loss", np.nan) for h in history], color="grey", label="training loss")
+        axes.set(ylabel="loss", ylim=(0, None))
+    else:
+        axes.set_yticks([])
+    right = axes.twinx()
+    for name, title in (
+        ("selected", "selected"),
+        ("noisy_f1", "noisy F1"),
+        ("label_accuracy_after", "label accuracy after"),
+    ):
+        if name in history[-1]:
+            right.plot(x, [h[name] for h in history], label=title)
+    right.set(ylabel="share", ylim=(0, 1))
+    lines = [*axes.get_lines(), *right.get_lines()]
+    axes.legend(lines, [str(line.get_label()) for line in lines], loc="lower right", fontsize=8)
+    return _save(figure, out / "training.png")
+
+
+def contact_sheet(
+    out: Path,
+    columns: Columns,
+    given: np.ndarray,
+    classes: tuple[str, ...],
+    dataset: Dataset,
+    image_column: str | None,
+    access: Access,
+) -> bool:
+    """The least clean images with their given and suggested labels; whether it was drawn."""
+    from matplotlib.figure import Figure
+
+    wrong = np.flatnonzero(~columns.selected)
+    worst = wrong[np.argsort(columns.clean_score[wrong], kind="stable")][:CONTACT]
+    if not len(worst) or image_column is None:
+        return False
+    height = -(-len(worst) // 8)
+    figure = Figure(figsize=(12, 1.75 * height), layout="constrained")
+    grid = figure.subplots(height, 8, squeeze=False).reshape(-1)
+    for axes in grid:
+        axes.axis("off")
+    items = encoded(dataset.select(worst), image_column)
+    for axes, i, (_, item) in zip(grid, worst, items, strict=False):
+        with contextlib.suppress(CuratorError):  # on a column of features nobody has looked at the images yet
+            content = with_bytes(int(i), item, columns.rows, image_column, access)["bytes"]
+            picture = access.decoder.rgb(content, near=THUMBNAIL)
+            picture.thumbnail((THUMBNAIL, THUMBNAIL))
+            axes.imshow(np.asarray(picture), interpolation="nearest")
+        names = f"{_label(classes[given[i]])} → {_label(classes[columns.corrected[i]])}"
+        title = f"{names}\nrow {columns.rows[i]}, {columns.clean_score[i]:.3f}"
+        axes.set_title(title, fontsize=7)
+    return _save(figure, out / CONTACT_SHEET)

@@ -1,0 +1,129 @@
+"""What curation.json says of a run: settings, data, figures, versions, and the command that makes it again."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from typing import TYPE_CHECKING, Any
+
+from curator.engine.hardware import device_name, peak_memory
+from curator.engine.throughput import mfu
+from curator.evidence import NoisyDataset
+from curator.result.columns import Columns
+from curator.result.metrics import metrics
+from curator.sources.opening import NAMED
+from curator.sources.table import Table
+from curator.system import is_path
+from curator.text import name_of
+
+if TYPE_CHECKING:
+    from curator.config.resolve import Resolved
+    from curator.engine.run import Run
+
+
+PLACES = ("data_dir", "recipe", "trusted", "output", "pred_probs", "backbone")  # settings that may be paths
+
+
+def facts_of_run(
+    resolved: Resolved,
+    table: Table,
+    data: NoisyDataset,
+    run: Run,
+    columns: Columns,
+    history: list[dict[str, float]],
+    test_accuracy: float | None,
+) -> dict[str, Any]:
+    """What curation.json holds."""
+    trusted = data.trusted.numpy()
+    seconds = sum(entry["seconds"] for entry in history)
+    facts: dict[str, Any] = {
+        "method": resolved.settings.method,
+        "recipe": resolved.recipe,
+        "dataset": dataset_name(resolved, table),
+        "name": table.name,
+        "source": {name: value for name, value in table.source.items() if name != "text" and value},
+        "split": table.split,
+        "image_column": table.image_column,
+        "label_column": table.label_column,
+        "reference_column": table.reference_column,
+        "n": len(data),
+        "classes": len(table.classes),
+        "settings": {**without_places(resolved.describe()), "dataset": dataset_name(resolved, table)},
+        "command": command(resolved, table),
+        "seed": resolved.settings.seed,
+        "trusted": {
+            "count": int(trusted.sum()),
+            "relabelled": int((data.labels.numpy() != table.labels).sum()),
+            "hash": table.verified_digest(),
+        },
+        "estimated_noise_rate": float((~columns.selected).mean()),
+        "selected": int(columns.selected.sum()),
+        "changed": int((columns.corrected != table.labels).sum()),
+        "seconds": round(seconds, 1),
+        "epochs": len(history),
+        "images_per_second": round(sum(entry["images"] for entry in history) / seconds, 1) if seconds else None,
+        "mfu": mfu(run, data.inputs.shape),
+        "peak_memory": peak_memory(run.device),
+        "device": device_name(run.device),
+        "threads": run.threads,
+        "versions": versions(),
+        "source_fingerprint": table.digest,
+        "findings": run.findings,
+    }
+    if table.truth is not None:
+        facts["metrics"] = metrics(columns, table.labels, table.truth, trusted)
+    if test_accuracy is not None:
+        facts.setdefault("metrics", {})["test_accuracy"] = test_accuracy
+    return facts
+
+
+def command(resolved: Resolved, table: Table) -> str:
+    """The shell line that gives this result again; of files and folders it has the names alone."""
+    again = {**without_places(resolved.again()), "dataset": dataset_name(resolved, table)}
+    words = ["label-curator", "clean"]
+    for name, value in again.items():
+        head, dot, last = name.replace("_", "-").rpartition(".")
+        if isinstance(value, bool):
+            words.append(f"--{head}{dot}{'' if value else 'no-'}{last}")
+        elif value not in (None, ""):
+            words += [f"--{head}{dot}{last}", shlex.quote(str(value))]
+    return " ".join(" ".join(words).split("\n"))
+
+
+def dataset_name(resolved: Resolved, table: Table) -> str:
+    """The named dataset, the Hub id, or the name of the folder."""
+    named = resolved.settings.dataset in NAMED
+    return resolved.settings.dataset if named else table.source.get("id") or table.name
+
+
+def without_places(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings with the names alone of files and folders of this machine: results are published, and say so of it."""
+
+    def named(key: str, value: Any) -> Any:
+        if key.rpartition(".")[2] not in PLACES or not isinstance(value, str) or not is_path(value):
+            return value
+        return name_of(value)
+
+    return {key: named(key, value) for key, value in settings.items()}
+
+
+def versions() -> dict[str, str]:
+    """Versions of what decides the result."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {"python": sys.version.split()[0]}
+    for name in (
+        "label-curator",
+        "torch",
+        "torchvision",
+        "datasets",
+        "accelerate",
+        "numpy",
+        "scikit-learn",
+        "cleanlab",
+    ):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

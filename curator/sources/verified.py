@@ -1,0 +1,157 @@
+"""Verified rows: told by a column, a file, a journal, or drawn as a share of the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+from datasets import Value
+
+from curator.decisions.content import content_of
+from curator.decisions.journal import FILE, Journal
+from curator.decisions.pairs import PAIR, class_number, pairs_of, read_columns
+from curator.errors import CuratorError
+from curator.sources.images import BrokenImage, encoded, with_bytes
+from curator.sources.noise import stratified_sample
+from curator.sources.table import Table, column_array
+from curator.text import did_you_mean
+
+FORMS = "a boolean column, a .csv or .parquet file with the columns row and label, a review journal, or a share as 0.1"
+
+
+def trust(table: Table, trusted: str | Path | float, seed: int) -> None:
+    """Set table.verified, and a note that says how many rows it has.
+
+    Args:
+        table: with its noise and its sample drawn.
+        trusted: a boolean column of the dataset; a CSV or parquet file `row,label` (row: position in the source split,
+            label: a class name or number); a review journal, or the run's folder that holds it; or a share in (0, 1),
+            drawn from every class of the reference.
+        seed: of the draw.
+
+    Raises:
+        CuratorError: naming what does not fit.
+    """
+    share = _share(trusted)
+    if share is not None:
+        found, how = _drawn(table, share, seed), "drawn from the reference"
+    elif str(trusted) in table.dataset.column_names:
+        found, how = _column(table, str(trusted)), f"column {trusted!r}"
+    else:
+        path = Path(str(trusted)).expanduser()
+        columns = did_you_mean(str(trusted), table.dataset.column_names)
+        try:
+            if path.is_dir():
+                path = path / FILE
+                if not path.is_file():
+                    raise CuratorError(f"--trusted {trusted}: the folder holds no {FILE}; review the run first")
+            if not path.is_file():
+                raise CuratorError(f"--trusted: expected {FORMS}; found neither a column nor a file {trusted}{columns}")
+            found, how = _file(table, path)
+        except OSError as e:
+            raise CuratorError(f"--trusted {str(trusted)[:100]}: it cannot be read ({e.strerror})") from e
+    table.verified = found
+    count = int((found >= 0).sum())
+    if not count:
+        raise CuratorError(f"--trusted {trusted}: it names no row of this dataset; leave it out")
+    wrong = int(((found >= 0) & (found != table.labels)).sum())
+    table.notes.append(f"{count:,} trusted rows ({how}), of which {wrong:,} were given another label")
+
+
+def _share(trusted: str | Path | float) -> float | None:
+    try:
+        share = float(str(trusted))
+    except ValueError:
+        return None
+    if not 0 < share < 1:
+        raise CuratorError(f"--trusted: expected a share between 0 and 1, found {trusted}")
+    return share
+
+
+def _drawn(table: Table, share: float, seed: int) -> np.ndarray:
+    if table.truth is None:
+        raise CuratorError(
+            f"--trusted {share:g}: a share is drawn from the true labels, and they are not known; "
+            "name their column with --reference-column, or give verified rows"
+        )
+    found = np.full(len(table.labels), -1)
+    chosen = stratified_sample(table.truth, max(1, round(share * len(found))), seed)
+    found[chosen] = table.truth[chosen]
+    return found
+
+
+def _column(table: Table, column: str) -> np.ndarray:
+    feature = table.dataset.features[column]
+    if not (isinstance(feature, Value) and feature.dtype == "bool"):
+        raise CuratorError(f"--trusted {column}: expected a boolean column, found {feature}")
+    trusted = column_array(table.data, column).fill_null(False).to_numpy()
+    return np.where(trusted, table.labels, -1)
+
+
+def _file(table: Table, path: Path) -> tuple[np.ndarray, str]:
+    """Verified labels (n,), and where they come from."""
+    with open(path, "rb") as file:
+        if file.read(16) == b"SQLite format 3\0":
+            return _journal(table, path)
+    found = read_columns(path, "--trusted", PAIR, table.source_rows)
+    return _placed(table, pairs_of(*found, path, "--trusted"), path), path.name
+
+
+def _journal(table: Table, path: Path) -> tuple[np.ndarray, str]:
+    with closing(Journal(path)) as journal:
+        verified, facts = journal.verified(), journal.facts
+        counts = ", ".join(f"{count:,} {name}" for name, count in verified.counts.items())
+        if facts["split"] != table.split:
+            raise CuratorError(
+                f"--trusted {path}: its rows are of split {facts['split']!r}, this run is of {table.split!r}; "
+                "choose it with --split"
+            )
+        journal.require(facts["classes"], table.split, lambda rows: _digests(table, rows))
+    if not verified.labels:
+        raise CuratorError(f"--trusted {path}: no row is verified yet ({counts}); review some first")
+    made_on = str(facts["dataset"])
+    other = "" if table.name in (made_on, Path(made_on).name) else f" made on dataset {made_on}"
+    return _placed(table, verified.labels.items(), path), f"review journal {path.name}{other} ({counts})"
+
+
+def _digests(table: Table, rows: list[int]) -> dict[str, str]:
+    """Rows.digests of a table of images."""
+    if table.image_column is None:
+        return {}
+    places, column = np.flatnonzero(np.isin(table.ids, rows)), table.image_column
+    images = encoded(table.dataset.select(places), column)
+    ids = table.ids[places]
+
+    def digest(i: int, item: dict) -> str:
+        try:
+            return content_of(with_bytes(i, item, ids, column, table.access))
+        except BrokenImage:  # which the page does not show either
+            return content_of(None)
+
+    return {str(ids[i]): digest(i, item) for i, item in images}
+
+
+def _placed(table: Table, pairs: Iterable[tuple[int, object]], path: Path) -> np.ndarray:
+    """Class numbers (n,) of verified (row, label); rows outside a sample (--limit-rows) are left out."""
+    last = table.source_rows - 1
+    place = {int(row): i for i, row in enumerate(table.rows)}
+    number = {name: i for i, name in enumerate(table.classes)}
+    found = np.full(len(table.rows), -1)
+    seen: dict[int, int] = {}
+    for row, label in pairs:
+        if row is None or not 0 <= row <= last:
+            raise CuratorError(f"--trusted {path}: expected rows 0 to {last} of split {table.split!r}, found {row}")
+        code = class_number(label, number)
+        if code is None:
+            known = did_you_mean(str(label), number)
+            raise CuratorError(f"--trusted {path}: row {row} has the label {label!r}, which is not a class{known}")
+        if seen.setdefault(row, code) != code:
+            raise CuratorError(f"--trusted {path}: row {row} has two labels; keep one")
+        if row in place:
+            found[place[row]] = code
+    lost = len(seen.keys() & set(table.ids[list(table.aside)].tolist()))
+    if lost:
+        table.notes.append(f"{lost:,} verified rows cannot be used: they are set aside")
+    return found
