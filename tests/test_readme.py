@@ -10,6 +10,7 @@ from curator.review.session import Session
 from tests.conftest import ROOT, image_folder
 from tests.hub import hub  # noqa: F401
 from tests.review.serving import shown
+from tests.test_rooms import RANK
 
 README = (ROOT / "README.md").read_text()
 
@@ -31,11 +32,13 @@ def test_flags_methods_and_datasets_exist():
     assert all(f"`{name}`" in README for name in NAMED)
 
 
-def test_the_tree_lists_every_file():
+def test_the_tree_lists_every_room_in_its_order():
+    """And every module that is in none; of each module's contents its first line tells."""
     tree = README.split("## What is where")[1].split("```")[1]
-    listed = set(re.findall(r"^  (\S+\.py)", tree, re.M))
-    there = {str(p.relative_to(ROOT / room)) for room in ("curator", "bench") for p in (ROOT / room).rglob("*.py")}
-    assert listed == {name for name in there if not name.endswith("__init__.py")}
+    listed = re.findall(r"^  (\w+)(?:/|\.py) ", tree, re.M)
+    there = {p.stem for p in (ROOT / "curator").iterdir() if p.suffix == ".py" or (p / "__init__.py").is_file()}
+    assert set(listed) == there - {"__init__", "clean"} and len(listed) == len(set(listed))
+    assert [RANK[room] for room in listed] == sorted(RANK[room] for room in listed)
 
 
 def test_the_examples_run(tmp_path, monkeypatch, hub):  # noqa: F811
