@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from curator.decisions.journal import ACTIONS, FILE, KINDS, Decision, Journal, TakenKey
+from curator.decisions.database import TakenKey
+from curator.decisions.decision import ACTIONS, Decision
+from curator.decisions.journal import FILE, KINDS, Journal
 from curator.errors import CuratorError
 from curator.publish.audit import STRATA, audited, draw_sample
 from curator.result.read import Rows
@@ -236,7 +238,7 @@ class Session:
             for step in [step for step in steps if step["kind"] == "audit"]:
                 of = step["audit"], step["row"], step["label"]
                 try:
-                    if not self.journal.save_audit_label(*of, reviewer, step["key"]):
+                    if not self.journal.audits.save_label(*of, reviewer, step["key"]):
                         refused.append(step["key"])
                 except TakenKey as e:
                     taken.append(e.key)
@@ -332,14 +334,14 @@ class Session:
             if not 1 <= size <= AUDIT:
                 raise CuratorError(f"audit: expected 1 to {AUDIT:,} rows, found {size}")
             sample = draw_sample(self.rows.selected, size, seed, self.rows.present)
-            self.journal.new_audit(
+            self.journal.audits.add(
                 self.rows.verdict, reviewer, seed, [(int(self.rows.row[p]), self._stratum(int(p))) for p in sample]
             )
-        last = self.journal.last_audit(self.rows.verdict, reviewer)
+        last = self.journal.audits.last(self.rows.verdict, reviewer)
         if last is None:
             return {"rows": []}
         number, rows = last
-        labels = self.journal.audit_labels(number, reviewer)
+        labels = self.journal.audits.labels(number, reviewer)
         codes = {str(row): None if label is None else self.code.get(label) for row, label in labels.items()}
         return {"audit": number, "rows": [row for row, _ in rows], "labels": codes}
 

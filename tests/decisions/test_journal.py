@@ -10,7 +10,9 @@ from contextlib import closing
 import pyarrow.parquet as pq
 import pytest
 
-from curator.decisions.journal import VERSION, Journal, TakenKey
+from curator.decisions.database import TakenKey
+from curator.decisions.journal import Journal
+from curator.decisions.schema import VERSION
 from curator.errors import CuratorError
 from tests.conftest import ROOT
 from tests.review.serving import verified
@@ -241,9 +243,9 @@ def everything(path):
     for facts in (None, FACTS):
         with closing(Journal(path, facts)) as journal:
             read = [journal.verified().labels, journal.agreement(), journal.conflicts(), journal.dropped()]
-            read += [journal.history("ann"), journal.reviewers(), journal.auditors("run"), journal.log(0)]
-            if sample := journal.last_audit("run", "ann"):
-                read.append(journal.audit_labels(sample[0], "ann"))
+            read += [journal.history("ann"), journal.reviewers(), journal.audits.reviewers("run"), journal.log(0)]
+            if sample := journal.audits.last("run", "ann"):
+                read.append(journal.audits.labels(sample[0], "ann"))
     return read
 
 
@@ -254,9 +256,9 @@ def whole(tmp_path_factory):
     with closing(Journal(path, {**FACTS, "sample": {"1": "ab"}, "id": "0" * 32})) as journal:
         rows = [(i, "relabel", "dog") for i in range(80)]
         journal.save([do(f"step-{i}", *rows[i:], (90, "drop", None)) for i in range(9)] + [turn("u", "undo")], "ann")
-        journal.new_audit("run", "ann", 1, [(row, "selected") for row in range(200)])
+        journal.audits.add("run", "ann", 1, [(row, "selected") for row in range(200)])
         for row in range(100):
-            journal.save_audit_label(1, row, "cat", "ann", f"label-{row}")
+            journal.audits.save_label(1, row, "cat", "ann", f"label-{row}")
     everything(path)
     return path.read_bytes()
 
@@ -417,13 +419,13 @@ def test_what_is_not_there_is_not_saved(tmp_path, how):
             with pytest.raises(CuratorError, match="removed, replaced or cut"):
                 journal.save([do("after", (21, "keep", "cat"))], "ann")
         with pytest.raises(CuratorError, match="removed, replaced or cut"):
-            journal.new_audit("run", "ann", 1, [(1, "selected")])
+            journal.audits.add("run", "ann", 1, [(1, "selected")])
 
 
 def test_it_is_lost_while_it_saves(tmp_path):
     """Between the check before and the end of the writing."""
     path, wrong = tmp_path / "j.sqlite", "removed, replaced or cut"
-    with closing(Journal(path, FACTS)) as journal, pytest.raises(CuratorError, match=wrong), journal._transaction():
+    with closing(Journal(path, FACTS)) as journal, pytest.raises(CuratorError, match=wrong), journal._db.transaction():
         path.unlink()
 
 
@@ -462,8 +464,8 @@ def test_a_reviewer_whose_name_cannot_be_written(journal):
 def test_a_key_is_of_one_step(journal):
     """A step with the key of another one is not taken for it, and nothing that came with it is saved."""
     journal.save([do("a", (1, "keep", "cat"), (2, "drop", None)), turn("u", "undo"), turn("r", "redo")], "ann")
-    journal.new_audit("run", "ann", 1, [(1, "selected"), (2, "selected")])
-    assert journal.save_audit_label(1, 1, "cat", "ann", "label")
+    journal.audits.add("run", "ann", 1, [(1, "selected"), (2, "selected")])
+    assert journal.audits.save_label(1, 1, "cat", "ann", "label")
     for steps, who in [
         ([do("a", (1, "keep", "cat"), (2, "drop", None))], "ben"),
         ([do("a", (1, "keep", "cat"))], "ann"),
@@ -477,8 +479,8 @@ def test_a_key_is_of_one_step(journal):
     assert labels(journal, "ben") == {} and labels(journal) == {1: ("keep", "cat"), 2: ("drop", None)}
     for audit, row, label, who in [(1, 1, "cat", "ben"), (1, 2, "cat", "ann"), (1, 1, "dog", "ann")]:
         with pytest.raises(TakenKey):
-            journal.save_audit_label(audit, row, label, who, "label")
-    assert journal.save_audit_label(1, 1, "cat", "ann", "label") and journal.audit_labels(1, "ann") == {1: "cat"}
+            journal.audits.save_label(audit, row, label, who, "label")
+    assert journal.audits.save_label(1, 1, "cat", "ann", "label") and journal.audits.labels(1, "ann") == {1: "cat"}
 
 
 WRITER = """
