@@ -19,7 +19,7 @@ MARK = b"label-curator"  # metadata of parquet files that write_table wrote
 
 
 def export(decisions: Sequence[tuple], verified: Mapping[int, str], folder: Path, owner: str) -> list[Path]:
-    """Write the tables decisions (the fields of Decision) and verified (row, label: a file of verified rows).
+    """Write the tables decisions (the fields of Decision) and verified (row, label: a file for --verified).
 
     Args:
         decisions: all of a journal, as they came.

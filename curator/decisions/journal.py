@@ -274,7 +274,7 @@ class Journal:
             return tally.verified(self._rows)
 
     def export(self, folder: Path) -> list[Path]:
-        """Write decisions (all of them) and verified (row, label: a file of verified rows) as parquet and CSV.
+        """Write decisions (all of them) and verified (row, label: a file for --verified) as parquet and CSV.
 
         Nothing is overwritten but an earlier export of this journal: see write_table.
         """

@@ -76,10 +76,8 @@ def labels(rows: ByRow) -> Labels:
 def agreement(named: Labels) -> list[dict[str, Any]]:
     """For every two reviewers the rows both decided, the share they agree on, and Cohen's kappa if defined.
 
-    To drop a row is a label like any other. Kappa is undefined where both gave one and the same label to all rows.
+    To drop a row is a label like any other.
     """
-    from sklearn.metrics import cohen_kappa_score
-
     codes: dict[str | None, int] = {}
     out = []
     for a, b in itertools.combinations(sorted(named), 2):
@@ -87,9 +85,17 @@ def agreement(named: Labels) -> list[dict[str, Any]]:
         first, second = ([codes.setdefault(named[who][row], len(codes)) for row in rows] for who in (a, b))
         if rows:
             share = sum(x == y for x, y in zip(first, second, strict=True)) / len(rows)
-            kappa = float(cohen_kappa_score(first, second)) if len({*first, *second}) > 1 else None
-            out.append({"reviewers": [a, b], "rows": len(rows), "agreement": share, "kappa": kappa})
+            out.append({"reviewers": [a, b], "rows": len(rows), "agreement": share, "kappa": _kappa(first, second)})
     return out
+
+
+def _kappa(first: list[int], second: list[int]) -> float | None:
+    """Cohen's kappa of two reviewers' labels; None where both gave one and the same to all rows."""
+    if len({*first, *second}) < 2:
+        return None
+    from sklearn.metrics import cohen_kappa_score
+
+    return float(cohen_kappa_score(first, second))
 
 
 def _outcomes(decisions: Iterable[Decision]) -> set[str | None]:
