@@ -89,11 +89,11 @@ def audited(
     Raises:
         CuratorError: where the reviewer has drawn no sample of this run.
     """
-    last = journal.last_audit(rows.verdict, reviewer)
+    last = journal.audits.last(rows.verdict, reviewer)
     if last is None:
         raise CuratorError("audit: no sample was drawn yet")
     number, sample = last
-    labels = {row: label for row, label in journal.audit_labels(number, reviewer).items() if label is not None}
+    labels = {row: label for row, label in journal.audits.labels(number, reviewer).items() if label is not None}
     strata = []
     for name in STRATA:
         members = (rows.selected if name == STRATA[0] else ~rows.selected) & inside

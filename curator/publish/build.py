@@ -175,7 +175,7 @@ def _noise(rows: Rows, said: Verdict, inside: np.ndarray) -> dict[str, Any]:
 def _audits(rows: Rows, journal: Journal, said: Verdict, policy: str) -> list[dict[str, Any]]:
     """What every reviewer's audit of this run says of the given labels and of the version's."""
     found = []
-    for reviewer in journal.auditors(rows.verdict):
+    for reviewer in journal.audits.reviewers(rows.verdict):
         before, labelled = audited(rows, journal, reviewer, rows.given, rows.present)
         after, _ = audited(rows, journal, reviewer, said.labels, inside_default(said, policy) & rows.present)
         if before["estimate"] is not None and after["estimate"] is not None:

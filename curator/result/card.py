@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from curator.decisions.journal import MACHINE
+from curator.decisions.decision import MACHINE
 from curator.result.report import md, percent
 from curator.sources.opening import LICENSE
 from curator.text import printable

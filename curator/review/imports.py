@@ -8,7 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from curator.decisions.journal import FILE, MACHINE, Journal
+from curator.decisions.decision import MACHINE
+from curator.decisions.journal import FILE, Journal
 from curator.decisions.pairs import PAIR, class_number, pairs_of, read_columns, row_ids
 from curator.errors import CuratorError
 from curator.result.read import Rows

@@ -13,13 +13,16 @@ from typing import Any
 
 import numpy as np
 
-from curator.decisions.journal import ACTIONS, FILE, KINDS, Decision, Journal, TakenKey
+from curator.decisions.database import TakenKey
+from curator.decisions.decision import Decision
+from curator.decisions.journal import FILE, Journal
 from curator.errors import CuratorError
 from curator.publish.audit import STRATA, audited, draw_sample
 from curator.result.read import Rows
 from curator.review.pictures import data_address
 from curator.review.publishing import Publishing
 from curator.review.queue import DECIDED, ORDERS, SHOW, Queue, View
+from curator.review.sent import checked, field
 
 PAGE = 64  # rows of a page
 SMALL, LARGE = 160, 1024  # pixels a side of thumbnails and of the large view
@@ -28,27 +31,6 @@ NAME = 300  # characters of a class name that travel
 VIEWS = 64  # opened views that pages can be asked of
 AUDIT = 10_000  # rows of an audit at most
 STEPS = 1000  # that are saved at once, at most
-KEY = 8, 100  # characters of a step's key, at least and at most
-TYPES = {int: "a whole number from 0 on", str: "text", list: "a list"}
-
-
-def field(data: Any, name: str, kind: type, *default: Any) -> Any:
-    """A field of what a page sends, or the default where it is missing or null.
-
-    Raises:
-        CuratorError: for another type, a number that no row or class has, or text that cannot be written.
-    """
-    value: Any = data.get(name) if isinstance(data, dict) else None
-    if value is None and default:
-        return default[0]
-    fits = type(value) is kind
-    if fits and kind is int:
-        fits = 0 <= value < 1 << 62
-    if fits and kind is str:
-        fits = value == value.encode("utf-8", "ignore").decode()
-    if not fits:
-        raise CuratorError(f"{name}: expected {TYPES[kind]}")
-    return value
 
 
 class Session:
@@ -229,14 +211,14 @@ class Session:
         steps, refused, taken = [], [], []
         for step in sent:
             try:
-                steps.append(self._checked(step))
+                steps.append(checked(step, self.rows))
             except CuratorError:
                 refused.append(step.get("key") if isinstance(step, dict) else None)
         try:
             for step in [step for step in steps if step["kind"] == "audit"]:
                 of = step["audit"], step["row"], step["label"]
                 try:
-                    if not self.journal.save_audit_label(*of, reviewer, step["key"]):
+                    if not self.journal.audits.save_label(*of, reviewer, step["key"]):
                         refused.append(step["key"])
                 except TakenKey as e:
                     taken.append(e.key)
@@ -265,46 +247,6 @@ class Session:
         if (data.get("journal"), data.get("run")) != (self.journal.facts["id"], self.rows.verdict):
             raise CuratorError("another run is served here now: reload the page")
 
-    def _checked(self, step: dict[str, Any]) -> dict[str, Any]:
-        """A step of the page as the journal takes it: labels by name, and nothing that is not there.
-
-        Raises:
-            CuratorError: for what no page would send.
-        """
-        kind, key = field(step, "kind", str), field(step, "key", str)
-        if kind not in (*KINDS, "audit") or not KEY[0] <= len(key) <= KEY[1]:
-            raise CuratorError(f"expected a step with a key and one of the kinds {', '.join(KINDS)}, audit")
-        if kind == "do":
-            acts = [self._act(act) for act in field(step, "rows", list)]
-            if not acts:
-                raise CuratorError("expected a step that decides a row")
-            return {"key": key, "kind": kind, "rows": acts}
-        if kind == "audit":
-            label = field(step, "label", int, None)
-            of = {"audit": field(step, "audit", int), "row": field(step, "row", int)}
-            return {"key": key, "kind": kind, **of, "label": None if label is None else self._name(label)}
-        return {"key": key, "kind": kind, "target": field(step, "target", str, None)}
-
-    def _act(self, act: Any) -> tuple[int, str, str | None]:
-        if not isinstance(act, list) or len(act) != 3:
-            raise CuratorError("expected a row, an action and a label")
-        named = dict(zip(("row", "action", "label"), act, strict=True))
-        row, action, label = field(named, "row", int), field(named, "action", str), field(named, "label", int, None)
-        position = self.rows.position(row)
-        if position is None or action not in ACTIONS:
-            raise CuratorError(f"expected a row of the run and one of {', '.join(ACTIONS)}")
-        given = int(self.rows.given[position])
-        if action == "relabel" and label == given:
-            action = "keep"
-        if action == "keep":
-            return row, action, self._name(given)
-        return row, action, self._name(label) if action == "relabel" else None
-
-    def _name(self, label: int | None) -> str:
-        if label is None or not 0 <= label < len(self.rows.classes):
-            raise CuratorError(f"expected a class number below {len(self.rows.classes)}")
-        return self.rows.classes[label]
-
     # Publishing
 
     def publish(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
@@ -332,19 +274,16 @@ class Session:
             if not 1 <= size <= AUDIT:
                 raise CuratorError(f"audit: expected 1 to {AUDIT:,} rows, found {size}")
             sample = draw_sample(self.rows.selected, size, seed, self.rows.present)
-            self.journal.new_audit(
-                self.rows.verdict, reviewer, seed, [(int(self.rows.row[p]), self._stratum(int(p))) for p in sample]
-            )
-        last = self.journal.last_audit(self.rows.verdict, reviewer)
+            strata = np.where(self.rows.selected[sample], *STRATA).tolist()
+            rows = list(zip(self.rows.row[sample].tolist(), strata, strict=True))
+            self.journal.audits.add(self.rows.verdict, reviewer, seed, rows)
+        last = self.journal.audits.last(self.rows.verdict, reviewer)
         if last is None:
             return {"rows": []}
         number, rows = last
-        labels = self.journal.audit_labels(number, reviewer)
+        labels = self.journal.audits.labels(number, reviewer)
         codes = {str(row): None if label is None else self.code.get(label) for row, label in labels.items()}
         return {"audit": number, "rows": [row for row, _ in rows], "labels": codes}
-
-    def _stratum(self, position: int) -> str:
-        return STRATA[0] if self.rows.selected[position] else STRATA[1]
 
     def pictures(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Images of rows and nothing else: the audit is blind."""

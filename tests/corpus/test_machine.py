@@ -153,7 +153,7 @@ def test_a_clock_that_jumps_back(flags, tmp_path, monkeypatch):
     facts = json.loads((tmp_path / "out" / "curation.json").read_text())
     assert facts["seconds"] >= 0 and facts["images_per_second"] > 0 and facts["epochs"] == 3
     years = itertools.count(2040, -1)
-    monkeypatch.setattr("curator.decisions.journal._now", lambda: f"{next(years)}-01-01T00:00:00.000+00:00")
+    monkeypatch.setattr("curator.decisions.journal.timestamp", lambda: f"{next(years)}-01-01T00:00:00.000+00:00")
     path = tmp_path / "review.sqlite"
     with closing(Journal(path, {"classes": ["a", "b"], "dataset": "x", "split": "train"})) as journal:
         for key, label in enumerate(["a", "b", "a", "b"]):

@@ -203,7 +203,7 @@ def test_calls_that_no_page_would_make(session, what, monkeypatch):
 
 
 def test_names_that_are_no_calls(session):
-    for what in (*VALUES, "__init__", "_act", "cards", "near", "counts", "journal", "_require_page"):
+    for what in (*VALUES, "__init__", "_decision", "cards", "near", "counts", "journal", "_require_page"):
         assert asked(session, {"what": what})[0] == 400
 
 
