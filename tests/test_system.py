@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import joblib
 import pytest
 
-from curator.system import atomic, clear_leftovers, remove, replace_folder, workspace
+from curator.system import atomic, clear_leftovers, cores, remove, replace_folder, workspace
 from tests.conftest import ROOT
 
 
@@ -107,3 +108,22 @@ def test_links_are_removed_and_not_what_they_lead_to(tmp_path):
         remove(tmp_path / name)
     remove(tmp_path / "nothing")
     assert [p.name for p in tmp_path.iterdir()] == ["far"] and tree(tmp_path) == {"far/file": "mine"}
+
+
+def test_cores_are_those_that_joblib_counts(monkeypatch, tmp_path):
+    """And no more than a container's quota, of either version of cgroups, gives."""
+    monkeypatch.delenv("LOKY_MAX_CPU_COUNT", raising=False)
+    assert cores() == joblib.cpu_count()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(8))
+    for version in (1, 2):
+        folder = tmp_path / str(version)
+        (folder / "cpu").mkdir(parents=True)
+        monkeypatch.setattr("curator.system.CGROUP", folder)
+        assert cores() == 8
+        for quota, expected in ((50_000, 1), (100_000, 1), (250_000, 3), (900_000, 8), (-1, 8)):
+            if version == 2:
+                (folder / "cpu.max").write_text(f"{quota if quota > 0 else 'max'} 100000\n")
+            else:
+                (folder / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+                (folder / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+            assert cores() == expected

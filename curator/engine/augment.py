@@ -95,12 +95,14 @@ def draw_auto_augment(
     policy: str,  # "cifar10" | "imagenet"
 ) -> Draws:
     """AutoAugment (Cubuk et al. 2019) as in torchvision: one of 25 pairs of operations, each with its probability."""
+    from torchvision.transforms import AutoAugment, AutoAugmentPolicy
+
     device = generator.device
-    pairs = POLICIES[policy]
+    pairs = AutoAugment(AutoAugmentPolicy(policy)).policies  # an operation, its probability, its level or None
     table = _magnitudes(OPS, 10, size).tolist()
     numbers = _on(device, tuple(tuple(NUMBER[name] for name, _, _ in pair) for pair in pairs))
     chances = _on(device, tuple(tuple(chance for _, chance, _ in pair) for pair in pairs))
-    strengths = _on(device, tuple(tuple(table[NUMBER[name]][level] for name, _, level in pair) for pair in pairs))
+    strengths = _on(device, tuple(tuple(table[NUMBER[name]][level or 0] for name, _, level in pair) for pair in pairs))
     pair = torch.randint(len(pairs), (n,), generator=generator, device=device)
     happens = torch.rand((n, 2), generator=generator, device=device) <= chances[pair]
     op = torch.where(happens, numbers[pair], NUMBER["Identity"])
@@ -249,68 +251,3 @@ def cutout(
     values = colour if c == 3 else ((19595 * r + 38470 * g + 7471 * b + 32768) >> 16,)
     paint = torch.stack([torch.full((1, 1), v, dtype=torch.uint8, device=images.device) for v in values])
     return torch.where(covered[:, None], paint, images)
-
-
-def _policy(text: str) -> list[list[tuple[str, float, int]]]:
-    """Lines of two operations, each a name, its probability and its level in [0, 10)."""
-    words = [line.split() for line in text.strip().splitlines()]
-    return [[(line[i], float(line[i + 1]), int(line[i + 2])) for i in (0, 3)] for line in words]
-
-
-# AutoAugment's learned policies, in torchvision's order; operations without a strength have level 0.
-POLICIES = {
-    "cifar10": _policy("""
-        Invert 0.1 0  Contrast 0.2 6
-        Rotate 0.7 2  TranslateX 0.3 9
-        Sharpness 0.8 1  Sharpness 0.9 3
-        ShearY 0.5 8  TranslateY 0.7 9
-        AutoContrast 0.5 0  Equalize 0.9 0
-        ShearY 0.2 7  Posterize 0.3 7
-        Color 0.4 3  Brightness 0.6 7
-        Sharpness 0.3 9  Brightness 0.7 9
-        Equalize 0.6 0  Equalize 0.5 0
-        Contrast 0.6 7  Sharpness 0.6 5
-        Color 0.7 7  TranslateX 0.5 8
-        Equalize 0.3 0  AutoContrast 0.4 0
-        TranslateY 0.4 3  Sharpness 0.2 6
-        Brightness 0.9 6  Color 0.2 8
-        Solarize 0.5 2  Invert 0.0 0
-        Equalize 0.2 0  AutoContrast 0.6 0
-        Equalize 0.2 0  Equalize 0.6 0
-        Color 0.9 9  Equalize 0.6 0
-        AutoContrast 0.8 0  Solarize 0.2 8
-        Brightness 0.1 3  Color 0.7 0
-        Solarize 0.4 5  AutoContrast 0.9 0
-        TranslateY 0.9 9  TranslateY 0.7 9
-        AutoContrast 0.9 0  Solarize 0.8 3
-        Equalize 0.8 0  Invert 0.1 0
-        TranslateY 0.7 9  AutoContrast 0.9 0
-    """),
-    "imagenet": _policy("""
-        Posterize 0.4 8  Rotate 0.6 9
-        Solarize 0.6 5  AutoContrast 0.6 0
-        Equalize 0.8 0  Equalize 0.6 0
-        Posterize 0.6 7  Posterize 0.6 6
-        Equalize 0.4 0  Solarize 0.2 4
-        Equalize 0.4 0  Rotate 0.8 8
-        Solarize 0.6 3  Equalize 0.6 0
-        Posterize 0.8 5  Equalize 1.0 0
-        Rotate 0.2 3  Solarize 0.6 8
-        Equalize 0.6 0  Posterize 0.4 6
-        Rotate 0.8 8  Color 0.4 0
-        Rotate 0.4 9  Equalize 0.6 0
-        Equalize 0.0 0  Equalize 0.8 0
-        Invert 0.6 0  Equalize 1.0 0
-        Color 0.6 4  Contrast 1.0 8
-        Rotate 0.8 8  Color 1.0 2
-        Color 0.8 8  Solarize 0.8 7
-        Sharpness 0.4 7  Invert 0.6 0
-        ShearX 0.6 5  Equalize 1.0 0
-        Color 0.4 0  Equalize 0.6 0
-        Equalize 0.4 0  Solarize 0.2 4
-        Solarize 0.6 5  AutoContrast 0.6 0
-        Invert 0.6 0  Equalize 1.0 0
-        Color 0.6 4  Contrast 1.0 8
-        Equalize 0.8 0  Equalize 0.6 0
-    """),
-}

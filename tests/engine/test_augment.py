@@ -1,3 +1,4 @@
+import zlib
 from collections import Counter
 
 import numpy as np
@@ -11,7 +12,6 @@ from torchvision.transforms.autoaugment import _apply_op
 from curator.engine.augment import (
     NUMBER,
     OPS,
-    POLICIES,
     SIGNED,
     Draws,
     augment,
@@ -226,8 +226,9 @@ def test_draws_of_rand_augment_are_torchvisions():
 @pytest.mark.parametrize("policy", ["cifar10", "imagenet"])
 def test_draws_of_auto_augment_are_torchvisions(policy):
     theirs = AutoAugment(AutoAugmentPolicy(policy))
-    ours = [tuple((name, p, level) for name, p, level in pair) for pair in POLICIES[policy]]
-    assert ours == [tuple((name, p, level or 0) for name, p, level in pair) for pair in theirs.policies]
+    # The policies as they were when this was written: others would change results without a word.
+    known = {"cifar10": 3254467930, "imagenet": 135116760}
+    assert zlib.crc32(repr(theirs.policies).encode()) == known[policy]
 
     # How often each pair of (operation, magnitude) must be drawn.
     space = theirs._augmentation_space(10, SIZE)

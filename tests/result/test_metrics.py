@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import precision_recall_fscore_support
 
-from curator.result.metrics import calibration_error, reliability
+from curator.result.metrics import calibration_error, precision_recall_f1, reliability
 
 
 def test_reliability_worked_numbers():
@@ -23,3 +24,14 @@ def test_calibration_error_worked_numbers():
     chance = random.random(200_000)
     assert calibration_error(chance, random.random(200_000) < chance) < 0.01
     assert calibration_error(np.zeros(0), np.zeros(0, bool)) == 0
+
+
+def test_precision_recall_f1_are_those_of_scikit_learn():
+    """Which is not used itself: in the training loop it costs .15 s a million rows, and its import 1.7 s."""
+    random = np.random.default_rng(0)
+    for rows in (1, 2, 7, 50):
+        for share in (0.0, 0.1, 0.5, 1.0):
+            predicted, actual = random.random(rows) < share, random.random(rows) < random.random()
+            theirs = precision_recall_fscore_support(actual, predicted, average="binary", zero_division=0)[:3]
+            assert precision_recall_f1(predicted, actual) == theirs
+    assert precision_recall_f1(np.zeros(0, bool), np.zeros(0, bool)) == (0, 0, 0)  # theirs raises
