@@ -101,12 +101,13 @@ def of_digits(noise: str, seed: int = SEED):
     import numpy as np
     import torch
 
+    from curator.config.flags import Settings
     from curator.engine.source import held
     from curator.evidence import NoisyDataset
     from curator.sources.images import decode_images
-    from curator.sources.load import load_table
+    from curator.sources.load import load
 
-    table = load_table("digits", label_noise=noise, seed=seed)
+    table = load(Settings(label_noise=noise, seed=seed))
     images = decode_images(table.dataset, "image", table.rows, None, float("inf"), table.access).images
     n = len(table.labels)
     nobody = torch.zeros(n, dtype=torch.bool)

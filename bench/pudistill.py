@@ -173,17 +173,16 @@ def of_features(noise: str):
     from accelerate import PartialState
 
     from curator.config.resolve import resolve
-    from curator.curate import _load
     from curator.evidence import NoisyDataset
     from curator.sources.inputs import Reader
-    from curator.sources.load import other_labels
+    from curator.sources.load import load, other_labels
 
     flags = {
         "dataset": "cifar10", "data_dir": os.environ["CURATOR_DATA"], "label_noise": noise, "seed": SEED,
         "backbone": "bench.backbones:efficientnet_lite0", "method": "ce",
     }  # fmt: skip
     resolved, budget, cpu = resolve(flags), 8.0 * 2**30, torch.device("cpu")
-    table = _load(resolved, None, budget)
+    table = load(resolved.settings, None, budget)
     reader = Reader(resolved.settings, table, "bf16", PartialState(), print)
     inputs = reader(table.data, table.rows, budget)
     other = table.others["test"]

@@ -17,9 +17,7 @@ import numpy as np
 
 from curator.errors import CuratorError, RunFailed
 from curator.system import (
-    free_memory,
     is_path,
-    local_processes,
     memory_is_full,
     rank,
     threads_per_process,
@@ -29,7 +27,6 @@ from curator.system import (
 from curator.text import say
 
 if TYPE_CHECKING:
-    import torch
     from accelerate import PartialState
     from datasets import Dataset, DatasetDict
     from torch import Tensor
@@ -161,7 +158,6 @@ def _no_memory() -> RunFailed:
 
 def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: Path, say: Say) -> CurationResult | None:
     import torch
-    from accelerate.utils import gather_object
 
     from curator.engine.checkpoint import SETTINGS, Checkpoints
     from curator.engine.hardware import best_precision, process_state
@@ -171,6 +167,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     from curator.result.parquet import require_space
     from curator.result.write import write_result
     from curator.sources.inputs import Reader
+    from curator.sources.load import load, memory_budget
     from curator.train import describe, train
 
     s, lead, state = resolved.settings, rank() == 0, process_state()
@@ -185,11 +182,9 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
         _refuse_folder(output, checkpoints, s.overwrite)
         if resumes:
             _same_settings(checkpoints.folder / SETTINGS, resolved.identity(), output)
-    budget = s.memory_budget * 2**30 if s.memory_budget is not None else _free_memory(state.device) / 2
-    if state.num_processes > 1:
-        budget = min(gather_object([budget]))  # or an image would be too large in one process and not in another
+    budget = memory_budget(s)
     precision = s.mixed_precision or best_precision(state.device)
-    table = _load(resolved, source, budget)
+    table = load(s, source, budget)
     torch.set_num_threads(threads_per_process())
     labels, classes, trusted, _ = _torch(table)
     resolved.method.require(labels, trusted, classes)  # before features that take hours
@@ -318,34 +313,6 @@ def _read_others(
     return inputs
 
 
-def _load(resolved: Resolved, source: Dataset | DatasetDict | None, budget: float) -> Table:
-    from curator.sources.load import load_table
-
-    s = resolved.settings
-    return load_table(
-        s.dataset if source is None else source,
-        data_dir=s.data_dir,
-        config_name=s.config_name,
-        revision=s.revision,
-        split=s.split,
-        image_column=s.image_column,
-        label_column=s.label_column,
-        reference_column=s.reference_column,
-        label_noise=s.label_noise,
-        imbalance=s.imbalance,
-        limit_rows=s.limit_rows,
-        trusted=s.trusted,
-        seed=s.seed,
-        overwrite_columns=s.overwrite_columns,
-        column_prefix=s.column_prefix,
-        image_size=s.image_size,
-        net=str(s.net),
-        features_only=s.features_column is not None,
-        allow_quarantine=s.allow_quarantine,
-        budget=budget,
-    )
-
-
 def _torch(table: Table) -> tuple[Tensor, tuple[str, ...], Tensor, Tensor]:
     """labels, classes, trusted and rows of a NoisyDataset."""
     import torch
@@ -439,13 +406,3 @@ def _digest(table: Table, inputs: str) -> str:
     for array in (table.labels, table.rows):
         digest.update(array.tobytes())
     return digest.hexdigest()
-
-
-def _free_memory(device: torch.device) -> float:
-    """Bytes that images may take: they are decoded on the host, then held by the device; processes share both."""
-    import torch
-
-    free = free_memory()
-    if device.type == "cuda":
-        free = min(free, float(torch.cuda.mem_get_info(device)[0]) * local_processes())
-    return free / local_processes()

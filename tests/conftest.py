@@ -30,7 +30,9 @@ from curator.engine.source import Resident
 from curator.engine.views import Views
 from curator.evidence import NoisyDataset
 
-PLOTS = ("_scores", "_matrix", "_per_class", "_contact", "_reliability", "_training")
+PLOTS = (
+    "plot_scores", "plot_matrix", "plot_per_class", "contact_sheet", "plot_calibration", "plot_training",
+)  # fmt: skip
 ROOT = Path(__file__).parent.parent
 
 
@@ -102,6 +104,16 @@ def hf_dataset(n: int = 60, k: int = 3, share: float = 0.2, size: int = 12):
     return Dataset.from_dict(rows, features=features)
 
 
+def load_table(dataset, *, features_only: bool = False, **settings):
+    """The table of a name, folder or Dataset under some settings; features_only: rows without images will do."""
+    from curator.config.flags import Settings
+    from curator.sources.load import load
+
+    named = isinstance(dataset, str)
+    given = {"seed": 0, "net": "small", "features_column": "features" if features_only else None, **settings}
+    return load(Settings(dataset=dataset if named else "dataset", **given), None if named else dataset, float("inf"))
+
+
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory):
     """A finished run of 40 rows, of which two are trusted and two alike."""
@@ -114,9 +126,9 @@ def small_run(tmp_path_factory):
     data = data.remove_columns("label").add_column("label", labels, feature=hf_dataset(3).features["label"])
     (folder / "trusted.csv").write_text(f"row,label\n3,{labels[3]}\n4,{(labels[4] + 1) % 3}\n")
     with pytest.MonkeyPatch.context() as patch:
-        for plot in ("_scores", "_matrix", "_per_class", "_contact", "_reliability", "_training"):
+        for plot in PLOTS:
             patch.setattr(f"curator.result.report.{plot}", lambda *args: False)
-        patch.setattr("curator.engine.run.Run.measure_speed", lambda *args: 1000.0)
+        patch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
         curator.curate(
             data, method="ce", epochs=1, output=folder / "run", trusted=str(folder / "trusted.csv"),
             reference_column="true_label",

@@ -21,9 +21,8 @@ from curator.publish.imagefolder import _suffix
 from curator.result.parquet import require_space, write_parquet
 from curator.sources.files import real_folders
 from curator.sources.images import Access, decode_images
-from curator.sources.load import load_table
 from curator.sources.metadata import require_own_repository
-from tests.conftest import hf_dataset
+from tests.conftest import hf_dataset, load_table
 
 SECRET = b"HF_TOKEN=hf_0123456789"
 QUICK = {"method": "ce", "net": "small", "method.epochs": 1, "method.batch_size": 16, "mixed_precision": "no"}

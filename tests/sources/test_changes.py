@@ -14,8 +14,7 @@ from curator.config.resolve import resolve
 from curator.curate import execute
 from curator.errors import CuratorError, RunFailed
 from curator.sources.images import decode_images, reader_of
-from curator.sources.load import load_table
-from tests.conftest import image_folder
+from tests.conftest import image_folder, load_table
 
 
 def replaced(file: Path, content: bytes) -> None:

@@ -13,9 +13,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Value
 
 from curator.cli.main import COMMANDS, main
 from curator.errors import CuratorError
-from curator.sources.load import load_table
 from curator.sources.metadata import require_card
-from tests.conftest import hf_dataset
+from tests.conftest import hf_dataset, load_table
 from tests.hub import hub  # noqa: F401
 
 BOMB = "\n".join(["a0: &a0 [x, x, x, x, x, x, x, x, x]", *(

@@ -12,9 +12,8 @@ from curator.cli.main import main
 from curator.config.resolve import resolve
 from curator.curate import curate
 from curator.errors import CuratorError
-from curator.sources.load import load_table
 from curator.sources.research import ANIMALS, CLOTHES, PAPERS
-from tests.conftest import planted_images
+from tests.conftest import load_table, planted_images
 
 
 def image(path: Path, label: int = 0, serial: int = 0) -> None:

@@ -4,9 +4,8 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from curator.errors import CuratorError
-from curator.sources.load import load_table
 from curator.sources.table import class_names, guess_image_column, guess_label_column, label_codes
-from tests.conftest import hf_dataset, image_folder
+from tests.conftest import hf_dataset, image_folder, load_table
 
 
 def columns(**types):

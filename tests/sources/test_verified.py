@@ -14,8 +14,7 @@ import curator
 from curator.cli.main import main
 from curator.decisions.journal import Journal
 from curator.errors import CuratorError
-from curator.sources.load import load_table
-from tests.conftest import hf_dataset
+from tests.conftest import hf_dataset, load_table
 
 N = 60
 
