@@ -10,7 +10,7 @@ import tyro
 
 from curator.cli.parse import parse, read_flags
 from curator.errors import CuratorError
-from curator.system import rank
+from curator.system import is_main
 from curator.text import printable, say
 
 
@@ -21,7 +21,7 @@ def clean(argv: list[str]) -> int:
     from curator.curate import execute
 
     done = execute(resolve(given), noise_given="label_noise" in given)
-    if done is not None and rank() == 0:
+    if done is not None and is_main():
         summary(done.output, done.facts)
     return 0
 

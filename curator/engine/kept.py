@@ -13,7 +13,7 @@ from torch import Tensor
 
 from curator.engine.cache import keep, read_npz
 from curator.engine.processes import Processes
-from curator.system import cache_folder
+from curator.system import cache_folder, is_main
 
 
 class Kept:
@@ -33,7 +33,7 @@ class Kept:
         like: tensors of their names, shapes and types; what is broken, or not finite, is none.
         """
         path, found = self._place(kind, key), None
-        if path is not None and self.processes.main:
+        if path is not None and is_main():
             arrays = read_npz(path, {name: tensor.numpy() for name, tensor in like.items()})
             if arrays is not None and all(np.isfinite(array).all() for array in arrays.values()):
                 found = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -42,7 +42,7 @@ class Kept:
     def save(self, kind: str, key: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Keep tensors for other runs on these inputs."""
         path = self._place(kind, key)
-        if path is None or not self.processes.main:
+        if path is None or not is_main():
             return
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         try:

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 
-from curator.result.columns import Columns
-from curator.result.duplicates import Duplicates
+from curator.result.findings import Findings
 from curator.result.plots import (
     CONTACT_SHEET,
     contact_sheet,
@@ -21,29 +19,15 @@ from curator.result.plots import (
     plot_scores,
     plot_training,
 )
-from curator.sources.images import Access
 from curator.text import printable
 
 SHOWN = 10  # rows or groups in a table
 
 
-def write_report(
-    folder: Path,
-    name: str,  # of the dataset
-    facts: dict[str, Any],  # what curation.json holds
-    columns: Columns,
-    given: np.ndarray,
-    truth: np.ndarray | None,
-    classes: tuple[str, ...],
-    history: list[dict[str, float]],
-    dataset: Dataset,  # of the same rows
-    image_column: str | None,
-    access: Access,
-    alike: Duplicates,
-    aside: list[dict[str, Any]],  # rows that were set aside: split, row, reason
-) -> None:
+def write_report(folder: Path, findings: Findings) -> None:
     """Write report.md and its plots to folder/report."""
-    out = folder / "report"
+    out, table, columns, history = folder / "report", findings.table, findings.columns, findings.history
+    given, truth, classes = table.labels, table.truth, table.classes
     out.mkdir(parents=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # class names in any script
@@ -58,7 +42,7 @@ def write_report(
             (
                 CONTACT_SHEET,
                 "The least clean rows: given → suggested",
-                contact_sheet(out, columns, given, classes, dataset, image_column, access),
+                contact_sheet(out, columns, given, classes, table.data, table.image_column, table.access),
             ),
         ]
         if truth is not None:
@@ -68,19 +52,7 @@ def write_report(
             )
         if history:
             plots.append(("training.png", "Training", plot_training(out, history)))
-    (out / "report.md").write_text(
-        _text(
-            name,
-            facts,
-            columns,
-            given,
-            classes,
-            [p for p in plots if p[2]],
-            _set_aside(aside),
-            _alike(alike, columns, given, classes),
-        ),
-        encoding="utf-8",
-    )
+    (out / "report.md").write_text(_text(findings, [p for p in plots if p[2]]), encoding="utf-8")
 
 
 def md(text: str, length: int = 60) -> str:
@@ -117,8 +89,9 @@ def _set_aside(aside: list[dict[str, Any]]) -> list[str]:
     return [*lines, *(f"| {md(a['split'])} | {a['row']} | {md(a['reason'], 150)} |" for a in aside[:SHOWN]), ""]
 
 
-def _alike(alike: Duplicates, columns: Columns, given: np.ndarray, classes: tuple[str, ...]) -> list[str]:
+def _alike(findings: Findings) -> list[str]:
     """The section on images that are there more than once, with different labels."""
+    alike, given, classes = findings.duplicates, findings.table.labels, findings.table.classes
     count = len(np.unique(alike.groups))
     if not count:
         return []
@@ -129,23 +102,16 @@ def _alike(alike: Duplicates, columns: Columns, given: np.ndarray, classes: tupl
     ]  # fmt: skip
     for group in range(min(SHOWN, count)):
         here = alike.positions[alike.groups == group]
-        rows, labels = columns.rows[here[:SHOWN]], sorted({classes[c] for c in given[here]})
+        rows, labels = findings.columns.rows[here[:SHOWN]], sorted({classes[c] for c in given[here]})
         kind = "near" if alike.near[alike.groups == group][0] else "exact"
         lines.append(f"| {', '.join(map(str, rows))} | {md(', '.join(labels), 120)} | {kind} |")
     return [*lines, ""]
 
 
-def _text(
-    name: str,
-    facts: dict[str, Any],
-    columns: Columns,
-    given: np.ndarray,
-    classes: tuple[str, ...],
-    plots: list,
-    *sections: list[str],
-) -> str:
+def _text(findings: Findings, plots: list[tuple[str, str, bool]]) -> str:
+    facts, classes = findings.facts, findings.table.classes
     lines = [
-        f"# {md(name)}, cleaned by {md(facts['method'])}",
+        f"# {md(findings.table.name)}, cleaned by {md(facts['method'])}",
         "",
         f"{facts['n']:,} rows of {facts['classes']} classes; {facts['n'] - facts['selected']:,} labels "
         f"({percent(facts['estimated_noise_rate'])}) are held to be wrong, {facts['changed']:,} get another one.",
@@ -164,11 +130,9 @@ def _text(
         lines += [f"| {figure} | {value:.4f} |" for figure, value in facts["metrics"].items() if value is not None]
         lines.append("")
     lines += ["## Most frequent changes", "", "| given | suggested | rows |", "|---|---|---|"]
-    lines += [
-        f"| {md(classes[a])} | {md(classes[b])} | {n} |" for a, b, n in pairs(given, columns.corrected, len(classes))
-    ]
-    lines.append("")
-    lines += [line for section in sections for line in section]
+    changes = pairs(findings.table.labels, findings.columns.corrected, len(classes))
+    lines += [f"| {md(classes[a])} | {md(classes[b])} | {n} |" for a, b, n in changes]
+    lines += ["", *_set_aside(findings.quarantine), *_alike(findings)]
     for file, title, _ in plots:
         lines += [f"## {title}", "", f"![{title}]({file})", ""]
     lines += ["## How it was made", "", "| setting | value |", "|---|---|"]

@@ -18,7 +18,7 @@ from curator.engine.cache import keep, read_npy
 from curator.errors import CuratorError
 from curator.sources.images import NO_FILES, Access, content_hashes, decode_images, why_broken
 from curator.sources.table import column_array
-from curator.system import cache_folder
+from curator.system import cache_folder, is_main
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -75,7 +75,7 @@ def backbone_features(
         return len(broken) == len(bad) and bool(np.isnan(kept[bad]).all())
 
     mine = starts[state.process_index :: state.num_processes]
-    for start in _progress(mine, backbone.name, state.process_index == 0, say):
+    for start in _progress(mine, backbone.name, is_main(), say):
         done[start] = chunk(start)
     state.wait_for_everyone()
     parts = [done.get(start) or chunk(start) for start in starts]

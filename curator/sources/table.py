@@ -106,6 +106,11 @@ class Table:
         """(n,) bool, rows whose label was verified."""
         return np.zeros(len(self.labels), bool) if self.verified is None else self.verified >= 0
 
+    @property
+    def learned(self) -> np.ndarray:
+        """(n,) int64, the labels that methods learn from: of a trusted row the verified one."""
+        return self.labels if self.verified is None else np.where(self.trusted, self.verified, self.labels)
+
     def verified_digest(self) -> str | None:
         """Hash of which rows are trusted, with which labels; None where there is none."""
         if self.verified is None:
