@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,40 @@ CONTACT = 64  # images on the contact sheet
 THUMBNAIL = 512  # pixels a side at most of each
 MATRIX = 1000  # classes; above, no matrix
 MANY_CLASSES = 30  # above, matrices and bars go without class names
+
+
+def draw(
+    out: Path,
+    columns: Columns,
+    given: np.ndarray,
+    truth: np.ndarray | None,
+    classes: tuple[str, ...],
+    history: list[dict[str, float]],
+    dataset: Dataset,
+    image_column: str | None,
+    access: Access,
+) -> list[tuple[str, str]]:
+    """Draw all plots that a run has something for; their file names and titles."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # class names in any script
+        calibration = truth is not None and plot_calibration(out, columns, given, truth)
+        plots = [
+            ("clean_score.png", "How sure: the clean score of all rows", plot_scores(out, columns, given, truth)),
+            ("reliability.png", "Is the clean score a probability?", calibration),
+            ("matrix.png", "Given against corrected labels", plot_matrix(out, columns, given, classes)),
+            (
+                "per_class.png",
+                "Share of rows not selected, per given class",
+                plot_per_class(out, columns, given, truth, classes),
+            ),
+            (
+                CONTACT_SHEET,
+                "The least clean rows: given → suggested",
+                contact_sheet(out, columns, given, classes, dataset, image_column, access),
+            ),
+            ("training.png", "Training", bool(history) and plot_training(out, history)),
+        ]
+    return [(file, title) for file, title, drawn in plots if drawn]
 
 
 def _figure(width: float = 7, height: float = 4):

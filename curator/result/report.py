@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +11,7 @@ from datasets import Dataset
 
 from curator.result.columns import Columns
 from curator.result.duplicates import Duplicates
-from curator.result.plots import (
-    CONTACT_SHEET,
-    contact_sheet,
-    plot_calibration,
-    plot_matrix,
-    plot_per_class,
-    plot_scores,
-    plot_training,
-)
+from curator.result.plots import draw
 from curator.sources.images import Access
 from curator.text import printable
 
@@ -45,29 +36,7 @@ def write_report(
     """Write report.md and its plots to folder/report."""
     out = folder / "report"
     out.mkdir(parents=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # class names in any script
-        plots = [
-            ("clean_score.png", "How sure: the clean score of all rows", plot_scores(out, columns, given, truth)),
-            ("matrix.png", "Given against corrected labels", plot_matrix(out, columns, given, classes)),
-            (
-                "per_class.png",
-                "Share of rows not selected, per given class",
-                plot_per_class(out, columns, given, truth, classes),
-            ),
-            (
-                CONTACT_SHEET,
-                "The least clean rows: given → suggested",
-                contact_sheet(out, columns, given, classes, dataset, image_column, access),
-            ),
-        ]
-        if truth is not None:
-            plots.insert(
-                1,
-                ("reliability.png", "Is the clean score a probability?", plot_calibration(out, columns, given, truth)),
-            )
-        if history:
-            plots.append(("training.png", "Training", plot_training(out, history)))
+    plots = draw(out, columns, given, truth, classes, history, dataset, image_column, access)
     (out / "report.md").write_text(
         _text(
             name,
@@ -75,7 +44,7 @@ def write_report(
             columns,
             given,
             classes,
-            [p for p in plots if p[2]],
+            plots,
             _set_aside(aside),
             _alike(alike, columns, given, classes),
         ),
@@ -141,7 +110,7 @@ def _text(
     columns: Columns,
     given: np.ndarray,
     classes: tuple[str, ...],
-    plots: list,
+    plots: list[tuple[str, str]],
     *sections: list[str],
 ) -> str:
     lines = [
@@ -169,7 +138,7 @@ def _text(
     ]
     lines.append("")
     lines += [line for section in sections for line in section]
-    for file, title, _ in plots:
+    for file, title in plots:
         lines += [f"## {title}", "", f"![{title}]({file})", ""]
     lines += ["## How it was made", "", "| setting | value |", "|---|---|"]
     lines += [f"| {md(k)} | {md(str(v), 200)} |" for k, v in facts["settings"].items() if v is not None]
