@@ -30,9 +30,6 @@ from curator.engine.source import Resident
 from curator.engine.views import Views
 from curator.evidence import NoisyDataset
 
-PLOTS = (
-    "plot_scores", "plot_matrix", "plot_per_class", "contact_sheet", "plot_calibration", "plot_training",
-)  # fmt: skip
 ROOT = Path(__file__).parent.parent
 
 
@@ -104,6 +101,12 @@ def hf_dataset(n: int = 60, k: int = 3, share: float = 0.2, size: int = 12):
     return Dataset.from_dict(rows, features=features)
 
 
+def without_plots(patch: pytest.MonkeyPatch) -> None:
+    """No plots in a result and no measured speed in a plan: they take most of the time of a tiny run."""
+    patch.setattr("curator.result.report.draw", lambda *args: [])
+    patch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
+
+
 def load_table(dataset, *, features_only: bool = False, **settings):
     """The table of a name, folder or Dataset under some settings; features_only: rows without images will do."""
     from curator.config.flags import Settings
@@ -126,9 +129,7 @@ def small_run(tmp_path_factory):
     data = data.remove_columns("label").add_column("label", labels, feature=hf_dataset(3).features["label"])
     (folder / "trusted.csv").write_text(f"row,label\n3,{labels[3]}\n4,{(labels[4] + 1) % 3}\n")
     with pytest.MonkeyPatch.context() as patch:
-        for plot in PLOTS:
-            patch.setattr(f"curator.result.report.{plot}", lambda *args: False)
-        patch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
+        without_plots(patch)
         curator.curate(
             data, method="ce", epochs=1, output=folder / "run", trusted=str(folder / "trusted.csv"),
             reference_column="true_label",
@@ -158,10 +159,8 @@ def make_run(no_gpu):
 
 @pytest.fixture
 def no_plots(monkeypatch):
-    """Results without plots and plans without a measured speed, which take most of the time of a tiny run."""
-    for plot in PLOTS:
-        monkeypatch.setattr(f"curator.result.report.{plot}", lambda *args: False)
-    monkeypatch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
+    """Runs of this process as without_plots has them."""
+    without_plots(monkeypatch)
 
 
 def image_folder(folder: Path, n: int = 30, k: int = 3, size: int = 12) -> Path:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import html
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from curator.result.findings import Findings
-from curator.result.plots import (
-    CONTACT_SHEET,
-    contact_sheet,
-    plot_calibration,
-    plot_matrix,
-    plot_per_class,
-    plot_scores,
-    plot_training,
-)
+from curator.result.plots import draw
 from curator.text import printable
 
 SHOWN = 10  # rows or groups in a table
@@ -26,33 +17,9 @@ SHOWN = 10  # rows or groups in a table
 
 def write_report(folder: Path, findings: Findings) -> None:
     """Write report.md and its plots to folder/report."""
-    out, table, columns, history = folder / "report", findings.table, findings.columns, findings.history
-    given, truth, classes = table.labels, table.truth, table.classes
+    out = folder / "report"
     out.mkdir(parents=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # class names in any script
-        plots = [
-            ("clean_score.png", "How sure: the clean score of all rows", plot_scores(out, columns, given, truth)),
-            ("matrix.png", "Given against corrected labels", plot_matrix(out, columns, given, classes)),
-            (
-                "per_class.png",
-                "Share of rows not selected, per given class",
-                plot_per_class(out, columns, given, truth, classes),
-            ),
-            (
-                CONTACT_SHEET,
-                "The least clean rows: given → suggested",
-                contact_sheet(out, columns, given, classes, table.data, table.image_column, table.access),
-            ),
-        ]
-        if truth is not None:
-            plots.insert(
-                1,
-                ("reliability.png", "Is the clean score a probability?", plot_calibration(out, columns, given, truth)),
-            )
-        if history:
-            plots.append(("training.png", "Training", plot_training(out, history)))
-    (out / "report.md").write_text(_text(findings, [p for p in plots if p[2]]), encoding="utf-8")
+    (out / "report.md").write_text(_text(findings, draw(out, findings)), encoding="utf-8")
 
 
 def md(text: str, length: int = 60) -> str:
@@ -108,7 +75,7 @@ def _alike(findings: Findings) -> list[str]:
     return [*lines, ""]
 
 
-def _text(findings: Findings, plots: list[tuple[str, str, bool]]) -> str:
+def _text(findings: Findings, plots: list[tuple[str, str]]) -> str:
     facts, classes = findings.facts, findings.table.classes
     lines = [
         f"# {md(findings.table.name)}, cleaned by {md(facts['method'])}",
@@ -133,7 +100,7 @@ def _text(findings: Findings, plots: list[tuple[str, str, bool]]) -> str:
     changes = pairs(findings.table.labels, findings.columns.corrected, len(classes))
     lines += [f"| {md(classes[a])} | {md(classes[b])} | {n} |" for a, b, n in changes]
     lines += ["", *_set_aside(findings.quarantine), *_alike(findings)]
-    for file, title, _ in plots:
+    for file, title in plots:
         lines += [f"## {title}", "", f"![{title}]({file})", ""]
     lines += ["## How it was made", "", "| setting | value |", "|---|---|"]
     lines += [f"| {md(k)} | {md(str(v), 200)} |" for k, v in facts["settings"].items() if v is not None]
