@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 CONTENT = {
     "source": "the dataset",
     "fingerprint": "the weights or the code of --backbone",
-    "verified": "the rows of --trusted",
+    "verified_rows": "the rows of --verified",
 }
 
 # What a run replaces or removes in its output folder, but for what no dataset is.
@@ -103,7 +103,7 @@ def execute(
     """
     import torch
 
-    from curator.config.resolve import output_folder
+    from curator.config.names import output_folder
     from curator.result.layout import PENDING, lock, no_space
 
     s = resolved.settings
@@ -208,7 +208,7 @@ def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: P
     fingerprint = reader.fingerprint or None
     del reader  # its backbone has done its work
     machine = {"mixed_precision": precision, "device": state.device.type, "processes": state.num_processes}
-    content = {"fingerprint": fingerprint, "source": table.digest, "verified": table.verified_digest()}
+    content = {"fingerprint": fingerprint, "source": table.digest, "verified_rows": table.verified_digest()}
     identity = {**resolved.identity(), **machine, **content}
     if _agreed(writes and s.resume and _finished(output, identity), state):
         return _complete(output, checkpoints, lead, s.keep_checkpoints, say)
@@ -334,7 +334,7 @@ def _load(resolved: Resolved, source: Dataset | DatasetDict | None, budget: floa
         label_noise=s.label_noise,
         imbalance=s.imbalance,
         limit_rows=s.limit_rows,
-        trusted=s.trusted,
+        trusted=s.verified,
         seed=s.seed,
         overwrite_columns=s.overwrite_columns,
         column_prefix=s.column_prefix,

@@ -128,8 +128,7 @@ def small_run(tmp_path_factory):
 @pytest.fixture
 def no_gpu(monkeypatch):
     """The machine as one without an accelerator."""
-    for module in ("curator.engine.hardware", "curator.config.resolve"):
-        monkeypatch.setattr(f"{module}.no_accelerator", lambda: True)
+    monkeypatch.setattr("curator.engine.hardware.no_accelerator", lambda: True)
 
 
 @pytest.fixture
