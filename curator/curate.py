@@ -78,7 +78,7 @@ def execute(
     Raises:
         CuratorError: nothing is left half-written; an interrupted run continues with the same settings.
     """
-    from curator.config.resolve import output_folder
+    from curator.config.names import output_folder
     from curator.result.folder import RunFolder, require_apart
 
     s = resolved.settings
@@ -148,7 +148,7 @@ def _identity(resolved: Resolved, table: Table, reading: Reading) -> dict[str, A
 
     state = process_state()
     machine = {"device": state.device.type, "processes": state.num_processes}
-    content = {"fingerprint": reading.fingerprint, "source": table.digest, "verified": table.verified_digest()}
+    content = {"fingerprint": reading.fingerprint, "source": table.digest, "verified_rows": table.verified_digest()}
     return {"mixed_precision": precision(resolved.settings), **machine, **content}
 
 

@@ -107,13 +107,14 @@ def without_plots(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
 
 
-def load_table(dataset, *, features_only: bool = False, **settings):
+def load_table(dataset, *, features_only: bool = False, trusted=None, **settings):
     """The table of a name, folder or Dataset under some settings; features_only: rows without images will do."""
     from curator.config.flags import Settings
     from curator.sources.load import load
 
     named = isinstance(dataset, str)
-    given = {"seed": 0, "net": "small", "features_column": "features" if features_only else None, **settings}
+    given = {"seed": 0, "net": "small", "verified": trusted, **settings}
+    given |= {"features_column": "features"} if features_only else {}
     return load(Settings(dataset=dataset if named else "dataset", **given), None if named else dataset, float("inf"))
 
 
@@ -141,8 +142,7 @@ def small_run(tmp_path_factory):
 @pytest.fixture
 def no_gpu(monkeypatch):
     """The machine as one without an accelerator."""
-    for module in ("curator.engine.hardware", "curator.config.resolve"):
-        monkeypatch.setattr(f"{module}.no_accelerator", lambda: True)
+    monkeypatch.setattr("curator.engine.hardware.no_accelerator", lambda: True)
 
 
 @pytest.fixture

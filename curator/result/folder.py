@@ -21,7 +21,7 @@ from curator.system import is_main, is_path, user_path, write_text
 CONTENT = {
     "source": "the dataset",
     "fingerprint": "the weights or the code of --backbone",
-    "verified": "the rows of --trusted",
+    "verified_rows": "the rows of --verified",
 }
 
 # What a run replaces or removes in its output folder, but for what no dataset is.

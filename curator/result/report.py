@@ -87,7 +87,7 @@ def _text(findings: Findings, plots: list[tuple[str, str]]) -> str:
     lines += [line for warning in facts["warnings"] for line in (f"**Warning:** {md(warning, 300)}", "")]
     if facts["trusted"]["count"]:
         lines += [
-            f"{facts['trusted']['count']:,} rows are trusted ({md(str(facts['settings']['trusted']), 200)}); the "
+            f"{facts['trusted']['count']:,} rows are trusted ({md(str(facts['settings']['verified']), 200)}); the "
             f"verified label of {facts['trusted']['relabelled']:,} is not the given one. "
             "Trusted rows are left out of the figures below, but for label_accuracy_after_all.",
             "",

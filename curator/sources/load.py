@@ -126,8 +126,8 @@ def load(
     )
     if s.limit_rows is not None and s.limit_rows < len(table.labels):
         table.take(noise.stratified_sample(table.labels, s.limit_rows, s.seed))
-    if s.trusted is not None:
-        trust(table, s.trusted, s.seed)
+    if s.verified is not None:
+        trust(table, s.verified, s.seed)
     return table
 
 

@@ -56,7 +56,7 @@ def test_no_path_of_this_machine_goes_out(published, form):
             assert here not in str(pq.read_table(path).to_pylist()), path
     facts = json.loads((published / form / "curation.json").read_text())
     assert facts["dataset"] == facts["name"] == facts["settings"]["dataset"] == "photos"
-    assert facts["settings"]["trusted"] == "checked.csv" and "--trusted checked.csv" in facts["command"]
+    assert facts["settings"]["verified"] == "checked.csv" and "--verified checked.csv" in facts["command"]
     assert facts["settings"]["pred_probs"] == "probs.npy" and facts["settings"]["data_dir"] == published.name
 
 
