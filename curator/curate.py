@@ -26,7 +26,7 @@ from curator.system import (
     user_path,
     write_text,
 )
-from curator.text import say
+from curator.text import Log, say
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from curator.result.write import CurationResult
     from curator.sources.inputs import Inputs, Reader
     from curator.sources.table import Table
-    from curator.train import Say
 
 
 # What a run reads, by its name in the identity of an interrupted one.
@@ -94,7 +93,7 @@ def execute(
     dataset: Dataset | DatasetDict | None = None,  # instead of loading settings.dataset
     *,
     noise_given: bool = False,  # whether the folder's name carries the noise
-    say: Say = say,
+    say: Log = say,
 ) -> CurationResult | None:
     """Load, run, write and report; None after a dry run.
 
@@ -159,7 +158,7 @@ def _no_memory() -> RunFailed:
     )
 
 
-def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: Path, say: Say) -> CurationResult | None:
+def _execute(resolved: Resolved, source: Dataset | DatasetDict | None, output: Path, say: Log) -> CurationResult | None:
     import torch
     from accelerate.utils import gather_object
 
@@ -284,7 +283,7 @@ def _finished(output: Path, identity: dict[str, Any]) -> bool:
     return (output / FINISHED).exists() and _first_difference(before, identity) is None
 
 
-def _complete(output: Path, checkpoints: Checkpoints, lead: bool, keep: bool, say: Say) -> CurationResult:
+def _complete(output: Path, checkpoints: Checkpoints, lead: bool, keep: bool, say: Log) -> CurationResult:
     """Do the rest of a run that is finished in the folder."""
     from curator.result.layout import FINISHED
     from curator.result.write import CurationResult

@@ -19,20 +19,19 @@ from curator.errors import CuratorError, RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.methods.posterior import Posterior
 from curator.result.metrics import precision_recall_f1
-from curator.text import duration
+from curator.text import Log, duration
 
 if TYPE_CHECKING:
     from curator.config.resolve import Resolved
     from curator.engine.run import Run
     from curator.sources.table import Table
 
-Say = Callable[[str], None]
 FEW_STEPS = 10  # an epoch; fewer learn little in the usual number of epochs
 BY_HEART = Posterior.many  # rows of features below which nets may learn wrong labels by heart
 LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
 
 
-def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, output: Path, say: Say) -> None:
+def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, output: Path, say: Log) -> None:
     """Print columns, class counts, recipe, schedule, ETA and memory."""
     s, method = resolved.settings, resolved.method
     counts = np.bincount(table.labels, minlength=len(table.classes))
@@ -105,7 +104,7 @@ class History:
 
 
 def train(
-    resolved: Resolved, table: Table, data: NoisyDataset, run: Run, say: Say
+    resolved: Resolved, table: Table, data: NoisyDataset, run: Run, say: Log
 ) -> tuple[Evidence, list[dict[str, float]]]:
     """Run the method to its end: progress, trackers, early stop, time limit and checkpoints are here."""
     s, method = resolved.settings, resolved.method
@@ -165,7 +164,7 @@ def enough_memory(resolved: Resolved, run: Run) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(total: int, history: History, shown: bool, say: Say) -> Iterator[Callable[[dict[str, float]], None]]:
+def _progress(total: int, history: History, shown: bool, say: Log) -> Iterator[Callable[[dict[str, float]], None]]:
     """A bar on a terminal; elsewhere a line a minute."""
     from tqdm import tqdm
 

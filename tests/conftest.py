@@ -118,7 +118,7 @@ def small_run(tmp_path_factory):
             patch.setattr(f"curator.result.report.{plot}", lambda *args: False)
         patch.setattr("curator.engine.run.Run.measure_speed", lambda *args: 1000.0)
         curator.curate(
-            data, method="ce", epochs=1, output=folder / "run", trusted=str(folder / "trusted.csv"),
+            data, method="ce", epochs=1, output=folder / "run", verified=str(folder / "trusted.csv"),
             reference_column="true_label",
         )  # fmt: skip
     assert (folder / "run" / "trusted.parquet").exists() and (folder / "run" / "duplicates.parquet").exists()
