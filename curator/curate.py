@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from curator.errors import CuratorError, RunFailed
 from curator.system import is_main, memory_is_full
-from curator.text import say
+from curator.text import Log, say
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from curator.result.write import CurationResult
     from curator.sources.read import Reading
     from curator.sources.table import Table
-    from curator.train import Say
 
 
 def curate(
@@ -71,7 +70,7 @@ def execute(
     dataset: Dataset | DatasetDict | None = None,  # instead of loading settings.dataset
     *,
     noise_given: bool = False,  # whether the folder's name carries the noise
-    say: Say = say,
+    say: Log = say,
 ) -> CurationResult | None:
     """Load, run, write and report; None after a dry run.
 
@@ -98,7 +97,7 @@ def execute(
 
 
 def _steps(
-    resolved: Resolved, source: Dataset | DatasetDict | None, folder: RunFolder, say: Say
+    resolved: Resolved, source: Dataset | DatasetDict | None, folder: RunFolder, say: Log
 ) -> CurationResult | None:
     from curator.engine.hardware import process_state
     from curator.engine.processes import of_main
@@ -152,7 +151,7 @@ def _identity(resolved: Resolved, table: Table, reading: Reading) -> dict[str, A
     return {"mixed_precision": precision(resolved.settings), **machine, **content}
 
 
-def _finished_before(folder: RunFolder, say: Say) -> CurationResult:
+def _finished_before(folder: RunFolder, say: Log) -> CurationResult:
     """Do the rest of a run that is finished in the folder."""
     from curator.result.write import CurationResult
 
@@ -162,7 +161,7 @@ def _finished_before(folder: RunFolder, say: Say) -> CurationResult:
     return result
 
 
-def _push(output: Path, repo: str, public: bool, say: Say) -> None:
+def _push(output: Path, repo: str, public: bool, say: Log) -> None:
     from curator.publish.hub import publish_hub
 
     try:

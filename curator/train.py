@@ -22,19 +22,18 @@ from curator.methods.posterior import Posterior
 from curator.result.metrics import precision_recall_f1
 from curator.sources.read import Reading, precision
 from curator.system import is_main
-from curator.text import duration
+from curator.text import Log, duration
 
 if TYPE_CHECKING:
     from curator.config.resolve import Resolved
     from curator.sources.table import Table
 
-Say = Callable[[str], None]
 FEW_STEPS = 10  # an epoch; fewer learn little in the usual number of epochs
 BY_HEART = Posterior.many  # rows of features below which nets may learn wrong labels by heart
 LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
 
 
-def start(resolved: Resolved, reading: Reading, output: Path | None = None, say: Say = lambda line: None) -> Run:
+def start(resolved: Resolved, reading: Reading, output: Path | None = None, say: Log = lambda line: None) -> Run:
     """The run of the settings on what was read; with a folder, its checkpoints and what a tracker writes are there."""
     s = resolved.settings
     return Run(
@@ -52,7 +51,7 @@ def start(resolved: Resolved, reading: Reading, output: Path | None = None, say:
     )
 
 
-def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, output: Path, say: Say) -> None:
+def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, output: Path, say: Log) -> None:
     """Print columns, class counts, recipe, schedule, ETA and memory."""
     s, method = resolved.settings, resolved.method
     counts = np.bincount(table.labels, minlength=len(table.classes))
@@ -125,7 +124,7 @@ class History:
 
 
 def train(
-    resolved: Resolved, table: Table, data: NoisyDataset, run: Run, say: Say = lambda line: None
+    resolved: Resolved, table: Table, data: NoisyDataset, run: Run, say: Log = lambda line: None
 ) -> tuple[Evidence, list[dict[str, float]]]:
     """Run the method to its end: progress, trackers, early stop, time limit and checkpoints are here."""
     s, method = resolved.settings, resolved.method
@@ -185,7 +184,7 @@ def enough_memory(resolved: Resolved, run: Run) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(total: int, history: History, shown: bool, say: Say) -> Iterator[Callable[[dict[str, float]], None]]:
+def _progress(total: int, history: History, shown: bool, say: Log) -> Iterator[Callable[[dict[str, float]], None]]:
     """A bar on a terminal; elsewhere a line a minute."""
     from tqdm import tqdm
 

@@ -132,7 +132,7 @@ def small_run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         without_plots(patch)
         curator.curate(
-            data, method="ce", epochs=1, output=folder / "run", trusted=str(folder / "trusted.csv"),
+            data, method="ce", epochs=1, output=folder / "run", verified=str(folder / "trusted.csv"),
             reference_column="true_label",
         )  # fmt: skip
     assert (folder / "run" / "trusted.parquet").exists() and (folder / "run" / "duplicates.parquet").exists()

@@ -80,7 +80,7 @@ def finished(tmp_path_factory):
     (["--limit-rows", "1", "--method", "ce"], "expected at least two rows"),
     (["--image-column", "label"], "expected a column of type Image"),
     (["--method", "pudistill", "--limit-rows", "60", "--dry-run"], "verified rows: expected at least 2 of every class"),
-    (["--method", "pudistill", "--trusted", "0.1", "--early-stop", "3"], "--early-stop watches the corrected labels"),
+    (["--method", "pudistill", "--verified", "0.1", "--early-stop", "3"], "--early-stop watches the corrected labels"),
     (["--method", "pudistill", "--method.votes", "6"], "--method.votes: expected 1 to 5, found 6"),
     (["--method", "pudistill", "--method.alpha", "1.5"], "--method.alpha: expected 0 to 1, found 1.5"),
 ])  # fmt: skip
@@ -102,7 +102,7 @@ def test_wrong_columns_and_labels(capsys, tmp_path):
     words = {
         "noimage": "expected an image column",
         "two": "found label, kind; choose one with --label-column",
-        "corrupt": "none of 3 is whole (row 0: the image cannot be decoded",
+        "corrupt": "none of the 3 images could be decoded (row 0: the image cannot be decoded",
     }
     for name, dataset in cases.items():
         (tmp_path / name).mkdir()
@@ -176,7 +176,7 @@ def test_a_run_killed_while_it_removed_its_checkpoints(capsys, tmp_path, monkeyp
     before = (tmp_path / "curation.json").read_bytes()
     assert "it holds a finished run" in refused(capsys, *argv, "--seed", "9")
     code, out, err = run(capsys, *argv)
-    assert code == 0 and "nothing is trained" in err and "are held to be wrong" in out
+    assert code == 0 and "nothing is trained" in err and "are flagged; " in out
     assert (tmp_path / "curation.json").read_bytes() == before
     assert not {"checkpoints", ".pending", ".ready"} & {p.name for p in tmp_path.iterdir()}
     assert "it holds a finished run" in refused(capsys, *argv)
@@ -206,7 +206,7 @@ def test_output_that_is_empty_or_among_what_is_read(capsys, tmp_path, monkeypatc
     shutil.copytree(source / "train", tmp_path / "out" / "data" / "train")
     before = sorted(tmp_path.rglob("*"))
     empty = "it is empty; was a variable of the shell not set?"
-    for words in (["--output", ""], ["--output="], ["--data-dir", ""], ["--trusted", ""]):
+    for words in (["--output", ""], ["--output="], ["--data-dir", ""], ["--verified", ""]):
         assert refused(capsys, *words, *QUICK) == f"error: {words[0].strip('=')}: {empty}"
     assert main(["publish", "", "./v"]) == 2 and empty in capsys.readouterr().err
     with pytest.raises(CuratorError, match=f"--output: {empty[:11]}"):

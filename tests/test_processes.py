@@ -22,7 +22,7 @@ from tests.conftest import ROOT, hf_dataset
 CLEAN = [sys.executable, "curator/clean.py"]
 # What a method needs besides; fewer nets than by default.
 FEW_NETS = {"rounds": 2, "classifiers": 3, "votes": 3}
-VERIFIED = {"pudistill": ["--trusted", "0.3", *(f"--method.{name}={n}" for name, n in FEW_NETS.items())]}
+VERIFIED = {"pudistill": ["--verified", "0.3", *(f"--method.{name}={n}" for name, n in FEW_NETS.items())]}
 
 
 def start(*argv, launcher=CLEAN, core: int | None = None, **env) -> subprocess.Popen:

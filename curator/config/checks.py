@@ -63,8 +63,8 @@ def check_ranges(settings: Settings, method: Method) -> None:
         raise CuratorError("--public is for --push-to-hub ID; add it, or leave --public out")
     if settings.early_stop is not None and not method.early_stops:
         raise CuratorError(
-            f"--early-stop watches the corrected labels, which --method {settings.method} has before its last nets "
-            "train; leave it out, or shorten the training with --epochs"
+            f"--early-stop watches the corrected labels, which --method {settings.method} fixes before its last nets "
+            "are trained; leave it out, or shorten the training with --epochs"
         )
     for prefix, holder in (("", settings), (METHOD, method)):
         for name, hint in hints(type(holder)).items():

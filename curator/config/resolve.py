@@ -100,7 +100,7 @@ def _resolve_ensemble(given: dict[str, Any], method: Method | None) -> Resolved:
             if field not in ("method", "ensemble") and value != getattr(settings, field):
                 raise CuratorError(
                     f"--ensemble {text}: the recipes of {names[0]} and {name} differ in --{field.replace('_', '-')} "
-                    f"({getattr(settings, field)} and {value}); give it"
+                    f"({getattr(settings, field)} and {value}); set it"
                 )
     labels = [member.recipe for member in members.values() if member.recipe]
     scaled = {f"{name}.{k}": v for name, member in members.items() for k, v in member.scaled.items()}

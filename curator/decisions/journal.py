@@ -566,7 +566,7 @@ class Journal:
         return found
 
     def export(self, folder: Path) -> list[Path]:
-        """Write decisions (all of them) and verified (row, label: a file for --trusted) as parquet and CSV.
+        """Write decisions (all of them) and verified (row, label: a file for --verified) as parquet and CSV.
 
         Nothing is overwritten but an earlier export of this journal: see write_table.
         """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from curator.engine.cache import keep, read_npz
 from curator.engine.processes import Processes
 from curator.system import cache_folder, is_main
+from curator.text import Log
 
 
 class Kept:
@@ -23,7 +23,7 @@ class Kept:
         self,
         processes: Processes,
         identity: tuple[Any, ...] | None,  # all that tensors depend on besides their key: inputs, net, seed, machine
-        warn: Callable[[str], None],
+        warn: Log,
     ):
         self.processes, self.identity, self.warn = processes, identity, warn
 
@@ -48,7 +48,7 @@ class Kept:
         try:
             keep(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
         except OSError as e:
-            self.warn(f"{path.parent} cannot be written ({e.strerror}): the next run computes this anew")
+            self.warn(f"{path.parent} cannot be written ({e.strerror}): the next run will compute this again")
 
     def _place(self, kind: str, key: dict[str, Any]) -> Path | None:
         if self.identity is None:

@@ -71,7 +71,7 @@ class Rows:
         self.width = int(np.prod(data.inputs.shape))
         if data.inputs.kind == "images" and self.n * self.width > MOST:
             raise CuratorError(
-                f"{self.n:,} images of shape {data.inputs.shape} are more numbers than a linear model is fitted to; "
+                f"{self.n:,} images of shape {data.inputs.shape} have too many values for a linear model; "
                 "add --backbone, or give --image-size"
             )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -26,6 +26,7 @@ from curator.engine.views import Normaliser, Views, normaliser_of
 from curator.errors import CuratorError
 from curator.evidence import NoisyDataset, Source
 from curator.system import is_main, threads_per_process
+from curator.text import Log
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ class Run:
         track: str | None = None,  # a tracker of Accelerate: tensorboard, wandb, trackio
         track_dir: Path | None = None,
         content: str | None = None,  # a hash of the inputs; None: nothing is kept for other runs on them
-        say: Callable[[str], None] = lambda line: None,  # shows a line to the user
+        say: Log = lambda line: None,  # shows a line to the user
         views: Views | None = None,  # how rows look in training
     ):
         self.net, self.pretrained, self.compile = net, pretrained, compile

@@ -91,7 +91,7 @@ def audited(
     """
     last = journal.last_audit(rows.verdict, reviewer)
     if last is None:
-        raise CuratorError("audit: no sample was drawn yet")
+        raise CuratorError("audit: there is no sample yet")
     number, sample = last
     labels = {row: label for row, label in journal.audit_labels(number, reviewer).items() if label is not None}
     strata = []

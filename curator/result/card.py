@@ -54,10 +54,10 @@ def dataset_card(
         _table(["given", now, "rows"], [(md(classes[a]), md(classes[b]), f"{n:,}") for a, b, n in changes]),
         "## Use",
         f"```python\n{_how_to_load(facts, prefix)}\n```",
-        f"Made with label-curator {facts['versions']['label-curator']}; to make it again:",
+        f"Made with label-curator {facts['versions']['label-curator']}; to reproduce it:",
         f"```\n{printable(facts['command'])}\n```",
-        "`curation.json` holds every setting, `report/report.md` the findings with pictures, `issues.csv` the rows to "
-        "look at.",
+        "`curation.json` holds every setting, `report/report.md` the findings with pictures, `issues.csv` the flagged "
+        "rows.",
         *([OWN, "## The card of the source", own.strip()] if own else []),
     ]
     return "\n\n".join(parts) + "\n"
@@ -127,8 +127,8 @@ def _provenance(facts: dict[str, Any]) -> list[tuple[str, str]]:
         ("rows that could not be used", f"{facts['quarantined']:,}: nulls" if facts.get("quarantined") else None),
         ("label noise", f"{noise} (see true_label)" if noise else None),
         ("method", f"{facts['method']}, recipe {facts['recipe'] or 'none (defaults)'}, seed {facts['seed']}"),
-        ("labels held to be wrong", f"{facts['n'] - facts['selected']:,} ({percent(facts['estimated_noise_rate'])})"),
-        ("labels for which another is suggested", f"{facts['changed']:,}"),
+        ("flagged labels", f"{facts['n'] - facts['selected']:,} ({percent(facts['estimated_noise_rate'])})"),
+        ("labels with a new suggestion", f"{facts['changed']:,}"),
         ("rows verified before the run", f"{facts['trusted']['count']:,}"),
     ]
     return [(name, md(str(value), 200)) for name, value in rows if value is not None]
@@ -136,7 +136,7 @@ def _provenance(facts: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _version(said: dict[str, Any]) -> list[tuple[str, str]]:
     """What the policy and the reviewers did, and how many labels are wrong before and after."""
-    sure = f", corrected where the nets are at least {said['min_confidence']:g} sure"
+    sure = f", corrected where the confidence is at least {said['min_confidence']:g}"
     reviewers = ", ".join(f"{md(name, 40)} {count:,}" for name, count in said["reviewers"].items())
     before, after = said["vouched"]
     rows = [

@@ -31,12 +31,12 @@ def draw(out: Path, findings: Findings) -> list[tuple[str, str]]:
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # class names in any script
         calibration = truth is not None and plot_calibration(out, columns, given, truth)
         plots = [
-            ("clean_score.png", "How sure: the clean score of all rows", plot_scores(out, columns, given, truth)),
+            ("clean_score.png", "Clean scores of all rows", plot_scores(out, columns, given, truth)),
             ("reliability.png", "Is the clean score a probability?", calibration),
             ("matrix.png", "Given against corrected labels", plot_matrix(out, columns, given, classes)),
             (
                 "per_class.png",
-                "Share of rows not selected, per given class",
+                "Share of rows flagged, per given class",
                 plot_per_class(out, columns, given, truth, classes),
             ),
             (

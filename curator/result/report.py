@@ -65,7 +65,7 @@ def _alike(findings: Findings) -> list[str]:
     lines = [
         "## The same image, different labels", "",
         f"{len(alike.positions):,} rows in {count:,} groups (duplicates.parquet; on the page: show duplicates).", "",
-        "| rows | given labels | how alike |", "|---|---|---|",
+        "| rows | given labels | match |", "|---|---|---|",
     ]  # fmt: skip
     for group in range(min(SHOWN, count)):
         here = alike.positions[alike.groups == group]
@@ -81,15 +81,15 @@ def _text(findings: Findings, plots: list[tuple[str, str]]) -> str:
         f"# {md(findings.table.name)}, cleaned by {md(facts['method'])}",
         "",
         f"{facts['n']:,} rows of {facts['classes']} classes; {facts['n'] - facts['selected']:,} labels "
-        f"({percent(facts['estimated_noise_rate'])}) are held to be wrong, {facts['changed']:,} get another one.",
+        f"({percent(facts['estimated_noise_rate'])}) are flagged, {facts['changed']:,} get a new label.",
         "",
     ]
     lines += [line for warning in facts["warnings"] for line in (f"**Warning:** {md(warning, 300)}", "")]
     if facts["trusted"]["count"]:
         lines += [
-            f"{facts['trusted']['count']:,} rows are trusted ({md(str(facts['settings']['verified']), 200)}); the "
-            f"verified label of {facts['trusted']['relabelled']:,} is not the given one. "
-            "Trusted rows are left out of the figures below, but for label_accuracy_after_all.",
+            f"{facts['trusted']['count']:,} rows are verified ({md(str(facts['settings']['verified']), 200)}); the "
+            f"verified label of {facts['trusted']['relabelled']:,} differs from the given one. "
+            "Verified rows are excluded from the figures below, except label_accuracy_after_all.",
             "",
         ]
     if facts.get("metrics"):

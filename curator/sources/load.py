@@ -161,7 +161,7 @@ def _make_noisy(
     if injected:
         kind, rate = injected
         if kind == "idn" and table.image_column is None:
-            raise CuratorError(f"--label-noise {label_noise}: it reads images, and there is no image column")
+            raise CuratorError(f"--label-noise {label_noise}: it needs images, but there is no image column")
         images = decode().numpy() if kind == "idn" else None
         table.relabel(noise.inject(table.labels, table.classes, kind, rate, seed, images))
 

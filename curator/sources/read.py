@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ from curator.sources.inputs import Inputs, Reader
 from curator.sources.load import memory_budget, other_labels
 from curator.sources.table import Table
 from curator.system import threads_per_process
+from curator.text import Log
 
 if TYPE_CHECKING:
     from curator.config.flags import Settings
@@ -52,7 +52,7 @@ def read(
     resolved: Resolved,
     table: Table,
     budget: float | None = None,  # bytes that decoded images may take; by default memory_budget(settings)
-    say: Callable[[str], None] = lambda line: None,
+    say: Log = lambda line: None,
 ) -> Reading:
     """Read the table's rows, and set those aside that cannot be used.
 
