@@ -2,6 +2,8 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Before any import of these libraries: no network, and nothing in the user's own caches.
@@ -139,22 +141,37 @@ def small_run(tmp_path_factory):
     return folder / "run"
 
 
-@pytest.fixture
-def no_gpu(monkeypatch):
+@contextmanager
+def without_gpu() -> Iterator[None]:
     """The machine as one without an accelerator."""
-    monkeypatch.setattr("curator.engine.hardware.no_accelerator", lambda: True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("curator.engine.hardware.no_accelerator", lambda: True)
+        yield
+
+
+@contextmanager
+def cpu_runs() -> Iterator[Callable[..., Run]]:
+    """Makes runs on the CPU with one thread, so that tests are quick and alike everywhere."""
+    before = torch.get_num_threads()
+    with without_gpu():
+        yield lambda **settings: Run(
+            **{"seed": 7, "mixed_precision": "no", "threads": 1, "views": Views(flip=False), **settings}
+        )
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
-def make_run(no_gpu):
-    """Runs on the CPU with one thread, so that tests are quick and alike everywhere."""
-    before = torch.get_num_threads()
+def no_gpu():
+    """The test as on a machine without an accelerator."""
+    with without_gpu():
+        yield
 
-    def make(**settings) -> Run:
-        return Run(**{"seed": 7, "mixed_precision": "no", "threads": 1, "views": Views(flip=False), **settings})
 
-    yield make
-    torch.set_num_threads(before)
+@pytest.fixture
+def make_run():
+    """As cpu_runs gives them."""
+    with cpu_runs() as make:
+        yield make
 
 
 @pytest.fixture

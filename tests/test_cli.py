@@ -131,7 +131,7 @@ def test_hostile_and_wrong_label_files(capsys, tmp_path, data_dir):
     assert "differs from the dataset's labels in 45000 rows" in refused(capsys, *argv, output=tmp_path / "out")
 
 
-def test_a_finished_run_is_not_overwritten(capsys, finished):
+def test_a_finished_run_is_not_overwritten(capsys, finished, no_plots):
     out = finished / "out"
     before = (out / "curation.json").read_bytes()
     (out / "review.sqlite").write_bytes(b"decisions")
@@ -415,7 +415,7 @@ def test_card(finished):
     assert "label-curator clean --dataset" in card.text
 
 
-def test_a_loss_that_is_not_finite(capsys, tmp_path):
+def test_a_loss_that_is_not_finite(capsys, tmp_path, no_plots):
     """Exit code 1: the input was fine. The epoch and the step are named, and nothing is left to continue."""
     code, _, err = run(capsys, "--output", tmp_path / "out", *QUICK, "--method.lr", "1e12", "--mixed-precision", "no")
     assert code == 1 and "error: the loss became" in err and "in epoch 0 of stage train, step" in err.splitlines()[-1]
@@ -431,7 +431,7 @@ def test_tracking(capsys, tmp_path, no_plots):
     assert list((tmp_path / "out" / "tracker").rglob("events.out.tfevents*"))
 
 
-def test_the_card_tells_how_to_make_it_again(finished, capsys, tmp_path):
+def test_the_card_tells_how_to_make_it_again(finished, capsys, tmp_path, no_plots):
     import shlex
 
     card = (finished / "out" / "README.md").read_text()
@@ -460,7 +460,7 @@ def test_dry_run_writes_nothing(capsys, tmp_path):
         assert words in err
 
 
-def test_few_steps_are_said(capsys, tmp_path):
+def test_few_steps_are_said(capsys, tmp_path, no_plots):
     argv = ["--dry-run", "--output", tmp_path / "out", "--limit-rows", "300", "--method", "ce"]
     assert "2 steps an epoch are few: try --method.batch-size 16" in run(capsys, *argv)[2]
     assert "are few" not in run(capsys, *argv, "--method.batch-size", "30")[2]
@@ -477,18 +477,18 @@ def test_help(capsys):
 
 
 def test_help_is_quick():
-    """Under 4 s, or 3 s more than `import torch` on a machine where that alone takes long. Best of three."""
+    """Under 4 s, or 3 s more than `import torch` on a machine where that alone takes long; once in three tries."""
 
-    def best(*argv) -> float:
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, *argv], check=True, cwd=ROOT, capture_output=True)
-            times.append(time.perf_counter() - start)
-        return min(times)
+    def took(*argv) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *argv], check=True, cwd=ROOT, capture_output=True)
+        return time.perf_counter() - start
 
-    took = best("curator/clean.py", "--help")
-    assert took < 4 or took < best("-c", "import torch") + 3
+    def quick() -> bool:
+        seconds = took("curator/clean.py", "--help")
+        return seconds < 4 or seconds < took("-c", "import torch") + 3
+
+    assert any(quick() for _ in range(3))
 
 
 def test_no_command(capsys):
@@ -500,7 +500,7 @@ def test_no_command(capsys):
     assert not said.err and all(f"\n  {name} " in said.out for name in COMMANDS)
 
 
-def test_curate_from_python(tmp_path):
+def test_curate_from_python(tmp_path, no_plots):
     ds = hf_dataset(60, share=0.2)
     out = curator.curate(ds, method="ce", epochs=2, output=tmp_path / "a", flip=False)
     assert len(out) == 60 and out.column_names[-5:] == [
@@ -565,7 +565,7 @@ def test_flag_worst_and_early_stop_and_time_limit(tmp_path, no_plots):
     assert json.loads((tmp_path / "c" / "curation.json").read_text())["epochs"] == 1
 
 
-def test_pred_probs_train_nothing(tmp_path):
+def test_pred_probs_train_nothing(tmp_path, no_plots):
     ds = hf_dataset(60, share=0.2)
     probs = np.full((60, 3), 0.05)
     probs[np.arange(60), ds["true_label"][:]] = 0.9
