@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
 
     from curator.config.resolve import Resolved
+    from curator.engine.run import Run
     from curator.methods import Method
     from curator.result.folder import RunFolder
     from curator.result.write import CurationResult
@@ -124,10 +125,7 @@ def _steps(
     describe(table, resolved, run, reading.data, folder.path, say)
     if s.dry_run:
         return None
-    if folder.resumes and run.progress:
-        say(f"continuing from {', '.join(f'{stage} epoch {epoch}' for stage, epoch in run.progress.items())}")
-    else:
-        folder.begin(identity)
+    _begin(folder, run, identity, say)
     try:
         found, history = train(resolved, table, reading.data, run, say)
         done = write(resolved, table, reading, run, found, history, folder.path, identity)
@@ -138,6 +136,13 @@ def _steps(
         run.close()
     folder.done()
     return done
+
+
+def _begin(folder: RunFolder, run: Run, identity: dict[str, Any], say: Log) -> None:
+    if folder.resumes and run.progress:
+        say(f"continuing from {', '.join(f'{stage} epoch {epoch}' for stage, epoch in run.progress.items())}")
+    else:
+        folder.begin(identity)
 
 
 def _identity(resolved: Resolved, table: Table, reading: Reading) -> dict[str, Any]:
