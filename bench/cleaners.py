@@ -98,22 +98,13 @@ def measure(data: str, noise: str, cleaner: str) -> None:
 
 def of_digits(noise: str, seed: int = SEED):
     """The digits as the command reads them, with other noise, and their truth."""
-    import numpy as np
-    import torch
+    from curator.config.resolve import resolve
+    from curator.sources.load import load
+    from curator.sources.read import read
 
-    from curator.engine.source import held
-    from curator.evidence import NoisyDataset
-    from curator.sources.images import decode_images
-    from curator.sources.load import load_table
-
-    table = load_table("digits", label_noise=noise, seed=seed)
-    images = decode_images(table.dataset, "image", table.rows, None, float("inf"), table.access).images
-    n = len(table.labels)
-    nobody = torch.zeros(n, dtype=torch.bool)
-    rows = torch.from_numpy(np.arange(n))
-    return NoisyDataset(
-        held(images, torch.device("cpu")), torch.from_numpy(table.labels), table.classes, nobody, rows
-    ), table.truth
+    resolved = resolve({"label_noise": noise, "seed": seed})
+    table = load(resolved.settings)
+    return read(resolved, table).data, table.truth
 
 
 def of_features(noise: str, seed: int = SEED):

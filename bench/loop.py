@@ -4,7 +4,7 @@
     CURATOR_DATA=... python bench/loop.py plot   # the picture again
 
 A run without reviewed rows gives an order (least sure first, or random); its first rows are decided as a reviewer who
-knows the truth would, into a journal like the page's, and a second run starts from scratch with `--trusted JOURNAL`.
+knows the truth would, into a journal like the page's, and a second run starts from scratch with `--verified JOURNAL`.
 Runs without reviewed rows are those of bench/arena.py; PUDistill, which needs some, gets the order of ProMix's. "Put
 in": the first run's labels with the verified ones put in, without a second run.
 """
@@ -82,7 +82,7 @@ def reviewed_run(method: str, by: str, count: int, seed: int, core: int) -> dict
         whole.unlink(missing_ok=True)
         review(whole, rows, chosen, truth)
         whole.rename(journal)
-    facts = finished_run(name, f"{flags} --trusted {journal}", core)
+    facts = finished_run(name, f"{flags} --verified {journal}", core)
     put_in = rows.suggested.copy()
     put_in[chosen] = truth[chosen]
     wrong = float((rows.given[chosen] != truth[chosen]).mean())

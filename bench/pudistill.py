@@ -168,30 +168,23 @@ def of_digits(noise: str):
 
 def of_features(noise: str):
     """The same of frozen features of CIFAR-10 and its own test set."""
-    import numpy as np
     import torch
-    from accelerate import PartialState
 
     from curator.config.resolve import resolve
-    from curator.curate import _load
-    from curator.evidence import NoisyDataset
-    from curator.sources.inputs import Reader
-    from curator.sources.load import other_labels
+    from curator.sources.load import load, other_labels
+    from curator.sources.read import read
 
-    flags = {
+    resolved = resolve({
         "dataset": "cifar10", "data_dir": os.environ["CURATOR_DATA"], "label_noise": noise, "seed": SEED,
-        "backbone": "bench.backbones:efficientnet_lite0", "method": "ce",
-    }  # fmt: skip
-    resolved, budget, cpu = resolve(flags), 8.0 * 2**30, torch.device("cpu")
-    table = _load(resolved, None, budget)
-    reader = Reader(resolved.settings, table, "bf16", PartialState(), print)
-    inputs = reader(table.data, table.rows, budget)
-    other = table.others["test"]
-    test = reader(other, np.arange(len(other)), budget)
+        "backbone": "bench.backbones:efficientnet_lite0", "method": "ce", "mixed_precision": "bf16", "memory_budget": 8,
+    })  # fmt: skip
+    table = load(resolved.settings)
+    reading = read(resolved, table, say=print)
     labels, trusted = verified(table.labels, table.truth)
-    rows = NoisyDataset(inputs.source(cpu), labels, table.classes, trusted, torch.from_numpy(table.rows))
-    given, test_labels = torch.from_numpy(table.labels), torch.from_numpy(other_labels(table, "test"))
-    return rows, given, table.truth, test.source(cpu), test_labels, f"{inputs.digest}/{reader.fingerprint}"
+    rows = replace(reading.data, labels=labels, trusted=trusted)
+    test, test_labels = reading.others["test"], torch.from_numpy(other_labels(table, "test"))
+    device = torch.device("cpu")
+    return rows, torch.from_numpy(table.labels), table.truth, test.source(device), test_labels, reading.content
 
 
 def speed() -> None:

@@ -152,6 +152,6 @@ def collapsed_into(
 def collapse_warning(name: str) -> str:
     """What to say of a net that has collapsed into the class."""
     return (
-        f"the net predicts {name[:60]!r} for nearly all rows and has given up the others, so its suggestions are "
-        "of no use: try a lower --method.lr, fewer --epochs or another --method"
+        f"the net predicts {name[:60]!r} for nearly all rows and ignores the other classes, so its suggestions "
+        "are useless: try a lower --method.lr, fewer --epochs or another --method"
     )

@@ -37,9 +37,9 @@ def cores() -> int:
     return count
 
 
-def rank() -> int:
-    """This process's rank as the launcher set it, before Accelerate is imported."""
-    return int(os.environ.get("RANK", 0))
+def is_main() -> bool:
+    """Whether this process, of those of a run, writes files and prints: its rank, as the launcher set it, is 0."""
+    return int(os.environ.get("RANK", 0)) == 0
 
 
 def is_path(name: str) -> bool:

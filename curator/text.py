@@ -6,7 +6,9 @@ import difflib
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+
+Log = Callable[[str], None]  # what prints a line: `say`, or what says nothing
 
 FORMULA = ("=", "+", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the wide ones are = + - @, too
 KEPT = "\u200c\u200d"  # the joiners, which scripts and emoji need

@@ -14,25 +14,44 @@ import torch
 
 from curator.config.resolve import hyperparameters
 from curator.engine.hardware import device_name, peak_memory
+from curator.engine.run import Run
 from curator.engine.throughput import measure_speed
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.methods.posterior import Posterior
 from curator.result.metrics import precision_recall_f1
-from curator.text import duration
+from curator.sources.read import Reading, precision
+from curator.system import is_main
+from curator.text import Log, duration
 
 if TYPE_CHECKING:
     from curator.config.resolve import Resolved
-    from curator.engine.run import Run
     from curator.sources.table import Table
 
-Say = Callable[[str], None]
 FEW_STEPS = 10  # an epoch; fewer learn little in the usual number of epochs
 BY_HEART = Posterior.many  # rows of features below which nets may learn wrong labels by heart
 LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
 
 
-def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, output: Path, say: Say) -> None:
+def start(resolved: Resolved, reading: Reading, output: Path | None = None, say: Log = lambda line: None) -> Run:
+    """The run of the settings on what was read; with a folder, its checkpoints and what a tracker writes are there."""
+    s = resolved.settings
+    return Run(
+        seed=s.seed,
+        net=str(s.net),
+        pretrained=s.pretrained,
+        mixed_precision=precision(s),
+        compile=s.compile,
+        views=s.views(),
+        checkpoints=None if output is None or s.dry_run else output / "checkpoints",
+        track=s.track,
+        track_dir=output / "tracker" if output is not None and s.track else None,
+        content=None if s.dry_run else reading.content,
+        say=say,
+    )
+
+
+def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, output: Path, say: Log) -> None:
     """Print columns, class counts, recipe, schedule, ETA and memory."""
     s, method = resolved.settings, resolved.method
     counts = np.bincount(table.labels, minlength=len(table.classes))
@@ -105,7 +124,7 @@ class History:
 
 
 def train(
-    resolved: Resolved, table: Table, data: NoisyDataset, run: Run, say: Say
+    resolved: Resolved, table: Table, data: NoisyDataset, run: Run, say: Log = lambda line: None
 ) -> tuple[Evidence, list[dict[str, float]]]:
     """Run the method to its end: progress, trackers, early stop, time limit and checkpoints are here."""
     s, method = resolved.settings, resolved.method
@@ -115,7 +134,7 @@ def train(
     total, rest = method.total_epochs(len(data.classes), len(data)), ~data.trusted.numpy()
     started, found, learned = time.monotonic(), None, False
     run.open_epoch()  # the plan's measurements are not training
-    with enough_memory(resolved, run), _progress(int(total * len(data)), history, run.main, say) as advance:
+    with enough_memory(resolved, run), _progress(int(total * len(data)), history, is_main(), say) as advance:
         for found in method(data, run):
             found.check(data)
             entry = run.close_epoch()
@@ -165,7 +184,7 @@ def enough_memory(resolved: Resolved, run: Run) -> Iterator[None]:
 
 
 @contextmanager
-def _progress(total: int, history: History, shown: bool, say: Say) -> Iterator[Callable[[dict[str, float]], None]]:
+def _progress(total: int, history: History, shown: bool, say: Log) -> Iterator[Callable[[dict[str, float]], None]]:
     """A bar on a terminal; elsewhere a line a minute."""
     from tqdm import tqdm
 

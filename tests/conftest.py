@@ -2,6 +2,8 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 # Before any import of these libraries: no network, and nothing in the user's own caches.
@@ -30,7 +32,6 @@ from curator.engine.source import Resident
 from curator.engine.views import Views
 from curator.evidence import NoisyDataset
 
-PLOTS = ("_scores", "_matrix", "_per_class", "_contact", "_reliability", "_training")
 ROOT = Path(__file__).parent.parent
 
 
@@ -102,6 +103,23 @@ def hf_dataset(n: int = 60, k: int = 3, share: float = 0.2, size: int = 12):
     return Dataset.from_dict(rows, features=features)
 
 
+def without_plots(patch: pytest.MonkeyPatch) -> None:
+    """No plots in a result and no measured speed in a plan: they take most of the time of a tiny run."""
+    patch.setattr("curator.result.report.draw", lambda *args: [])
+    patch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
+
+
+def load_table(dataset, *, features_only: bool = False, trusted=None, **settings):
+    """The table of a name, folder or Dataset under some settings; features_only: rows without images will do."""
+    from curator.config.flags import Settings
+    from curator.sources.load import load
+
+    named = isinstance(dataset, str)
+    given = {"seed": 0, "net": "small", "verified": trusted, **settings}
+    given |= {"features_column": "features"} if features_only else {}
+    return load(Settings(dataset=dataset if named else "dataset", **given), None if named else dataset, float("inf"))
+
+
 @pytest.fixture(scope="session")
 def small_run(tmp_path_factory):
     """A finished run of 40 rows, of which two are trusted and two alike."""
@@ -114,42 +132,52 @@ def small_run(tmp_path_factory):
     data = data.remove_columns("label").add_column("label", labels, feature=hf_dataset(3).features["label"])
     (folder / "trusted.csv").write_text(f"row,label\n3,{labels[3]}\n4,{(labels[4] + 1) % 3}\n")
     with pytest.MonkeyPatch.context() as patch:
-        for plot in ("_scores", "_matrix", "_per_class", "_contact", "_reliability", "_training"):
-            patch.setattr(f"curator.result.report.{plot}", lambda *args: False)
-        patch.setattr("curator.engine.run.Run.measure_speed", lambda *args: 1000.0)
+        without_plots(patch)
         curator.curate(
-            data, method="ce", epochs=1, output=folder / "run", trusted=str(folder / "trusted.csv"),
+            data, method="ce", epochs=1, output=folder / "run", verified=str(folder / "trusted.csv"),
             reference_column="true_label",
         )  # fmt: skip
     assert (folder / "run" / "trusted.parquet").exists() and (folder / "run" / "duplicates.parquet").exists()
     return folder / "run"
 
 
-@pytest.fixture
-def no_gpu(monkeypatch):
+@contextmanager
+def without_gpu() -> Iterator[None]:
     """The machine as one without an accelerator."""
-    for module in ("curator.engine.hardware", "curator.config.resolve"):
-        monkeypatch.setattr(f"{module}.no_accelerator", lambda: True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("curator.engine.hardware.no_accelerator", lambda: True)
+        yield
 
 
-@pytest.fixture
-def make_run(no_gpu):
-    """Runs on the CPU with one thread, so that tests are quick and alike everywhere."""
+@contextmanager
+def cpu_runs() -> Iterator[Callable[..., Run]]:
+    """Makes runs on the CPU with one thread, so that tests are quick and alike everywhere."""
     before = torch.get_num_threads()
-
-    def make(**settings) -> Run:
-        return Run(**{"seed": 7, "mixed_precision": "no", "threads": 1, "views": Views(flip=False), **settings})
-
-    yield make
+    with without_gpu():
+        yield lambda **settings: Run(
+            **{"seed": 7, "mixed_precision": "no", "threads": 1, "views": Views(flip=False), **settings}
+        )
     torch.set_num_threads(before)
 
 
 @pytest.fixture
+def no_gpu():
+    """The test as on a machine without an accelerator."""
+    with without_gpu():
+        yield
+
+
+@pytest.fixture
+def make_run():
+    """As cpu_runs gives them."""
+    with cpu_runs() as make:
+        yield make
+
+
+@pytest.fixture
 def no_plots(monkeypatch):
-    """Results without plots and plans without a measured speed, which take most of the time of a tiny run."""
-    for plot in PLOTS:
-        monkeypatch.setattr(f"curator.result.report.{plot}", lambda *args: False)
-    monkeypatch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
+    """Runs of this process as without_plots has them."""
+    without_plots(monkeypatch)
 
 
 def image_folder(folder: Path, n: int = 30, k: int = 3, size: int = 12) -> Path:

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import curator
-from curator.cli.main import main
+from curator.cli.main import COMMANDS, main
 from curator.errors import CuratorError
 from curator.evidence import evidence
 from curator.methods.ce import CrossEntropy
@@ -80,7 +80,7 @@ def finished(tmp_path_factory):
     (["--limit-rows", "1", "--method", "ce"], "expected at least two rows"),
     (["--image-column", "label"], "expected a column of type Image"),
     (["--method", "pudistill", "--limit-rows", "60", "--dry-run"], "verified rows: expected at least 2 of every class"),
-    (["--method", "pudistill", "--trusted", "0.1", "--early-stop", "3"], "--early-stop watches the corrected labels"),
+    (["--method", "pudistill", "--verified", "0.1", "--early-stop", "3"], "--early-stop watches the corrected labels"),
     (["--method", "pudistill", "--method.votes", "6"], "--method.votes: expected 1 to 5, found 6"),
     (["--method", "pudistill", "--method.alpha", "1.5"], "--method.alpha: expected 0 to 1, found 1.5"),
 ])  # fmt: skip
@@ -102,7 +102,7 @@ def test_wrong_columns_and_labels(capsys, tmp_path):
     words = {
         "noimage": "expected an image column",
         "two": "found label, kind; choose one with --label-column",
-        "corrupt": "none of 3 is whole (row 0: the image cannot be decoded",
+        "corrupt": "none of the 3 images could be decoded (row 0: the image cannot be decoded",
     }
     for name, dataset in cases.items():
         (tmp_path / name).mkdir()
@@ -131,7 +131,7 @@ def test_hostile_and_wrong_label_files(capsys, tmp_path, data_dir):
     assert "differs from the dataset's labels in 45000 rows" in refused(capsys, *argv, output=tmp_path / "out")
 
 
-def test_a_finished_run_is_not_overwritten(capsys, finished):
+def test_a_finished_run_is_not_overwritten(capsys, finished, no_plots):
     out = finished / "out"
     before = (out / "curation.json").read_bytes()
     (out / "review.sqlite").write_bytes(b"decisions")
@@ -176,7 +176,7 @@ def test_a_run_killed_while_it_removed_its_checkpoints(capsys, tmp_path, monkeyp
     before = (tmp_path / "curation.json").read_bytes()
     assert "it holds a finished run" in refused(capsys, *argv, "--seed", "9")
     code, out, err = run(capsys, *argv)
-    assert code == 0 and "nothing is trained" in err and "are held to be wrong" in out
+    assert code == 0 and "nothing is trained" in err and "are flagged; " in out
     assert (tmp_path / "curation.json").read_bytes() == before
     assert not {"checkpoints", ".pending", ".ready"} & {p.name for p in tmp_path.iterdir()}
     assert "it holds a finished run" in refused(capsys, *argv)
@@ -206,7 +206,7 @@ def test_output_that_is_empty_or_among_what_is_read(capsys, tmp_path, monkeypatc
     shutil.copytree(source / "train", tmp_path / "out" / "data" / "train")
     before = sorted(tmp_path.rglob("*"))
     empty = "it is empty; was a variable of the shell not set?"
-    for words in (["--output", ""], ["--output="], ["--data-dir", ""], ["--trusted", ""]):
+    for words in (["--output", ""], ["--output="], ["--data-dir", ""], ["--verified", ""]):
         assert refused(capsys, *words, *QUICK) == f"error: {words[0].strip('=')}: {empty}"
     assert main(["publish", "", "./v"]) == 2 and empty in capsys.readouterr().err
     with pytest.raises(CuratorError, match=f"--output: {empty[:11]}"):
@@ -248,7 +248,7 @@ def test_streams_that_are_closed(tmp_path, shell, code, printed):
     """No traceback; the command goes on where only its words are lost, and no file of its own takes their place."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys, time; from pathlib import Path; from curator import cli\n"
+        "import sys, time; from pathlib import Path; from curator.cli import main as cli\n"
         "def command(argv):\n"
         "    time.sleep(0.3)\n"
         "    if argv: print('help'); raise SystemExit(0)\n"
@@ -415,7 +415,7 @@ def test_card(finished):
     assert "label-curator clean --dataset" in card.text
 
 
-def test_a_loss_that_is_not_finite(capsys, tmp_path):
+def test_a_loss_that_is_not_finite(capsys, tmp_path, no_plots):
     """Exit code 1: the input was fine. The epoch and the step are named, and nothing is left to continue."""
     code, _, err = run(capsys, "--output", tmp_path / "out", *QUICK, "--method.lr", "1e12", "--mixed-precision", "no")
     assert code == 1 and "error: the loss became" in err and "in epoch 0 of stage train, step" in err.splitlines()[-1]
@@ -431,7 +431,7 @@ def test_tracking(capsys, tmp_path, no_plots):
     assert list((tmp_path / "out" / "tracker").rglob("events.out.tfevents*"))
 
 
-def test_the_card_tells_how_to_make_it_again(finished, capsys, tmp_path):
+def test_the_card_tells_how_to_make_it_again(finished, capsys, tmp_path, no_plots):
     import shlex
 
     card = (finished / "out" / "README.md").read_text()
@@ -460,7 +460,7 @@ def test_dry_run_writes_nothing(capsys, tmp_path):
         assert words in err
 
 
-def test_few_steps_are_said(capsys, tmp_path):
+def test_few_steps_are_said(capsys, tmp_path, no_plots):
     argv = ["--dry-run", "--output", tmp_path / "out", "--limit-rows", "300", "--method", "ce"]
     assert "2 steps an epoch are few: try --method.batch-size 16" in run(capsys, *argv)[2]
     assert "are few" not in run(capsys, *argv, "--method.batch-size", "30")[2]
@@ -477,26 +477,30 @@ def test_help(capsys):
 
 
 def test_help_is_quick():
-    """Under 4 s, or 3 s more than `import torch` on a machine where that alone takes long. Best of three."""
+    """Under 4 s, or 3 s more than `import torch` on a machine where that alone takes long; once in three tries."""
 
-    def best(*argv) -> float:
-        times = []
-        for _ in range(3):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, *argv], check=True, cwd=ROOT, capture_output=True)
-            times.append(time.perf_counter() - start)
-        return min(times)
+    def took(*argv) -> float:
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *argv], check=True, cwd=ROOT, capture_output=True)
+        return time.perf_counter() - start
 
-    took = best("curator/clean.py", "--help")
-    assert took < 4 or took < best("-c", "import torch") + 3
+    def quick() -> bool:
+        seconds = took("curator/clean.py", "--help")
+        return seconds < 4 or seconds < took("-c", "import torch") + 3
+
+    assert any(quick() for _ in range(3))
 
 
 def test_no_command(capsys):
-    assert main([]) == 2 and main(["--help"]) == 0 and main(["clan"]) == 2
-    assert "label-curator clean | review | publish" in capsys.readouterr().err
+    assert main([]) == 2 and main(["clan"]) == 2
+    said = capsys.readouterr()
+    assert not said.out and said.err.count("label-curator COMMAND [FLAGS]") == 2
+    assert main(["--help"]) == 0
+    said = capsys.readouterr()
+    assert not said.err and all(f"\n  {name} " in said.out for name in COMMANDS)
 
 
-def test_curate_from_python(tmp_path):
+def test_curate_from_python(tmp_path, no_plots):
     ds = hf_dataset(60, share=0.2)
     out = curator.curate(ds, method="ce", epochs=2, output=tmp_path / "a", flip=False)
     assert len(out) == 60 and out.column_names[-5:] == [
@@ -561,7 +565,7 @@ def test_flag_worst_and_early_stop_and_time_limit(tmp_path, no_plots):
     assert json.loads((tmp_path / "c" / "curation.json").read_text())["epochs"] == 1
 
 
-def test_pred_probs_train_nothing(tmp_path):
+def test_pred_probs_train_nothing(tmp_path, no_plots):
     ds = hf_dataset(60, share=0.2)
     probs = np.full((60, 3), 0.05)
     probs[np.arange(60), ds["true_label"][:]] = 0.9

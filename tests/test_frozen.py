@@ -93,7 +93,7 @@ def test_a_dry_run_looks_at_a_few_rows(backbone, tmp_path, capsys):
     argv = ["--dataset", source(tmp_path), "--output", tmp_path / "out", "--backbone", backbone, "--dry-run"]
     assert run(*argv) == 0
     err = capsys.readouterr().err
-    assert "features  48 a row, about 0 s where none of them is kept yet" in err and "203 rows" in err
+    assert "features  48 per row, about 0 s if none are cached yet" in err and "203 rows" in err
     assert not (tmp_path / "out").exists() and not (tmp_path / "cache").exists()
 
 
@@ -170,7 +170,7 @@ def test_a_column_of_embeddings_and_no_images(tmp_path, capsys):
     )  # fmt: skip
     assert returned["selected"][:] == again["train"]["selected"][:]
     assert run(*argv, "--label-noise", "idn:0.2", "--output", tmp_path / "no") == 2
-    assert "--label-noise idn:0.2: it reads images" in capsys.readouterr().err
+    assert "--label-noise idn:0.2: it needs images" in capsys.readouterr().err
 
 
 def test_an_ensemble(tmp_path, capsys, monkeypatch, no_plots):

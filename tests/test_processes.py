@@ -22,7 +22,7 @@ from tests.conftest import ROOT, hf_dataset
 CLEAN = [sys.executable, "curator/clean.py"]
 # What a method needs besides; fewer nets than by default.
 FEW_NETS = {"rounds": 2, "classifiers": 3, "votes": 3}
-VERIFIED = {"pudistill": ["--trusted", "0.3", *(f"--method.{name}={n}" for name, n in FEW_NETS.items())]}
+VERIFIED = {"pudistill": ["--verified", "0.3", *(f"--method.{name}={n}" for name, n in FEW_NETS.items())]}
 
 
 def start(*argv, launcher=CLEAN, core: int | None = None, **env) -> subprocess.Popen:
@@ -325,35 +325,18 @@ def test_errors_under_a_launcher_come_first(tmp_path):
     assert process.returncode == 1 and len(lines) == 1
 
 
-def test_three_ways_one_result(source, tmp_path):
-    """accelerate launch, python and curate() give the same parquet."""
+def test_three_ways_one_result(source, tmp_path, plain):
+    """accelerate launch on clean.py, the command that is installed and curate() give the same parquet."""
     argv = ["--dataset", source, "--method", "ce", "--epochs", "3", "--output"]
-    accelerate = [str(Path(sys.executable).parent / "accelerate"), "launch", "curator/clean.py"]
+    beside = Path(sys.executable).parent
+    if not (beside / "label-curator").exists():
+        pytest.fail("label-curator is not installed: pip install -e .")
+    accelerate = [str(beside / "accelerate"), "launch", "curator/clean.py"]
     finish(start(*argv, tmp_path / "launched", launcher=accelerate))
-    finish(start(*argv, tmp_path / "python"))
+    text = finish(start("clean", *argv, tmp_path / "installed", launcher=[str(beside / "label-curator")]))
+    assert f"result: {tmp_path}/installed" in text and (tmp_path / "installed" / "curation.json").exists()
     curator.curate(str(source), method="ce", epochs=3, output=tmp_path / "called")
-    files = parquet(tmp_path / "python")
+    files = parquet(tmp_path / "installed")
     assert set(files) == {"train-00000-of-00001.parquet", "test-00000-of-00001.parquet"}
     assert parquet(tmp_path / "launched") == files
     assert parquet(tmp_path / "called") == files
-
-
-def test_console_script(source, tmp_path):
-    script = Path(sys.executable).parent / "label-curator"
-    if not script.exists():
-        pytest.fail("label-curator is not installed: pip install -e .")
-    text = finish(
-        start(
-            "clean",
-            "--dataset",
-            source,
-            "--method",
-            "ce",
-            "--epochs",
-            "1",
-            "--output",
-            tmp_path / "out",
-            launcher=[str(script)],
-        )
-    )
-    assert f"result: {tmp_path}/out" in text and (tmp_path / "out" / "curation.json").exists()

@@ -83,7 +83,7 @@ def test_verified_rows_come_back_although_one_cannot_be_used(run, tmp_path, no_p
     with closing(Journal(tmp_path / "j.sqlite", facts)) as journal:
         steps = [{"key": str(i), "kind": "do", "rows": [(i, "relabel", "class 1")]} for i in (7, 9, 11)]
         journal.save(steps, "ann")
-    curate(spoilt(true_label=True), output=str(tmp_path / "again"), trusted=tmp_path / "j.sqlite", **QUICK)
+    curate(spoilt(true_label=True), output=str(tmp_path / "again"), verified=tmp_path / "j.sqlite", **QUICK)
     again = Rows(tmp_path / "again")
     assert set(again.trusted) == {9, 11} and not again.present[7]
 

@@ -4,7 +4,7 @@ import re
 
 from curator.cli.commands import Diff, Publish, Review
 from curator.cli.main import main
-from curator.config.flags import Settings
+from curator.config.flags import ALIASES, Settings
 from curator.methods import METHODS
 from curator.review.session import Session
 from tests.conftest import ROOT, image_folder
@@ -24,7 +24,7 @@ def test_make_targets_exist():
 def test_flags_methods_and_datasets_exist():
     from curator.sources.opening import NAMED
 
-    known = {name for flags in (Settings, Review, Publish, Diff) for name in flags.__dataclass_fields__}
+    known = {*ALIASES, *(name for flags in (Settings, Review, Publish, Diff) for name in flags.__dataclass_fields__)}
     ours = re.sub(r"(accelerate launch|torchrun) [^`]*?(curator/clean\.py|`)", "", README)  # without launchers' flags
     for flag in set(re.findall(r"--([a-z]+(?:-[a-z]+)*)", ours)) - {"help", "method"}:
         assert flag.replace("-", "_") in known, flag

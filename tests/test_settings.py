@@ -1,12 +1,16 @@
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_origin
 
 import pytest
 import yaml
 
-from curator.config.flags import Settings, coerce, hints
-from curator.config.recipes import noise_name, read_recipe, recipes_folder
-from curator.config.resolve import output_folder, resolve
+from curator.cli.parse import parse
+from curator.config.flags import GROUPS, NOT_IDENTITY, NOT_IN_RECIPES, PATH, PICKS, Settings, flags_of, hints
+from curator.config.names import noise_name, output_folder
+from curator.config.recipes import read_recipe, recipes_folder
+from curator.config.resolve import resolve
+from curator.config.values import coerce
 from curator.engine.views import Views
 from curator.errors import CuratorError
 from curator.methods import METHODS
@@ -78,7 +82,7 @@ PROMIX = {
 
 @pytest.fixture
 def gpu(monkeypatch):
-    monkeypatch.setattr("curator.config.resolve.no_accelerator", lambda: False)
+    monkeypatch.setattr("curator.engine.hardware.no_accelerator", lambda: False)
 
 
 @pytest.mark.parametrize("name, differs", PROMIX.items(), ids=list(PROMIX))
@@ -223,9 +227,9 @@ def test_epochs_scale():
 @pytest.mark.parametrize("given, message", [
     ({"epochs": 0}, "--epochs: expected at least 1"), ({"limit_rows": 0}, "--limit-rows: expected at least 1, found 0"),
     ({"method.reading": "parity"}, "--method.reading: expected one of released, paper; found 'parity'"),
-    ({"method.preset": "paper"}, "unknown setting 'method.preset'; did you mean"),
-    ({"method.flip": False}, "unknown setting 'method.flip'; did you mean"),
-    ({"method.momentum": 0.9}, "unknown setting 'method.momentum'"),
+    ({"method.preset": "paper"}, "unknown setting 'method.preset'; did you mean 'method.reading'"),
+    ({"method.flip": False}, "unknown setting 'method.flip'; did you mean 'flip'"),
+    ({"method.momentum": 0.9}, "unknown setting 'method.momentum'; it is always 0.9"),
     ({"method.filter_rate": 0}, "--method.filter-rate"),
     ({"feature_drop": 1.0}, "--feature-drop: expected 0 to below 1, found 1.0"),
     ({"method.warmup": 0}, "--method.warmup: expected at least 1"), ({"method.tau": 2}, "--method.tau"),
@@ -305,7 +309,7 @@ def test_every_flag_is_documented():
 
 
 def test_the_help_of_method_is_made_of_the_methods():
-    (arg,) = hints(Settings)["method"].__metadata__
+    arg, *_ = hints(Settings)["method"].__metadata__
     for name, cls in METHODS.items():
         assert f"{name}: {cls.__doc__.splitlines()[0]}" in arg.help
 
@@ -503,3 +507,81 @@ def test_published_values_of_bootstrapping(name, differs, gpu):
 def test_features_of_tiny_imagenet_find_their_recipe():
     given = {"dataset": "tiny-imagenet", "method": "bootstrap", "backbone": "resnet50", "label_noise": "sym:0.2"}
     assert resolve(given).recipe == "tiny-imagenet-bootstrap-features:sym20"
+
+
+def test_every_flag_stands_in_one_group():
+    grouped = [name for group in GROUPS.values() for name in hints(group)]
+    assert sorted(grouped) == sorted(hints(Settings)) and list(hints(Settings)) == grouped
+
+
+@pytest.mark.parametrize("nature, names", [
+    (NOT_IDENTITY, "output overwrite resume max_minutes keep_checkpoints track dry_run data_dir recipe epochs "
+     "memory_budget push_to_hub public"),
+    (NOT_IN_RECIPES, "recipe ensemble output overwrite resume dry_run push_to_hub public"),
+    (PICKS, "dataset method ensemble recipe label_noise imbalance net backbone features_column pred_probs"),
+    (PATH, "data_dir recipe verified output pred_probs backbone"),
+])  # fmt: skip
+def test_the_nature_of_a_flag_stands_on_its_field(nature, names):
+    assert set(flags_of(nature)) == set(names.split())
+
+
+def words_of(name: str, hint: object) -> tuple[list[str], object]:
+    """A flag with a value, and what it means."""
+    flag = "--" + name.replace("_", "-")
+    hint = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)] or [hint]
+    kind = kinds[0] if get_origin(hint) is not Literal else hint
+    if kind is bool:
+        return [f"--no-{name.replace('_', '-')}"], False
+    if get_origin(kind) is Literal:
+        return [flag, get_args(kind)[0]], get_args(kind)[0]
+    value = {"dataset": "cifar10", "method": "ce", "ensemble": "ce,mixup", "recipe": "digits-ce", "net": "resnet18",
+             "backbone": "resnet50"}.get(name, "7")  # fmt: skip
+    return [flag, value], kind(value)
+
+
+@pytest.mark.parametrize("name", hints(Settings))
+def test_every_flag_parses(name):
+    words, value = words_of(name, hints(Settings)[name])
+    for written in (words, ["=".join(words)]):
+        assert parse(written) == {name: value}
+
+
+def test_hyperparameters_parse():
+    words = ["--method", "confident", "--method.folds", "3", "--method.lr=1e-3"]
+    assert parse(words) == {"method": "confident", "method.folds": 3, "method.lr": 1e-3}
+    assert parse(["--pred-probs", "p.npy", "--method.folds", "3"])["method.folds"] == 3  # which picks confident
+    assert parse(["--method.no-mhcs"]) == {"method.mhcs": False}
+
+
+def test_trusted_is_an_alias_of_verified(tmp_path):
+    assert parse(["--trusted", "0.1"]) == parse(["--verified", "0.1"]) == {"verified": "0.1"}
+    assert resolve({"trusted": 0.1}).settings.verified == resolve({"verified": 0.1}).settings.verified == 0.1
+    path = recipe(tmp_path, method="ce", trusted=0.1, variants={"small": {"trusted": 0.2}})
+    assert resolve({"recipe": path}).settings.verified == 0.2
+    assert resolve({"recipe": path, "trusted": 0.3}).identity()["verified"] == 0.3
+    with pytest.raises(CuratorError, match="--trusted is --verified; give only one"):
+        resolve({"trusted": 0.1, "verified": 0.2})
+    with pytest.raises(CuratorError, match="'verified' twice"):
+        resolve({"recipe": recipe(tmp_path, method="ce", trusted=0.1, verified=0.2)})
+
+
+@pytest.mark.parametrize("words, hint", [
+    (["--method.no-flip"], "did you mean '--flip'?"), (["--method.flip", "False"], "did you mean '--flip'?"),
+    (["--method.feature-noise", "0.1"], "did you mean '--feature-noise'?"),
+    (["--method.preset", "parity"], "did you mean '--method.reading'?"),
+    (["--method.momentum", "0.9"], "it is always 0.9"), (["--sead=1"], "did you mean '--seed'?"),
+])  # fmt: skip
+def test_options_of_earlier_versions(words, hint):
+    with pytest.raises(CuratorError, match="Unrecognized options.*; " + re.escape(hint)):
+        parse(words)
+
+
+def test_help_groups_the_flags(capsys):
+    with pytest.raises(SystemExit):
+        parse(["--help"])
+    said = capsys.readouterr().out
+    places = [said.index(f"{title} options") for title in (*GROUPS, "method")]
+    assert places == sorted(places)
+    assert said.index("--dataset") < places[1] < said.index("--net") < places[2] < said.index("--epochs") < places[3]
+    assert places[3] < said.index("--overwrite") < places[4] < said.index("--push-to-hub") < places[5]

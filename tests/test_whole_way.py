@@ -1,5 +1,7 @@
 """A new user's whole way: the demo's run, decisions, a version, and training on it."""
 
+import shutil
+
 import datasets
 import numpy as np
 import pytest
@@ -10,10 +12,17 @@ from curator.publish.policy import ORIGINAL
 from tests.hub import hub  # noqa: F401
 
 
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo's run, of fewer epochs."""
+    folder = tmp_path_factory.mktemp("demo") / "run"
+    assert main(["clean", "--method.epochs", "5", "--output", str(folder)]) == 0
+    return folder
+
+
 @pytest.mark.parametrize("target", ["folder", "hub"])
-def test_from_the_demo_to_training(target, hub, tmp_path, capsys):  # noqa: F811
-    run, decided = tmp_path / "run", tmp_path / "ann.csv"
-    assert main(["clean", "--method.epochs", "5", "--output", str(run)]) == 0
+def test_from_the_demo_to_training(target, demo, hub, tmp_path, capsys):  # noqa: F811
+    run, decided = shutil.copytree(demo, tmp_path / "run"), tmp_path / "ann.csv"
     rows = datasets.load_dataset(str(run), split="train").with_format("numpy")[:]
     first = np.argsort(rows["clean_score"], kind="stable")[:30]
     decided.write_text("row,label\n" + "".join(f"{rows['row'][i]},{rows['true_label'][i]}\n" for i in first))

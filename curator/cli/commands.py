@@ -10,46 +10,47 @@ import tyro
 
 from curator.cli.parse import parse, read_flags
 from curator.errors import CuratorError
-from curator.system import rank
+from curator.system import is_main
 from curator.text import printable, say
 
 
 def clean(argv: list[str]) -> int:
-    """Find wrong labels and write the columns."""
+    """Find wrong labels in a dataset, and write it with new columns: score, selection, corrected label."""
     given = parse(argv)
     from curator.config.resolve import resolve
     from curator.curate import execute
 
     done = execute(resolve(given), noise_given="label_noise" in given)
-    if done is not None and rank() == 0:
+    if done is not None and is_main():
         summary(done.output, done.facts)
     return 0
 
 
 @dataclasses.dataclass
 class Review:
-    """Review the rows of a finished run that are held to be wrong, in the browser."""
+    """Review the flagged labels of a finished run in the browser."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Output folder of the run; more runs of the same rows show where they disagree."""
+    """Output folder of the run. Further runs of the same rows show where the runs disagree."""
     host: str = "127.0.0.1"
-    """Address to serve on; any other than this machine's own needs --auth or --auth-file."""
+    """Address to serve on; any address other than this machine's own needs --auth or --auth-file."""
     port: int = 7860
-    """Port to serve on. Without accounts the printed address holds a token, another one at each start; the variable
-    CURATOR_TOKEN sets it."""
+    """Port to serve on. Without accounts the printed address contains a token, new at each start; the environment
+    variable CURATOR_TOKEN sets it."""
     auth: tuple[str, ...] = ()
-    """NAME:PASSWORD of everybody who may log in; decisions are theirs. Only the first may publish. Everybody on this
-    machine can read a command line: --auth-file, or the variable CURATOR_AUTH (one a line), keeps them to yourself."""
+    """NAME:PASSWORD of everyone who may log in; decisions are stored under their names. Only the first may publish.
+    Other users of this machine can see a command line: use --auth-file or the environment variable CURATOR_AUTH (one
+    per line) to keep passwords private."""
     auth_file: Path | None = None
-    """File with NAME:PASSWORD lines, instead of --auth."""
+    """File with one NAME:PASSWORD per line, instead of --auth."""
     reviewer: str | None = None
-    """Whose decisions they are, without --auth. Default: the user's name."""
+    """Name under which decisions are stored, without --auth. Default: the user's name."""
     journal: Path | None = None
-    """File of the decisions. Default: review.sqlite in the first run's folder."""
+    """File with the decisions. Default: review.sqlite in the folder of the first run."""
 
 
 def review(argv: list[str]) -> int:
-    """Serve the page of a finished run."""
+    """Review the flagged labels of a finished run in the browser."""
     flags = read_flags(Review, argv, "label-curator review")
     from curator.review.page import launch
 
@@ -80,32 +81,32 @@ class Publish:
     run: tyro.conf.Positional[Path]
     """Output folder of the run."""
     target: tyro.conf.Positional[str]
-    """A Hub id (owner/name), or a folder that begins with ./ or / or is there already."""
+    """A Hub repository (owner/name), or a folder: it begins with ./ or /, or exists already."""
     policy: str = "relabel"
-    """annotate (the columns only), relabel (verified and confident labels take the place of the given ones), or
-    filter (rows that are neither selected nor verified are out)."""
+    """annotate (add the columns only), relabel (replace given labels by verified and confident ones), or filter (drop
+    rows that are neither selected nor verified)."""
     min_confidence: float = 0.9
-    """With relabel: how sure the nets must be of a label that nobody verified, 0 to 1."""
+    """With relabel: minimum confidence, 0 to 1, for a label that nobody verified."""
     journal: Path | None = None
-    """File of the decisions. Default: review.sqlite in the run's folder."""
+    """File with the decisions. Default: review.sqlite in the run's folder."""
     format: str = "parquet"
-    """Of a folder: parquet, or imagefolder (images/SPLIT/CLASS with the original bytes, and labels.csv)."""
+    """Format of a folder: parquet, or imagefolder (images/SPLIT/CLASS with the original bytes, and labels.csv)."""
     public: bool = False
     """Make a new repository public instead of private."""
     branch: str | None = None
-    """Push to this branch instead of main."""
+    """Branch to push to, instead of main."""
     create_pr: bool = False
-    """Open a pull request, which needs no write access."""
+    """Open a pull request; this needs no write access."""
     tag: str | None = None
-    """Tag of the version. Default: v1, v2, ..."""
+    """Tag for the version. Default: v1, v2, ..."""
     overwrite: bool = False
-    """Replace an older version in a local folder."""
+    """Replace an earlier version in a local folder."""
     dry_run: bool = False
-    """Say how many rows, labels and bytes would change, and stop."""
+    """Print how many rows, labels and bytes would change, then exit."""
 
 
 def publish(argv: list[str]) -> int:
-    """Publish a curated version."""
+    """Write a curated version of a finished run to a folder, or push it to the Hub."""
     flags = read_flags(Publish, argv, "label-curator publish")
     from curator.publish import hub as publishing
 
@@ -116,18 +117,18 @@ def publish(argv: list[str]) -> int:
 
 @dataclasses.dataclass
 class Diff:
-    """Say what changed between two runs or versions of the same rows."""
+    """Show what changed between two runs or versions of the same rows."""
 
     a: tyro.conf.Positional[str]
-    """Folder of a run or a version, or a version on the Hub: owner/name, owner/name@v1."""
+    """Folder of a run or version, or a version on the Hub: owner/name or owner/name@v1."""
     b: tyro.conf.Positional[str]
-    """The other one."""
+    """The run or version to compare with."""
     csv: Path | None = None
-    """Write every row that differs to this file."""
+    """CSV file to write all differing rows to."""
 
 
 def diff(argv: list[str]) -> int:
-    """Compare two runs or versions."""
+    """Show what changed between two runs or versions of the same rows."""
     flags = read_flags(Diff, argv, "label-curator diff")
     from curator.publish.diff import difference
 
@@ -144,22 +145,22 @@ def diff(argv: list[str]) -> int:
 
 @dataclasses.dataclass
 class Import:
-    """Append decisions that were made elsewhere to the journal of a run, as one step of their reviewer."""
+    """Add decisions made elsewhere to the review of a run, as one step of their reviewer."""
 
     run: tyro.conf.Positional[Path]
     """Output folder of the run."""
     file: tyro.conf.Positional[Path]
-    """CSV or parquet: row,label (verified labels), or a table of cleanlab's label issues, which are relabelled as it
-    predicts."""
+    """CSV or parquet file: row,label (verified labels), or cleanlab's table of label issues, which are relabelled to
+    its predicted labels."""
     reviewer: str | None = None
-    """Whose decisions they are; on the page only who has this name can undo them. Default: the file's name, or
-    cleanlab."""
+    """Name under which the decisions are stored; on the page only this reviewer can undo them. Default: the file's
+    name, or cleanlab."""
     journal: Path | None = None
-    """File of the decisions. Default: review.sqlite in the run's folder."""
+    """File with the decisions. Default: review.sqlite in the run's folder."""
 
 
 def import_(argv: list[str]) -> int:
-    """Import decisions."""
+    """Add decisions made elsewhere to the review of a run."""
     flags = read_flags(Import, argv, "label-curator import")
     from curator.review.imports import import_decisions
 
@@ -175,10 +176,10 @@ def summary(output: Path, facts: dict[str, Any]) -> None:
     """What was found, where it is and what to do next."""
     shown = printable(str(output))
     flagged = facts["n"] - facts["selected"]
-    print(f"\n{flagged:,} of {facts['n']:,} labels ({flagged / facts['n']:.1%}) are held to be wrong; ", end="")
-    print(f"{facts['changed']:,} get another label", end="")
+    print(f"\n{flagged:,} of {facts['n']:,} labels ({flagged / facts['n']:.1%}) are flagged; ", end="")
+    print(f"{facts['changed']:,} get a new label", end="")
     trusted = facts["trusted"]["count"]
-    print(f"; {trusted:,} rows were trusted" if trusted else "")
+    print(f"; {trusted:,} rows were verified" if trusted else "")
     if "noisy_f1" in facts.get("metrics", {}):
         text = (
             "against the truth: precision {noisy_precision:.3f}, recall {noisy_recall:.3f}, F1 {noisy_f1:.3f} for "
@@ -189,8 +190,8 @@ def summary(output: Path, facts: dict[str, Any]) -> None:
         print(f"{facts['quarantined']:,} rows could not be used: {shown}/quarantine.parquet says why")
     if facts["duplicates"]["groups"]:
         count = facts["duplicates"]["groups"]
-        print(f"{count:,} groups of alike images have different labels: {shown}/duplicates.parquet")
+        print(f"{count:,} groups of near-identical images have different labels: {shown}/duplicates.parquet")
     for warning in facts["warnings"]:
         print(f"warning: {printable(warning)}")
-    print(f"result: {shown}/    findings: {shown}/report/report.md    rows to look at: {shown}/issues.csv")
+    print(f"result: {shown}/    findings: {shown}/report/report.md    flagged rows: {shown}/issues.csv")
     print(f"next:   python app.py {shown}")

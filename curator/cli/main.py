@@ -14,8 +14,6 @@ from curator.cli.commands import clean, diff, import_, publish, review
 from curator.errors import CuratorError
 from curator.text import say
 
-USAGE = "usage: label-curator clean | review | publish | diff | import [FLAGS]    (--help lists the flags)"
-
 
 def main(argv: list[str] | None = None) -> int:
     """Run a command and return its exit code: 0, 1, 2, 130 (Ctrl-C), 141 (nobody reads its output) or 143 (SIGTERM)."""
@@ -37,8 +35,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     if not argv or argv[0] not in COMMANDS:
-        print(USAGE, file=sys.stderr)
-        return 0 if argv and argv[0] in ("-h", "--help") else 2
+        asked = bool(argv) and argv[0] in ("-h", "--help")
+        print(usage(), file=sys.stdout if asked else sys.stderr)
+        return 0 if asked else 2
 
     def terminate(signum: int, frame: object) -> None:
         with contextlib.suppress(OSError):  # not print: it may be at work itself at this moment
@@ -56,7 +55,7 @@ def _run(argv: list[str]) -> int:
         print(f"interrupted: {STOPPED[argv[0]]}", file=sys.stderr)
         return 130
     except MemoryError:
-        print("error: this machine has not enough free memory; end other programs and try again", file=sys.stderr)
+        print("error: not enough free memory on this machine; close other programs and try again", file=sys.stderr)
         return 1
     except Exception as e:  # a fault of ours; its text may quote a stranger's file
         if _is_of_a_stream(e):
@@ -66,6 +65,13 @@ def _run(argv: list[str]) -> int:
         return 1
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def usage() -> str:
+    """What label-curator prints by itself."""
+    about = [f"  {name:<9}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
+    lines = ["usage: label-curator COMMAND [FLAGS]", "", "Find, review and fix wrong labels.", "", *about, ""]
+    return "\n".join([*lines, "label-curator COMMAND --help lists the flags of a command."])
 
 
 def _is_of_a_stream(e: Exception) -> bool:

@@ -11,7 +11,6 @@ from typing import Annotated, Any
 import tyro
 
 from curator.errors import CuratorError
-from curator.text import did_you_mean
 
 
 def parse(argv: list[str]) -> dict[str, Any]:
@@ -21,49 +20,51 @@ def parse(argv: list[str]) -> dict[str, Any]:
         CuratorError: for what tyro refuses, as one line.
         SystemExit: 0, after printing the help.
     """
-    from curator.config.flags import Settings
+    from curator.config.flags import GROUPS, METHOD, PICKS, flags_of
     from curator.config.resolve import hyperparameters, resolve
+    from curator.config.values import instead
 
     wants_help = any(a in ("-h", "--help") for a in argv)
     words = [a for a in argv if a not in ("-h", "--help")]
-    peeked = ("dataset", "method", "ensemble", "recipe", "label-noise", "net", "backbone", "features-column")
-    named = {k: v for k in peeked if (v := _value_of(words, k)) is not None}
-    if "ensemble" in named:  # resolve says that hyperparameters do not go with it
-        named |= {w[2:].split("=")[0]: "" for w in words if w.startswith("--method.")}
+    picks: dict[str, Any] = {k: v for k in flags_of(PICKS) if (v := _value_of(words, k)) is not None}
+    if "ensemble" in picks:  # resolve says that hyperparameters do not go with it
+        picks |= {name: "" for w in words if (name := _field_of(w)).startswith(METHOD)}
     try:
-        shown = resolve(dict(named))
+        shown = resolve(picks)
     except CuratorError:
         if not wants_help:
             raise
         shown = resolve({})
-    flags = Annotated[Settings, tyro.conf.arg(name="")]
-    fields, defaults = [("flags", flags)], {"flags": shown.settings}
+    defaults = {
+        title: group(**{f.name: getattr(shown.settings, f.name) for f in dataclasses.fields(group)})
+        for title, group in GROUPS.items()
+    }
+    fields = [(title, Annotated[group, tyro.conf.OmitArgPrefixes]) for title, group in GROUPS.items()]
     if dataclasses.is_dataclass(shown.method):  # an ensemble's hyperparameters are in recipes
         fields.append(("hyper", Annotated[type(shown.method), tyro.conf.arg(name="method")]))
         defaults["hyper"] = shown.method
     both = dataclasses.make_dataclass("clean", fields)
+    both.__doc__ = "Find wrong labels in a dataset, and write it with new columns: score, selection, corrected label."
     try:
-        parsed = read_flags(
-            both, [*words, *(["--help"] if wants_help else [])], "label-curator clean", default=both(**defaults)
-        )
+        words += ["--help"] * wants_help
+        parsed = vars(read_flags(both, words, "label-curator clean", default=both(**defaults)))
     except CuratorError as e:
-        known = [
-            "--" + n.replace("_", "-")
-            for n in (*vars(shown.settings), *(f"method.{n}" for n in hyperparameters(shown.method)))
-        ]
-        unknown = next((w for w in words if w.startswith("--") and w.split("=")[0] not in known), "")
-        hint = did_you_mean(unknown, known) if "Unrecognized" in str(e) else ""
+        known = [*vars(shown.settings), *(METHOD + name for name in hyperparameters(shown.method))]
+        unknown = next((name for w in words if (name := _field_of(w)) and name not in known), None)
+        hint = instead(unknown, known, "--") if unknown and "Unrecognized" in str(e) else ""
         raise CuratorError(str(e).replace(" (--help", f"{hint} (--help")) from e
-    given = {}
-    for word in words:
-        name = word[2:].split("=")[0].replace("-", "_") if word.startswith("--") else ""
-        head, _, last = name.rpartition(".")
-        name = f"{head}.{last.removeprefix('no_')}" if head else last.removeprefix("no_")
-        if name.startswith("method."):
-            given[name] = getattr(parsed.hyper, name.removeprefix("method."))
-        elif name and hasattr(parsed.flags, name):
-            given[name] = getattr(parsed.flags, name)
-    return given
+    values = {METHOD * (part == "hyper") + k: v for part, held in parsed.items() for k, v in vars(held).items()}
+    return {name: values[name] for word in words if (name := _field_of(word)) in values}
+
+
+def _field_of(word: str) -> str:
+    """The field that a flag sets, --no-NAME as well; empty for another word."""
+    from curator.config.flags import field_name
+
+    if not word.startswith("--"):
+        return ""
+    head, dot, last = word[2:].split("=")[0].replace("-", "_").rpartition(".")
+    return field_name(f"{head}{dot}{last.removeprefix('no_')}")
 
 
 def read_flags(cls: type, words: list[str], prog: str, **options) -> Any:
@@ -84,12 +85,12 @@ def read_flags(cls: type, words: list[str], prog: str, **options) -> Any:
         raise CuratorError(_one_line(err.getvalue() or out.getvalue())) from e
 
 
-def _value_of(words: list[str], flag: str) -> str | None:
+def _value_of(words: list[str], field: str) -> str | None:
     """The last value of a flag, before the flags are parsed."""
     value = None
     for word, following in itertools.zip_longest(words, words[1:]):
-        name, eq, rest = word.partition("=")
-        if name.replace("_", "-") == f"--{flag}":
+        if _field_of(word) == field:
+            _, eq, rest = word.partition("=")
             value = rest if eq else following
     return value
 

@@ -1,12 +1,9 @@
-"""The flags: what they are, their types, and the values that a run can use."""
+"""The flags: what they are, of which type and nature, and how --help groups them."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import types
 import typing
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,12 +11,16 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from curator.engine.views import Views
-from curator.errors import CuratorError
-from curator.methods import DEFAULT_METHOD, METHODS, ON_FEATURES, Method
-from curator.methods.fields import BELOW_1, AtLeast, Between, ranges
-from curator.text import did_you_mean
+from curator.methods import DEFAULT_METHOD, METHODS, ON_FEATURES
+from curator.methods.fields import BELOW_1, AtLeast, Between
 
 METHOD = "method."  # what the names of hyperparameters begin with
+
+# The nature of a flag, which stands on its field.
+NOT_IDENTITY = "does not change the result: an interrupted run may be continued with another value"
+NOT_IN_RECIPES = "what a command does with its run, not what the run is"
+PICKS = "picks the method or the recipe: read before the flags whose defaults follow from these"
+PATH = "may be a path on this machine"
 
 
 def _methods() -> str:
@@ -29,130 +30,147 @@ def _methods() -> str:
 
 
 @dataclass
-class Settings:
-    """The flags of clean.py; curate() takes them with underscores."""
+class DataFlags:
+    """What is curated."""
 
-    dataset: str = "digits"
+    dataset: Annotated[str, PICKS] = "digits"
     """A named dataset (digits, cifar10, cifar100, cifar10n, cifar100n; from files you have, with --data-dir:
     animal10n, clothing1m, webvision, tiny-imagenet), a Hub id (owner/name) or a local folder."""
-    data_dir: Path | None = None
-    """Folder with a named dataset's files, instead of downloading them; of another dataset, one outside of it in which
-    files that its rows name may lie."""
-    method: Annotated[str, tyro.conf.arg(help=_methods())] = DEFAULT_METHOD
-    ensemble: str | None = None
-    """Several methods, as promix,confident: the means of their probabilities and clean scores."""
-    recipe: str | None = None
-    """A YAML file or a name in recipes/, with :VARIANT to pick one.
-    Default: the one of the dataset and method, if any."""
-    label_noise: str | None = None
-    """CIFAR-10N: worst, aggre, rand1, rand2, rand3.
-    Any dataset: inject sym:R, sym-other:R, asym:R or idn:R, R in [0, 1]."""
-    imbalance: Annotated[float, AtLeast(1)] | None = None
-    """Make a long tail first: the largest class has this many times the rows of the smallest (>= 1)."""
-    image_column: str | None = None
-    """Column of images; guessed when there is one candidate."""
-    label_column: str | None = None
-    """Column of given labels; guessed when there is one candidate."""
-    reference_column: str | None = None
-    """Column of true labels, if known: only the report sees it. Default: true_label, where there is one."""
-    split: str | None = None
-    """Split to curate; by default the only one, or train."""
+    data_dir: Annotated[Path | None, NOT_IDENTITY, PATH] = None
+    """Folder with the files of a named dataset, instead of downloading them; for any other dataset, a folder outside it
+    from which files named in its rows may be read."""
     config_name: str | None = None
     """Configuration of the dataset. Clothing1M: noisy leaves its verified rows out."""
+    split: str | None = None
+    """Split to curate. Default: the only one, or train."""
     revision: str | None = None
     """Revision of the dataset on the Hub: a branch, tag or commit."""
+    image_column: str | None = None
+    """Column with the images; guessed when there is one candidate."""
+    label_column: str | None = None
+    """Column with the given labels; guessed when there is one candidate."""
+    reference_column: str | None = None
+    """Column with the true labels, if known; used by the report only. Default: true_label, if there is one."""
+    verified: Annotated[str | Path | float | None, tyro.conf.arg(aliases=["--trusted"]), PATH] = None
+    """Rows with verified labels: a boolean column, a CSV or parquet file with the columns row,label, a review journal,
+    or a fraction such as 0.1, sampled from the true labels (for experiments)."""
+    label_noise: Annotated[str | None, PICKS] = None
+    """CIFAR-10N: worst, aggre, rand1, rand2, rand3.
+    Any dataset: inject sym:R, sym-other:R, asym:R or idn:R, with the noise rate R in [0, 1]."""
+    imbalance: Annotated[float | None, AtLeast(1), PICKS] = None
+    """Make the classes long-tailed first: the largest has this many times the rows of the smallest (>= 1)."""
     limit_rows: Annotated[int, AtLeast(1)] | None = None
-    """Curate a sample of this many rows, stratified by class; the output holds only these."""
+    """Curate a sample of this many rows, stratified by class; the output contains only these."""
     image_size: Annotated[int, Between(4, 4096)] | None = None
-    """Decode images to squares of this many pixels a side.
-    Default: their own size up to 64 px, else 64 (large nets and backbones: 224, or what their weights want)."""
-    net: str | None = None
+    """Resize images to squares of this many pixels a side.
+    Default: their own size up to 64 px, else 64 (large nets and backbones: 224, or what their weights expect)."""
+    allow_quarantine: bool = False
+    """Continue even if more than 5 % of the rows are unusable: no label, or an image that cannot be decoded."""
+
+
+@dataclass
+class MethodFlags:
+    """What judges the labels."""
+
+    method: Annotated[str, tyro.conf.arg(help=_methods()), PICKS] = DEFAULT_METHOD
+    ensemble: Annotated[str | None, NOT_IN_RECIPES, PICKS] = None
+    """Several methods, as in promix,confident: their probabilities and clean scores are averaged."""
+    recipe: Annotated[str | None, NOT_IDENTITY, NOT_IN_RECIPES, PICKS, PATH] = None
+    """A YAML file or a name in recipes/; :VARIANT picks a variant.
+    Default: the recipe of the dataset and method, if there is one."""
+    net: Annotated[str | None, PICKS] = None
     """small, resnet18, preact18, resnet50 or vgg19_bn; mlp or linear on frozen features.
     Default: small without an accelerator, else resnet18."""
     pretrained: bool = False
     """Start from torchvision's ImageNet weights (resnet50, vgg19_bn)."""
-    backbone: str | None = None
-    """Train on frozen features of a torchvision model with weights (resnet50),
-    or of MODULE:CALLABLE, uint8 (b, 3, h, w) to float32 (b, d)."""
-    features_column: str | None = None
-    """Train on a column of embeddings, a list of numbers of one length in every row."""
-    trusted: str | Path | float | None = None
-    """Rows whose labels are verified: a boolean column, a CSV or parquet file row,label, a review journal,
-    or a share as 0.1, drawn from the reference (for experiments)."""
-    epochs: Annotated[int, AtLeast(1)] | None = None
-    """Scale every setting that counts epochs by this over the recipe's epochs."""
+    backbone: Annotated[str | None, PICKS, PATH] = None
+    """Train on frozen features from a pretrained torchvision model (resnet50),
+    or from MODULE:CALLABLE, which maps uint8 (b, 3, h, w) to float32 (b, d)."""
+    features_column: Annotated[str | None, PICKS] = None
+    """Train on a column of embeddings: lists of numbers, of the same length in every row."""
+    pred_probs: Annotated[Path | None, PICKS, PATH] = None
+    """For confident: your own out-of-sample probabilities, shape (n, classes), as .npy; nothing is trained."""
+
+
+@dataclass
+class TrainingFlags:
+    """How it is trained."""
+
+    epochs: Annotated[int | None, AtLeast(1), NOT_IDENTITY] = None
+    """Train for this many epochs: every setting that counts epochs is scaled in proportion."""
     early_stop: Annotated[int, Between(1, 1000)] | None = None
-    """Stop when fewer than 0.1 % of the corrected labels changed over this many yields of the method."""
-    max_minutes: Annotated[float, AtLeast(0)] | None = None
-    """Stop training after this many minutes and write what there is."""
-    flag_worst: Annotated[int, AtLeast(0)] | None = None
-    """Mark exactly this many least clean rows as not selected, instead of the method's own rule."""
-    pred_probs: Path | None = None
-    """For confident: your own out-of-sample probabilities (n, classes) as .npy; nothing is trained."""
+    """Stop early when fewer than 0.1 % of the corrected labels changed over this many yields of the method,
+    usually one per epoch."""
+    max_minutes: Annotated[float | None, AtLeast(0), NOT_IDENTITY] = None
+    """Stop training after this many minutes and write the result so far."""
     flip: bool = True
-    """Mirror images left-right at random; off where a mirrored image may be of another class, as for digits."""
+    """Flip images horizontally at random; turn off where a flipped image can be of another class, as for digits."""
     feature_noise: Annotated[float, AtLeast(0)] = 0.2
-    """On features: deviation of the noise that is added in training, in deviations of a feature (>= 0)."""
+    """On features: standard deviation of the noise added in training, relative to that of each feature (>= 0)."""
     feature_drop: Annotated[float, BELOW_1] = 0.2
-    """On features: share of the features set to their mean in training, in [0, 1)."""
+    """On features: fraction of the features replaced by their mean in training, in [0, 1)."""
     seed: Annotated[int, AtLeast(0)] = 123
-    """Seed of everything that is drawn; 123 gives the published noisy labels of CIFAR."""
+    """Random seed; 123 gives the published noisy labels of CIFAR."""
     mixed_precision: Literal["no", "bf16"] | None = None
     """Precision of the forward pass. Default: bf16 where the hardware has it."""
     compile: bool = False
     """Compile the net with torch.compile."""
-    memory_budget: Annotated[float, AtLeast(0)] | None = None
-    """GiB the decoded images may take; what does not fit is decoded anew in every epoch.
-    An image that cannot be decoded in half of it (16 bytes a pixel; 16.8 million pixels always can) is set aside.
-    Default: half of the free memory of the device."""
-    allow_quarantine: bool = False
-    """Go on although more than 5 % of the rows have no label or no image that can be decoded."""
-    output: Path | None = None
+    memory_budget: Annotated[float | None, AtLeast(0), NOT_IDENTITY] = None
+    """GiB of memory for decoded images; what does not fit is decoded again in every epoch.
+    An image that would need more than half of it (16 bytes per pixel; up to 16.8 million pixels always fit) is set
+    aside. Default: half of the free memory of the device."""
+    track: Annotated[Literal["tensorboard", "wandb", "trackio"] | None, NOT_IDENTITY] = None
+    """Log every epoch to an experiment tracker."""
+
+
+@dataclass
+class OutputFlags:
+    """What is written."""
+
+    output: Annotated[Path | None, NOT_IDENTITY, NOT_IN_RECIPES, PATH] = None
     """Output folder. Default: runs/DATASET-METHOD, plus -NOISE when --label-noise is given."""
-    overwrite: bool = False
-    """Replace the results of a finished run in the output folder; review.sqlite is never touched."""
-    resume: bool = True
-    """Continue an interrupted run of the output folder when its settings are the same."""
-    keep_checkpoints: bool = False
-    """Keep the last checkpoint when done."""
+    overwrite: Annotated[bool, NOT_IDENTITY, NOT_IN_RECIPES] = False
+    """Replace the results of a finished run in the output folder; review.sqlite is kept."""
+    resume: Annotated[bool, NOT_IDENTITY, NOT_IN_RECIPES] = True
+    """Continue an interrupted run in the output folder if its settings are the same."""
+    keep_checkpoints: Annotated[bool, NOT_IDENTITY] = False
+    """Keep the last checkpoint when the run is finished."""
+    dry_run: Annotated[bool, NOT_IDENTITY, NOT_IN_RECIPES] = False
+    """Print columns, class counts, recipe, schedule, ETA and memory, then exit."""
+    flag_worst: Annotated[int, AtLeast(0)] | None = None
+    """Flag exactly this many rows, those with the lowest clean scores, instead of using the method's own rule."""
     overwrite_columns: bool = False
-    """Replace columns of the source that have the names Curator writes."""
+    """Replace source columns that have the names of columns that Curator writes."""
     column_prefix: str = ""
-    """Put this before the names of the columns Curator writes."""
-    track: Literal["tensorboard", "wandb", "trackio"] | None = None
-    """Log every epoch to a tracker."""
-    push_to_hub: str | None = None
-    """Push the result to this Hub id (owner/name) when done, all columns, labels as given; see also publish."""
-    public: bool = False
+    """Prefix for the names of the columns that Curator writes."""
+
+
+@dataclass
+class HubFlags:
+    """Publishing when done."""
+
+    push_to_hub: Annotated[str | None, NOT_IDENTITY, NOT_IN_RECIPES] = None
+    """Push the result to this Hub repository (owner/name) when done: all columns, labels as given; see also publish."""
+    public: Annotated[bool, NOT_IDENTITY, NOT_IN_RECIPES] = False
     """With --push-to-hub: make a new repository public instead of private."""
-    dry_run: bool = False
-    """Print columns, class counts, recipe, schedule, ETA and memory, and stop."""
+
+
+@dataclass
+class Settings(HubFlags, OutputFlags, TrainingFlags, MethodFlags, DataFlags):  # the last is the first in order
+    """The flags of clean.py; curate() takes them with underscores."""
 
     def views(self) -> Views:
         """How rows look in training."""
         return Views(self.flip, self.feature_noise, self.feature_drop)
 
 
-# What a command does with its run, not what the run is.
-NOT_IN_RECIPES = {"recipe", "ensemble", "output", "overwrite", "resume", "dry_run", "push_to_hub", "public"}
-
-
-def check_ranges(settings: Settings, method: Method) -> None:
-    """One line for values that no run can use."""
-    if settings.public and settings.push_to_hub is None:
-        raise CuratorError("--public is for --push-to-hub ID; add it, or leave --public out")
-    if settings.early_stop is not None and not method.early_stops:
-        raise CuratorError(
-            f"--early-stop watches the corrected labels, which --method {settings.method} has before its last nets "
-            "train; leave it out, or shorten the training with --epochs"
-        )
-    for prefix, holder in (("", settings), (METHOD, method)):
-        for name, hint in hints(type(holder)).items():
-            value = getattr(holder, name)
-            for wanted in ranges(hint):
-                if value is not None and value not in wanted:
-                    flag = f"--{prefix}{name.replace('_', '-')}"
-                    raise CuratorError(f"{flag}: expected {wanted}, found {value}")
+GROUPS: dict[str, Any] = {  # by its title in --help
+    "Data": DataFlags,
+    "Method": MethodFlags,
+    "Training": TrainingFlags,
+    "Output": OutputFlags,
+    "Hub": HubFlags,
+}
 
 
 def hints(cls: type) -> dict[str, Any]:
@@ -163,70 +181,21 @@ def hints(cls: type) -> dict[str, Any]:
     return {f.name: found[f.name] for f in dataclasses.fields(typing.cast(Any, cls))}
 
 
-def typed(values: dict[str, Any], cls: type) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Split values into flags and hyperparameters of the method, each of its field's type."""
-    flags, hyper = {}, {}
-    known = {**hints(Settings), **{METHOD + k: v for k, v in hints(cls).items()}}
-    for key, value in values.items():
-        if key not in known:
-            raise CuratorError(f"unknown setting {shown(key.replace('_', '-'))}{nearest(key, known)}")
-        value = coerce(value, known[key], f"--{key.replace('_', '-')}")
-        if key.startswith(METHOD):
-            hyper[key.removeprefix(METHOD)] = value
-        else:
-            flags[key] = value
-    return flags, hyper
+def flags_of(nature: str) -> list[str]:
+    """The flags on whose field a nature stands."""
+    return [name for name, hint in hints(Settings).items() if nature in getattr(hint, "__metadata__", ())]
 
 
-def nearest(key: str, known: Iterable[str]) -> str:
-    """The end of an error for what may be far off, as a flag typed from memory."""
-    return did_you_mean(key, known, 0.5)
+# Other names of a flag, by the name it goes by.
+ALIASES = {
+    alias.removeprefix("--").replace("-", "_"): name
+    for name, hint in hints(Settings).items()
+    for part in getattr(hint, "__metadata__", ())
+    for alias in getattr(part, "aliases", None) or ()
+}
 
 
-def coerce(value: Any, hint: Any, flag: str) -> Any:
-    """The value as the type: numbers may be written as text (YAML reads 1e-3 as text), nothing else is bent.
-
-    Raises:
-        CuratorError: naming the flag, the type and the value.
-    """
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin is typing.Annotated:
-        return coerce(value, args[0], flag)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        kinds = [a for a in args if a is not type(None)]
-        for kind in kinds[:-1]:
-            with contextlib.suppress(CuratorError):
-                return coerce(value, kind, flag)
-        return coerce(value, kinds[-1], flag)
-    if origin is Literal:
-        value = "no" if value is False and "no" in args else value  # YAML reads no as false
-        if value not in args:
-            raise CuratorError(f"{flag}: expected one of {', '.join(map(str, args))}; found {shown(value)}")
-        return value
-    if hint is bool and isinstance(value, bool):
-        return value
-    if hint is str and isinstance(value, str):
-        return value
-    if hint is Path and value == "":  # it would be the working folder
-        raise CuratorError(f"{flag}: it is empty; was a variable of the shell not set?")
-    if hint is Path and isinstance(value, str | Path):
-        return Path(value).expanduser()
-    if hint in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            number = float(value)
-            if hint is float and number == number or hint is int and number.is_integer():
-                return hint(number) if not isinstance(value, int) else hint(value)
-        except (ValueError, OverflowError):
-            pass
-    raise CuratorError(f"{flag}: expected {getattr(hint, '__name__', hint)}, found {shown(value)}")
-
-
-def shown(value: Any) -> str:
-    """A value as an error quotes it: of strangers, so not at any length."""
-    try:
-        text = repr(value)
-    except ValueError:  # Python writes no integer of more than 4300 digits
-        text = "a number of thousands of digits"
-    return text if len(text) <= 100 else f"{text[:97]}..."
+def field_name(flag: str) -> str:
+    """The field of a flag or of a recipe's key: `label-noise` is label_noise, and `trusted` is verified."""
+    name = flag.replace("-", "_")
+    return ALIASES.get(name, name)

@@ -8,23 +8,31 @@ from typing import Any
 
 import yaml
 
-from curator.config.flags import NOT_IN_RECIPES, nearest, shown, typed
+from curator.config.flags import NOT_IN_RECIPES, field_name, flags_of
+from curator.config.names import folder_name
+from curator.config.values import nearest, shown, typed
 from curator.errors import CuratorError
 from curator.methods import DEFAULT_METHOD, METHODS
-from curator.system import is_path
 
 
 def recipes_folder() -> Path:
     """recipes/ of the repository, or the copy inside an installed package."""
-    here = Path(__file__).parent
-    inside = here / "recipes"
-    return inside if inside.is_dir() else here.parent / "recipes"
+    package = Path(__file__).parent.parent
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "recipes"
+
+
+def own_recipe(dataset: str, method: str, frozen: bool) -> Path | None:
+    """The recipe of a dataset and a method; on frozen features, else the one of the method on any dataset."""
+    own = f"{folder_name(dataset)}-{method}"
+    paths = [recipes_folder() / f"{n}.yaml" for n in ([f"{own}-features", f"features-{method}"] if frozen else [own])]
+    return next((p for p in paths if os.path.exists(p)), None)  # also for a name that is too long for a file
 
 
 def named_recipe(text: str) -> tuple[dict[str, Any], str, list[str]]:
     """A recipe's values, its name, and the variants that were picked."""
     path, picked = Path(text), []
-    if not os.path.exists(path):  # a name that is too long to be a path is none
+    if not os.path.exists(path):  # False also for a name that is too long to be a path
         name, _, variant = text.rpartition(":") if ":" in text else (text, "", "")
         path = Path(name) if os.path.exists(name) else recipes_folder() / f"{name.removesuffix('.yaml')}.yaml"
         picked = variant.split("+") if variant else []
@@ -47,10 +55,10 @@ class _Loader(yaml.SafeLoader):
     """YAML of plain values; a key that stands twice, of which YAML takes the last without a word, is an error."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose keys differ, also where one has a dash and the other an underscore."""
+        """A mapping whose keys differ, also where one is written with a dash or is an alias."""
         seen: set[str] = set()
         for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
-            name = str(key.value).replace("-", "_") if isinstance(key, yaml.ScalarNode) else ""
+            name = field_name(str(key.value)) if isinstance(key, yaml.ScalarNode) else ""
             if name in seen:
                 raise yaml.constructor.ConstructorError(problem=f"{key.value!r} twice", problem_mark=key.start_mark)
             seen.add(name)
@@ -86,8 +94,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
         raise CuratorError(f"recipe {path}: method: expected one of {', '.join(METHODS)}, found {shown(name)}")
     clean = {}
     for variant, part in parts.items():
-        part = {str(k).replace("-", "_"): v for k, v in part.items()}
-        personal = sorted(NOT_IN_RECIPES & set(part))
+        part = {field_name(str(k)): v for k, v in part.items()}
+        personal = sorted(set(flags_of(NOT_IN_RECIPES)) & set(part))
         if personal:
             raise CuratorError(f"recipe {path}: {personal[0].replace('_', '-')!r} belongs on the command line")
         try:
@@ -96,20 +104,3 @@ def read_recipe(path: Path) -> dict[str, Any]:
             raise CuratorError(f"recipe {path}{f', variant {shown(variant)}' if variant else ''}: {e}") from e
         clean[variant] = part
     return {**clean.pop(""), "variants": clean}
-
-
-def noise_name(noise: str) -> str:
-    """sym:0.5 -> sym50, worst -> worst: the noise in names of folders and variants."""
-    kind, colon, rate = noise.partition(":")
-    try:
-        return f"{kind}{100 * float(rate):g}" if colon else noise
-    except ValueError:
-        return noise
-
-
-def folder_name(dataset: str) -> str:
-    """owner/name -> owner--name; a local path -> its last part."""
-    path = Path(dataset)
-    if is_path(dataset):
-        return path.resolve().name
-    return dataset.replace("/", "--")

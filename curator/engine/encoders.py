@@ -109,9 +109,7 @@ def _imported(name: str) -> tuple[Callable[[Tensor], Tensor], bytes]:
             f"{' '.join(str(e).split())[:200]}"
         ) from e
     if isinstance(found, type) or not callable(found):
-        raise CuratorError(
-            f"--backbone {name}: expected a function or a module that is ready to be called, found {found!r}"
-        )
+        raise CuratorError(f"--backbone {name}: expected a function or a module that can be called, found {found!r}")
     return found, source
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from curator.errors import CuratorError
-from curator.system import cores
+from curator.system import cores, free_memory, local_processes
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -89,6 +89,14 @@ def peak_memory(device: torch.device) -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def free_memory_of(device: torch.device) -> float:
+    """Bytes for images of this process: they are decoded on the host, then held by the device; processes share both."""
+    free = free_memory()
+    if device.type == "cuda":
+        free = min(free, float(torch.cuda.mem_get_info(device)[0]) * local_processes())
+    return free / local_processes()
 
 
 def forward_flops(net: nn.Module, shape: tuple[int, ...]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,8 @@ from torch import Tensor
 
 from curator.engine.cache import keep, read_npz
 from curator.engine.processes import Processes
-from curator.system import cache_folder
+from curator.system import cache_folder, is_main
+from curator.text import Log
 
 
 class Kept:
@@ -23,7 +23,7 @@ class Kept:
         self,
         processes: Processes,
         identity: tuple[Any, ...] | None,  # all that tensors depend on besides their key: inputs, net, seed, machine
-        warn: Callable[[str], None],
+        warn: Log,
     ):
         self.processes, self.identity, self.warn = processes, identity, warn
 
@@ -33,7 +33,7 @@ class Kept:
         like: tensors of their names, shapes and types; what is broken, or not finite, is none.
         """
         path, found = self._place(kind, key), None
-        if path is not None and self.processes.main:
+        if path is not None and is_main():
             arrays = read_npz(path, {name: tensor.numpy() for name, tensor in like.items()})
             if arrays is not None and all(np.isfinite(array).all() for array in arrays.values()):
                 found = {name: torch.from_numpy(array) for name, array in arrays.items()}
@@ -42,13 +42,13 @@ class Kept:
     def save(self, kind: str, key: dict[str, Any], tensors: dict[str, Tensor]) -> None:
         """Keep tensors for other runs on these inputs."""
         path = self._place(kind, key)
-        if path is None or not self.processes.main:
+        if path is None or not is_main():
             return
         arrays = {name: tensor.numpy() for name, tensor in tensors.items()}
         try:
             keep(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
         except OSError as e:
-            self.warn(f"{path.parent} cannot be written ({e.strerror}): the next run computes this anew")
+            self.warn(f"{path.parent} cannot be written ({e.strerror}): the next run will compute this again")
 
     def _place(self, kind: str, key: dict[str, Any]) -> Path | None:
         if self.identity is None:

@@ -13,6 +13,7 @@ from curator.engine.nets import Output
 from curator.engine.run import Run
 from curator.errors import CuratorError
 from curator.evidence import NoisyDataset
+from curator.system import is_main
 
 FIRST = 1e-3  # scikit-learn's C on standardised features, from which the search begins
 POWERS = (-6, 3)  # of ten, the strengths that are tried
@@ -70,7 +71,7 @@ class Rows:
         self.width = int(np.prod(data.inputs.shape))
         if data.inputs.kind == "images" and self.n * self.width > MOST:
             raise CuratorError(
-                f"{self.n:,} images of shape {data.inputs.shape} are more numbers than a linear model is fitted to; "
+                f"{self.n:,} images of shape {data.inputs.shape} have too many values for a linear model; "
                 "add --backbone, or give --image-size"
             )
 
@@ -105,7 +106,7 @@ def out_of_fold(
     """
     k = len(data.classes)
     logits = torch.zeros(x.n, k)
-    if run.main:
+    if is_main():
         fold = stratified_folds(labels, folds, run.generator("linear folds", turn, shared=True))
         for f in range(folds):
             held_out, learned = (fold == f).nonzero()[:, 0], ((fold != f) | data.trusted).nonzero()[:, 0]
@@ -122,7 +123,7 @@ def out_of_fold(
 def best_strength(x: Rows, data: NoisyDataset, run: Run, folds: int) -> float:
     """The C, a power of ten, under which the labels of the first held-out folds are the likeliest."""
     found = torch.zeros(())
-    if run.main:
+    if is_main():
         fold = stratified_folds(data.labels, folds, run.generator("linear folds", 0, shared=True))
         if x.n > SEARCHED:  # as many of every class as there is of it; the others are in no fold
             fold[stratified_folds(data.labels, x.n // SEARCHED, run.generator("searched", shared=True)) > 0] = -1
@@ -154,7 +155,7 @@ def fit_all(
 ) -> tuple[Tensor, Tensor]:
     """Weights (k, width) and biases (k,) of a model of all rows, on the device; one process fits it for all."""
     weight, bias = torch.zeros(classes, x.width), torch.zeros(classes)
-    if run.main:
+    if is_main():
         weight, bias = fit(x, labels, torch.arange(x.n), classes, strength, run, weights)
     return run.summed(weight.to(run.device)), run.summed(bias.to(run.device))
 

@@ -142,7 +142,7 @@ def fetching(flag: str, name: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as e:  # no network; a file that was cut short
         raise CuratorError(
-            f"{flag}: torchvision's weights of {name} could not be fetched ({' '.join(str(e).split())[:120]}); "
+            f"{flag}: torchvision's weights of {name} could not be downloaded ({' '.join(str(e).split())[:120]}); "
             f"put the file into {torch.hub.get_dir()}/checkpoints, or leave {flag} out"
         ) from e
 

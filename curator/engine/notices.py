@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
+
+from curator.text import Log
 
 
 class Notices:
     """Lines that are shown at once, warnings that also stand in the result, and findings that stand there only."""
 
-    def __init__(self, say: Callable[[str], None]):
+    def __init__(self, say: Log):
         self.say = say
         self.warnings: list[str] = []
         self.findings: dict[str, Any] = {}  # of the whole dataset, as JSON values

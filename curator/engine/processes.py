@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+T = TypeVar("T")
+
+
+def of_main(value: T, world: int) -> T:
+    """The main process's value, in all of them."""
+    if world > 1:
+        from accelerate.utils import broadcast_object_list
+
+        (value,) = broadcast_object_list([value])
+    return value
 
 
 class Processes:
@@ -19,7 +30,6 @@ class Processes:
         self.device: torch.device = accelerator.device
         self.rank: int = accelerator.process_index
         self.world: int = accelerator.num_processes
-        self.main = self.rank == 0  # it writes files and prints
 
     def summed(self, values: Tensor) -> Tensor:
         """The tensor added up over the processes."""
@@ -29,13 +39,9 @@ class Processes:
         """Whether any process wishes it, so that all of them stop at the same epoch."""
         return bool(self.summed(torch.tensor(float(wish), device=self.device)) > 0)
 
-    def of_main(self, value: Any) -> Any:
+    def of_main(self, value: T) -> T:
         """The main process's value, in all of them."""
-        if self.world > 1:
-            from accelerate.utils import broadcast_object_list
-
-            (value,) = broadcast_object_list([value])
-        return value
+        return of_main(value, self.world)
 
     def mean_gradients(self, optimizer: torch.optim.Optimizer) -> None:
         """Average the gradients of the optimizer's parameters over the processes, in place."""

@@ -66,7 +66,7 @@ class Registry:
         self.forgotten.append(name)
 
     def require_all(self) -> None:
-        """Refuse to go on with what the checkpoint does not hold, of the method at work.
+        """Refuse to continue with what the checkpoint does not hold, of the method at work.
 
         Raises:
             CuratorError: naming what is missing.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -25,7 +25,8 @@ from curator.engine.seeds import Seeds
 from curator.engine.views import Normaliser, Views, normaliser_of
 from curator.errors import CuratorError
 from curator.evidence import NoisyDataset, Source
-from curator.system import threads_per_process
+from curator.system import is_main, threads_per_process
+from curator.text import Log
 
 T = TypeVar("T")
 
@@ -57,7 +58,7 @@ class Run:
         track: str | None = None,  # a tracker of Accelerate: tensorboard, wandb, trackio
         track_dir: Path | None = None,
         content: str | None = None,  # a hash of the inputs; None: nothing is kept for other runs on them
-        say: Callable[[str], None] = lambda line: None,  # shows a line to the user
+        say: Log = lambda line: None,  # shows a line to the user
         views: Views | None = None,  # how rows look in training
     ):
         self.net, self.pretrained, self.compile = net, pretrained, compile
@@ -65,7 +66,6 @@ class Run:
         self.accelerator = accelerator(track, track_dir)
         self.processes = Processes(self.accelerator)
         self.device, self.rank, self.world = self.processes.device, self.processes.rank, self.processes.world
-        self.main = self.processes.main  # whether this process writes files and prints
         self.precision: Precision = mixed_precision or best_precision(self.device)
         self.checkpoints = Checkpoints(checkpoints) if checkpoints else None
         restored = self.checkpoints.load() if self.checkpoints else None
@@ -157,7 +157,7 @@ class Run:
 
     def checkpoint(self) -> None:
         """Write everything registered, atomically; the previous checkpoint stays until the new one is on disk."""
-        if self.checkpoints and self.main:
+        if self.checkpoints and is_main():
             position = {"progress": self.progress, "stopping": self.stopping, "threads": self.threads}
             self.checkpoints.save(
                 {**position, "forgotten": self.registry.forgotten, "registered": self.registry.state()}

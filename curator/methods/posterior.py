@@ -16,7 +16,7 @@ One thing cannot be read off labels: whether a row that looks like another class
 matrix takes hard rows to be labelled as well as easy ones; people label them worse. So the probabilities are mixed with
 a share (`doubt`) of the models' own, as if the label of a row said nothing.
 
-The clean score is the probability of the given label. The rows held to be wrong are those that give the highest
+The clean score is the probability of the given label. The flagged rows are those that give the highest
 expected F1 by these probabilities; a label is changed only for one that is clearly likelier (`clearly`), so a row may
 be flagged and keep its label.
 

@@ -140,7 +140,7 @@ class PUDistill(Method):
             raise CuratorError(
                 f"--method pudistill learns from verified rows: expected at least {LEAST} of every class, found "
                 f"{found} of {name[:60]!r}{more}; verify rows on the page and give its journal, or a file or column, "
-                "with --trusted"
+                "with --verified"
             )
 
     # Stage 2: teachers and the student
@@ -273,12 +273,12 @@ def thin(data: NoisyDataset) -> list[str]:
     if few:
         found.append(
             f"{few} of {len(counts)} classes have few verified rows, {poorest} the fewest with {least}: about "
-            f"{ADVISED} of every class are advised; verify more rows for --trusted"
+            f"{ADVISED} of every class are advised; verify more rows for --verified"
         )
     if most > UNEVEN * least:
         found.append(
             f"the verified rows are uneven: {most:,} of {richest}, {least:,} of {poorest}, which is learned worse and "
-            "holds the others back; verify more rows of the poor classes for --trusted"
+            "holds the others back; verify more rows of the poor classes for --verified"
         )
     return found
 
@@ -290,9 +290,9 @@ def warn_of_nothing_added(classes: list[Tensor], data: NoisyDataset, run: Run) -
     bare = [name for c, name in enumerate(data.classes) if not (added == c).any(1).all()]  # to any teacher's sample
     if bare and free.any():
         run.warn(
-            f"no row was found to add to {len(bare)} of {len(data.classes)} classes, as {bare[0][:60]!r}: of these the "
-            "teachers learn the verified rows only, and of the others as few; verify more rows for --trusted, or lower "
-            "--method.alpha or --method.votes"
+            f"no row was found to add to {len(bare)} of {len(data.classes)} classes, such as {bare[0][:60]!r}: their "
+            "teachers learn from the verified rows only, and from as few of other classes; verify more rows, or "
+            "lower --method.alpha or --method.votes"
         )
 
 

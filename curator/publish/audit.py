@@ -91,7 +91,7 @@ def audited(
     """
     last = journal.audits.last(rows.verdict, reviewer)
     if last is None:
-        raise CuratorError("audit: no sample was drawn yet")
+        raise CuratorError("audit: there is no sample yet")
     number, sample = last
     labels = {row: label for row, label in journal.audits.labels(number, reviewer).items() if label is not None}
     strata = []

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,12 +42,11 @@ from curator.result.report import pairs
 from curator.sources.files import own_files
 from curator.sources.table import encoded_labels
 from curator.system import clear_leftovers, open_regular, read_file, replace_folder, workspace
-from curator.text import did_you_mean
+from curator.text import Log, did_you_mean
 
 # Top level of a version, but for the splits of an imagefolder.
 WRITTEN = {"README.md", "clean", "curation.json", "data", "images", "issues.csv", "labels.csv", "report"}
 COPIED = ("README.md", "curation.json", "data", "issues.csv", "report", QUARANTINE)  # of a run, to a version
-Say = Callable[[str], None]
 
 
 @dataclass
@@ -270,7 +269,7 @@ def _write_rest(
 
 
 def publish_folder(
-    run: Path, target: Path, policy: str, *, overwrite: bool = False, say: Say, **options: Any
+    run: Path, target: Path, policy: str, *, overwrite: bool = False, say: Log, **options: Any
 ) -> Version:
     """Write a version to a local folder, all or nothing; an older version is replaced with overwrite only.
 

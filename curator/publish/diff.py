@@ -104,7 +104,7 @@ def difference(a: str, b: str) -> Difference:
     first, second = (_from_folder(user_path(name)) if is_path(name) else _from_hub(name) for name in (a, b))
     if first.facts["split"] != second.facts["split"]:
         raise CuratorError(
-            f"expected two of one split; {a} is of {first.facts['split']!r}, {b} of {second.facts['split']!r}"
+            f"expected two of the same split; {a} is of {first.facts['split']!r}, {b} of {second.facts['split']!r}"
         )
     both = sorted(first.rows.keys() & second.rows.keys())
     differ = {

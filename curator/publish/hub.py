@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from curator.errors import CuratorError
-from curator.publish.build import Say, Version, prepared, publish_folder, require_free
+from curator.publish.build import Version, prepared, publish_folder, require_free
 from curator.sources.network import HubLimit, hub_limits
 from curator.system import is_path, user_path
+from curator.text import Log
 
 TRIES = 7
 CUT = 0  # in place of a status: no answer came
@@ -30,7 +31,7 @@ def publish(
     *,
     dry_run: bool = False,
     overwrite: bool = False,
-    say: Say,
+    say: Log,
     public: bool = False,
     branch: str | None = None,
     create_pr: bool = False,
@@ -151,7 +152,7 @@ def publish_hub(
     branch: str | None = None,
     create_pr: bool = False,
     tag: str | None = None,
-    say: Say,
+    say: Log,
     wait: float = 1.0,
     **options: Any,
 ) -> tuple[Version, str]:
@@ -191,13 +192,13 @@ def publish_hub(
         try:
             there_already = tried(lambda: api.repo_info(**kind), "looking for the repository")
             if there_already.private is False and not public:
-                say(f"note: {repo} is public: everybody will see this version")
+                say(f"note: {repo} is public: everyone will see this version")
             elif public and there_already.private:
-                say(f"note: {repo} is there already and private; --public does not change that")
+                say(f"note: {repo} exists already and is private; --public does not change that")
         except RepositoryNotFoundError:
-            tried(lambda: api.create_repo(**kind, private=not public, exist_ok=True), "making the repository")
+            tried(lambda: api.create_repo(**kind, private=not public, exist_ok=True), "creating the repository")
         if branch:
-            tried(lambda: api.create_branch(**kind, branch=branch, exist_ok=True), f"making branch {branch}")
+            tried(lambda: api.create_branch(**kind, branch=branch, exist_ok=True), f"creating branch {branch}")
         settings = version.facts["settings"]
         message = (
             f"{policy} by {version.facts['method']}, seed {version.facts['seed']}, "
@@ -237,9 +238,11 @@ def publish_hub(
             raise CuratorError(f"--tag {tag}: {repo} has that tag; choose another")
         done = tried(commit, "pushing")
         if create_pr:
-            say(f"pull request: {done.pr_url}" if done.pr_url else "nothing differs from main, so there is none")
+            say(
+                f"pull request: {done.pr_url}" if done.pr_url else "nothing differs from main: no pull request was made"
+            )
             return version, str(done.pr_url)
-        name = tried(put_tag, "making a tag")
+        name = tried(put_tag, "creating a tag")
         say(f"pushed to {done.commit_url}, tag {name}")
         return version, str(done.commit_url)
 
@@ -266,7 +269,7 @@ def require_names(**names: str | None) -> None:
 
 
 def require_hub(repo: str) -> None:
-    """Refuse an id that is none, and a Hub that does not know who we are or would not let us write there.
+    """Refuse an id that is not one, and a Hub that does not know who we are or would not let us write there.
 
     Raises:
         CuratorError: with what to do about it.
@@ -292,7 +295,7 @@ def next_tag(tags: list[str]) -> str:
     return f"v{1 + max([int(t[1:]) for t in tags if re.fullmatch(r'v[0-9]{1,6}', t)], default=0)}"
 
 
-def _patiently(work: Callable[[], T], what: str, repo: str, say: Say, wait: float) -> T:
+def _patiently(work: Callable[[], T], what: str, repo: str, say: Log, wait: float) -> T:
     """Try again, later and later, what may pass; say in one line what will not."""
     from huggingface_hub.errors import RepositoryNotFoundError
 

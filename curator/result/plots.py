@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from datasets import Dataset
 
 from curator.errors import CuratorError
 from curator.result.columns import Columns
+from curator.result.findings import Findings
 from curator.result.metrics import reliability
 from curator.sources.images import Access, encoded, with_bytes
 from curator.text import printable
@@ -19,6 +21,32 @@ CONTACT = 64  # images on the contact sheet
 THUMBNAIL = 512  # pixels a side at most of each
 MATRIX = 1000  # classes; above, no matrix
 MANY_CLASSES = 30  # above, matrices and bars go without class names
+
+
+def draw(out: Path, findings: Findings) -> list[tuple[str, str]]:
+    """Draw all plots that a run has something for; their file names and titles."""
+    table, columns, history = findings.table, findings.columns, findings.history
+    given, truth, classes = table.labels, table.truth, table.classes
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # class names in any script
+        calibration = truth is not None and plot_calibration(out, columns, given, truth)
+        plots = [
+            ("clean_score.png", "Clean scores of all rows", plot_scores(out, columns, given, truth)),
+            ("reliability.png", "Is the clean score a probability?", calibration),
+            ("matrix.png", "Given against corrected labels", plot_matrix(out, columns, given, classes)),
+            (
+                "per_class.png",
+                "Share of rows flagged, per given class",
+                plot_per_class(out, columns, given, truth, classes),
+            ),
+            (
+                CONTACT_SHEET,
+                "The least clean rows: given → suggested",
+                contact_sheet(out, columns, given, classes, table.data, table.image_column, table.access),
+            ),
+            ("training.png", "Training", bool(history) and plot_training(out, history)),
+        ]
+    return [(file, title) for file, title, drawn in plots if drawn]
 
 
 def _figure(width: float = 7, height: float = 4):

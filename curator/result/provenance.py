@@ -6,6 +6,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+from curator.config.flags import PATH, flags_of
 from curator.engine.hardware import device_name, peak_memory
 from curator.engine.throughput import mfu
 from curator.evidence import NoisyDataset
@@ -19,9 +20,6 @@ from curator.text import name_of
 if TYPE_CHECKING:
     from curator.config.resolve import Resolved
     from curator.engine.run import Run
-
-
-PLACES = ("data_dir", "recipe", "trusted", "output", "pred_probs", "backbone")  # settings that may be paths
 
 
 def facts_of_run(
@@ -98,9 +96,10 @@ def dataset_name(resolved: Resolved, table: Table) -> str:
 
 def without_places(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings with the names alone of files and folders of this machine: results are published, and say so of it."""
+    paths = flags_of(PATH)
 
     def named(key: str, value: Any) -> Any:
-        if key.rpartition(".")[2] not in PLACES or not isinstance(value, str) or not is_path(value):
+        if key.rpartition(".")[2] not in paths or not isinstance(value, str) or not is_path(value):
             return value
         return name_of(value)
 

@@ -140,7 +140,9 @@ class Rows:
         ):
             if not fits.all():
                 where = int(np.flatnonzero(~fits)[0])
-                raise CuratorError(f"{self.folder}: column {name} holds what no run writes, in line {where}; {AGAIN}")
+                raise CuratorError(
+                    f"{self.folder}: column {name} has values that no run writes, in line {where}; {AGAIN}"
+                )
         if here.sum() != self.facts["n"]:
             raise CuratorError(
                 f"{self.folder}: expected {self.facts['n']:,} rows with a score as {FACTS} says, "
@@ -217,7 +219,7 @@ class Rows:
         found = dict(zip(table["row"].to_pylist(), table["label"].to_pylist(), strict=True))
         odd = next((name for name in found.values() if name not in self.classes), None)
         if odd is not None:
-            raise CuratorError(f"{self.folder / TRUSTED}: {odd[:50]!r} is no class of the run; {AGAIN}")
+            raise CuratorError(f"{self.folder / TRUSTED}: {odd[:50]!r} is not one of the classes of the run; {AGAIN}")
         return found
 
     @cached_property
@@ -305,7 +307,7 @@ class Rows:
         return read_npy(self.folder / "features.npy", (len(self), None), np.float16, mapped=True)
 
     def nearest(self, position: int, label: int, count: int = 6, most: int = 20_000) -> np.ndarray:
-        """Positions of the rows nearest to one (cosine of their features) among those held to be of a class.
+        """Positions of the rows nearest to one (cosine of their features) among those whose corrected label is a class.
 
         These are the selected rows with the label, or all with it where none is selected. Of more than `most`, a fixed
         sample is searched.

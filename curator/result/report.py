@@ -3,84 +3,23 @@
 from __future__ import annotations
 
 import html
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset
 
-from curator.result.columns import Columns
-from curator.result.duplicates import Duplicates
-from curator.result.plots import (
-    CONTACT_SHEET,
-    contact_sheet,
-    plot_calibration,
-    plot_matrix,
-    plot_per_class,
-    plot_scores,
-    plot_training,
-)
-from curator.sources.images import Access
+from curator.result.findings import Findings
+from curator.result.plots import draw
 from curator.text import printable
 
 SHOWN = 10  # rows or groups in a table
 
 
-def write_report(
-    folder: Path,
-    name: str,  # of the dataset
-    facts: dict[str, Any],  # what curation.json holds
-    columns: Columns,
-    given: np.ndarray,
-    truth: np.ndarray | None,
-    classes: tuple[str, ...],
-    history: list[dict[str, float]],
-    dataset: Dataset,  # of the same rows
-    image_column: str | None,
-    access: Access,
-    alike: Duplicates,
-    aside: list[dict[str, Any]],  # rows that were set aside: split, row, reason
-) -> None:
+def write_report(folder: Path, findings: Findings) -> None:
     """Write report.md and its plots to folder/report."""
     out = folder / "report"
     out.mkdir(parents=True)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # class names in any script
-        plots = [
-            ("clean_score.png", "How sure: the clean score of all rows", plot_scores(out, columns, given, truth)),
-            ("matrix.png", "Given against corrected labels", plot_matrix(out, columns, given, classes)),
-            (
-                "per_class.png",
-                "Share of rows not selected, per given class",
-                plot_per_class(out, columns, given, truth, classes),
-            ),
-            (
-                CONTACT_SHEET,
-                "The least clean rows: given → suggested",
-                contact_sheet(out, columns, given, classes, dataset, image_column, access),
-            ),
-        ]
-        if truth is not None:
-            plots.insert(
-                1,
-                ("reliability.png", "Is the clean score a probability?", plot_calibration(out, columns, given, truth)),
-            )
-        if history:
-            plots.append(("training.png", "Training", plot_training(out, history)))
-    (out / "report.md").write_text(
-        _text(
-            name,
-            facts,
-            columns,
-            given,
-            classes,
-            [p for p in plots if p[2]],
-            _set_aside(aside),
-            _alike(alike, columns, given, classes),
-        ),
-        encoding="utf-8",
-    )
+    (out / "report.md").write_text(_text(findings, draw(out, findings)), encoding="utf-8")
 
 
 def md(text: str, length: int = 60) -> str:
@@ -117,46 +56,40 @@ def _set_aside(aside: list[dict[str, Any]]) -> list[str]:
     return [*lines, *(f"| {md(a['split'])} | {a['row']} | {md(a['reason'], 150)} |" for a in aside[:SHOWN]), ""]
 
 
-def _alike(alike: Duplicates, columns: Columns, given: np.ndarray, classes: tuple[str, ...]) -> list[str]:
+def _alike(findings: Findings) -> list[str]:
     """The section on images that are there more than once, with different labels."""
+    alike, given, classes = findings.duplicates, findings.table.labels, findings.table.classes
     count = len(np.unique(alike.groups))
     if not count:
         return []
     lines = [
         "## The same image, different labels", "",
         f"{len(alike.positions):,} rows in {count:,} groups (duplicates.parquet; on the page: show duplicates).", "",
-        "| rows | given labels | how alike |", "|---|---|---|",
+        "| rows | given labels | match |", "|---|---|---|",
     ]  # fmt: skip
     for group in range(min(SHOWN, count)):
         here = alike.positions[alike.groups == group]
-        rows, labels = columns.rows[here[:SHOWN]], sorted({classes[c] for c in given[here]})
+        rows, labels = findings.columns.rows[here[:SHOWN]], sorted({classes[c] for c in given[here]})
         kind = "near" if alike.near[alike.groups == group][0] else "exact"
         lines.append(f"| {', '.join(map(str, rows))} | {md(', '.join(labels), 120)} | {kind} |")
     return [*lines, ""]
 
 
-def _text(
-    name: str,
-    facts: dict[str, Any],
-    columns: Columns,
-    given: np.ndarray,
-    classes: tuple[str, ...],
-    plots: list,
-    *sections: list[str],
-) -> str:
+def _text(findings: Findings, plots: list[tuple[str, str]]) -> str:
+    facts, classes = findings.facts, findings.table.classes
     lines = [
-        f"# {md(name)}, cleaned by {md(facts['method'])}",
+        f"# {md(findings.table.name)}, cleaned by {md(facts['method'])}",
         "",
         f"{facts['n']:,} rows of {facts['classes']} classes; {facts['n'] - facts['selected']:,} labels "
-        f"({percent(facts['estimated_noise_rate'])}) are held to be wrong, {facts['changed']:,} get another one.",
+        f"({percent(facts['estimated_noise_rate'])}) are flagged, {facts['changed']:,} get a new label.",
         "",
     ]
     lines += [line for warning in facts["warnings"] for line in (f"**Warning:** {md(warning, 300)}", "")]
     if facts["trusted"]["count"]:
         lines += [
-            f"{facts['trusted']['count']:,} rows are trusted ({md(str(facts['settings']['trusted']), 200)}); the "
-            f"verified label of {facts['trusted']['relabelled']:,} is not the given one. "
-            "Trusted rows are left out of the figures below, but for label_accuracy_after_all.",
+            f"{facts['trusted']['count']:,} rows are verified ({md(str(facts['settings']['verified']), 200)}); the "
+            f"verified label of {facts['trusted']['relabelled']:,} differs from the given one. "
+            "Verified rows are excluded from the figures below, except label_accuracy_after_all.",
             "",
         ]
     if facts.get("metrics"):
@@ -164,12 +97,10 @@ def _text(
         lines += [f"| {figure} | {value:.4f} |" for figure, value in facts["metrics"].items() if value is not None]
         lines.append("")
     lines += ["## Most frequent changes", "", "| given | suggested | rows |", "|---|---|---|"]
-    lines += [
-        f"| {md(classes[a])} | {md(classes[b])} | {n} |" for a, b, n in pairs(given, columns.corrected, len(classes))
-    ]
-    lines.append("")
-    lines += [line for section in sections for line in section]
-    for file, title, _ in plots:
+    changes = pairs(findings.table.labels, findings.columns.corrected, len(classes))
+    lines += [f"| {md(classes[a])} | {md(classes[b])} | {n} |" for a, b, n in changes]
+    lines += ["", *_set_aside(findings.quarantine), *_alike(findings)]
+    for file, title in plots:
         lines += [f"## {title}", "", f"![{title}]({file})", ""]
     lines += ["## How it was made", "", "| setting | value |", "|---|---|"]
     lines += [f"| {md(k)} | {md(str(v), 200)} |" for k, v in facts["settings"].items() if v is not None]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -16,20 +17,21 @@ from torch import Tensor
 
 from curator.engine.source import Features
 from curator.errors import RunFailed
-from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
+from curator.evidence import Evidence, NoisyDataset
 from curator.result.card import dataset_card
-from curator.result.columns import Columns, add_columns, columns_of, columns_of_other, flag_worst, no_columns, spread
-from curator.result.duplicates import conflicting_duplicates
+from curator.result.columns import Columns, add_columns, columns_of_other, no_columns, spread
+from curator.result.findings import Findings, findings_of
 from curator.result.issues import write_issues
 from curator.result.layout import FEATURES, FINISHED, PENDING, QUARANTINE, TRUSTED, content_hash, staged, write_json
 from curator.result.parquet import write_parquet, written_images
-from curator.result.provenance import facts_of_run
 from curator.result.read import DUPLICATES
 from curator.result.report import pairs, write_report
 from curator.sources.images import changed, hash_of
 from curator.sources.inputs import Inputs
 from curator.sources.load import other_labels
+from curator.sources.read import Reading
 from curator.sources.table import Table, label_codes, remaining
+from curator.system import is_main
 
 if TYPE_CHECKING:
     from curator.config.resolve import Resolved
@@ -47,6 +49,11 @@ class CurationResult:
     dataset: Dataset | None  # None where it was finished before: then it is read from the folder where it is needed
     facts: dict[str, Any]
 
+    @classmethod
+    def of(cls, output: Path) -> CurationResult:
+        """The run that was finished in the folder before."""
+        return cls(output, None, json.loads((output / FINISHED).read_text(encoding="utf-8")))
+
     def read(self) -> Dataset:
         """The curated split, as it is in the folder."""
         files = sorted((self.output / "data").glob(f"{self.facts['split']}-*-of-*.parquet"))
@@ -55,37 +62,24 @@ class CurationResult:
         return found
 
 
-def write_result(
+def write(
     resolved: Resolved,
     table: Table,
-    data: NoisyDataset,
+    reading: Reading,
     run: Run,
     found: Evidence,
     history: list[dict[str, float]],
     output: Path,
-    inputs: dict[str, Inputs],  # of the other splits
-    hashes: np.ndarray | None,  # (n,) uint64, of the rows' content
     identity: dict[str, Any],  # of the run
 ) -> CurationResult:
     """Make the columns and, in the main process, write dataset, report and card."""
-    s = resolved.settings
-    trusted = data.trusted.numpy()
-    others, test_accuracy = _other_splits(table, data, run, inputs)
-    columns = columns_of(found, table.labels, trusted, table.rows)
-    if s.flag_worst is not None:
-        columns = flag_worst(columns, table.labels, trusted, s.flag_worst)
-    features = _features(data, run)
-    frozen = data.inputs.features.cpu() if isinstance(data.inputs, Features) and run.main else None
-    alike = conflicting_duplicates(table.labels, hashes, frozen)
-    facts = facts_of_run(resolved, table, data, run, columns, history, test_accuracy)
-    facts["duplicates"] = {"rows": len(alike.positions), "groups": len(np.unique(alike.groups))}
-    aside = quarantine(table, inputs)
-    facts["quarantined"] = len(aside)
-    collapsed = collapsed_into(found, data)
-    facts["warnings"] = [*run.warnings, *([] if collapsed is None else [collapse_warning(data.classes[collapsed])])]
-    curated = {table.split: (table.dataset, spread(columns, table.kept, table.ids)), **others}
+    s, inputs = resolved.settings, reading.others
+    others, test_accuracy = _other_splits(table, reading.data, run, inputs)
+    features = _features(reading.data, run)
+    findings = findings_of(resolved, table, reading, run, found, history, test_accuracy)
+    curated = {table.split: (table.dataset, spread(findings.columns, table.kept, table.ids)), **others}
     splits = {name: add_columns(part, cols, table.classes, s.column_prefix) for name, (part, cols) in curated.items()}
-    if run.main:
+    if is_main():
         with staged(output) as folder:
             whole = {table.split: table.kept}  # images that were decoded, unless there is a column of features
             whole |= {name: remaining(len(table.others[name]), read.broken) for name, read in inputs.items()}
@@ -94,47 +88,42 @@ def write_result(
                 if table.image_column is not None and s.features_column is None and name in whole:
                     seen = table.image_column, np.isin(np.arange(len(split)), whole[name])
                 write_parquet(split, folder, name, table.access, seen)
-            _require_unchanged(folder, table, hashes, inputs)
-            given, classes, image_column, rows = table.labels, table.classes, table.image_column, table.data
-            write_issues(folder / "issues.csv", rows, image_column, columns, given, classes)
-            write_report(
-                folder,
-                table.name,
-                facts,
-                columns,
-                given,
-                table.truth,
-                classes,
-                history,
-                rows,
-                image_column,
-                table.access,
-                alike,
-                aside,
-            )
-            changes = pairs(given, columns.corrected, len(classes))
-            card = dataset_card(
-                facts, classes, changes, list(splits), content_hash(folder / "data"), own=table.source.get("text")
-            )
-            (folder / "README.md").write_text(card, encoding="utf-8")
-            if features is not None:
-                places = np.zeros((len(table.ids), features.shape[1]), np.float16)
-                places[table.kept] = features.numpy()
-                np.save(folder / FEATURES, places)
-            if aside:
-                pq.write_table(pa.Table.from_pylist(aside), folder / QUARANTINE)
-            if len(alike.positions):
-                alike.write(folder / DUPLICATES, table.rows)
-            if trusted.any():
-                labels = [table.classes[code] for code in data.labels.numpy()[trusted]]
-                pq.write_table(pa.table({"row": table.rows[trusted], "label": labels}), folder / TRUSTED)
+            _require_unchanged(folder, table, reading)
+            write_issues(folder / "issues.csv", findings)
+            write_report(folder, findings)
+            _write_card(folder, findings, list(splits))
+            _write_tables(folder, findings, features)
             write_json(folder / PENDING, identity)
-            write_json(folder / FINISHED, facts)
+            write_json(folder / FINISHED, findings.facts)
     run.accelerator.wait_for_everyone()
-    return CurationResult(output, splits[table.split], facts)
+    return CurationResult(output, splits[table.split], findings.facts)
 
 
-def _require_unchanged(folder: Path, table: Table, hashes: np.ndarray | None, inputs: dict[str, Inputs]) -> None:
+def _write_card(folder: Path, findings: Findings, splits: list[str]) -> None:
+    table = findings.table
+    changes = pairs(table.labels, findings.columns.corrected, len(table.classes))
+    content, own = content_hash(folder / "data"), table.source.get("text")
+    card = dataset_card(findings.facts, table.classes, changes, splits, content, own=own)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+
+
+def _write_tables(folder: Path, findings: Findings, features: Tensor | None) -> None:
+    """The files beside the data: features, and rows that were set aside, are alike or trusted."""
+    table, alike, trusted = findings.table, findings.duplicates, findings.table.trusted
+    if features is not None:
+        places = np.zeros((len(table.ids), features.shape[1]), np.float16)
+        places[table.kept] = features.numpy()
+        np.save(folder / FEATURES, places)
+    if findings.quarantine:
+        pq.write_table(pa.Table.from_pylist(findings.quarantine), folder / QUARANTINE)
+    if len(alike.positions):
+        alike.write(folder / DUPLICATES, table.rows)
+    if trusted.any():
+        labels = [table.classes[code] for code in table.learned[trusted]]
+        pq.write_table(pa.table({"row": table.rows[trusted], "label": labels}), folder / TRUSTED)
+
+
+def _require_unchanged(folder: Path, table: Table, reading: Reading) -> None:
     """Refuse to put out other images or labels than those that were judged: their files may have changed meanwhile.
 
     Raises:
@@ -142,8 +131,8 @@ def _require_unchanged(folder: Path, table: Table, hashes: np.ndarray | None, in
     """
     if not np.array_equal(label_codes(table.data, table.label_column, table.classes), table.labels):
         raise RunFailed(f"column {table.label_column!r}: the labels are not those that were read at the start")
-    judged = [(table.split, table.kept, table.rows, hashes)]
-    for name, read in inputs.items():
+    judged = [(table.split, table.kept, table.rows, reading.hashes)]
+    for name, read in reading.others.items():
         good = remaining(len(table.others[name]), read.broken)
         judged.append((name, good, good, read.hashes))
     for split, places, rows, known in judged:
@@ -153,15 +142,6 @@ def _require_unchanged(folder: Path, table: Table, hashes: np.ndarray | None, in
         for place, content in enumerate(written_images(folder, split, table.image_column)):
             if place in wanted and (content is None or hash_of(content) != wanted[place][0]):
                 raise changed(table.image_column, wanted[place][1])
-
-
-def quarantine(table: Table, inputs: dict[str, Inputs]) -> list[dict[str, Any]]:
-    """Rows of all splits that were set aside: {split, row, reason}."""
-    own = [{"split": table.split, "row": int(table.ids[i]), "reason": why} for i, why in table.aside.items()]
-    others = [
-        {"split": name, "row": row, "reason": why} for name, read in inputs.items() for row, why in read.broken.items()
-    ]
-    return own + others
 
 
 def _other_splits(

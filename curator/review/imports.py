@@ -48,7 +48,7 @@ def import_decisions(run: Path, file: Path, reviewer: str | None = None, journal
     pairs = _cleanlab(rows, columns, names, file) if is_cleanlab else pairs_of(columns, names, file, FLAG)
     acts = list(_acts(rows, pairs, file))
     if not acts:
-        raise CuratorError(f"{FLAG} {file}: it decides no row")
+        raise CuratorError(f"{FLAG} {file}: it contains no decisions")
     who = reviewer or (MACHINE if is_cleanlab else file.stem)
     with closing(Journal(journal or run / FILE, rows.facts_for_a_journal())) as opened:
         opened.require(rows.classes, rows.facts["split"], rows.digests)

@@ -30,14 +30,14 @@ def accounts(auth: Sequence[str], file: Path | None, variables: Mapping[str, str
     if file is not None:
         if auth:
             raise CuratorError("--auth-file: give only one of --auth and --auth-file")
-        lines, where, write = _lines(file), f"--auth-file {file}", "write one a line"
+        lines, where, write = _lines(file), f"--auth-file {file}", "write one per line"
     elif not auth and variables.get(VARIABLE):
-        lines, where, write = variables[VARIABLE].splitlines(), VARIABLE, "write one a line"
+        lines, where, write = variables[VARIABLE].splitlines(), VARIABLE, "write one per line"
     people = [(name, password) for name, _, password in (line.partition(":") for line in lines)]
     if not all(name and password for name, password in people) or len({name for name, _ in people}) < len(people):
         raise CuratorError(f"{where}: expected NAME:PASSWORD, a name once; {write}")
     if file is not None and not people:
-        raise CuratorError(f"{where}: expected NAME:PASSWORD in a line of it, found none")
+        raise CuratorError(f"{where}: expected at least one line NAME:PASSWORD, found none")
     for name, password in people:
         require_name(name, where)
         if len(password) > PASSWORD:
@@ -48,7 +48,7 @@ def accounts(auth: Sequence[str], file: Path | None, variables: Mapping[str, str
 def require_name(name: str, flag: str) -> None:
     """Refuse what no journal can hold as a reviewer's name."""
     if not 0 < len(name) <= NAME or not name.isprintable() or name != name.strip():
-        raise CuratorError(f"{flag}: expected a name of 1 to {NAME} characters that can be read, no space around it")
+        raise CuratorError(f"{flag}: expected a name of 1 to {NAME} printable characters, without spaces around it")
 
 
 def _lines(file: Path) -> list[str]:

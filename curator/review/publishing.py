@@ -47,7 +47,7 @@ class Publishing:
             raise CuratorError("publish: expected a Hub id (owner/name), or a folder that begins with ./ or /")
         with self._lock:
             if self._running:
-                raise CuratorError("publish: one is running; wait for it")
+                raise CuratorError("publish: it is running already; wait until it is done")
             self._running, self._lines, self._done, self._failed = True, [], None, None
         threading.Thread(target=self._work, args=(target.strip(), policy, options), daemon=True).start()
 
@@ -62,7 +62,7 @@ class Publishing:
         done = error = None
         try:
             if Rows(self.rows.folder).verdict != self.rows.verdict:
-                raise CuratorError("the run was made anew since app.py was started: start it again")
+                raise CuratorError("the run was replaced since app.py was started: restart app.py")
             done = publish(self.rows.folder, target, policy, journal=self.journal, say=self._say, **options)
         except CuratorError as e:
             error = " ".join(str(e).split())

@@ -167,7 +167,7 @@ class Session:
         return card
 
     def near(self, position: int, label: int) -> list[dict[str, Any]]:
-        """The nearest rows that are held to be of a class."""
+        """The nearest rows whose corrected label is a class."""
         found = self.rows.nearest(position, label)
         images = self.rows.images(found)
         return [

@@ -43,13 +43,13 @@ class LossMixture(nn.Module):
         family: Literal["beta", "gaussian"] = "beta",
         *,
         iterations: int = 10,  # M-steps: the published fit, which is not converged
-        converge: bool = False,  # go on until means and weights stand still
+        converge: bool = False,  # iterate until means and weights stand still
         scale: Literal["percentile", "max"] = "percentile",  # released code, or the paper's division by the maximum
         ordering: Literal["mean", "index"] = "mean",  # what makes a Beta component the noisy one
         posterior: Literal[
             "exact", "table"
         ] = "exact",  # with its monotone repair, or as released: Beta's table, or none
-        guard: bool = False,  # no label is held to be wrong more surely than the net itself doubts it
+        guard: bool = False,  # no label is flagged more surely than the net itself doubts it
         exact: int = EXACT,  # rows up to which the fit sees every loss
     ):
         super().__init__()

@@ -82,10 +82,10 @@ def fit(
     family: Family,
     x: Tensor,  # (n,) float64
     count: Tensor,  # (n,) float64, how often each was seen
-    upper: Tensor,  # (n,) float64 in [0, 1], how far each is held to be of the second component at the start
+    upper: Tensor,  # (n,) float64 in [0, 1], how far each counts to the second component at the start
     *,
     rounds: int,  # of an E- and an M-step, after a first M-step
-    tol: float | None = None,  # smallest gain of the mean log-likelihood that goes on; None: it is not asked
+    tol: float | None = None,  # smallest gain of the mean log-likelihood that continues; None: it is not asked
     settled: float | None = None,  # largest change of a mean or weight that ends it; moments may lose likelihood
 ) -> Components:
     """Fit by expectation maximisation, the M-step by weighted moments."""

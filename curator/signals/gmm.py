@@ -33,14 +33,14 @@ def clean_posterior(
     losses: Tensor,  # (n,) on a scale where `reg` means something, usually `normalised`
     *,
     iterations: int = 10,
-    tol: float = 1e-2,  # smallest gain of the mean log-likelihood that goes on
+    tol: float = 1e-2,  # smallest gain of the mean log-likelihood that continues
     reg: float = 5e-4,  # added to the variances
     exact: int = EXACT,  # rows up to which the fit sees every loss
 ) -> Tensor:  # (n,) float64 in [0, 1], on the losses' device
     """Posterior of the component with the smaller mean, as in DivideMix (section 3.1), started from exact 2-means.
 
     Every loss is scored exactly, however it was fitted. Fewer than two distinct losses tell nothing: all rows are then
-    held to be clean.
+    taken to be clean.
     """
     x = losses.double()
     if len(x) < 2 or x.min() == x.max():

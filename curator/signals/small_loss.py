@@ -1,4 +1,4 @@
-"""Small loss: in each class, the rows of the smallest loss are held to be clean."""
+"""Small loss: in each class, the rows with the smallest loss count as clean."""
 
 from __future__ import annotations
 

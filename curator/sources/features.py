@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -18,7 +18,8 @@ from curator.engine.cache import keep, read_npy
 from curator.errors import CuratorError
 from curator.sources.images import NO_FILES, Access, content_hashes, decode_images, why_broken
 from curator.sources.table import column_array
-from curator.system import cache_folder
+from curator.system import cache_folder, is_main
+from curator.text import Log
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -36,7 +37,7 @@ def backbone_features(
     backbone: Backbone,
     fingerprint: str,  # of the backbone
     state: PartialState,
-    say: Callable[[str], None],
+    say: Log,
     access: Access = NO_FILES,
 ) -> tuple[Tensor, str, dict[int, str], np.ndarray]:
     """Features (m, d) float32 of the images of a column that can be decoded, and a hash of what they were made from.
@@ -75,7 +76,7 @@ def backbone_features(
         return len(broken) == len(bad) and bool(np.isnan(kept[bad]).all())
 
     mine = starts[state.process_index :: state.num_processes]
-    for start in _progress(mine, backbone.name, state.process_index == 0, say):
+    for start in _progress(mine, backbone.name, is_main(), say):
         done[start] = chunk(start)
     state.wait_for_everyone()
     parts = [done.get(start) or chunk(start) for start in starts]
@@ -94,8 +95,8 @@ def _keep(path: Path, values: np.ndarray) -> None:
         keep(path, lambda file: np.save(file, values))
     except OSError as e:
         raise CuratorError(
-            f"features cannot be kept in {path.parent} ({e.strerror or e}): make room there, or name another cache "
-            "folder in XDG_CACHE_HOME; the same command then goes on where it was"
+            f"features cannot be cached in {path.parent} ({e.strerror or e}): free some space there, or set "
+            "another cache folder in XDG_CACHE_HOME; then the same command continues where it was"
         ) from e
 
 
@@ -108,12 +109,12 @@ def _halved(features: Tensor, rows: np.ndarray, flag: str) -> np.ndarray:
         worst = features[i][~finite[i]][0].item()
         raise CuratorError(
             f"{flag}: expected features that are finite in float16 (below 65,504), found {worst:g} in row {rows[i]}; "
-            "scale or mend them"
+            "scale or fix them"
         )
     return values.numpy()
 
 
-def _progress(starts: range, name: str, shown: bool, say: Callable[[str], None]) -> Iterator[int]:
+def _progress(starts: range, name: str, shown: bool, say: Log) -> Iterator[int]:
     """The starts, with a bar on a terminal; elsewhere a line a minute."""
     from tqdm import tqdm
 
@@ -151,13 +152,13 @@ def column_features(dataset: Dataset, column: str, rows: np.ndarray) -> tuple[Te
     if len(bad):
         found = "no list" if lengths[bad[0]] < 0 else f"{lengths[bad[0]]} numbers"
         raise CuratorError(
-            f"--features-column {column}: expected lists of one length, found {found} in row {rows[bad[0]]} and "
+            f"--features-column {column}: expected lists of the same length, found {found} in row {rows[bad[0]]} and "
             f"{lengths[0]} numbers in row {rows[0]}"
         )
     numbers = values.flatten()
     if numbers.null_count:
         row = rows[int(np.flatnonzero(numbers.is_null().to_numpy(zero_copy_only=False))[0]) // lengths[0]]
-        raise CuratorError(f"--features-column {column}: expected numbers, found a missing one in row {row}")
+        raise CuratorError(f"--features-column {column}: expected numbers, found a missing value in row {row}")
     array = np.array(numbers.to_numpy(zero_copy_only=False), np.float32).reshape(len(values), -1)
     features = torch.from_numpy(array)
     _halved(features, rows, f"--features-column {column}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
+import pyarrow.compute as pc
 import torch
 from datasets import Dataset, Image
 from torch import Tensor
@@ -88,6 +89,12 @@ def encoded(dataset: Dataset, column: str) -> Iterator[tuple[int, dict]]:
             position += 1
 
 
+def paths(dataset: Dataset, column: str) -> list[str | None]:
+    """What every image's file is called; no image is opened for it."""
+    return [name for batch in raw_images(dataset, column).iter(100)
+            for name in pc.struct_field(batch[column], "path").to_pylist()]  # fmt: skip
+
+
 def raw_images(dataset: Dataset, column: str) -> Dataset:
     """The column as Arrow values {bytes, path}."""
     return dataset.select_columns(column).cast_column(column, Image(decode=False)).with_format("arrow")
@@ -105,7 +112,7 @@ def decode_images(
 
     Raises:
         SizesDiffer: without a size, where images have several.
-        CuratorError: where there is no row, or without a size, where no image is whole.
+        CuratorError: where there is no row, or without a size, where no image can be decoded.
     """
     n = len(dataset)
     if not n:
@@ -157,7 +164,7 @@ def decode_images(
     if shape is None and size is None:
         first = min(broken)
         raise CuratorError(
-            f"column {column!r}: expected images, but none of {n:,} is whole (row {rows[first]}: {broken[first]})"
+            f"column {column!r}: none of the {n:,} images could be decoded (row {rows[first]}: {broken[first]})"
         )
     if shape is None:  # the caller sees how many are broken
         shape = (*cast(tuple[int, ...], size), 3)
@@ -218,8 +225,8 @@ def reader_of(
 def changed(column: str, row: int) -> RunFailed:
     """The one line for an image that is another one now."""
     return RunFailed(
-        f"column {column!r}: row {row}: the image is not the one that was read at the start: the dataset was changed "
-        "meanwhile; leave it as it is, and start anew with --no-resume"
+        f"column {column!r}: row {row}: the image differs from the one read at the start: the dataset was changed "
+        "meanwhile; leave it unchanged and start anew with --no-resume"
     )
 
 
@@ -292,7 +299,7 @@ def choose_size(
 ) -> tuple[int, int] | None:
     """(h, w) to decode to: the wanted square, or the images' own size where they share one of at most OWN_SIZE.
 
-    None where no image is whole.
+    None where no image can be decoded.
     """
     if wanted:
         return wanted, wanted

@@ -19,7 +19,7 @@ from curator.evidence import Source
 from curator.sources.features import backbone_features, column_features
 from curator.sources.images import Decoded, choose_size, decode_images, reader_of
 from curator.sources.table import Table, remaining
-from curator.text import duration
+from curator.text import Log, duration
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -55,13 +55,11 @@ class Reader:
     """Reads splits of one table, all in the same way.
 
     Attributes:
-        size: (h, w) of the images; None for a column of features, and where no image is whole.
+        size: (h, w) of the images; None for a column of features, and where no image can be decoded.
         backbone: what makes features of them, if anything does, and the fingerprint of it.
     """
 
-    def __init__(
-        self, settings: Settings, table: Table, precision: Precision, state: PartialState, say: Callable[[str], None]
-    ):
+    def __init__(self, settings: Settings, table: Table, precision: Precision, state: PartialState, say: Log):
         s = settings
         self.table, self.state, self.say = table, state, say
         self.features_column = s.features_column
@@ -131,7 +129,7 @@ class Reader:
         n = len(self.table.rows)
         total = n + sum(map(len, self.table.others.values()))
         seconds = (time.perf_counter() - started) * total / len(found) / self.state.num_processes
-        self.say(f"features  {found.shape[1]} a row, about {duration(seconds)} where none of them is kept yet")
+        self.say(f"features  {found.shape[1]} per row, about {duration(seconds)} if none are cached yet")
         return _held(found[torch.arange(n) % len(found)], None)
 
     def _images(self, n: int) -> Tensor:

@@ -14,6 +14,8 @@ from datasets import Dataset, DatasetDict
 from torch import Tensor
 
 from curator.config.defaults import DEFAULT_NOISE
+from curator.config.flags import Settings
+from curator.engine.hardware import free_memory_of, process_state
 from curator.errors import CuratorError
 from curator.sources import cifar_n, noise
 from curator.sources.files import real_folders
@@ -45,28 +47,20 @@ from curator.text import name_of
 URL = "__url__"  # column in which webdataset says of which archive a row is
 
 
-def load_table(
-    dataset: str | Dataset | DatasetDict,
-    *,
-    data_dir: Path | None = None,
-    config_name: str | None = None,
-    revision: str | None = None,
-    split: str | None = None,
-    image_column: str | None = None,
-    label_column: str | None = None,
-    reference_column: str | None = None,
-    label_noise: str | None = None,
-    imbalance: float | None = None,
-    limit_rows: int | None = None,
-    trusted: str | Path | float | None = None,
-    seed: int = 0,
-    overwrite_columns: bool = False,
-    column_prefix: str = "",
-    image_size: int | None = None,
-    net: str = "small",
-    features_only: bool = False,
-    allow_quarantine: bool = False,
-    budget: float = float("inf"),
+def memory_budget(settings: Settings) -> float:
+    """Bytes that decoded images may take; the same in all processes."""
+    from accelerate.utils import gather_object
+
+    state, given = process_state(), settings.memory_budget
+    budget = given * 2**30 if given is not None else free_memory_of(state.device) / 2
+    # Or an image would be too large in one process and not in another.
+    return min(gather_object([budget])) if state.num_processes > 1 else budget
+
+
+def load(
+    settings: Settings,
+    source: Dataset | DatasetDict | None = None,  # instead of settings.dataset
+    budget: float | None = None,  # bytes that decoded images may take; by default memory_budget(settings)
 ) -> Table:
     """Load a dataset, guess its columns, check its labels; then, if asked for, long tail, noise, sample, trusted rows.
 
@@ -75,19 +69,22 @@ def load_table(
     Raises:
         CuratorError: in the user's terms, for whatever does not fit.
     """
+    s, dataset = settings, settings.dataset if source is None else source
+    budget = memory_budget(s) if budget is None else budget
     name = dataset if isinstance(dataset, str) else "dataset"
-    splits, source, folders = open_dataset(dataset, data_dir, config_name, revision)
+    splits, origin, folders = open_dataset(dataset, s.data_dir, s.config_name, s.revision)
     odd = next((k for k in splits if not re.fullmatch(r"\w+(\.\w+)*", k)), None)
     if odd is not None:  # it becomes the name of a file, and load_dataset would not read it back
         raise CuratorError(f"split {odd!r}: expected a name of letters, digits, _ and single dots; rename the split")
     for part in splits.values():
         require_features(part.features)
     named = NAMED.get(name)
-    chosen = _choose_split(splits, split)
+    chosen = _choose_split(splits, s.split)
     splits = DatasetDict({k: _without_places(v.with_format(None), dataset) for k, v in splits.items()})
-    main = _free_columns(splits[chosen], overwrite_columns, column_prefix)
+    main = _free_columns(splits[chosen], s.overwrite_columns, s.column_prefix)
     features = main.features
-    image_column = guess_image_column(features, image_column, needed=not features_only)
+    image_column = guess_image_column(features, s.image_column, needed=s.features_column is None)
+    reference_column, label_column = s.reference_column, s.label_column
     if reference_column is None and TRUE_LABEL in features:
         reference_column = TRUE_LABEL
     if label_column is None and named and named[2] in features:
@@ -106,38 +103,38 @@ def load_table(
             )
         require_label_type(main, reference_column, "--reference-column")
     alike = {k: v for k, v in splits.items() if k != chosen and v.features == splits[chosen].features}
-    others = {k: _free_columns(v, overwrite_columns, column_prefix) for k, v in alike.items()}
+    others = {k: _free_columns(v, s.overwrite_columns, s.column_prefix) for k, v in alike.items()}
     table = Table(
         name if isinstance(dataset, str) and not is_path(name) else name_of(name),
         chosen, main, others, image_column, label_column, classes, codes, np.arange(len(main)), reference_column,
-        source_rows=len(main), source=source,
-        access=Access(real_folders([*filter(None, [data_dir]), *folders]), Decoder(budget / 2)),
+        source_rows=len(main), source=origin,
+        access=Access(real_folders([*filter(None, [s.data_dir]), *folders]), Decoder(budget / 2)),
     )  # fmt: skip
     table.set_aside(missing_labels(main, label_column, codes))
-    table.require_few_aside(allow_quarantine)
+    table.require_few_aside(s.allow_quarantine)
     if reference_column is not None:
         table.truth = require_labels(table.data, reference_column, classes, table.rows)
     table.notes += [f"split {k!r} has other columns and stays out" for k in splits if k not in (chosen, *alike)]
     _make_noisy(
         table,
-        label_noise or DEFAULT_NOISE.get(name),
+        s.label_noise or DEFAULT_NOISE.get(name),
         cifar_n.LABEL_SETS.get(name, {}),
-        lambda: cifar_n.find_file(name, data_dir),
-        imbalance,
-        seed,
-        lambda: _all_images(table, image_size, net, budget),
+        lambda: cifar_n.find_file(name, s.data_dir),
+        s.imbalance,
+        s.seed,
+        lambda: _all_images(table, s, budget),
     )
-    if limit_rows is not None and limit_rows < len(table.labels):
-        table.take(noise.stratified_sample(table.labels, limit_rows, seed))
-    if trusted is not None:
-        trust(table, trusted, seed)
+    if s.limit_rows is not None and s.limit_rows < len(table.labels):
+        table.take(noise.stratified_sample(table.labels, s.limit_rows, s.seed))
+    if s.verified is not None:
+        trust(table, s.verified, s.seed)
     return table
 
 
-def _all_images(table: Table, image_size: int | None, net: str, budget: float) -> Tensor:
+def _all_images(table: Table, settings: Settings, budget: float) -> Tensor:
     """Every image of the table, as noise that depends on them needs them."""
     column = str(table.image_column)
-    size = choose_size(table.data, column, table.rows, image_size, net, table.access)
+    size = choose_size(table.data, column, table.rows, settings.image_size, str(settings.net), table.access)
     return whole_images(decode_images(table.data, column, table.rows, size, budget, table.access), table.rows)
 
 
@@ -164,7 +161,7 @@ def _make_noisy(
     if injected:
         kind, rate = injected
         if kind == "idn" and table.image_column is None:
-            raise CuratorError(f"--label-noise {label_noise}: it reads images, and there is no image column")
+            raise CuratorError(f"--label-noise {label_noise}: it needs images, but there is no image column")
         images = decode().numpy() if kind == "idn" else None
         table.relabel(noise.inject(table.labels, table.classes, kind, rate, seed, images))
 

@@ -52,12 +52,12 @@ def require_card(file: Path, what: str) -> str:
     try:
         root = yaml.compose(content, yaml.SafeLoader)
         if root is not None and _written_out(root, {}) > WRITTEN_OUT:
-            raise CuratorError(f"{what}: by its aliases the YAML stands for too much; write them out")
+            raise CuratorError(f"{what}: its YAML aliases expand to too much text; write them out")
         values = yaml.load(content, yaml.SafeLoader)
     except (yaml.YAMLError, RecursionError, ValueError, TypeError) as e:
         if isinstance(e, CuratorError):
             raise
-        raise CuratorError(f"{what}: it is not readable YAML ({' '.join(str(e).split())[:150]}); mend it") from e
+        raise CuratorError(f"{what}: it is not readable YAML ({' '.join(str(e).split())[:150]}); fix it") from e
     _require_own_patterns(values, what)
     return text
 
@@ -129,7 +129,7 @@ def require_room(files: Iterable[str], what: str) -> None:
             size = sum(max(c.total_uncompressed_size, c.num_values * BYTES.get(c.physical_type, 1)) for c in columns)
             if size > free:
                 raise CuratorError(
-                    f"{what}: {Path(file).name}: {group.num_rows:,} rows that are read at once take "
+                    f"{what}: {Path(file).name}: {group.num_rows:,} rows that must be read at once take "
                     f"{size / 2**30:,.1f} GiB, {free / 2**30:,.1f} GiB are free; write it with smaller row groups"
                 )
 
@@ -142,7 +142,9 @@ def require_own_repository(files: Iterable[str], repo: str) -> None:
     """
     for file in files:
         if not file.lower().startswith(f"hf://datasets/{repo}@".lower()) or "::" in file or "/../" in file:
-            raise CuratorError(f"--dataset {repo}: {file[:200]} is no file of it; use a dataset that holds its files")
+            raise CuratorError(
+                f"--dataset {repo}: {file[:200]} is not one of its files; use a dataset that contains its files"
+            )
 
 
 def require_names(names: Any) -> None:

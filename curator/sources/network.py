@@ -78,7 +78,7 @@ class _Stream:
             data = self.inner.read(max_bytes, timeout=min(timeout or left, left))
         except Exception as e:
             if "Timeout" in type(e).__name__ and (timeout is None or timeout >= left):
-                raise HubLimit("the Hub did not go on in time") from e
+                raise HubLimit("the Hub did not respond in time") from e
             raise
         _watch.took(len(data))
         return data

@@ -146,7 +146,7 @@ def _require_cards(source: str | Path, revision: str | None, flag: str) -> None:
         try:
             file = source / name if isinstance(source, Path) else _from_hub(source, name, revision)
             if file.exists() and not file.is_file():
-                raise CuratorError(f"{flag}: {name} is no file; remove it")
+                raise CuratorError(f"{flag}: {name} is not a file; remove it")
             require_card(file, f"{flag}: {name}")
         except CuratorError:
             raise

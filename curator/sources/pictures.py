@@ -44,7 +44,7 @@ class Decoder:
 
     def __init__(self, memory: float = 2**31):
         warnings.filterwarnings("ignore", module="PIL")  # here, since threads share the filters: of size, which has a
-        # limit here, and of EXIF that is damaged, where the image is whole
+        # limit here, and of EXIF that is damaged, where the image can be decoded
         self.memory = int(min(max(memory, LEAST * PIXEL), 2**62))
         self.most = min(self.memory // PIXEL, MOST)
         self._free, self._changed = self.memory, Condition()

@@ -101,7 +101,7 @@ def _clothing1m(lists: Path, config: str | None) -> dict[str, Dataset]:
     def rows(part: str, labels: Rows) -> Rows:
         return {f"{base}/{key}": labels.get(key, -1) for key in keys[part]}
 
-    # A million noisy labels; the rows of the clean list come after them, and are what --trusted verified takes.
+    # A million noisy labels; the rows of the clean list come after them, and are what --verified verified takes.
     # An image of both lists is one row, with its clean label.
     verified = {} if config == "noisy" else rows("clean_train", clean)
     validation, test = rows("clean_val", clean), rows("clean_test", clean)
@@ -199,11 +199,11 @@ def _dataset(rows: Rows, classes: Iterable[str], verified: Container[str] | None
         label = labels[wrong[0]]
         raise CuratorError(
             f"--data-dir: {list(rows)[wrong[0]]}: expected a label among the {len(names)} classes, "
-            f"found {'none' if label < 0 else label}; the lists and the images do not fit together, unpack them anew"
+            f"found {'none' if label < 0 else label}; the lists and the images do not match: unpack them again"
         )
     first = next(iter(rows), None)
     if first is not None and not os.path.isfile(first):
-        raise CuratorError(f"--data-dir: no image {first}, the first that is listed; unpack the images to there")
+        raise CuratorError(f"--data-dir: no image {first}, the first on the list; unpack the images there")
     try:
         features = Features({"image": Image(), "label": ClassLabel(names=names)})
     except ValueError as e:

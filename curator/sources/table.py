@@ -88,7 +88,7 @@ class Table:
         self.verified = None if self.verified is None else self.verified[left]
 
     def require_few_aside(self, allowed: bool) -> None:
-        """Refuse to go on where more than MOST_ASIDE of the rows are set aside.
+        """Refuse to continue where more than MOST_ASIDE of the rows are set aside.
 
         Raises:
             CuratorError: naming how many they are, and the first one.
@@ -98,13 +98,18 @@ class Table:
             first = next(iter(self.aside))
             raise CuratorError(
                 f"{len(self.aside):,} of {len(self.ids):,} rows cannot be used (row {self.ids[first]}: "
-                f"{self.aside[first]}); mend or remove them, or go on without them with --allow-quarantine"
+                f"{self.aside[first]}); fix or remove them, or continue without them with --allow-quarantine"
             )
 
     @property
     def trusted(self) -> np.ndarray:
         """(n,) bool, rows whose label was verified."""
         return np.zeros(len(self.labels), bool) if self.verified is None else self.verified >= 0
+
+    @property
+    def learned(self) -> np.ndarray:
+        """(n,) int64, the labels that methods learn from: of a trusted row the verified one."""
+        return self.labels if self.verified is None else np.where(self.trusted, self.verified, self.labels)
 
     def verified_digest(self) -> str | None:
         """Hash of which rows are trusted, with which labels; None where there is none."""
@@ -124,8 +129,8 @@ class Table:
         """Give the rows other labels (class numbers); what they were becomes the truth and the column `true_label`."""
         if TRUE_LABEL in self.dataset.column_names or self.truth is not None:
             raise CuratorError(
-                f"--label-noise: the truth is known already (column {self.reference_column or TRUE_LABEL!r}), "
-                "so the labels are noisy as they are; leave the flag out"
+                f"--label-noise: the true labels are known (column {self.reference_column or TRUE_LABEL!r}), "
+                "so the given labels are noisy already; leave the flag out"
             )
         self.truth, self.labels = self.labels, labels
         self.reference_column = TRUE_LABEL
@@ -265,7 +270,7 @@ def class_names(dataset: Dataset, column: str) -> tuple[str, ...]:
         names = sorted(values.to_pylist())
         require_names(names)
     except UnicodeDecodeError as e:
-        raise CuratorError(f"--label-column {column}: expected UTF-8 text, found other bytes; mend them") from e
+        raise CuratorError(f"--label-column {column}: expected UTF-8 text, found other bytes; fix them") from e
     except CuratorError as e:
         raise CuratorError(f"--label-column {column}: {e}") from e
     return tuple(names)
@@ -298,7 +303,9 @@ def missing_labels(dataset: Dataset, column: str, codes: np.ndarray) -> dict[int
     bad = np.flatnonzero(codes < 0)
     values = column_array(dataset, column).take(pa.array(bad)).to_pylist()
     return {
-        position: "the label is missing" if value in (None, "", -1) else f"the label {str(value)[:60]!r} is no class"
+        position: "the label is missing"
+        if value in (None, "", -1)
+        else f"the label {str(value)[:60]!r} is not one of the classes"
         for position, value in zip(bad.tolist(), values, strict=True)
     }
 

@@ -46,18 +46,20 @@ def trust(table: Table, trusted: str | Path | float, seed: int) -> None:
             if path.is_dir():
                 path = path / FILE
                 if not path.is_file():
-                    raise CuratorError(f"--trusted {trusted}: the folder holds no {FILE}; review the run first")
+                    raise CuratorError(f"--verified {trusted}: the folder holds no {FILE}; review the run first")
             if not path.is_file():
-                raise CuratorError(f"--trusted: expected {FORMS}; found neither a column nor a file {trusted}{columns}")
+                raise CuratorError(
+                    f"--verified: expected {FORMS}; found neither a column nor a file {trusted}{columns}"
+                )
             found, how = _file(table, path)
         except OSError as e:
-            raise CuratorError(f"--trusted {str(trusted)[:100]}: it cannot be read ({e.strerror})") from e
+            raise CuratorError(f"--verified {str(trusted)[:100]}: it cannot be read ({e.strerror})") from e
     table.verified = found
     count = int((found >= 0).sum())
     if not count:
-        raise CuratorError(f"--trusted {trusted}: it names no row of this dataset; leave it out")
+        raise CuratorError(f"--verified {trusted}: it names no row of this dataset; leave it out")
     wrong = int(((found >= 0) & (found != table.labels)).sum())
-    table.notes.append(f"{count:,} trusted rows ({how}), of which {wrong:,} were given another label")
+    table.notes.append(f"{count:,} verified rows ({how}), of which {wrong:,} were given another label")
 
 
 def _share(trusted: str | Path | float) -> float | None:
@@ -66,14 +68,14 @@ def _share(trusted: str | Path | float) -> float | None:
     except ValueError:
         return None
     if not 0 < share < 1:
-        raise CuratorError(f"--trusted: expected a share between 0 and 1, found {trusted}")
+        raise CuratorError(f"--verified: expected a fraction between 0 and 1, found {trusted}")
     return share
 
 
 def _drawn(table: Table, share: float, seed: int) -> np.ndarray:
     if table.truth is None:
         raise CuratorError(
-            f"--trusted {share:g}: a share is drawn from the true labels, and they are not known; "
+            f"--verified {share:g}: a fraction is sampled from the true labels, which are not known; "
             "name their column with --reference-column, or give verified rows"
         )
     found = np.full(len(table.labels), -1)
@@ -85,7 +87,7 @@ def _drawn(table: Table, share: float, seed: int) -> np.ndarray:
 def _column(table: Table, column: str) -> np.ndarray:
     feature = table.dataset.features[column]
     if not (isinstance(feature, Value) and feature.dtype == "bool"):
-        raise CuratorError(f"--trusted {column}: expected a boolean column, found {feature}")
+        raise CuratorError(f"--verified {column}: expected a boolean column, found {feature}")
     trusted = column_array(table.data, column).fill_null(False).to_numpy()
     return np.where(trusted, table.labels, -1)
 
@@ -95,8 +97,8 @@ def _file(table: Table, path: Path) -> tuple[np.ndarray, str]:
     with open(path, "rb") as file:
         if file.read(16) == b"SQLite format 3\0":
             return _journal(table, path)
-    found = read_columns(path, "--trusted", PAIR, table.source_rows)
-    return _placed(table, pairs_of(*found, path, "--trusted"), path), path.name
+    found = read_columns(path, "--verified", PAIR, table.source_rows)
+    return _placed(table, pairs_of(*found, path, "--verified"), path), path.name
 
 
 def _journal(table: Table, path: Path) -> tuple[np.ndarray, str]:
@@ -105,12 +107,12 @@ def _journal(table: Table, path: Path) -> tuple[np.ndarray, str]:
         counts = ", ".join(f"{count:,} {name}" for name, count in verified.counts.items())
         if facts["split"] != table.split:
             raise CuratorError(
-                f"--trusted {path}: its rows are of split {facts['split']!r}, this run is of {table.split!r}; "
+                f"--verified {path}: its rows are of split {facts['split']!r}, this run is of {table.split!r}; "
                 "choose it with --split"
             )
         journal.require(facts["classes"], table.split, lambda rows: _digests(table, rows))
     if not verified.labels:
-        raise CuratorError(f"--trusted {path}: no row is verified yet ({counts}); review some first")
+        raise CuratorError(f"--verified {path}: no row is verified yet ({counts}); review some first")
     made_on = str(facts["dataset"])
     other = "" if table.name in (made_on, Path(made_on).name) else f" made on dataset {made_on}"
     return _placed(table, verified.labels.items(), path), f"review journal {path.name}{other} ({counts})"
@@ -142,13 +144,13 @@ def _placed(table: Table, pairs: Iterable[tuple[int, object]], path: Path) -> np
     seen: dict[int, int] = {}
     for row, label in pairs:
         if row is None or not 0 <= row <= last:
-            raise CuratorError(f"--trusted {path}: expected rows 0 to {last} of split {table.split!r}, found {row}")
+            raise CuratorError(f"--verified {path}: expected rows 0 to {last} of split {table.split!r}, found {row}")
         code = class_number(label, number)
         if code is None:
             known = did_you_mean(str(label), number)
-            raise CuratorError(f"--trusted {path}: row {row} has the label {label!r}, which is not a class{known}")
+            raise CuratorError(f"--verified {path}: row {row} has the label {label!r}, which is not a class{known}")
         if seen.setdefault(row, code) != code:
-            raise CuratorError(f"--trusted {path}: row {row} has two labels; keep one")
+            raise CuratorError(f"--verified {path}: row {row} has two labels; keep one")
         if row in place:
             found[place[row]] = code
     lost = len(seen.keys() & set(table.ids[list(table.aside)].tolist()))

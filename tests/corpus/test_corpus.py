@@ -30,7 +30,7 @@ HUMAN = ["--data-dir", "{dir}", "--label-noise", "worst"]
 PROBS = ["--method", "confident", "--pred-probs", "{dir}/probs.npy"]
 EMBEDDING = ["--net", "mlp", "--features-column", "embedding"]
 MINE = ["--recipe", "{dir}/mine.yaml"]
-TRUSTED = ["--trusted", "{dir}/trusted.csv"]
+TRUSTED = ["--verified", "{dir}/trusted.csv"]
 
 
 @dataclass
@@ -259,7 +259,7 @@ CASES = [
     error("features_not_numbers", make.features_with([0.0, float("nan")]), f"found nan in row {ODD}", *EMBEDDING),
     error("features_infinite", make.features_with([0.0, float("inf")]), f"found inf in row {ODD}", *EMBEDDING),
     error("features_missing", make.features_with(None), f"found no list in row {ODD}", *EMBEDDING),
-    error("features_with_a_gap", make.features_with([0.0, None]), f"a missing one in row {ODD}", *EMBEDDING),
+    error("features_with_a_gap", make.features_with([0.0, None]), f"a missing value in row {ODD}", *EMBEDDING),
     error("features_ragged", make.features_with([0.0]), f"found 1 numbers in row {ODD}", *EMBEDDING),
 ]  # fmt: skip
 
@@ -277,7 +277,7 @@ def quick(monkeypatch, request, no_plots):
         seen.update(zip(data.rows.tolist(), data.inputs.batch(torch.arange(n)).cpu().numpy(), strict=True))
         if request.node.callspec.params["case"].aside:
             return train(self, data, run)
-        other = (data.labels + torch.arange(n) % 2) % len(data.classes)  # half of the labels are held to be wrong
+        other = (data.labels + torch.arange(n) % 2) % len(data.classes)  # half of the labels are flagged
         return iter([evidence(torch.nn.functional.one_hot(other, len(data.classes)).float(), data)])
 
     monkeypatch.setattr(CrossEntropy, "__call__", look)

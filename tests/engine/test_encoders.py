@@ -119,7 +119,7 @@ def test_torchvision(name, head, width, weights):
 
 
 def test_weights_that_are_not_there(weights):
-    with pytest.raises(CuratorError, match="--backbone: torchvision's weights of resnet18 could not be fetched"):
+    with pytest.raises(CuratorError, match="--backbone: torchvision's weights of resnet18 could not be downloaded"):
         Backbone("resnet18", CPU, "no")
 
 
@@ -127,8 +127,8 @@ def test_weights_that_are_not_there(weights):
     ("resnet5", "expected a classifier of torchvision .* found 'resnet5'; did you mean 'resnet50'"),
     ("nowhere_at_all:f", "ModuleNotFoundError"),
     ("torch:nothing", "AttributeError"),
-    ("torch.nn:Linear", "ready to be called"),
-    ("math:pi", "ready to be called"),
+    ("torch.nn:Linear", "can be called"),
+    ("math:pi", "can be called"),
 ])  # fmt: skip
 def test_refusals(name, words):
     with pytest.raises(CuratorError, match=words):

@@ -20,7 +20,7 @@ import pytest
 
 import curator
 from curator.decisions.journal import Journal
-from tests.conftest import ROOT, hf_dataset
+from tests.conftest import ROOT, hf_dataset, without_plots
 
 HERE = Path(__file__).parent
 LIBRARIES = [
@@ -218,8 +218,7 @@ def run(tmp_path_factory):
     rows = hf_dataset(40, 3, 0.4, size=8)
     rows.to_parquet(base / "rows.parquet")
     with pytest.MonkeyPatch.context() as patch:
-        for plot in ("_scores", "_matrix", "_per_class", "_contact", "_reliability", "_training"):
-            patch.setattr(f"curator.result.report.{plot}", lambda *args: False)
+        without_plots(patch)
         curator.curate(rows, method="ce", epochs=1, output=base / "out")
     probs = np.full((40, 3), 0.05)
     probs[np.arange(40), rows["true_label"][:]] = 0.9

@@ -3,7 +3,7 @@
 Plain training on the given labels. After every epoch each row is either predicted as labelled or not; a net that has
 learned a row and then gets it wrong has forgotten it. Right labels are learned early and stay, wrong ones are learned
 late and lost often, so the share of epochs in which a row was right is its clean score, and rows that were right in
-fewer than `least` of them are held to be wrong. The net's own last word plays no part in it: by then it may know wrong
+fewer than `least` of them are flagged. The net's own last word plays no part in it: by then it may know wrong
 labels by heart.
 """
 

@@ -12,11 +12,12 @@ from tests.methods.example_method import Forgetting
 from tests.methods.test_contract import *  # noqa: F403 (the same checks, of the `name` below)
 
 
-@pytest.fixture
-def name(monkeypatch):
+@pytest.fixture(scope="module")
+def name():
     """Its line in METHODS."""
-    monkeypatch.setitem(METHODS, "forgetting", Forgetting)
-    return "forgetting"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(METHODS, "forgetting", Forgetting)
+        yield "forgetting"
 
 
 def test_it_is_found_with_its_recipe(name, tmp_path, monkeypatch, no_gpu):

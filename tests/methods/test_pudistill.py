@@ -272,7 +272,7 @@ def test_rows_that_several_classes_claim(make_run, monkeypatch):
     ([9, 1, 9], "found 1 of 'class 1';"),
 ])  # fmt: skip
 def test_too_few_verified_rows(counts, word, make_run):
-    with pytest.raises(CuratorError, match=f"at least 2 of every class, {word}.*--trusted"):
+    with pytest.raises(CuratorError, match=f"at least 2 of every class, {word}.*--verified"):
         next(PUDistill(**QUICK)(uneven(counts), make_run(net="mlp")))
 
 
@@ -311,7 +311,7 @@ def test_nothing_is_added(reading, make_run):
     )  # no row gets such votes
     assert not run.registered["claimed"].any() and (found.corrected.numpy() == truth).mean() > 0.8
     (warning,) = run.warnings
-    assert "no row was found to add to 3 of 3 classes, as 'class 0'" in warning
+    assert "no row was found to add to 3 of 3 classes, such as 'class 0'" in warning
 
 
 def test_nothing_is_added_to_one_class(make_run):
@@ -326,7 +326,7 @@ def test_nothing_is_added_to_one_class(make_run):
     found = method.result(known, taught, data)
     assert (found.corrected.numpy() == truth).mean() > 0.95
     (warning,) = run.warnings
-    assert "no row was found to add to 1 of 3 classes, as 'class 2'" in warning
+    assert "no row was found to add to 1 of 3 classes, such as 'class 2'" in warning
 
 
 def test_everything_is_verified(make_run):

@@ -211,8 +211,8 @@ def test_a_journal_of_other_rows(run, tmp_path, capsys):
     with pytest.raises(curator.CuratorError, match="another order"):
         Session([tmp_path / "out"])
     with pytest.raises(curator.CuratorError, match="another order"):
-        curator.curate(shuffled, method="ce", epochs=1, trusted=run / "review.sqlite", output=tmp_path / "t")
-    curator.curate(rows, method="ce", epochs=1, trusted=run, output=tmp_path / "t", limit_rows=150)  # a sample fits
+        curator.curate(shuffled, method="ce", epochs=1, verified=run / "review.sqlite", output=tmp_path / "t")
+    curator.curate(rows, method="ce", epochs=1, verified=run, output=tmp_path / "t", limit_rows=150)  # a sample fits
 
 
 def test_what_a_dry_run_says(run, hub, tmp_path, capsys, monkeypatch):

@@ -101,4 +101,4 @@ def test_what_cannot_be_compared(run, hub, tmp_path, capsys, monkeypatch):
     hub.faults.clear()
     curator.curate(datasets.DatasetDict({"all": hf_dataset(60, 3)}), method="ce", epochs=1, output=tmp_path / "o")
     capsys.readouterr()
-    assert "expected two of one split" in error(run, tmp_path / "o")
+    assert "expected two of the same split" in error(run, tmp_path / "o")

@@ -304,7 +304,7 @@ def test_trusted_rows_of_the_run_are_verified(tmp_path):
     wrong = [i for i in range(120) if rows["label"][i] != rows["true_label"][i]][:10]
     (tmp_path / "t.csv").write_text("row,label\n" + "".join(f"{i},{rows['true_label'][i]}\n" for i in wrong))
     out = tmp_path / "out"
-    curator.curate(rows, method="ce", epochs=1, trusted=tmp_path / "t.csv", output=out)
+    curator.curate(rows, method="ce", epochs=1, verified=tmp_path / "t.csv", output=out)
     for policy in ("relabel", "filter"):
         assert main(["publish", str(out), str(tmp_path / policy), "--policy", policy]) == 0
         labels = dict(zip(*(load(tmp_path / policy)[c][:] for c in ("row", "label")), strict=True))

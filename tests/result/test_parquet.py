@@ -21,9 +21,8 @@ from curator.publish.imagefolder import _suffix
 from curator.result.parquet import require_space, write_parquet
 from curator.sources.files import real_folders
 from curator.sources.images import Access, decode_images
-from curator.sources.load import load_table
 from curator.sources.metadata import require_own_repository
-from tests.conftest import hf_dataset
+from tests.conftest import hf_dataset, load_table
 
 SECRET = b"HF_TOKEN=hf_0123456789"
 QUICK = {"method": "ce", "net": "small", "method.epochs": 1, "method.batch_size": 16, "mixed_precision": "no"}
@@ -270,7 +269,7 @@ def test_a_saved_dataset_does_not_name_rows_of_others(tmp_path):
     "file", ["/etc/rows.json", "hf://datasets/me/private@1/rows.parquet", "http://127.0.0.1/x.json"]
 )
 def test_a_dataset_of_the_hub_has_its_own_files_alone(file):
-    with pytest.raises(CuratorError, match="--dataset a/b: .* is no file of it"):
+    with pytest.raises(CuratorError, match="--dataset a/b: .* is not one of its files"):
         require_own_repository(["hf://datasets/a/b@1/x.parquet", file], "a/b")
 
 

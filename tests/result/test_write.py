@@ -10,7 +10,7 @@ import pytest
 
 from curator.cli.main import main
 from curator.result.provenance import without_places
-from tests.conftest import PLOTS, planted_images
+from tests.conftest import planted_images, without_plots
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,7 @@ def published(tmp_path_factory):
         "trusted": base / "checked.csv", "pred-probs": base / "probs.npy",
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        for plot in PLOTS:
-            patch.setattr(f"curator.result.report.{plot}", lambda *args: False)
+        without_plots(patch)
         assert main(["clean", *(f"--{name}={path}" for name, path in paths.items()), "--label-column", "cls"]) == 0
     for form in ("parquet", "imagefolder"):
         assert main(["publish", str(out), str(base / form), "--policy", "annotate", "--format", form]) == 0
@@ -57,7 +56,7 @@ def test_no_path_of_this_machine_goes_out(published, form):
             assert here not in str(pq.read_table(path).to_pylist()), path
     facts = json.loads((published / form / "curation.json").read_text())
     assert facts["dataset"] == facts["name"] == facts["settings"]["dataset"] == "photos"
-    assert facts["settings"]["trusted"] == "checked.csv" and "--trusted checked.csv" in facts["command"]
+    assert facts["settings"]["verified"] == "checked.csv" and "--verified checked.csv" in facts["command"]
     assert facts["settings"]["pred_probs"] == "probs.npy" and facts["settings"]["data_dir"] == published.name
 
 

@@ -510,7 +510,7 @@ def test_several_runs(run, tmp_path):
 
 
 def test_the_loop_closes(digits, tmp_path):
-    """Page, journal, --trusted: the second run has better labels, also of rows nobody looked at or as good ones."""
+    """Page, journal, --verified: the second run has better labels, also of rows nobody looked at or as good ones."""
     columns = datasets.load_dataset(str(digits), split="train").with_format("numpy")[:]
     truth, likeliest = columns["true_label"], np.argsort(-np.stack(columns["teacher_soft_label"]), 1, kind="stable")
     journal = tmp_path / "review.sqlite"
@@ -530,7 +530,7 @@ def test_the_loop_closes(digits, tmp_path):
     labels = verified(journal)
     assert len(labels) == 128 and all(int(label) == truth[row] for row, label in labels.items())
     out = tmp_path / "again"
-    assert main(["clean", "--method", "ce", "--trusted", str(journal), "--output", str(out)]) == 0
+    assert main(["clean", "--method", "ce", "--verified", str(journal), "--output", str(out)]) == 0
     before, after = (json.loads((folder / "curation.json").read_text())["metrics"] for folder in (digits, out))
     assert after["label_accuracy_after_all"] > before["label_accuracy_after_all"]
     corrected = datasets.load_dataset(str(out), split="train").with_format("numpy")["corrected_label"][:]

@@ -87,7 +87,7 @@ def test_what_does_not_fit(run, tmp_path, capsys):
         "row,label\n1_0,class 1\n": "expected row numbers in column row, as 0 or 17; found '1_0'",
         "row,label,label\n1,class 1,class 2\n": "it has two columns label; keep one",
         "row,label\n" + "1,class 1\n" * 601: "it has more than 600 lines",
-        "row,label\n": "it decides no row",
+        "row,label\n": "it contains no decisions",
         "row,label\n1\n": "row 1 has the label None, which is not a class",
         "is_label_issue,label\nTrue,1\n": "expected a column predicted_label",
         pd.DataFrame(issues).iloc[:9].to_csv(index=False): "or one line for each of the 60 rows; found 9",

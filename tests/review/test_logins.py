@@ -26,7 +26,7 @@ def test_where_accounts_come_from(tmp_path, capsys):
         (["ann:secret", "ann:other"], None, "", "a name once"),
         (["ann:"], None, "", "expected NAME:PASSWORD"),
         (["ann\n:secret"], None, "", "expected a name of 1 to 100 characters"),
-        ([" ann:secret"], None, "", "no space around it"),
+        ([" ann:secret"], None, "", "without spaces around it"),
         (["a" * 101 + ":secret"], None, "", "expected a name of 1 to 100 characters"),
         (["\udcff:secret"], None, "", "expected a name of 1 to 100 characters"),
         (["ann:" + "secret" * 1000], None, "", "a password of at most 1,000"),

@@ -402,7 +402,7 @@ def test_flags_that_do_not_fit(run, server, tmp_path, capsys):
 
 
 def test_what_is_verified_comes_out(server, run):
-    """Of the module's server: a step that shows as saved is what --trusted reads."""
+    """Of the module's server: a step that shows as saved is what --verified reads."""
     server.save(reviewer="ann", steps=[{"key": "a-last-step", "kind": "do", "rows": [[8, "relabel", 2]]}])
     journal = server.words[server.words.index("--journal") + 1]
     assert verified(Path(journal))[8] == "class 2"

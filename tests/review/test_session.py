@@ -82,7 +82,7 @@ def test_an_audit_is_a_reviewers_own_and_blind(run, tmp_path):
     session = Session([run], tmp_path / "j.sqlite")
     with closing(session.journal):
         assert session.audit({}, "ann")["rows"] == []
-        with pytest.raises(CuratorError, match="no sample was drawn"):
+        with pytest.raises(CuratorError, match="there is no sample yet"):
             session.audit_result({}, "ann")
         with pytest.raises(CuratorError, match="expected 1 to 10,000 rows, found 0"):
             session.audit({"size": 0}, "ann")

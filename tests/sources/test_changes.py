@@ -14,8 +14,7 @@ from curator.config.resolve import resolve
 from curator.curate import execute
 from curator.errors import CuratorError, RunFailed
 from curator.sources.images import decode_images, reader_of
-from curator.sources.load import load_table
-from tests.conftest import image_folder
+from tests.conftest import image_folder, load_table
 
 
 def replaced(file: Path, content: bytes) -> None:
@@ -70,7 +69,7 @@ def test_an_image_that_is_another_one_now(tmp_path):
     files[1].unlink()
     assert read(torch.tensor([0, 2])).shape == (2, 3, 12, 12)
     for row in (1, 5):
-        with pytest.raises(RunFailed, match=f"column 'image': row {row}: the image is not the one that was read at"):
+        with pytest.raises(RunFailed, match=f"column 'image': row {row}: the image differs from the one read at"):
             read(torch.tensor([0, row]))
 
 
@@ -90,7 +89,7 @@ def test_a_run_does_not_go_on_with_other_images(tmp_path, split, budget, no_plot
         if line.startswith("schedule"):
             replaced(file, with_bit(file))
 
-    with pytest.raises(RunFailed, match="row 3: the image is not the one that was read at the start"):
+    with pytest.raises(RunFailed, match="row 3: the image differs from the one read at the start"):
         execute(resolve(given), say=change)
     assert not (out / "curation.json").exists() and not (out / "data").exists()
     if split == "train" and (out / "checkpoints").exists():

@@ -163,7 +163,7 @@ def test_features_too_large_for_float16(extract):
 
 def test_a_cache_that_cannot_be_written(extract, tmp_path):
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(CuratorError, match="features cannot be kept in .*XDG_CACHE_HOME"):
+    with pytest.raises(CuratorError, match="features cannot be cached in .*XDG_CACHE_HOME"):
         extract(hf_dataset(5))
 
 
@@ -185,10 +185,10 @@ def test_a_column_of_embeddings(feature):
 @pytest.mark.parametrize("rows, words", [
     (embeddings(["a", "b"]), "expected a list of numbers"),
     (embeddings([["a"], ["b"]]), "expected a list of numbers"),
-    (embeddings([[1.0, 2.0], [1.0]]), "expected lists of one length, found 1 numbers in row 8 and 2 numbers in row 7"),
+    (embeddings([[1.0, 2.0], [1.0]]), "same length, found 1 numbers in row 8 and 2 numbers in row 7"),
     (embeddings([[1.0, 2.0], None]), "found no list in row 8"),
-    (embeddings([[1.0, 2.0], [None, 1.0]]), "found a missing one in row 8"),
-    (embeddings([[], []], List(Value("float32"))), "expected lists of one length, found 0 numbers"),
+    (embeddings([[1.0, 2.0], [None, 1.0]]), "found a missing value in row 8"),
+    (embeddings([[], []], List(Value("float32"))), "expected lists of the same length, found 0 numbers"),
     (Dataset.from_dict({"x": [1, 2]}), "no column 'e'; the columns are x"),
     (embeddings([[1.0, 2.0], [float("nan"), 1.0]]), "--features-column e: .* found nan in row 8"),
     (embeddings([[1.0, 2.0], [0.0, -7e4]]), "below 65,504.*, found -70000 in row 8"),

@@ -171,7 +171,7 @@ def test_files_are_read_in_the_datasets_folder_alone(tmp_path):
     assert why_broken(ds, "image", rows, rows, access) == reasons
     assert (content_hashes(ds, "image", rows, access)[0] != 0).tolist() == [True] + [False] * 7
     assert choose_size(ds, "image", rows, None, "small", access) == (4, 4)
-    with pytest.raises(CuratorError, match="row 2: the image is not the one that was read at the start"):
+    with pytest.raises(CuratorError, match="row 2: the image differs from the one read at the start"):
         reader_of(ds, "image", rows, (4, 4), content_hashes(ds, "image", rows, access)[0], access)(torch.tensor([0, 2]))
     nothing = decode_images(ds, "image", rows, (4, 4), 1e9)  # of a dataset that has no folder, nothing is read
     assert list(nothing.broken) == list(range(8))

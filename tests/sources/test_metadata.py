@@ -13,9 +13,8 @@ from datasets import ClassLabel, Dataset, DatasetDict, Value
 
 from curator.cli.main import COMMANDS, main
 from curator.errors import CuratorError
-from curator.sources.load import load_table
 from curator.sources.metadata import require_card
-from tests.conftest import hf_dataset
+from tests.conftest import hf_dataset, load_table
 from tests.hub import hub  # noqa: F401
 
 BOMB = "\n".join(["a0: &a0 [x, x, x, x, x, x, x, x, x]", *(
@@ -38,11 +37,11 @@ def folder(tmp_path):
 
 
 HOSTILE = {
-    **{f"bomb in {key}": (f"{BOMB}\n{key}: *a9", "by its aliases") for key in ("license", "configs", "data_files")},
-    "bomb in a config": (f"{BOMB}\nconfigs:\n- config_name: default\n  data_files: *a9", "by its aliases"),
-    "long text many times": (f"a: &a {'x' * 500_000}\nb: [{', '.join(['*a'] * 20)}]", "by its aliases"),
-    "merged": (f"{BOMB.replace('[x, x, x, x, x, x, x, x, x]', '{x: x}')}\nlicense: *a9", "by its aliases"),
-    "itself": (f"{ITSELF}\nlicense: *a", "by its aliases"),
+    **{f"bomb in {key}": (f"{BOMB}\n{key}: *a9", "its YAML aliases") for key in ("license", "configs", "data_files")},
+    "bomb in a config": (f"{BOMB}\nconfigs:\n- config_name: default\n  data_files: *a9", "its YAML aliases"),
+    "long text many times": (f"a: &a {'x' * 500_000}\nb: [{', '.join(['*a'] * 20)}]", "its YAML aliases"),
+    "merged": (f"{BOMB.replace('[x, x, x, x, x, x, x, x, x]', '{x: x}')}\nlicense: *a9", "its YAML aliases"),
+    "itself": (f"{ITSELF}\nlicense: *a", "its YAML aliases"),
     "long": ("license: " + "x" * 2**20, "at most 1,048,576 characters of YAML"),
     "deep": ("license: " + "[" * 1500, "not readable YAML"),
     "number": ("license: " + "9" * 5000, "not readable YAML"),
@@ -79,7 +78,7 @@ def test_a_card_of_a_repository_is_looked_at_before_it_is_loaded(hub):  # noqa: 
     api = HfApi()
     api.create_repo("me/data", repo_type="dataset")
     for yaml, words in (
-        (f"{BOMB}\nlicense: *a9", "README.md: by its aliases"),
+        (f"{BOMB}\nlicense: *a9", "README.md: its YAML aliases"),
         ("configs:\n- config_name: a\n  data_files: /etc/*", "README.md: expected data_files inside"),
     ):
         content = card(yaml).encode()
@@ -108,7 +107,7 @@ def test_cards_that_are_no_files(folder, tmp_path):
     (folder / "README.md").symlink_to(tmp_path / "secret")
     assert "text" not in load_table(str(folder)).source
     os.mkfifo(folder / ".huggingface.yaml")
-    with pytest.raises(CuratorError, match=r"\.huggingface\.yaml is no file; remove it"):
+    with pytest.raises(CuratorError, match=r"\.huggingface\.yaml is not a file; remove it"):
         load_table(str(folder))
     big = folder / "big.md"
     with open(big, "wb") as file:
@@ -196,7 +195,9 @@ def test_rows_that_do_not_fit_the_memory(tmp_path, monkeypatch, as_file):
         if fits:
             assert load_table(dataset, features_only=True).source_rows == n
         else:
-            with pytest.raises(CuratorError, match=r"train\.parquet: 1,000,000 rows that are read at once take 0\.0"):
+            with pytest.raises(
+                CuratorError, match=r"train\.parquet: 1,000,000 rows that must be read at once take 0\.0"
+            ):
                 load_table(dataset, features_only=True)
 
 

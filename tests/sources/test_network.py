@@ -14,8 +14,8 @@ from curator.cli.main import main
 from curator.errors import CuratorError
 from curator.publish.hub import explained, publish_hub, require_hub, require_inside
 from curator.sources import network
-from curator.sources.load import load_table
 from curator.sources.network import HubLimit, fetch, hub_limits
+from tests.conftest import load_table
 from tests.hub import hub, loopback_hub  # noqa: F401
 
 

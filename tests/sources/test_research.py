@@ -12,9 +12,8 @@ from curator.cli.main import main
 from curator.config.resolve import resolve
 from curator.curate import curate
 from curator.errors import CuratorError
-from curator.sources.load import load_table
 from curator.sources.research import ANIMALS, CLOTHES, PAPERS
-from tests.conftest import planted_images
+from tests.conftest import load_table, planted_images
 
 
 def image(path: Path, label: int = 0, serial: int = 0) -> None:
@@ -232,13 +231,13 @@ def test_without_its_files(tmp_path, name):
     ("animal10n", "testing/0_0.jpg", None),
     ("clothing1m", "clean_label_kv.txt", r"expected the list \S+clean_label_kv.txt \(No such file or directory\)"),
     ("clothing1m", "clean_train_key_list.txt", r"expected the list \S+clean_train_key_list.txt \(No such file"),
-    ("clothing1m", "images/0/00/0,0.jpg", r"no image \S+images/0/00/0,0.jpg, the first that is listed; unpack the"),
+    ("clothing1m", "images/0/00/0,0.jpg", r"no image \S+images/0/00/0,0.jpg, the first on the list; unpack the"),
     ("webvision", "info/val_filelist.txt", r"expected the list \S+val_filelist.txt \(No such file or directory\)"),
-    ("webvision", "val_images_256/val2.jpg", r"no image \S+val_images_256/val2.jpg, the first that is listed"),
+    ("webvision", "val_images_256/val2.jpg", r"no image \S+val_images_256/val2.jpg, the first on the list"),
     ("tiny-imagenet", "words.txt", r"expected the list \S+words.txt \(No such file or directory\); unpack it there"),
     ("tiny-imagenet", "train/n2/images", r"expected a folder of images \S+train/n2/images \(No such file"),
     ("tiny-imagenet", "val/val_annotations.txt", r"expected the list \S+val_annotations.txt \(No such file"),
-    ("tiny-imagenet", "val/images/val_1.JPEG", r"no image \S+val/images/val_1.JPEG, the first that is listed"),
+    ("tiny-imagenet", "val/images/val_1.JPEG", r"no image \S+val/images/val_1.JPEG, the first on the list"),
 ])  # fmt: skip
 def test_a_part_is_missing(tmp_path, name, gone, message):
     MAKE[name](tmp_path)
@@ -256,7 +255,7 @@ def test_a_part_is_missing(tmp_path, name, gone, message):
      r"\S+: expected lines of a file and a class number, found 'images/1.jpg shirt'"),
     ("clothing1m", "noisy_label_kv.txt", "images/1.jpg", r"\S+: expected lines of a file and a class number, found"),
     ("clothing1m", "noisy_label_kv.txt", "images/0/00/0,0.jpg 14", r"\S+0,0.jpg: expected a label among the 14 classes,"
-     " found 14; the lists and the images do not fit together"),
+     " found 14; the lists and the images do not match"),
     ("clothing1m", "clean_test_key_list.txt", "images/9.jpg", r"\S+9.jpg: expected a label among the 14 classes"),
     ("clothing1m", "category_names_eng.txt", "Shirt", "expected one name for every class, found T-Shirt, Shirt, Kni"),
     ("webvision", "info/val_filelist.txt", "val7.jpg -1", r"\S+: expected lines of a file and a class number, found"),

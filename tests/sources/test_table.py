@@ -4,9 +4,8 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from curator.errors import CuratorError
-from curator.sources.load import load_table
 from curator.sources.table import class_names, guess_image_column, guess_label_column, label_codes
-from tests.conftest import hf_dataset, image_folder
+from tests.conftest import hf_dataset, image_folder, load_table
 
 
 def columns(**types):
@@ -68,7 +67,7 @@ def with_label(values, feature) -> Dataset:
 @pytest.mark.parametrize("values, feature, row, reason", [
     ([0, 1, None, 1], C, 2, "the label is missing"), ([0, 1, -1, 1], C, 2, "the label is missing"),
     (["a", "b", None, "a"], S, 2, "the label is missing"), (["a", "", "b", "a"], S, 1, "the label is missing"),
-    ([0, None, 1, 1], N, 1, "the label is missing"), ([0, -3, 1, 1], N, 1, "the label '-3' is no class"),
+    ([0, None, 1, 1], N, 1, "the label is missing"), ([0, -3, 1, 1], N, 1, "the label '-3' is not one of the classes"),
 ])  # fmt: skip
 def test_labels_missing_or_out_of_range(values, feature, row, reason):
     with pytest.raises(CuratorError, match=rf"1 of 4 rows cannot be used \(row {row}: {reason}\).*--allow-quarantine"):
@@ -109,7 +108,7 @@ def test_injected_noise_keeps_types_and_order():
 
 
 def test_noise_over_a_known_truth_is_refused():
-    with pytest.raises(CuratorError, match="the truth is known already \(column 'true_label'\)"):
+    with pytest.raises(CuratorError, match="the true labels are known \(column 'true_label'\)"):
         load_table(hf_dataset(), label_noise="sym:0.5")
 
 
@@ -125,7 +124,7 @@ def test_a_reference_with_its_classes_in_another_order():
     ds = ds.add_column("gt", [other.str2int(f"class {i}") for i in ds["label"]], feature=other)
     table = load_table(ds, label_column="label", reference_column="gt")
     assert table.truth.tolist() == table.labels.tolist()
-    with pytest.raises(CuratorError, match=r"the truth is known already \(column 'gt'\)"):
+    with pytest.raises(CuratorError, match=r"the true labels are known \(column 'gt'\)"):
         load_table(ds, label_column="label", reference_column="gt", label_noise="sym:0.5")
     with pytest.raises(CuratorError, match="--reference-column image: expected class labels"):
         load_table(ds, label_column="label", reference_column="image")

@@ -1,4 +1,4 @@
-"""Every form of --trusted, and what is wrong with some."""
+"""Every form of --verified, and what is wrong with some."""
 
 import json
 from contextlib import closing
@@ -14,8 +14,7 @@ import curator
 from curator.cli.main import main
 from curator.decisions.journal import Journal
 from curator.errors import CuratorError
-from curator.sources.load import load_table
-from tests.conftest import hf_dataset
+from tests.conftest import hf_dataset, load_table
 
 N = 60
 
@@ -34,7 +33,7 @@ def test_a_boolean_column(rows):
     table = load_table(rows.add_column("checked", flags), trusted="checked")
     assert verified_of(table) == {i: rows["label"][i] for i in range(0, N, 4)}
     assert table.label_column == "label" and "checked" in table.dataset.column_names
-    assert "15 trusted rows (column 'checked'), of which 0 were given another label" in table.notes
+    assert "15 verified rows (column 'checked'), of which 0 were given another label" in table.notes
     some = load_table(rows.add_column("checked", [True, None, *[False] * (N - 2)]), trusted="checked")
     assert list(verified_of(some)) == [0]
 
@@ -136,7 +135,7 @@ def test_files_that_do_not_fit(rows, tmp_path, name):
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(CuratorError) as e:
         load_table(rows, trusted=tmp_path / "t.csv")
-    assert expected in str(e.value) and "--trusted" in str(e.value)
+    assert expected in str(e.value) and "--verified" in str(e.value)
 
 
 def test_formulas_and_what_looks_like_their_cells(tmp_path):
@@ -204,7 +203,7 @@ def test_damaged_parquet(rows, tmp_path):
     content = path.read_bytes()
     for damaged in (content[:40], content[:-20] + b"\xff" * 12 + content[-8:], content[:4] + bytes(60) + content[64:]):
         path.write_bytes(damaged)
-        with pytest.raises(CuratorError, match="--trusted .*expected a .*parquet file"):
+        with pytest.raises(CuratorError, match="--verified .*expected a .*parquet file"):
             load_table(rows, trusted=path)
     schema = pa.schema([pa.field("row", pa.int64()), pa.field("row", pa.int64()), pa.field("label", pa.string())])
     pq.write_table(pa.table([[1], [2], ["class 0"]], schema=schema), path)
@@ -215,15 +214,15 @@ def test_damaged_parquet(rows, tmp_path):
 def test_what_is_none_of_the_forms(rows, tmp_path):
     for trusted, expected in {
         "lable": "found neither a column nor a file lable; did you mean 'label'",
-        "label": "--trusted label: expected a boolean column, found ClassLabel",
-        "1.5": "expected a share between 0 and 1, found 1.5",
+        "label": "--verified label: expected a boolean column, found ClassLabel",
+        "1.5": "expected a fraction between 0 and 1, found 1.5",
         str(tmp_path): "the folder holds no review.sqlite; review the run first",
         "x" * 5000: "it cannot be read (File name too long)",
     }.items():
         with pytest.raises(CuratorError) as e:
             load_table(rows, trusted=trusted)
         assert expected in str(e.value)
-    with pytest.raises(CuratorError, match="the true labels, and they are not known"):
+    with pytest.raises(CuratorError, match="the true labels, which are not known"):
         load_table(rows.remove_columns("true_label"), trusted=0.1)
     pq.write_table(pa.table({"row": ["a"], "label": ["class 0"]}), tmp_path / "t.parquet")
     with pytest.raises(CuratorError, match="expected row numbers in column row, as 0 or 17; found 'a'"):
@@ -238,11 +237,11 @@ def test_a_run_keeps_the_verified_labels(rows, tmp_path, capsys):
     lines = "".join(f"{i},{rows['true_label'][i]}\n" for i in wrong + right)
     (tmp_path / "t.csv").write_text("row,label\n" + lines)
     argv = ["--dataset", str(tmp_path / "train.parquet"), "--method", "ce", "--method.epochs", "1"]
-    argv += ["--trusted", str(tmp_path / "t.csv"), "--output", str(tmp_path / "out")]
+    argv += ["--verified", str(tmp_path / "t.csv"), "--output", str(tmp_path / "out")]
     assert main(["clean", *argv, "--flag-worst", "55"]) == 0
     printed = capsys.readouterr()
-    assert "10 trusted rows (t.csv), of which 5 were given another label" in printed.err
-    assert "10 rows were trusted" in printed.out
+    assert "10 verified rows (t.csv), of which 5 were given another label" in printed.err
+    assert "10 rows were verified" in printed.out
     out = datasets.load_dataset(str(tmp_path / "out"), split="train")
     for i in wrong + right:
         assert out["corrected_label"][i] == rows["true_label"][i]
@@ -253,9 +252,9 @@ def test_a_run_keeps_the_verified_labels(rows, tmp_path, capsys):
     rest = [i for i in range(N) if i not in wrong + right]
     accuracy = np.mean([out["corrected_label"][i] == rows["true_label"][i] for i in rest])
     assert facts["metrics"]["label_accuracy_after"] == pytest.approx(accuracy)
-    assert "10 rows are trusted" in (tmp_path / "out" / "report" / "report.md").read_text()
+    assert "10 rows are verified" in (tmp_path / "out" / "report" / "report.md").read_text()
     assert "| rows verified before the run | 10 |" in (tmp_path / "out" / "README.md").read_text()
-    assert "--trusted" in (tmp_path / "out" / "README.md").read_text()
+    assert "--verified" in (tmp_path / "out" / "README.md").read_text()
 
 
 def test_an_interrupted_run_wants_the_same_rows(rows, tmp_path, capsys, monkeypatch):
@@ -263,7 +262,7 @@ def test_an_interrupted_run_wants_the_same_rows(rows, tmp_path, capsys, monkeypa
     rows.to_parquet(tmp_path / "train.parquet")
     (tmp_path / "t.csv").write_text("row,label\n1,class 1\n")
     argv = ["clean", "--dataset", str(tmp_path / "train.parquet"), "--method", "ce", "--method.epochs", "3"]
-    argv += ["--trusted", str(tmp_path / "t.csv"), "--output", str(tmp_path / "out")]
+    argv += ["--verified", str(tmp_path / "t.csv"), "--output", str(tmp_path / "out")]
     from curator.engine.run import Run
 
     def stop(self):
@@ -276,7 +275,7 @@ def test_an_interrupted_run_wants_the_same_rows(rows, tmp_path, capsys, monkeypa
         assert main(argv) == 130
     (tmp_path / "t.csv").write_text("row,label\n1,class 1\n2,class 0\n")
     assert main(argv) == 2
-    assert "the rows of --trusted changed since its run was interrupted" in capsys.readouterr().err
+    assert "the rows of --verified changed since its run was interrupted" in capsys.readouterr().err
     (tmp_path / "t.csv").write_text("row,label\n1,class 1\n")
     assert main(argv) == 0
 

@@ -20,7 +20,7 @@ function auditStart() {
     { name: "audit", key: () => false },
     heading("Audit"),
     make("p", { text: "How many labels are wrong, before and after? Label a random sample without seeing any label: half of it rows that the method selected, half rows that it flagged. The answer comes with a 95 % interval." }),
-    make("p", { text: "The labels of an audit measure and are not decisions: they are not used as trusted rows." }),
+    make("p", { text: "The labels of an audit are measurements, not decisions: they are not used as verified rows." }),
     make("div", { class: "cr-row" }, make("label", {}, "rows ", input), make("button", { text: "Start", onclick: start })),
   );
 }
@@ -130,7 +130,7 @@ async function auditResult(sample) {
       make(
         "div",
         { class: "cr-row" },
-        make("button", { text: "Go on", disabled: labels.length === sample.rows.length, onclick: guarded(() => openAudit()) }),
+        make("button", { text: "Continue", disabled: labels.length === sample.rows.length, onclick: guarded(() => openAudit()) }),
         make("button", { text: "Look again", onclick: guarded(() => auditRow(sample, 0)) }),
         make("button", { text: "New sample", onclick: auditStart }),
       ),

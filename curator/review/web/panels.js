@@ -50,7 +50,7 @@ function showLarge(card, place) {
   };
   const frame = make("div", { class: "cr-large-picture", "data-row": card.row }, picture(card.image, card.row));
   const near = (card.near ?? []).flatMap(({ label, cards: rows }) => [
-    make("h3", {}, "nearest rows held to be ", name(label)),
+    make("h3", {}, "nearest rows labelled ", name(label)),
     rows.length
       ? make("div", { class: "cr-strip" }, ...rows.map(neighbour))
       : make("p", { class: "cr-small", text: facts.features ? "none" : "this run has no features.npy" }),
@@ -184,7 +184,7 @@ async function openPeople() {
     guarded(openView)({ decided: "conflicts", show: "all", given: null, suggested: null });
   };
   const agreed = agreement.map((a) => [a.reviewers.join(" / "), count(a.rows), percent(a.agreement), a.kappa === null ? "–" : a.kappa.toFixed(2)]);
-  const trusted =
+  const said =
     `${count(verified.keep + verified.relabel)} rows are verified (${count(verified.keep)} kept, ${count(verified.relabel)} relabelled); ` +
     `not used: ${count(verified.drop)} dropped, ${count(verified.unsure)} unsure, ${count(verified.conflict)} in conflict.`;
   openPanel(
@@ -195,8 +195,8 @@ async function openPeople() {
     agreed.length
       ? table(["reviewers", "rows by both", "agree", "Cohen's kappa"], agreed)
       : make("p", { text: "No row was decided by two reviewers yet." }),
-    make("h3", { text: "As trusted rows" }),
-    make("p", { text: trusted }),
+    make("h3", { text: "As verified rows" }),
+    make("p", { text: said }),
     make("div", { class: "cr-row" }, make("button", { text: "Show conflicts", disabled: !verified.conflict, onclick: conflicts }), make("button", { text: "Export decisions", onclick: save })),
     status,
   );
@@ -215,7 +215,7 @@ function openHelp() {
   const rows = keys.map(([key, what]) => make("tr", {}, make("td", {}, ...keyNodes(key)), make("td", { text: what })));
   const words = [
     "A decision shows at once and is saved in the background; “all saved” means that it is on the server's disk. It survives a reload and a restart of the server.",
-    "A row's bars are the method's soft label; the given label is underlined. Decided rows come back as trusted rows: clean.py --trusted review.sqlite.",
+    "A row's bars are the method's soft label; the given label is underlined. Decided rows can be used as verified rows in the next run: clean.py --verified review.sqlite.",
   ];
   openPanel({ name: "help", key: () => false }, heading("Keys"), make("table", {}, make("tbody", {}, ...rows)), ...words.map((text) => make("p", { text })));
 }

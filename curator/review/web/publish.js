@@ -1,9 +1,9 @@
 // ---- part 6 of 7: publishing: what was decided becomes a version, in a folder or on the Hub.
 
 const POLICIES = {
-  relabel: "Verified labels, and corrected ones of which the nets are sure enough, take the place of the given ones, which stay in original_label.",
-  annotate: "The labels stay as they were given; the columns say what was found.",
-  filter: "Rows that are neither selected nor verified, and dropped ones, are left out; verified labels take the place of the given ones.",
+  relabel: "Verified labels, and corrected ones with enough confidence, replace the given ones, which are kept in original_label.",
+  annotate: "The given labels are kept; columns with the findings are added.",
+  filter: "Rows that are neither selected nor verified, and dropped rows, are removed; verified labels replace the given ones.",
 };
 let form = { target: "", policy: "relabel", min_confidence: 0.9, format: "parquet", public: false, create_pr: false, branch: "", tag: "", overwrite: false };
 
@@ -31,10 +31,10 @@ function openPublish() {
     input("target", "to", { placeholder: "owner/name on the Hub, or ./folder", size: 40 }),
     select("policy", "policy", Object.keys(POLICIES)),
     said,
-    input("min_confidence", "how sure the nets must be of a label that nobody verified", { type: "number", min: 0, max: 1, step: 0.05 }),
+    input("min_confidence", "minimum confidence for a label that nobody verified", { type: "number", min: 0, max: 1, step: 0.05 }),
     select("format", "format", ["parquet", "imagefolder"]),
-    input("overwrite", "replace an older version in that folder", { type: "checkbox" }),
-    input("public", "a new repository is public", { type: "checkbox" }),
+    input("overwrite", "replace an earlier version in that folder", { type: "checkbox" }),
+    input("public", "make a new repository public", { type: "checkbox" }),
     input("create_pr", "open a pull request (no write access needed)", { type: "checkbox" }),
     input("branch", "branch", { placeholder: "main" }),
     input("tag", "tag", { placeholder: "v1, v2, …" }),
@@ -83,7 +83,7 @@ function openPublish() {
   openPanel(
     { name: "publish", key: () => false },
     heading("Publish"),
-    make("p", { text: "A version of this run with all that was decided. The Hub is asked with the server's token (hf auth login, or HF_TOKEN)." }),
+    make("p", { text: "A version of this run with all decisions. The Hub is accessed with the server's token (hf auth login, or HF_TOKEN)." }),
     fields,
     make("div", { class: "cr-row" }, ...buttons),
     status,

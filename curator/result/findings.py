@@ -1,0 +1,77 @@
+"""What a run found: one object for all that is written of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from curator.engine.source import Features
+from curator.evidence import Evidence, collapse_warning, collapsed_into
+from curator.result.columns import Columns, columns_of, flag_worst
+from curator.result.duplicates import Duplicates, conflicting_duplicates
+from curator.result.provenance import facts_of_run
+from curator.sources.inputs import Inputs
+from curator.sources.read import Reading
+from curator.sources.table import Table
+from curator.system import is_main
+
+if TYPE_CHECKING:
+    from curator.config.resolve import Resolved
+    from curator.engine.run import Run
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a run found about the rows of its table.
+
+    Attributes:
+        table: the rows, with their given labels and, where it is known, the truth.
+        columns: of the rows that are not set aside.
+        facts: what curation.json holds.
+        duplicates: alike rows whose labels differ.
+        quarantine: rows of all splits that were set aside: {split, row, reason}.
+        history: what every yield of the method reported.
+    """
+
+    table: Table
+    columns: Columns
+    facts: dict[str, Any]
+    duplicates: Duplicates
+    quarantine: list[dict[str, Any]]
+    history: list[dict[str, float]]
+
+
+def findings_of(
+    resolved: Resolved,
+    table: Table,
+    reading: Reading,
+    run: Run,
+    found: Evidence,
+    history: list[dict[str, float]],
+    test_accuracy: float | None,
+) -> Findings:
+    """Make columns and facts of the evidence."""
+    data, worst = reading.data, resolved.settings.flag_worst
+    trusted = data.trusted.numpy()
+    columns = columns_of(found, table.labels, trusted, table.rows)
+    if worst is not None:
+        columns = flag_worst(columns, table.labels, trusted, worst)
+    frozen = data.inputs.features.cpu() if isinstance(data.inputs, Features) and is_main() else None
+    alike = conflicting_duplicates(table.labels, reading.hashes, frozen)
+    aside = _quarantine(table, reading.others)
+    collapsed = collapsed_into(found, data)
+    facts = facts_of_run(resolved, table, data, run, columns, history, test_accuracy)
+    facts["duplicates"] = {"rows": len(alike.positions), "groups": len(np.unique(alike.groups))}
+    facts["quarantined"] = len(aside)
+    facts["warnings"] = [*run.warnings, *([] if collapsed is None else [collapse_warning(data.classes[collapsed])])]
+    return Findings(table, columns, facts, alike, aside, history)
+
+
+def _quarantine(table: Table, inputs: dict[str, Inputs]) -> list[dict[str, Any]]:
+    own = [{"split": table.split, "row": int(table.ids[i]), "reason": why} for i, why in table.aside.items()]
+    others = [
+        {"split": name, "row": row, "reason": why} for name, read in inputs.items() for row, why in read.broken.items()
+    ]
+    return own + others

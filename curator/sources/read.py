@@ -1,0 +1,114 @@
+"""A table is read: its rows become what a method trains on, with those of other splits that its nets will score."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from curator.engine.hardware import Precision, best_precision, process_state
+from curator.errors import CuratorError
+from curator.evidence import NoisyDataset
+from curator.sources.inputs import Inputs, Reader
+from curator.sources.load import memory_budget, other_labels
+from curator.sources.table import Table
+from curator.system import threads_per_process
+from curator.text import Log
+
+if TYPE_CHECKING:
+    from curator.config.flags import Settings
+    from curator.config.resolve import Resolved
+    from curator.methods import Method
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read of a table.
+
+    Attributes:
+        data: its n rows, for the method.
+        hashes: (n,) uint64, of their content.
+        others: the splits that will be scored.
+        digest: hash of what the rows were made from; None of a dry run's sample.
+        fingerprint: of the backbone that made features of them, if one did.
+    """
+
+    data: NoisyDataset
+    hashes: np.ndarray | None
+    others: dict[str, Inputs]
+    digest: str | None
+    fingerprint: str | None
+
+    @property
+    def content(self) -> str | None:
+        """What work that is kept for other runs on these rows is known by."""
+        return None if self.digest is None else f"{self.digest}/{self.fingerprint}"
+
+
+def read(
+    resolved: Resolved,
+    table: Table,
+    budget: float | None = None,  # bytes that decoded images may take; by default memory_budget(settings)
+    say: Log = lambda line: None,
+) -> Reading:
+    """Read the table's rows, and set those aside that cannot be used.
+
+    Raises:
+        CuratorError: for rows that the method cannot learn from, before anything takes long; where too many of them
+            are set aside; for other splits that do not fit.
+    """
+    s, state = resolved.settings, process_state()
+    budget = memory_budget(s) if budget is None else budget
+    torch.set_num_threads(threads_per_process())
+    resolved.method.require(torch.from_numpy(table.learned), torch.from_numpy(table.trusted), table.classes)
+    reader = Reader(s, table, precision(s), state, say)
+    if s.dry_run and reader.backbone:  # its features can take longer than the training
+        inputs, others = reader.sample(), {}
+    else:
+        inputs = reader(table.data, table.rows, budget)
+        table.set_aside(inputs.broken)
+        table.require_few_aside(s.allow_quarantine)
+        table.digest = _digest(table, str(inputs.digest))
+        others = _read_others(table, resolved.method, reader, inputs.shape, budget - inputs.nbytes)
+    data = NoisyDataset(
+        inputs.source(state.device), torch.from_numpy(table.learned), table.classes,
+        torch.from_numpy(table.trusted), torch.from_numpy(table.rows),
+    )  # fmt: skip
+    return Reading(data, inputs.hashes, others, inputs.digest, reader.fingerprint or None)
+
+
+def precision(settings: Settings) -> Precision:
+    """The precision of forward passes."""
+    return settings.mixed_precision or best_precision(process_state().device)
+
+
+def _read_others(
+    table: Table, method: Method, reader: Reader, shape: tuple[int, ...], budget: float
+) -> dict[str, Inputs]:
+    """Rows of the other splits that will be scored: what is wrong with them is said before the training."""
+    inputs: dict[str, Inputs] = {}
+    for name, other in table.others.items():
+        if method.total_epochs(len(table.classes), len(table.rows)) and (other_labels(table, name) >= 0).any():
+            try:
+                inputs[name] = reader(other, np.arange(len(other)), budget)
+            except CuratorError as e:
+                raise CuratorError(f"split {name!r}: {e}") from e
+            if inputs[name].shape != shape:
+                raise CuratorError(
+                    f"split {name!r}: expected rows of shape {shape}, as in split {table.split!r}, "
+                    f"found {inputs[name].shape}"
+                )
+            budget -= inputs[name].nbytes
+    return inputs
+
+
+def _digest(table: Table, inputs: str) -> str:
+    digest = hashlib.blake2b(inputs.encode(), digest_size=16)
+    for part in (repr(table.dataset.features), repr(table.classes)):
+        digest.update(part.encode())
+    for array in (table.labels, table.rows):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
