@@ -181,9 +181,5 @@ class Posterior(Method):
             f"seen      {len(data):,} rows, {len(data.classes)} classes of {int(sizes.min()):,} to "
             f"{int(sizes.max()):,} rows, about {rate:.0%} of the labels wrong: linear models of strength "
             f"{strength[0]:g} and {strength[1]:g}, {self.neighbours} neighbours"
-            + (
-                ", and two nets"
-                if nets
-                else f"; no nets, which learn the labels of fewer than {self.many:,} rows by heart"
-            )
+            + (", and two nets" if nets else f"; no nets, which memorise the labels of fewer than {self.many:,} rows")
         )
