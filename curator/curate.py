@@ -153,8 +153,8 @@ def execute(
 def _no_memory() -> RunFailed:
     return RunFailed(
         "this machine has not enough free memory: close other programs, or give fewer GiB to the images with "
-        "--memory-budget, then the same command continues from the last checkpoint; or start anew with --no-resume and a "
-        "smaller --method.batch-size, --image-size or --net"
+        "--memory-budget, then the same command continues from the last checkpoint; or start anew with --no-resume and "
+        "a smaller --method.batch-size, --image-size or --net"
     )
 
 
