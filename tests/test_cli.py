@@ -248,7 +248,7 @@ def test_streams_that_are_closed(tmp_path, shell, code, printed):
     """No traceback; the command goes on where only its words are lost, and no file of its own takes their place."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys, time; from pathlib import Path; from curator import cli\n"
+        "import sys, time; from pathlib import Path; from curator.cli import main as cli\n"
         "def command(argv):\n"
         "    time.sleep(0.3)\n"
         "    if argv: print('help'); raise SystemExit(0)\n"
