@@ -194,8 +194,8 @@ def _full_machine(output: Path) -> Iterator[None]:
             raise no_space(output) from e
         if e.errno in (errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ESTALE):
             raise RunFailed(
-                f"{e.filename or output}: {e.strerror}; mend the disk or its permissions, then the same command goes "
-                "on from the last checkpoint"
+                f"{e.filename or output}: {e.strerror}; repair the disk or its permissions, then the same command "
+                "continues from the last checkpoint"
             ) from e
         if memory_is_full(e):
             raise _no_memory() from e
@@ -210,7 +210,7 @@ def _full_machine(output: Path) -> Iterator[None]:
 
 def _no_memory() -> RunFailed:
     return RunFailed(
-        "this machine has not enough free memory: end other programs, or give fewer GiB to the images with "
-        "--memory-budget, then the same command goes on from the last checkpoint; or start anew with --no-resume and a "
-        "smaller --method.batch-size, --image-size or --net"
+        "this machine has not enough free memory: close other programs, or give fewer GiB to the images with "
+        "--memory-budget, then the same command continues from the last checkpoint; or start anew with --no-resume and "
+        "a smaller --method.batch-size, --image-size or --net"
     )

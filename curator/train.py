@@ -89,11 +89,11 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     batch = method.batch_size
     if total and len(data) < FEW_STEPS * batch and s.method != "posterior":  # it has no nets on few rows
         smaller = max(2, 2 ** int(math.log2(max(2, len(data) / FEW_STEPS))))
-        say(f"note      {max(1, len(data) // batch)} steps an epoch are few: try --method.batch-size {smaller}")
+        say(f"note      {max(1, len(data) // batch)} steps per epoch are few: try --method.batch-size {smaller}")
     if data.inputs.kind == "features" and len(data) < BY_HEART and not method.out_of_sample:
         say(
-            f"note      nets learn the labels of {len(data):,} rows by heart, and their scores tell little of them: "
-            "posterior, the default on features, judges every label by models that did not train on it"
+            f"note      nets memorise the labels of {len(data):,} rows, so their scores say little about them: "
+            "posterior, the default on features, judges every label by models that were not trained on it"
         )
     if seconds > LONG:
         say(f"warning   this takes about {duration(seconds)}: --epochs, --limit-rows or --net small shorten it")

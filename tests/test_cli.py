@@ -462,7 +462,7 @@ def test_dry_run_writes_nothing(capsys, tmp_path):
 
 def test_few_steps_are_said(capsys, tmp_path, no_plots):
     argv = ["--dry-run", "--output", tmp_path / "out", "--limit-rows", "300", "--method", "ce"]
-    assert "2 steps an epoch are few: try --method.batch-size 16" in run(capsys, *argv)[2]
+    assert "2 steps per epoch are few: try --method.batch-size 16" in run(capsys, *argv)[2]
     assert "are few" not in run(capsys, *argv, "--method.batch-size", "30")[2]
 
 

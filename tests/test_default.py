@@ -35,7 +35,7 @@ def test_a_run_without_flags(tmp_path, capsys, no_plots):
     assert main(["clean", "--dataset", str(tmp_path / "rows"), "--features-column", "e", "--output", str(out)]) == 0
     said = capsys.readouterr().err
     assert "seen      600 rows, 4 classes of" in said and "about 15% of the labels wrong" in said
-    assert "batch-size" not in said and "by heart" in said
+    assert "batch-size" not in said and "memorise" in said
     facts = json.loads((out / "curation.json").read_text())
     assert facts["method"] == "posterior" and facts["findings"]["posterior"]["nets"] is False
     found = facts["metrics"]

@@ -55,7 +55,7 @@ def _run(argv: list[str]) -> int:
         print(f"interrupted: {STOPPED[argv[0]]}", file=sys.stderr)
         return 130
     except MemoryError:
-        print("error: not enough free memory on this machine; close other programs and try again", file=sys.stderr)
+        print("error: this machine has not enough free memory; close other programs and try again", file=sys.stderr)
         return 1
     except Exception as e:  # a fault of ours; its text may quote a stranger's file
         if _is_of_a_stream(e):

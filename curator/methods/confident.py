@@ -34,9 +34,9 @@ class Confident(CrossEntropy):
     folds: Annotated[int, AtLeast(2)] = 5
     """Stratified folds (>= 2); each fold's rows are scored by the net trained on the others."""
     filter_by: Filter = "prune_by_noise_rate"
-    """The rule of cleanlab's find_label_issues for which rows are wrong."""
+    """The rule (filter_by) of cleanlab's find_label_issues that flags rows."""
     quality: Quality = "self_confidence"
-    """The label quality score of cleanlab that becomes the clean score."""
+    """Cleanlab's label quality score that is used as the clean score."""
     pred_probs: Path | None = None
     """Your own out-of-sample probabilities (n, k) as .npy, one row per row of the split: no training."""
 

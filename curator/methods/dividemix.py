@@ -139,7 +139,7 @@ class DivideMix(Method):
     loss_history: Annotated[int, AtLeast(1)] = 1
     """Epochs whose normalised losses are averaged before the mixture is fitted (>= 1; 90 % noise: 5)."""
     batches: Annotated[int, AtLeast(0)] = 0
-    """An epoch is a sample of so many batches, drawn anew, balanced by class (>= 0; 0: all rows; Clothing1M: 1000)."""
+    """Batches per epoch, a new class-balanced sample each time (>= 0; 0: all rows; Clothing1M: 1000)."""
     mix_unlabelled: bool = True
     """Mix and train on unlabelled rows too; off: they are only partners (Clothing1M, WebVision)."""
     selected_rule: Literal["agreement", "posterior"] = "agreement"

@@ -33,8 +33,8 @@ class Linear(Method):
     folds: Annotated[int, AtLeast(2)] = 5
     """Stratified folds (>= 2); each fold's rows are scored by the model trained on the others."""
     strength: Annotated[float, Above(0)] | None = None
-    """Inverse strength C of the penalty, on standardised features (> 0). None: the one of the likeliest held-out
-    labels."""
+    """Inverse strength C of the penalty, on standardised features (> 0). None: chosen by held-out
+    likelihood."""
 
     out_of_sample: ClassVar[bool] = True
     large_net: ClassVar[dict[str, Any]] = {"epochs": 2}

@@ -62,9 +62,9 @@ class Posterior(Method):
     folds: Annotated[int, AtLeast(2)] = 5
     """Stratified folds (>= 2); each fold's rows are scored by models trained on the others."""
     rounds: Annotated[int, AtLeast(0)] = 2
-    """How often the folds train anew on the labels that are the likeliest so far (>= 0)."""
+    """How often the folds are trained again, on the most likely labels so far (>= 0)."""
     strength: Annotated[float, Above(0)] | None = None
-    """Inverse strength C of the linear models' penalty (> 0). None: the one of the likeliest held-out labels."""
+    """Inverse strength C of the linear models' penalty (> 0). None: chosen by held-out likelihood."""
     neighbours: Annotated[int, AtLeast(0)] = 20
     """Nearest rows that vote (>= 0; 0: none)."""
     doubt: Annotated[float, SHARE] = 0.2
@@ -72,7 +72,7 @@ class Posterior(Method):
     clearly: Annotated[float, AtLeast(1)] = 1.5
     """How many times as likely as the given label another one must be to take its place (>= 1); 1 where nets train."""
     many: Annotated[int, AtLeast(0)] = 10_000
-    """Rows from which nets train, too (>= 0)."""
+    """Number of rows from which nets are trained as well (>= 0)."""
     batch_size: Annotated[int, AtLeast(2)] = 256
     """Rows per step of the nets (>= 2)."""
 
@@ -181,9 +181,5 @@ class Posterior(Method):
             f"seen      {len(data):,} rows, {len(data.classes)} classes of {int(sizes.min()):,} to "
             f"{int(sizes.max()):,} rows, about {rate:.0%} of the labels wrong: linear models of strength "
             f"{strength[0]:g} and {strength[1]:g}, {self.neighbours} neighbours"
-            + (
-                ", and two nets"
-                if nets
-                else f"; no nets, which learn the labels of fewer than {self.many:,} rows by heart"
-            )
+            + (", and two nets" if nets else f"; no nets, which memorise the labels of fewer than {self.many:,} rows")
         )

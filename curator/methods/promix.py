@@ -105,7 +105,7 @@ class ProMix(Method):
     lga_epochs: Annotated[Epochs, AtLeast(0)] = 250
     """K: label guessing by agreement acts in the last K epochs (0: never)."""
     auxiliary_head: bool = True
-    """Unselected rows train a pseudo head that is thrown away, not the primary head (against confirmation bias)."""
+    """Unselected rows train a pseudo head that is discarded, not the primary head (against confirmation bias)."""
     alpha: Annotated[float, AtLeast(0)] = 0.8
     """Strength of debiasing in losses and pseudo-labels (>= 0; CIFAR-100: 0.5; 0: none)."""
     prior_momentum: Annotated[float, SHARE] = 0.9999

@@ -66,11 +66,11 @@ class PUDistill(Method):
     pu_lr: Annotated[float, Above(0)] = 0.01
     """Learning rate of the binary nets (> 0)."""
     pu_drop: Annotated[Epochs, AtLeast(0)] = 20
-    """Epoch of a round from which it is a tenth (0: never)."""
+    """Epoch of a round from which the rate is a tenth (0: never)."""
     pu_second_drop: Annotated[Epochs, AtLeast(0)] = 0
-    """Epoch of a round from which it is a hundredth (0: never)."""
+    """Epoch of a round from which the rate is a hundredth (0: never)."""
     teachers: Annotated[int, AtLeast(1)] = 5
-    """Teachers (>= 1)."""
+    """Number of teachers (>= 1)."""
     batch_size: Annotated[int, AtLeast(2)] = 128
     """Rows per step of a teacher and of the student (>= 2)."""
     lr: Annotated[float, Above(0)] = 0.05
@@ -87,9 +87,9 @@ class PUDistill(Method):
     """Parameter mu of mixup's Beta distribution, for teachers and student (>= 0; 0: no mixup). None: 2;
     as released 1."""
     entropy: Annotated[float, AtLeast(0)] = 0.8
-    """Weight of the mean entropy of predictions, which makes teachers and student sure (>= 0)."""
+    """Weight of the mean entropy of predictions, for confident teachers and student (>= 0)."""
     eta: Annotated[float, SHARE] = 0.7
-    """Probability from which the teachers' mean prediction is sure, in [0, 1]."""
+    """Probability from which the teachers' mean prediction counts as confident, in [0, 1]."""
     trust_teachers: Annotated[float, SHARE] = 0.5
     """Lambda: the teachers' share of a bootstrapped label, in [0, 1]."""
     pseudo_label: Literal["soft_bootstrap", "hard_bootstrap", "hard"] = "soft_bootstrap"

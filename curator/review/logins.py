@@ -48,7 +48,7 @@ def accounts(auth: Sequence[str], file: Path | None, variables: Mapping[str, str
 def require_name(name: str, flag: str) -> None:
     """Refuse what no journal can hold as a reviewer's name."""
     if not 0 < len(name) <= NAME or not name.isprintable() or name != name.strip():
-        raise CuratorError(f"{flag}: expected a name of 1 to {NAME} printable characters, without spaces around it")
+        raise CuratorError(f"{flag}: expected a name of 1 to {NAME} characters, printable and without spaces around it")
 
 
 def _lines(file: Path) -> list[str]:

@@ -114,7 +114,7 @@ def load(
     table.require_few_aside(s.allow_quarantine)
     if reference_column is not None:
         table.truth = require_labels(table.data, reference_column, classes, table.rows)
-    table.notes += [f"split {k!r} has other columns and stays out" for k in splits if k not in (chosen, *alike)]
+    table.notes += [f"split {k!r} is left out: its columns differ" for k in splits if k not in (chosen, *alike)]
     _make_noisy(
         table,
         s.label_noise or DEFAULT_NOISE.get(name),

@@ -83,7 +83,7 @@ class Decoder:
         if pixels > SLOW_MOST and any(tile[0] in SLOW for tile in getattr(image, "tile", ())):
             raise NoPicture(f"{has} of a kind that is slow to decode; save it as PNG")
         if image.format in ("JPEG", "MPO") and content.count(b"\xff\xda") > SCANS and _scans(content) > SCANS:
-            raise NoPicture(f"{has} in more than {SCANS} scans; save it anew")
+            raise NoPicture(f"{has} in more than {SCANS} scans; save it again")
 
     def rgb(self, content: bytes, size: tuple[int, ...] | None = None, near: int | None = None) -> Any:
         """The Pillow image of encoded bytes as RGB: its first frame, turned as its EXIF says, on white.

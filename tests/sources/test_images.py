@@ -81,7 +81,7 @@ def test_broken_and_missing_images():
         assert got.images[:, 0, 0, 0].tolist() == [9, 0, 9] and got.hashes[0] == got.hashes[2] != got.hashes[1]
         with pytest.raises(CuratorError, match=f"row 101: {reason}.*replace or remove it"):
             whole_images(got, ROWS)
-        with pytest.raises(CuratorError, match="none of 1 is whole"):
+        with pytest.raises(CuratorError, match="none of the 1 images could be decoded"):
             decode_images(dataset([bad]), "image", ROWS, None, 1e9)
         assert list(decode_images(dataset([bad]), "image", ROWS, (4, 4), 1e9).broken) == [0]
 

@@ -149,7 +149,7 @@ def test_splits_with_columns_of_ours_and_others():
     splits = DatasetDict(train=ds, test=ds.select(range(9)), odd=ds.remove_columns("true_label"))
     table = load_table(splits, column_prefix="new_")
     assert table.others["test"]["selected"][:] == [7] * 9
-    assert list(table.others) == ["test"] and table.notes == ["split 'odd' has other columns and stays out"]
+    assert list(table.others) == ["test"] and table.notes == ["split 'odd' is left out: its columns differ"]
     with pytest.raises(CuratorError, match="add --overwrite-columns"):
         load_table(splits)
 
