@@ -33,6 +33,17 @@ from curator.engine.views import Views
 from curator.evidence import NoisyDataset
 
 ROOT = Path(__file__).parent.parent
+# Files with the longest tests. They come first: two workers then end with short ones, and so at the same time.
+LONG = (
+    "test_processes.py", "review/test_browser.py", "review/test_server.py", "review/test_publish_page.py",
+    "test_whole_way.py", "test_frozen.py", "test_cli.py", "methods/test_images.py", "methods/test_contract.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort the tests by file, LONG first."""
+    place = {ROOT / "tests" / name: i for i, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
 
 
 @pytest.fixture(scope="session")

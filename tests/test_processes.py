@@ -1,7 +1,6 @@
 """The command as real processes: launchers, kills, locks, signals."""
 
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -18,6 +17,7 @@ import curator
 from curator.cli.main import main
 from curator.methods import METHODS
 from tests.conftest import ROOT, hf_dataset
+from tests.forks import FORKS
 
 CLEAN = [sys.executable, "curator/clean.py"]
 # What a method needs besides; fewer nets than by default.
@@ -85,14 +85,6 @@ def warnings_of(folder: Path) -> list[str]:
     return json.loads((folder / "curation.json").read_text())["warnings"]
 
 
-@pytest.fixture(scope="module")
-def forks():
-    """Real processes that start in no time: forks of one that has imported everything."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["curator.train", "curator.result.write", "accelerate", "tests.test_processes"])
-    return context
-
-
 @pytest.fixture
 def plain(monkeypatch):
     """Runs of this process without what takes longer than so small a training: the plots and the ETA."""
@@ -101,7 +93,7 @@ def plain(monkeypatch):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_killed_at_a_random_moment(method, forks, tmp_path, monkeypatch, plain):
+def test_killed_at_a_random_moment(method, tmp_path, monkeypatch, plain):
     """kill -9, then the same command: the parquet of an uninterrupted run, byte for byte."""
     hf_dataset(60, 3, 0.3, size=8).to_parquet(tmp_path / "source" / "train.parquet")
     argv = ["clean", "--dataset", f"{tmp_path}/source", "--method", method, "--epochs", "8", *VERIFIED.get(method, [])]
@@ -111,7 +103,7 @@ def test_killed_at_a_random_moment(method, forks, tmp_path, monkeypatch, plain):
     straight, killed = tmp_path / "straight", tmp_path / "killed"
     seed = random.randrange(10**6)
     rng = random.Random(seed)
-    process = forks.Process(target=main, args=([*argv, str(killed)],))
+    process = FORKS.Process(target=main, args=([*argv, str(killed)],))
     process.start()
     if rng.random() < 0.8:  # else before the training, mostly
         target = rng.randrange(5)
@@ -229,14 +221,14 @@ STREAM = ["--memory-budget", "0.000001", "--image-size", "12"]
     ("mixup", 12, STREAM),  # one process holds what two decode
     pytest.param("mixup", 12, [], marks=pytest.mark.slow), pytest.param("pudistill", 10, [], marks=pytest.mark.slow),
 ])  # fmt: skip
-def test_two_processes_agree_with_one(method, epochs, own, source, forks, tmp_path, plain):
+def test_two_processes_agree_with_one(method, epochs, own, source, tmp_path, plain):
     argv = ["clean", "--dataset", str(source), "--method", method, "--epochs", str(epochs), *VERIFIED.get(method, [])]
     argv += ["--method.batch-size", "16", "--output"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     both = [*argv, f"{tmp_path}/two", *own]
-    two = [forks.Process(target=process_of_two, args=(r, port, both)) for r in range(2)]
+    two = [FORKS.Process(target=process_of_two, args=(r, port, both)) for r in range(2)]
     for process in two:
         process.start()
     assert main([*argv, f"{tmp_path}/one"]) == 0

@@ -1,4 +1,4 @@
-"""The page as a user starts it: app.py in a process of its own."""
+"""The page as a user starts it: a process of its own, of app.py or a fork that has imported what app.py would."""
 
 import http.client
 import json
@@ -8,16 +8,21 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 from contextlib import closing, contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
 
+from curator.cli.main import main
 from curator.decisions.journal import Journal
 from tests.conftest import ROOT
+from tests.forks import FORKS
 
 CHROMIUM = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -49,16 +54,26 @@ def verified(path: Path) -> dict[int, str]:
         return journal.verified().labels
 
 
-class Server:
-    """A running app.py; it can be killed and started again on the same port."""
+def review(words: list[str], variables: dict[str, str], out: Path, err: Path) -> None:
+    """What app.py does, in a fork."""
+    os.environ |= variables
+    for stream, path in ((1, out), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), stream)
+    sys.exit(main(["review", *words]))
 
-    def __init__(self, *words: str | Path):
+
+class Server:
+    """A running page; it can be killed and started again on the same port."""
+
+    def __init__(self, *words: str | Path, launcher: Sequence[str] = ()):
         self.port = free_port()
         self.words = [str(word) for word in words]
-        self.process: subprocess.Popen | None = None
+        self.launcher = launcher  # of a fresh process; a fork without
+        self.process: BaseProcess | subprocess.Popen | None = None
         self.token = "a-token-that-tests-know"
         self.cookie = ""  # of the printed address
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115
+        self.folder = tempfile.TemporaryDirectory()
+        self.printed, self.log = Path(self.folder.name) / "out", Path(self.folder.name) / "err"
         self._page: dict[str, str] | None = None  # what a page of it says of its run
 
     @property
@@ -71,17 +86,31 @@ class Server:
         return self.root if "--auth" in self.words else f"{self.root}?token={self.token}"
 
     def start(self) -> None:
-        argv = [sys.executable, "app.py", *self.words, "--port", str(self.port)]
-        variables = {**os.environ, "CURATOR_TOKEN": self.token}
-        self.process = subprocess.Popen(argv, cwd=ROOT, env=variables, stdout=subprocess.PIPE, stderr=self.log)
-        line = self.process.stdout.readline().decode()
-        assert line == f"the page: {self.address}    (Ctrl-C ends it)\n", self.said()
+        words, variables = [*self.words, "--port", str(self.port)], {**os.environ, "CURATOR_TOKEN": self.token}
+        self.printed.write_text("")
+        if self.launcher:
+            with open(self.printed, "a") as out, open(self.log, "a") as err:
+                self.process = subprocess.Popen(
+                    [*self.launcher, *words], cwd=ROOT, env=variables, stdout=out, stderr=err
+                )
+        else:
+            self.process = FORKS.Process(target=review, args=(words, variables, self.printed, self.log))
+            self.process.start()
+        end = time.monotonic() + 120
+        while not self.printed.read_text().endswith("\n") and not self.ended() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert self.printed.read_text() == f"the page: {self.address}    (Ctrl-C ends it)\n", self.said()
         self.cookie = self.visit()
+
+    def ended(self) -> bool:
+        """Whether the process is no more."""
+        if isinstance(self.process, subprocess.Popen):
+            return self.process.poll() is not None
+        return not self.process.is_alive()
 
     def said(self) -> str:
         """What stands on its stderr."""
-        self.log.seek(0)
-        return self.log.read().decode()
+        return self.log.read_text() if self.log.exists() else ""
 
     def visit(self) -> str:
         """The cookie that the printed address sets."""
@@ -94,13 +123,15 @@ class Server:
     def kill(self) -> None:
         """kill -9."""
         self.process.kill()
-        self.process.wait(30)
-        self.process.stdout.close()
+        self._wait()
 
     def stop(self) -> None:
         self.process.terminate()
-        self.process.wait(30)
-        self.process.stdout.close()
+        self._wait()
+
+    def _wait(self) -> None:
+        (self.process.wait if isinstance(self.process, subprocess.Popen) else self.process.join)(30)
+        assert self.ended()
 
     def get(self, path: str, **headers: str) -> tuple[int, str]:
         """Status and text of a GET."""
@@ -143,15 +174,15 @@ class Server:
 
 
 @contextmanager
-def serving(*words: str | Path):
-    server = Server(*words)
+def serving(*words: str | Path, launcher: Sequence[str] = ()):
+    server = Server(*words, launcher=launcher)
     try:
         server.start()
         yield server
     finally:
-        if server.process.poll() is None:
+        if not server.ended():
             server.stop()
-        server.log.close()
+        server.folder.cleanup()
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import json
 import random
 import socket
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -25,7 +26,8 @@ from tests.review.serving import Server, serving, verified
 
 @pytest.fixture(scope="module")
 def server(run, tmp_path_factory):
-    with serving(run, "--journal", tmp_path_factory.mktemp("journal") / "j.sqlite", "--reviewer", "ann") as server:
+    words = [run, "--journal", tmp_path_factory.mktemp("journal") / "j.sqlite", "--reviewer", "ann"]
+    with serving(*words, launcher=[sys.executable, "app.py"]) as server:
         yield server
 
 
@@ -356,7 +358,7 @@ def killed_under_a_stream(run, journal, kills: int) -> None:
         except (OSError, http.client.HTTPException, AssertionError, json.JSONDecodeError):
             pass
         timer.join(30)
-        assert server.process.poll() is not None
+        assert server.ended()
         with closing(Journal(journal)) as kept:
             query = "SELECT s.key, d.row, d.action FROM steps s JOIN decisions d ON d.step = s.id"
             there = {key: (row, action) for key, row, action in kept._db.execute(query)}
