@@ -20,16 +20,16 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)  ## fill bench/RESULTS.md, cell by cell
-	$(BIN)/python bench/baselines.py
-	$(BIN)/python bench/ablation.py
-	$(BIN)/python bench/step.py
-	$(BIN)/python bench/train_on_result.py
-	$(BIN)/python bench/review.py
+	$(BIN)/python -m bench.baselines
+	$(BIN)/python -m bench.ablation
+	$(BIN)/python -m bench.step
+	$(BIN)/python -m bench.train_on_result
+	$(BIN)/python -m bench.review
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[bench]'
-	$(BIN)/python bench/everyday.py
-	$(BIN)/python bench/arena.py
-	$(BIN)/python bench/loop.py
-	$(BIN)/python bench/cleaners.py
+	$(BIN)/python -m bench.everyday
+	$(BIN)/python -m bench.arena
+	$(BIN)/python -m bench.loop
+	$(BIN)/python -m bench.cleaners
 
 app: $(READY)  ## look at the demo's findings
 	test -e runs/digits-promix/curation.json || $(MAKE) demo

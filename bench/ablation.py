@@ -3,19 +3,15 @@
 As in the paper, every row below the second is also without LGA. The last row is about the engine: selected rows are
 repeated to fill the batch, which changes BatchNorm's statistics.
 
-    python bench/ablation.py      # appends the missing rows to bench/RESULTS.md
+    python -m bench.ablation      # appends the missing rows to bench/RESULTS.md
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from bench.runs import Cores, finished_run  # noqa: E402
-from bench.table import Table, processor, today  # noqa: E402
+from bench.runs import Cores, finished_run
+from bench.table import Table, processor, today
 
 NO_LGA = "--method.lga-epochs 0"
 ROWS = {

@@ -1,9 +1,9 @@
 """The arena: every method and its peers side by side, on the same frozen features of all rows of CIFAR-10N.
 
     pip install 'label-curator[bench]'
-    CURATOR_DATA=... python bench/arena.py          # two cells at a time, one a core; resumes cell by cell
-    CURATOR_DATA=... python bench/arena.py only posterior ce    # the rows of these methods only
-    CURATOR_DATA=... python bench/arena.py plot     # the picture again
+    CURATOR_DATA=... python -m bench.arena          # two cells at a time, one a core; resumes cell by cell
+    CURATOR_DATA=... python -m bench.arena only posterior ce    # the rows of these methods only
+    CURATOR_DATA=... python -m bench.arena plot     # the picture again
 
 Features: EfficientNet-Lite0 at 128 px, pooled to 1,280 numbers. Every cell is three seeds; for DivideMix, its cleaners
 and bootstrapping on rand1 and aggre one. Ours are runs of the command with the recipes features-METHOD.yaml (dividemix
@@ -28,11 +28,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from bench.runs import Cores, finished_run, has_data, measured_alone, run_folder  # noqa: E402
-from bench.table import Table, processor, today  # noqa: E402
-from curator.methods import METHODS  # noqa: E402
+from bench.runs import Cores, finished_run, has_data, measured_alone, run_folder
+from bench.table import Table, processor, today
+from curator.methods import METHODS
 
 SETS = ("worst", "rand1", "aggre")
 SEEDS = (1, 2, 3)

@@ -2,16 +2,11 @@
 
 They run on digits and on 10,000 rows of CIFAR-10N worst:
 
-    CURATOR_DATA=... python bench/baselines.py      # appends the missing rows to bench/RESULTS.md
+    CURATOR_DATA=... python -m bench.baselines      # appends the missing rows to bench/RESULTS.md
 """
 
-import sys
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from bench.runs import finished_run, has_data  # noqa: E402
-from bench.table import Table, processor, today  # noqa: E402
+from bench.runs import finished_run, has_data
+from bench.table import Table, processor, today
 
 COLUMNS = [
     "noisy P / R / F1", "clean F1", "AUROC", "label accuracy before → after", "training s", "images/s", "date",

@@ -1,7 +1,7 @@
 """The four cleaners side by side: how well each tells clean from noisy rows, epoch by epoch (CPC, figure 3).
 
-    CURATOR_DATA=... python bench/cleaners.py          # two cells at a time, one a core; resumes cell by cell
-    CURATOR_DATA=... python bench/cleaners.py plot     # the picture again
+    CURATOR_DATA=... python -m bench.cleaners          # two cells at a time, one a core; resumes cell by cell
+    CURATOR_DATA=... python -m bench.cleaners plot     # the picture again
 
 A cell is one training with one cleaner: on the digits from scratch, and on frozen features of all 50,000 rows of
 CIFAR-10 (those of bench/arena.py), under symmetric noise of 80 % and asymmetric noise of 40 %. The figure of an epoch
@@ -17,11 +17,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from bench.arena import FEATURES, cell  # noqa: E402
-from bench.runs import Cores, finished_run, has_data, measured_alone, run_folder  # noqa: E402
-from bench.table import Table, processor, today  # noqa: E402
+from bench.arena import FEATURES, cell
+from bench.runs import Cores, finished_run, has_data, measured_alone, run_folder
+from bench.table import Table, processor, today
 
 CLEANERS = ("gmm_agn", "gmm_awr", "cpc_agn", "cpc_awr")
 NOISES = ("sym:0.8", "asym:0.4")

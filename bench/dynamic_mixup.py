@@ -1,7 +1,7 @@
 """What random weights do in dynamic mixing: the question that the reproduction of M-DYR-SH leaves open.
 
-    CURATOR_DATA=... python bench/dynamic_mixup.py          # two cells at a time, one a core; resumes seed by seed
-    CURATOR_DATA=... python bench/dynamic_mixup.py plot     # the picture again
+    CURATOR_DATA=... python -m bench.dynamic_mixup          # two cells at a time, one a core; resumes seed by seed
+    CURATOR_DATA=... python -m bench.dynamic_mixup plot     # the picture again
 
 MD-DYR-SH mixes two rows by weights that follow from how likely their labels are wrong: by equation 9 itself (ratio),
 by a draw of Beta(p, 1 - p), or by a ratio of two binomial draws. The reproduction reports one run each, and 73 against
@@ -19,12 +19,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from bench.arena import FEATURES, cell  # noqa: E402
-from bench.cleaners import of_digits, of_features  # noqa: E402
-from bench.runs import Cores, finished_run, has_data, measured_alone, run_folder  # noqa: E402
-from bench.table import Table, processor, today  # noqa: E402
+from bench.arena import FEATURES, cell
+from bench.cleaners import of_digits, of_features
+from bench.runs import Cores, finished_run, has_data, measured_alone, run_folder
+from bench.table import Table, processor, today
 
 WEIGHTS = {
     "ratio": {"weights": "ratio"},

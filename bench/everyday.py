@@ -1,12 +1,12 @@
 """Ordinary datasets of 500 to 5,000 rows: every method, the default and what is free, on the same features.
 
     pip install 'label-curator[bench]'; apt-get install dataset-fashion-mnist
-    CURATOR_DATA=... python bench/everyday.py                       # two processes of one thread; resumes cell by cell
-    CURATOR_DATA=... python bench/everyday.py posterior k-NN        # these methods only
-    CURATOR_DATA=... python bench/everyday.py render                # the tables of RESULTS.md again
+    CURATOR_DATA=... python -m bench.everyday                       # two processes of one thread; resumes cell by cell
+    CURATOR_DATA=... python -m bench.everyday posterior k-NN        # these methods only
+    CURATOR_DATA=... python -m bench.everyday render                # the tables of RESULTS.md again
 
 The sets, their noise and their features are in bench/everyday_sets.py; two seeds draw noise and training. A cell is a
-method on one set, encoder, noise and seed: a line of bench/everyday.jsonl. Methods have the settings that the command
+method on one set, encoder, noise and seed: a line of results/everyday.jsonl. Methods have the settings that the command
 gives them (`--features-column`, `--method NAME`); the default is what it takes without `--method`. Free are `linear`
 (logistic regression in folds, its argmax), cleanlab's rule on the probabilities of `linear`, and a vote of the 20
 nearest rows. PUDistill is not here: it needs verified rows.
@@ -21,20 +21,17 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import numpy as np
+import torch
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
+from bench.everyday_sets import SETS, encoders, features, noises, noisy_labels
+from bench.table import RESULTS, processor, today
+from curator.methods import ON_FEATURES
 
-from bench.everyday_sets import SETS, encoders, features, noises, noisy_labels  # noqa: E402
-from bench.table import RESULTS, processor, today  # noqa: E402
-from curator.methods import ON_FEATURES  # noqa: E402
-
-LINES = Path(__file__).with_name("everyday.jsonl")
+LINES = RESULTS.parent / "results" / "everyday.jsonl"
 SEEDS = (1, 2)
 # What runs together, since one needs the other: methods of ours, and what is made of them.
 JOBS = {
@@ -245,7 +242,7 @@ def section_parts(table: Means) -> list[str]:
         f"`bench/everyday.py`, {processor()}, two runs of one thread at a time beside other work, {today()}: "
         f"{len(table)} cells (a set, its features, a noise), two seeds each, {seconds / 3600:.1f} core hours in all. "
         "The sets, their noise and the emulated features are described in bench/everyday_sets.py; every run is a line "
-        "of bench/everyday.jsonl. Free: `linear` (logistic regression in five folds, strength by held-out likelihood, "
+        "of results/everyday.jsonl. Free: `linear` (logistic regression, 5 folds, strength by held-out likelihood, "
         "argmax), cleanlab on its probabilities, a vote of the 20 nearest rows. These are development sets: the "
         "default was chosen on them, first on seed 1 with Lite0 features, and changed once more after a look at the "
         "whole table, both seeds and both encoders; nothing here is held out from it.",

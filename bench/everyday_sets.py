@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,10 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from bench.runs import run_folder  # noqa: E402
-from curator.sources.noise import inject, long_tail, stratified_sample  # noqa: E402
+from bench.runs import run_folder
+from curator.sources.noise import inject, long_tail, stratified_sample
 
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 SIDE = 128  # pixels that photos are scaled to, whatever their size

@@ -2,18 +2,18 @@
 
 The machine needs torch, torchvision, accelerate and Pillow. Images travel as packed parts:
 
-    python bench/gpu.py pack $CURATOR_DATA .data/packed    # where pyarrow is: folders 0, 1, ... of 45 MiB at most
+    python -m bench.gpu pack $CURATOR_DATA .data/packed    # where pyarrow is: folders 0, 1, ... of 45 MiB at most
 
-    python bench/gpu.py step                               # the table of bench/step.py
-    python bench/gpu.py methods                            # an epoch of every method
-    python bench/gpu.py train published --minutes 8        # ProMix, CIFAR-10N worst, published schedule
-    python bench/gpu.py train short --fit-minutes 20       # a schedule that fits 20 minutes, run to its end
+    python -m bench.gpu step                               # the table of bench/step.py
+    python -m bench.gpu methods                            # an epoch of every method
+    python -m bench.gpu train published --minutes 8        # ProMix, CIFAR-10N worst, published schedule
+    python -m bench.gpu train short --fit-minutes 20       # a schedule that fits 20 minutes, run to its end
 
 `train` goes on where its last slice stopped, and prints one JSON line an evaluation. Rows are appended to
 bench/RESULTS.md (--results). A checkpoint travels in parts:
 
-    python bench/gpu.py split .data/gpu/published $OUT --first 0 --count 4     # four parts of 15 MiB
-    python bench/gpu.py join PARTS .data/gpu/published                         # all parts back into a checkpoint
+    python -m bench.gpu split .data/gpu/published $OUT --first 0 --count 4     # four parts of 15 MiB
+    python -m bench.gpu join PARTS .data/gpu/published                         # all parts back into a checkpoint
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import hashlib
 import io
 import json
 import shutil
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,22 +32,21 @@ from typing import Any
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+from bench.step import ON_GPU, OURS, cell_name, measure, ours, timed
+from bench.step import table as step_table
+from bench.table import PENDING, RESULTS, Table, processor, today
+from curator.engine.checkpoint import Checkpoints
+from curator.engine.run import Run
+from curator.engine.source import Resident
+from curator.engine.throughput import mfu
+from curator.evidence import NoisyDataset
+from curator.methods import METHODS, scale_epochs
+from curator.methods.promix import ProMix
+from curator.result.metrics import precision_recall_f1
+from curator.sources.cifar_n import FILES, LABEL_SETS, read_labels
+from curator.system import write_text
 
-from bench.step import ON_GPU, OURS, cell_name, measure, ours, timed  # noqa: E402
-from bench.step import table as step_table  # noqa: E402
-from bench.table import PENDING, RESULTS, Table, processor, today  # noqa: E402
-from curator.engine.checkpoint import Checkpoints  # noqa: E402
-from curator.engine.run import Run  # noqa: E402
-from curator.engine.source import Resident  # noqa: E402
-from curator.engine.throughput import mfu  # noqa: E402
-from curator.evidence import NoisyDataset  # noqa: E402
-from curator.methods import METHODS, scale_epochs  # noqa: E402
-from curator.methods.promix import ProMix  # noqa: E402
-from curator.result.metrics import precision_recall_f1  # noqa: E402
-from curator.sources.cifar_n import FILES, LABEL_SETS, read_labels  # noqa: E402
-from curator.system import write_text  # noqa: E402
+ROOT = Path(__file__).resolve().parent.parent
 
 PART = 15 * 2**20  # bytes of a part of a checkpoint
 PACK = 45 * 2**20  # bytes of images in a packed part

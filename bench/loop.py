@@ -1,7 +1,7 @@
 """The loop: what reviewed rows are worth, on frozen features of all of CIFAR-10N worst.
 
-    CURATOR_DATA=... python bench/loop.py        # one cell a core; resumes cell by cell
-    CURATOR_DATA=... python bench/loop.py plot   # the picture again
+    CURATOR_DATA=... python -m bench.loop        # one cell a core; resumes cell by cell
+    CURATOR_DATA=... python -m bench.loop plot   # the picture again
 
 A run without reviewed rows gives an order (least sure first, or random); its first rows are decided as a reviewer who
 knows the truth would, into a journal like the page's, and a second run starts from scratch with `--verified JOURNAL`.
@@ -17,11 +17,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from bench.arena import cell, our_run  # noqa: E402
-from bench.runs import Cores, finished_run, has_data, run_folder  # noqa: E402
-from bench.table import Table, processor, today  # noqa: E402
+from bench.arena import cell, our_run
+from bench.runs import Cores, finished_run, has_data, run_folder
+from bench.table import Table, processor, today
 
 METHODS = ("promix", "confident", "pudistill")
 FIRST = {"pudistill": "promix"}  # whose run gives the order where a method cannot begin without verified rows

@@ -1,6 +1,6 @@
 """Fitting a mixture to losses: how long it takes, and what a guard against clean data sees.
 
-    python bench/mixtures.py           # both tables; cells that are there are skipped
+    python -m bench.mixtures           # both tables; cells that are there are skipped
 
 The first table: the Beta mixture of Arazo et al. (10 iterations) on synthetic losses, half of them noisy. Against ours
 stand the straightforward numpy and scipy version (two densities a component and iteration, as published) and
@@ -13,20 +13,16 @@ is the textbook's guard; ours bounds w by the net's own doubt.
 
 from __future__ import annotations
 
-import sys
 import time
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from bench.table import Table, processor, today  # noqa: E402
-from curator.signals.bmm import EPS, LossMixture  # noqa: E402
-from curator.signals.em import BETA, binned, fit  # noqa: E402
+from bench.table import Table, processor, today
+from curator.signals.bmm import EPS, LossMixture
+from curator.signals.em import BETA, binned, fit
 
 SIZES = {"50k": 50_000, "1M": 1_000_000}
 RUNS = 20

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from curator.evidence import Evidence, NoisyDataset, evidence  # noqa: E402
-from curator.methods.confident import Confident  # noqa: E402
+from curator.evidence import Evidence, NoisyDataset, evidence
+from curator.methods.confident import Confident
 
 BLOCK = 4096  # rows whose similarities to all others are held at once
 

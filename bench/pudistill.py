@@ -1,8 +1,8 @@
 """PUDistill: is it flat over noise, and what do its ensembles cost?
 
-    CURATOR_DATA=... python bench/pudistill.py          # two cells at a time, one a core; resumes cell by cell
-    CURATOR_DATA=... python bench/pudistill.py plot     # the picture again
-    python bench/pudistill.py speed                     # one pass or a loop, alone: what a GPU machine can measure
+    CURATOR_DATA=... python -m bench.pudistill          # two cells at a time, one a core; resumes cell by cell
+    CURATOR_DATA=... python -m bench.pudistill plot     # the picture again
+    python -m bench.pudistill speed                     # one pass or a loop, alone: what a GPU machine can measure
 
 Flat over noise: on the digits (every fifth row held out as test set) and on frozen features of all of CIFAR-10 (those
 of bench/arena.py; its test set), a tenth of the rows verified, asymmetric and symmetric noise of 30 to 90 % on the
@@ -24,11 +24,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from bench.arena import FEATURES  # noqa: E402
-from bench.runs import Cores, has_data, measured_alone, run_folder  # noqa: E402
-from bench.table import Table, processor, today  # noqa: E402
+from bench.arena import FEATURES
+from bench.runs import Cores, has_data, measured_alone, run_folder
+from bench.table import Table, processor, today
 
 RATES = (0.3, 0.5, 0.7, 0.9)
 NOISES = tuple(f"{kind}:{rate}" for kind in ("asym", "sym") for rate in RATES)

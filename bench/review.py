@@ -1,6 +1,6 @@
 """The review at scale: time to open, turn a page and save, and memory, with 50,000 and 1,000,000 rows.
 
-    python bench/review.py       # appends the missing rows to bench/RESULTS.md
+    python -m bench.review       # appends the missing rows to bench/RESULTS.md
 
 The runs are made up (2,000 noisy 32 x 32 images over and over, ten classes, random scores) but written by the code that
 writes real ones. app.py serves them in a process of its own; figures are medians of what a client waits for over HTTP,
@@ -23,10 +23,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from bench.runs import ROOT, run_folder  # noqa: E402
-from bench.table import Table, processor, today  # noqa: E402
+from bench.runs import ROOT, run_folder
+from bench.table import Table, processor, today
 
 SIZES = {"50,000 rows": 50_000, "1,000,000 rows": 1_000_000}
 CLASSES = tuple(f"class {i}" for i in range(10))

@@ -1,7 +1,7 @@
 """Any size: how time, memory and output grow with the number of rows, held in memory and decoded as they are asked for.
 
-    python bench/scale.py            # appends the missing rows to bench/RESULTS.md, then draws the picture
-    python bench/scale.py plot       # the picture again
+    python -m bench.scale            # appends the missing rows to bench/RESULTS.md, then draws the picture
+    python -m bench.scale plot       # the picture again
 
 Every cell is the command in a process of its own: random RGB images of 8 x 8 px in parquet files, ten classes, `ce`,
 one epoch, the net `small`, all cores. Rows/s are of the whole command, its start included; the training alone stands
@@ -18,10 +18,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from bench.runs import ROOT, run_folder  # noqa: E402
-from bench.table import Table, processor, today  # noqa: E402
+from bench.runs import ROOT, run_folder
+from bench.table import Table, processor, today
 
 SIZES = (10_000, 100_000, 1_000_000)
 WAYS = {"resident": [], "streamed": ["--memory-budget", "0.000001"]}

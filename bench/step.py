@@ -4,14 +4,13 @@ Ours in float32, with channels last, and with bf16; on a GPU also recorded as a 
 bench/reference_step.py, the same step written the straightforward way (its strong view is torchvision's RandAugment
 with erasing). Images/s are rows of the batch per second of a whole step, views included.
 
-    python bench/step.py            # appends the missing rows to bench/RESULTS.md
-    python bench/step.py --net small --batch 64 --print     # anything else, only printed
+    python -m bench.step            # appends the missing rows to bench/RESULTS.md
+    python -m bench.step --net small --batch 64 --print     # anything else, only printed
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,16 +19,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from bench.table import RESULTS, Table, processor, today  # noqa: E402
-from curator.engine.hardware import forward_flops, no_accelerator, peak_flops  # noqa: E402
-from curator.engine.run import Run  # noqa: E402
-from curator.engine.source import Resident  # noqa: E402
-from curator.evidence import NoisyDataset  # noqa: E402
-from curator.methods.promix import Epoch, ProMix  # noqa: E402
-from curator.system import cores  # noqa: E402
+from bench.table import RESULTS, Table, processor, today
+from curator.engine.hardware import forward_flops, no_accelerator, peak_flops
+from curator.engine.run import Run
+from curator.engine.source import Resident
+from curator.evidence import NoisyDataset
+from curator.methods.promix import Epoch, ProMix
+from curator.system import cores
 
 CLASSES, SELECTED = 10, 0.9
 COLUMNS = ["images/s", "seconds per step", "times the reference", "MFU", "peak GiB", "date", "machine", "versions"]

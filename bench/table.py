@@ -1,8 +1,13 @@
-"""Tables in bench/RESULTS.md that grow by one row a finished cell, so that a long bench resumes where it stopped."""
+"""Tables of measurements: JSON lines in bench/results/, one file a table, of which bench/RESULTS.md shows each table.
+
+A row is a finished cell, so that a long bench resumes where it stopped; what is written between the tables stays.
+"""
 
 from __future__ import annotations
 
 import datetime
+import json
+import re
 from pathlib import Path
 
 from curator.system import write_text
@@ -12,22 +17,25 @@ PENDING = "not measured"
 
 
 class Table:
-    """One table under a heading; a cell's name is the first column of its row."""
+    """One table under a heading; its first column names the cells, which are (cell, values by column) on the disk."""
 
     def __init__(self, heading: str, columns: list[str], path: Path = RESULTS):
         self.heading, self.columns, self.path = heading, columns, path
+        self.file = path.parent / "results" / f"{re.sub(r'[^a-z0-9]+', '-', heading.lower())[:60].strip('-')}.jsonl"
 
     def __contains__(self, cell: str) -> bool:
         """Whether the cell was measured."""
-        unmeasured = " | ".join([f"| {cell}", *[PENDING] * len(self.columns)]) + " |"
-        return any(line.startswith(f"| {cell} |") and line != unmeasured for line in self._section())
+        return bool(self.row(cell))
 
     def row(self, cell: str) -> dict[str, str]:
         """A measured cell's values by column; empty where there is none."""
-        for line in self._section() if cell in self else ():
-            if line.startswith(f"| {cell} |"):
-                return dict(zip(self.columns, line.strip("| ").split(" | ")[1:], strict=True))
-        return {}
+        values = self.rows().get(cell, {})
+        return {} if set(values.values()) <= {PENDING} else values
+
+    def rows(self) -> dict[str, dict[str, str]]:
+        """All cells, in the order in which they came."""
+        lines = self.file.read_text(encoding="utf-8").splitlines() if self.file.exists() else []
+        return {row.pop("cell"): row for row in map(json.loads, lines)}
 
     def pending(self, cell: str) -> None:
         """Say of a cell that it was not measured, unless it was."""
@@ -35,30 +43,28 @@ class Table:
             self.append(cell, [PENDING] * len(self.columns))
 
     def append(self, cell: str, values: list[str]) -> None:
-        """Add the cell's row, or put it in the place of the one that is there; make file and section where missing."""
-        lines = self.path.read_text().splitlines() if self.path.exists() else ["# Results", ""]
-        row = "| " + " | ".join([cell, *values]) + " |"
-        there = [line for line in self._section() if line.startswith(f"| {cell} |")]
-        if there:
-            start = lines.index(f"## {self.heading}")
-            lines[lines.index(there[0], start)] = row
-        elif f"## {self.heading}" not in lines:
-            head = ["| " + " | ".join(["cell", *self.columns]) + " |", "|" + "---|" * (len(self.columns) + 1)]
-            lines += ["", f"## {self.heading}", "", *head, row, ""]
-        else:
-            at = lines.index(f"## {self.heading}") + 1
-            while at < len(lines) and not lines[at].startswith("|"):
-                at += 1
-            while at < len(lines) and lines[at].startswith("|"):
-                at += 1
-            lines.insert(at, row)
-        write_text(self.path, "\n".join(lines).rstrip() + "\n")
+        """Add the cell's row, or put it in the place of the one that is there, and show the table anew."""
+        rows = {**self.rows(), cell: dict(zip(self.columns, values, strict=True))}
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        lines = (json.dumps({"cell": name, **row}, ensure_ascii=False) for name, row in rows.items())
+        write_text(self.file, "\n".join(lines) + "\n")
+        self.render()
 
-    def _section(self) -> list[str]:
-        if not self.path.exists():
-            return []
-        _, _, rest = self.path.read_text().partition(f"## {self.heading}\n")
-        return rest.partition("\n## ")[0].splitlines()
+    def render(self) -> None:
+        """Show the table under its heading in the place of the one that is there; make file and section if missing."""
+        rows = [["cell", *self.columns], *([name, *row.values()] for name, row in self.rows().items())]
+        lines = ["| " + " | ".join(row) + " |" for row in rows]
+        lines.insert(1, "|" + "---|" * len(rows[0]))
+        text = self.path.read_text(encoding="utf-8") if self.path.exists() else "# Results\n"
+        before, mark, rest = text.partition(f"## {self.heading}\n")
+        if not mark:
+            write_text(self.path, f"{text.rstrip()}\n\n## {self.heading}\n\n" + "\n".join(lines) + "\n")
+            return
+        section, *others = re.split(r"(?=^## )", rest, maxsplit=1, flags=re.M)
+        there = re.search(r"(?:^\|.*\n)+", section, re.M)
+        start, end = there.span() if there else (len(section), len(section))
+        section = section[:start] + "\n".join(lines) + "\n" + section[end:]
+        write_text(self.path, before + mark + section + "".join(others))
 
 
 def today() -> str:

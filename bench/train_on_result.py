@@ -4,7 +4,7 @@ Of a finished run with a test split (by default the ProMix run of bench/baseline
 the given labels of all rows, on the corrected labels of all rows, and on the selected rows only. The classifier is
 `ce` with its own defaults; test accuracy is taken after its last epoch, mean and deviation over three seeds.
 
-    python bench/train_on_result.py [RUN]      # appends the missing rows to bench/RESULTS.md
+    python -m bench.train_on_result [RUN]      # appends the missing rows to bench/RESULTS.md
 """
 
 from __future__ import annotations
@@ -15,16 +15,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-
-from bench.ablation import spread  # noqa: E402
-from bench.runs import run_folder  # noqa: E402
-from bench.table import Table, processor, today  # noqa: E402
-from curator.engine.run import Run  # noqa: E402
-from curator.engine.source import Resident  # noqa: E402
-from curator.evidence import NoisyDataset  # noqa: E402
-from curator.methods.ce import CrossEntropy  # noqa: E402
-from curator.sources.images import decode_images  # noqa: E402
+from bench.ablation import spread
+from bench.runs import run_folder
+from bench.table import Table, processor, today
+from curator.engine.run import Run
+from curator.engine.source import Resident
+from curator.evidence import NoisyDataset
+from curator.methods.ce import CrossEntropy
+from curator.sources.images import decode_images
 
 SEEDS = (1, 2, 3)
 
