@@ -179,7 +179,21 @@ def main(words: list[str]) -> None:
             features(name, encoder)  # before two processes make the same
     cores = sorted(os.sched_getaffinity(0))
     parts = [
-        subprocess.Popen(["taskset", "-c", str(core), sys.executable, __file__, "part", str(i), str(len(cores)), *jobs])
+        subprocess.Popen(
+            [
+                "taskset",
+                "-c",
+                str(core),
+                sys.executable,
+                "-m",
+                "bench.everyday",
+                "part",
+                str(i),
+                str(len(cores)),
+                *jobs,
+            ],
+            cwd=RESULTS.parent.parent,
+        )
         for i, core in enumerate(cores)
     ]
     if any([part.wait() for part in parts]):

@@ -65,6 +65,6 @@ def run_folder(name: str) -> Path:
 def measured_alone(script: str, words: list[str], path: Path, core: int) -> dict[str, Any]:
     """What the script, called with the words, leaves as JSON in the file; run now on one core, or run before."""
     if not path.exists():
-        argv = ["taskset", "-c", str(core), sys.executable, script, *words]
-        subprocess.run(argv, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+        argv = ["taskset", "-c", str(core), sys.executable, "-m", f"bench.{Path(script).stem}", *words]
+        subprocess.run(argv, cwd=ROOT, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
     return json.loads(path.read_text())
