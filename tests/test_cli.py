@@ -131,8 +131,9 @@ def test_hostile_and_wrong_label_files(capsys, tmp_path, data_dir):
     assert "differs from the dataset's labels in 45000 rows" in refused(capsys, *argv, output=tmp_path / "out")
 
 
-def test_a_finished_run_is_not_overwritten(capsys, finished, no_plots):
-    out = finished / "out"
+def test_a_finished_run_is_not_overwritten(capsys, finished, tmp_path, no_plots):
+    out = tmp_path / "out"
+    shutil.copytree(finished / "out", out)
     before = (out / "curation.json").read_bytes()
     (out / "review.sqlite").write_bytes(b"decisions")
     argv = ["--dataset", finished / "kept", "--label-noise", "sym:0.3", "--output", out, *QUICK]
@@ -549,7 +550,7 @@ def test_a_collapse_is_reported(tmp_path, capsys, no_plots):
         return facts["warnings"], report, capsys.readouterr().err
 
     facts, report, err = warned("a", epochs=6, at=4)
-    assert len(facts) == 1 and "'class 1' for nearly all rows" in facts[0] and "given up" in report
+    assert len(facts) == 1 and "'class 1' for nearly all rows" in facts[0] and "ignores the other classes" in report
     assert err.count("warning   the net predicts 'class 1'") == 1  # said once, as it happens
     facts, report, err = warned("b", epochs=6, at=99)
     assert facts == [] and "Warning" not in report and "given up" not in err

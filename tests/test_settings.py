@@ -372,7 +372,7 @@ def test_ensemble():
 def test_members_see_rows_alike():
     """What may be done to the data is set once: recipes on features differ in the noise that they add."""
     with pytest.raises(
-        CuratorError, match="the recipes of promix and ce differ in --feature-noise .0.2 and 0.0.; give"
+        CuratorError, match="the recipes of promix and ce differ in --feature-noise .0.2 and 0.0.; set it"
     ):
         resolve({"ensemble": "promix,ce", **FROZEN})
     r = resolve({"ensemble": "promix,ce", "feature_noise": 0.1, **FROZEN})
@@ -396,7 +396,7 @@ def test_ensemble_refusals(given, words):
 def test_members_whose_recipes_differ(tmp_path, monkeypatch):
     (tmp_path / "digits-ce.yaml").write_text("dataset: digits\nmethod: ce\nimage_size: 16\n")
     monkeypatch.setattr("curator.config.recipes.recipes_folder", lambda: tmp_path)
-    with pytest.raises(CuratorError, match="the recipes of mixup and ce differ in --image-size .None and 16.; give it"):
+    with pytest.raises(CuratorError, match="the recipes of mixup and ce differ in --image-size .None and 16.; set it"):
         resolve({"ensemble": "mixup,ce"})
     assert resolve({"ensemble": "mixup,ce", "image_size": 8}).settings.image_size == 8
 

@@ -458,9 +458,9 @@ def test_a_broken_file_of_the_cache_is_none(make_run, monkeypatch, tmp_path, spo
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     run = make_run(net="mlp", content="rows")
     whole = {"claimed": torch.ones(2, 5, 3, dtype=torch.bool), "score": torch.rand(5, 3)}
-    run.keep("pudistill", {"a": 1}, whole)
-    found = run.kept("pudistill", {"a": 1}, whole)
+    run.kept.save("pudistill", {"a": 1}, whole)
+    found = run.kept.load("pudistill", {"a": 1}, whole)
     assert all(torch.equal(found[name], whole[name]) for name in whole)
     (path,) = tmp_path.rglob("*.npz")
     spoil(path, {name: value.numpy() for name, value in whole.items()})
-    assert run.kept("pudistill", {"a": 1}, whole) is None
+    assert run.kept.load("pudistill", {"a": 1}, whole) is None

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import curator
 from curator.errors import CuratorError
 from curator.review.session import Session
 from tests.review.serving import browsing, ready, saved, serving, shown, verified
+
+APP = [sys.executable, "app.py"]  # a fresh process: it reads the address of the Hub from its environment
 
 
 def fill(page, **values) -> None:
@@ -39,7 +42,7 @@ def test_review_20_rows_publish_and_load(digits, hub, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     journal = tmp_path / "review.sqlite"
     columns = datasets.load_dataset(str(digits), split="train").with_format("numpy")[:]
-    with serving(digits, "--journal", journal, "--reviewer", "ann") as server, browsing() as page:
+    with serving(digits, "--journal", journal, "--reviewer", "ann", launcher=APP) as server, browsing() as page:
         ready(page, server.address)
         for key in ["Enter"] * 8 + ["k"] * 5 + ["2"] * 3 + ["d"] * 4:
             page.keyboard.press(key)
@@ -91,7 +94,7 @@ def test_review_20_rows_publish_and_load(digits, hub, tmp_path, monkeypatch):
 
 def test_only_the_first_account_publishes(digits, tmp_path):
     accounts = ["--auth", "ann:secret1", "ben:secret2"]
-    with serving(digits, "--journal", tmp_path / "r.sqlite", *accounts) as server:
+    with serving(digits, "--journal", tmp_path / "r.sqlite", *accounts, launcher=APP) as server:
         for who, password, may in (("ann", "secret1", True), ("ben", "secret2", False)):
             with browsing() as page:
                 page.goto(server.address)
@@ -159,4 +162,4 @@ def test_a_run_that_was_made_anew_is_not_published(digits, tmp_path):
         time.sleep(0.05)
         state = session.publishing({}, "ann")
     session.journal.close()
-    assert "made anew" in state["failed"] and not (tmp_path / "v").exists()
+    assert "was replaced" in state["failed"] and not (tmp_path / "v").exists()

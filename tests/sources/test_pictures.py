@@ -111,7 +111,7 @@ def test_what_would_take_minutes_is_refused():
         large.rgb(b"P6 1025 1025 254 " + bytes(1025 * 1025 * 3))
     content = encode(Pil.new("L", (40, 40)), "JPEG", progressive=True)
     scan = content[content.rindex(b"\xff\xda") : -2]
-    with pytest.raises(NoPicture, match="40 x 40 px in more than 64 scans; save it anew"):
+    with pytest.raises(NoPicture, match="40 x 40 px in more than 64 scans; save it again"):
         large.rgb(content[:-2] + scan * 99 + content[-2:])
     assert large.rgb(content[:-2] + scan * 20 + content[-2:]).size == (40, 40)
 

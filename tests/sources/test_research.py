@@ -299,7 +299,7 @@ def test_recipes_take_the_rows_of_their_papers():
     assert {s.config_name for s in rows.values()} == {"noisy"}
     assert resolve({"recipe": "clothing1m-augdmix"}).settings.config_name == "noisy"
     pudistill = resolve({"dataset": "clothing1m", "method": "pudistill"}).settings
-    assert (pudistill.config_name, pudistill.trusted) == (None, "verified")
+    assert (pudistill.config_name, pudistill.verified) == (None, "verified")
 
 
 def test_one_epoch_by_the_command(tmp_path, no_gpu, capsys, no_plots):
