@@ -28,6 +28,7 @@ WEIGHTS = {
     "ratio": {"weights": "ratio"},
     "beta": {"weights": "beta"},
     "binomial": {"weights": "binomial"},
+    "ratio, labels as inputs": {"weights": "ratio", "label_weight": "input"},
 }
 NOISES = ("sym:0.8", "sym:0.9")
 SEEDS = (1, 2, 3, 4, 5)

@@ -101,6 +101,8 @@ class Bootstrap(Method):
     """Parameter of mixup's Beta distribution (> 0)."""
     weights: Weights = "ratio"
     """Dynamic mixing: the share p of equation 9 itself, or a draw with its mean; beta_exp's mean lies nearer 1/2."""
+    label_weight: Literal["half", "input"] = "half"
+    """Dynamic mixing: labels are shared half and half, or as the inputs."""
     dynamic_warmup: Annotated[Epochs, AtLeast(0)] = 5
     """Epochs of dynamic mixing with the given labels before bootstrapping."""
     anneal: Annotated[Epochs, AtLeast(1)] = 89
@@ -234,7 +236,7 @@ class Bootstrap(Method):
             partner = torch.randperm(len(x), generator=generator, device=run.device)
             if dynamic:
                 share = draw_shares(mixing_share(w, w[partner]), self.weights, draws)
-                x, target = mixed(x, share, partner), mixed(target, self.label_share(drawn, corrects), partner)
+                x, target = mixed(x, share, partner), mixed(target, self.label_share(share, drawn, corrects), partner)
             elif self.mix != "none":
                 x, target = mixup(x, target, drawn, partner)
             with run.autocast():
@@ -261,8 +263,10 @@ class Bootstrap(Method):
             return F.one_hot(logits.argmax(1), logits.shape[1]).float()
         return (logits.float() / (self.temperature(epoch) if self.target == "annealed" else 1.0)).softmax(1)
 
-    def label_share(self, drawn: Tensor, corrects: bool) -> Tensor:
-        """The share of a row's own target in dynamic mixing."""
+    def label_share(self, share: Tensor, drawn: Tensor, corrects: bool) -> Tensor:
+        """The share of a row's own target in dynamic mixing, where inputs are mixed by `share` (b,)."""
+        if self.label_weight == "input":
+            return share
         return drawn if self.released and not corrects else torch.full_like(drawn, 0.5)
 
     def mean_penalty(self, logits: Tensor, mean: Tensor, run: Run) -> Tensor:
