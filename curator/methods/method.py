@@ -35,7 +35,6 @@ class Method(Protocol):
 
         The caller owns the progress bar, early stop, time limit and checkpoints.
         """
-        raise NotImplementedError
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows through one net, forward and backward, for the ETA; 0 where nothing trains."""

@@ -13,7 +13,7 @@ from curator.engine import checkpoint
 from curator.engine.checkpoint import Checkpoints
 from curator.errors import CuratorError
 from curator.result.facts import read_json
-from curator.result.layout import FEATURES, FINISHED, PENDING, STAGING, lock, settle
+from curator.result.layout import FEATURES, FINISHED, OPTIONAL, PENDING, STAGING, lock, settle
 from curator.sources.opening import NAMED
 from curator.system import is_main, is_path, user_path, write_text
 
@@ -25,9 +25,7 @@ CONTENT = {
 }
 
 # What a run replaces or removes in its output folder, but for what no dataset is.
-RUNS_OWN = {
-    "data", "report", "checkpoints", "features.npy", "trusted.parquet", "quarantine.parquet", "duplicates.parquet",
-}  # fmt: skip
+RUNS_OWN = {"data", "report", "checkpoints", *OPTIONAL}
 
 
 class RunFolder:

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, Features, Image, LargeList, List
 from datasets.features.features import require_storage_embed
 from datasets.table import embed_array_storage, table_cast
 
-from curator.result.facts import split_of
 from curator.result.layout import no_space
 from curator.sources.files import Refused, bare_name, read_inside
-from curator.sources.images import NO_FILES, Access
+from curator.sources.images import NO_FILES, Access, hash_of
 from curator.sources.pictures import NoPicture
 
 SHARD_BYTES = 500 * 2**20
@@ -33,14 +33,20 @@ def write_parquet(
     split: str,
     access: Access = NO_FILES,
     whole: tuple[str, np.ndarray] | None = None,  # a column, and which of its (n,) images were decoded
-) -> None:
-    """Write a split as data/<split>-0000i-of-0000n.parquet with its image bytes embedded."""
-    files = max(1, -(-size_of(dataset, access) // SHARD_BYTES))
+) -> np.ndarray | None:
+    """Write a split as data/<split>-0000i-of-0000n.parquet with its image bytes embedded.
+
+    Returns:
+        Hashes (n,) uint64 of the images of the column, as they were written; 0 where there is none. None without one.
+    """
+    size = size_of(dataset, access)
+    files = max(1, -(-size // SHARD_BYTES))
     per_file = max(1, -(-len(dataset) // files))
     files = max(1, -(-len(dataset) // per_file))
     schema = dataset.features.arrow_schema
     arrow = dataset.with_format("arrow")
-    step = min(ROW_GROUP, max(1, WRITE_BYTES * len(dataset) // max(1, size_of(dataset, access))))  # rows held at once
+    step = min(ROW_GROUP, max(1, WRITE_BYTES * len(dataset) // max(1, size)))  # rows held at once
+    hashes = np.zeros(len(dataset), np.uint64) if whole else None
     (folder / "data").mkdir(parents=True, exist_ok=True)
     for i in range(files):
         end = min((i + 1) * per_file, len(dataset))
@@ -48,16 +54,12 @@ def write_parquet(
             for start in range(i * per_file, end, step):
                 here = slice(start, min(start + step, end))
                 known = {whole[0]: whole[1][here]} if whole else {}
-                writer.write_table(_embedded(table_cast(arrow[here], schema), access, known))
-
-
-def written_images(folder: Path, split: str, column: str) -> Iterator[bytes | None]:
-    """The encoded images of a split that write_parquet wrote, in the order of the rows."""
-    for path in sorted((folder / "data").glob("*.parquet")):
-        if split_of(path) == split:
-            for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP, columns=[column]):
-                for item in batch.column(0):
-                    yield item.as_py()["bytes"] if item.is_valid else None
+                part = _embedded(table_cast(arrow[here], schema), access, known)
+                writer.write_table(part)
+                if whole and hashes is not None:
+                    contents = pc.struct_field(part[whole[0]], "bytes").to_pylist()
+                    hashes[here] = [0 if content is None else hash_of(content) for content in contents]
+    return hashes
 
 
 @dataclass

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,13 +19,14 @@ from curator.errors import RunFailed
 from curator.evidence import Evidence, NoisyDataset
 from curator.result.card import dataset_card
 from curator.result.columns import Columns, add_columns, columns_of_other, no_columns, spread
+from curator.result.facts import data_files, read_facts
 from curator.result.findings import Findings, findings_of
 from curator.result.issues import write_issues
 from curator.result.layout import FEATURES, FINISHED, PENDING, QUARANTINE, TRUSTED, content_hash, staged, write_json
-from curator.result.parquet import write_parquet, written_images
+from curator.result.parquet import write_parquet
 from curator.result.read import DUPLICATES
 from curator.result.report import pairs, write_report
-from curator.sources.images import changed, hash_of
+from curator.sources.images import changed
 from curator.sources.inputs import Inputs
 from curator.sources.load import other_labels
 from curator.sources.read import Reading
@@ -52,12 +52,12 @@ class CurationResult:
     @classmethod
     def of(cls, output: Path) -> CurationResult:
         """The run that was finished in the folder before."""
-        return cls(output, None, json.loads((output / FINISHED).read_text(encoding="utf-8")))
+        return cls(output, None, read_facts(output))
 
     def read(self) -> Dataset:
         """The curated split, as it is in the folder."""
-        files = sorted((self.output / "data").glob(f"{self.facts['split']}-*-of-*.parquet"))
-        found = Dataset.from_parquet([str(file) for file in files], split=self.facts["split"])
+        split = self.facts["split"]
+        found = Dataset.from_parquet([str(file) for file in data_files(self.output, split)], split=split)
         assert isinstance(found, Dataset)
         return found
 
@@ -81,14 +81,13 @@ def write(
     splits = {name: add_columns(part, cols, table.classes, s.column_prefix) for name, (part, cols) in curated.items()}
     if is_main():
         with staged(output) as folder:
-            whole = {table.split: table.kept}  # images that were decoded, unless there is a column of features
-            whole |= {name: remaining(len(table.others[name]), read.broken) for name, read in inputs.items()}
+            judged, written = _judged(table, reading), {}
             for name, split in splits.items():
-                seen = None
-                if table.image_column is not None and s.features_column is None and name in whole:
-                    seen = table.image_column, np.isin(np.arange(len(split)), whole[name])
-                write_parquet(split, folder, name, table.access, seen)
-            _require_unchanged(folder, table, reading)
+                seen = None  # images that were decoded, unless there is a column of features
+                if table.image_column is not None and s.features_column is None and name in judged:
+                    seen = table.image_column, np.isin(np.arange(len(split)), judged[name].places)
+                written[name] = write_parquet(split, folder, name, table.access, seen)
+            _require_unchanged(table, judged, written)
             write_issues(folder / "issues.csv", findings)
             write_report(folder, findings)
             _write_card(folder, findings, list(splits))
@@ -123,7 +122,24 @@ def _write_tables(folder: Path, findings: Findings, features: Tensor | None) -> 
         pq.write_table(pa.table({"row": table.rows[trusted], "label": labels}), folder / TRUSTED)
 
 
-def _require_unchanged(folder: Path, table: Table, reading: Reading) -> None:
+class Judged(NamedTuple):
+    """The rows of a split that were read: places in it, numbers in the source, and hashes of their content."""
+
+    places: np.ndarray
+    rows: np.ndarray
+    hashes: np.ndarray | None
+
+
+def _judged(table: Table, reading: Reading) -> dict[str, Judged]:
+    """By split, what the method and its nets have seen."""
+    found = {table.split: Judged(table.kept, table.rows, reading.hashes)}
+    for name, read in reading.others.items():
+        good = remaining(len(table.others[name]), read.broken)
+        found[name] = Judged(good, good, read.hashes)
+    return found
+
+
+def _require_unchanged(table: Table, judged: dict[str, Judged], written: dict[str, np.ndarray | None]) -> None:
     """Refuse to put out other images or labels than those that were judged: their files may have changed meanwhile.
 
     Raises:
@@ -131,17 +147,12 @@ def _require_unchanged(folder: Path, table: Table, reading: Reading) -> None:
     """
     if not np.array_equal(label_codes(table.data, table.label_column, table.classes), table.labels):
         raise RunFailed(f"column {table.label_column!r}: the labels are not those that were read at the start")
-    judged = [(table.split, table.kept, table.rows, reading.hashes)]
-    for name, read in reading.others.items():
-        good = remaining(len(table.others[name]), read.broken)
-        judged.append((name, good, good, read.hashes))
-    for split, places, rows, known in judged:
-        if known is None or table.image_column is None:
-            continue
-        wanted = dict(zip(places.tolist(), zip(known.tolist(), rows.tolist(), strict=True), strict=True))
-        for place, content in enumerate(written_images(folder, split, table.image_column)):
-            if place in wanted and (content is None or hash_of(content) != wanted[place][0]):
-                raise changed(table.image_column, wanted[place][1])
+    for split, seen in judged.items():
+        found = written[split]
+        if seen.hashes is not None and found is not None:
+            other = seen.rows[found[seen.places] != seen.hashes]
+            if len(other):
+                raise changed(str(table.image_column), int(other[0]))
 
 
 def _other_splits(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 
 from curator.errors import CuratorError
 from curator.sources.network import fetch
-from curator.system import atomic
+from curator.system import atomic, cache_folder
 
 # label-noise setting -> key in the file
 LABEL_SETS = {
@@ -49,7 +48,7 @@ def find_file(name: str, data_dir: Path | None) -> Path:
         if not found:
             raise CuratorError(f"--data-dir {data_dir}: expected the label file {file} in it or below, found none")
         return found[0]
-    path = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "label-curator" / file
+    path = cache_folder(file)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         url = URL.format(file)

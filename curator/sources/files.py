@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from curator.errors import CuratorError
+from curator.system import open_regular
 
 LARGEST = 2**31 - 1  # bytes of a file; no Arrow value is larger
 MACHINE = (errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENOMEM)  # the machine's faults, not the file's
@@ -65,14 +66,13 @@ def read_inside(path: str, folders: tuple[str, ...], most: float = LARGEST) -> b
         real = os.path.realpath(os.path.join(folders[0], path))
         if not lies_inside(real, folders):
             raise Refused(OUTSIDE)
-        _require_regular(os.stat(real))
-        # It may have been replaced meanwhile: no link is followed, and nothing that blocks is waited for.
-        with open(os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-            found = os.fstat(file.fileno())
-            _require_regular(found)
-            if found.st_size > most:
-                raise Refused(f"its file has {found.st_size / 2**20:,.0f} MiB, more than {most / 2**20:,.0f}")
-            return file.read(found.st_size)
+        if not stat.S_ISREG(os.stat(real).st_mode):
+            raise Refused("its path is that of no regular file")
+        with open_regular(Path(real), follow=False) as file:  # it may have been replaced meanwhile
+            size = os.fstat(file.fileno()).st_size
+            if size > most:
+                raise Refused(f"its file has {size / 2**20:,.0f} MiB, more than {most / 2**20:,.0f}")
+            return file.read(size)
     except Refused:
         raise
     except OSError as e:
@@ -119,8 +119,3 @@ def bare_name(path: str) -> str:
 def _within(path: str, folder: str) -> bool:
     """Whether a real path is a folder or lies below it."""
     return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
-
-
-def _require_regular(found: os.stat_result) -> None:
-    if not stat.S_ISREG(found.st_mode):
-        raise Refused("its path is that of no regular file")

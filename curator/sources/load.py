@@ -20,9 +20,7 @@ from curator.errors import CuratorError
 from curator.sources import cifar_n, noise
 from curator.sources.files import real_folders
 from curator.sources.images import Access, choose_size, decode_images, whole_images
-from curator.sources.metadata import (
-    require_features,
-)
+from curator.sources.metadata import require_features
 from curator.sources.opening import NAMED, open_dataset
 from curator.sources.pictures import Decoder
 from curator.sources.table import (
