@@ -45,8 +45,8 @@ from curator.system import clear_leftovers, open_regular, read_file, replace_fol
 from curator.text import Log, did_you_mean
 
 # Top level of a version, but for the splits of an imagefolder.
-WRITTEN = {"README.md", "clean", "curation.json", "data", "images", "issues.csv", "labels.csv", "report"}
-COPIED = ("README.md", "curation.json", "data", "issues.csv", "report", QUARANTINE)  # of a run, to a version
+WRITTEN = {"README.md", "clean", FACTS, "data", "images", "issues.csv", "labels.csv", "report"}
+COPIED = ("README.md", FACTS, "data", "issues.csv", "report", QUARANTINE)  # of a run, to a version
 
 
 @dataclass
@@ -258,7 +258,7 @@ def _copy_findings(run: Path, folder: Path, left: set[int] | None) -> None:
 def _write_rest(
     folder: Path, run: Path, version: Version, rows: Rows, inside: np.ndarray, changes: list[tuple[int, int, int]]
 ) -> None:
-    write_json(folder / "curation.json", version.facts)
+    write_json(folder / FACTS, version.facts)
     _copy_findings(run, folder, None if inside.all() else set(rows.row[inside].tolist()))
     data = folder / ("data" if (folder / "data").exists() else "images")
     splits = sorted({split_of(p) if p.is_file() else p.name for p in data.iterdir()})

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from curator.errors import CuratorError
 from curator.publish.build import Version, prepared, publish_folder, require_free
+from curator.result.facts import FACTS
 from curator.sources.network import HubLimit, hub_limits
 from curator.system import is_path, user_path
 from curator.text import Log
@@ -123,7 +124,7 @@ def _would_send(version: Version, target: Path | str, branch: str | None, create
 
 def _require_ours(there: set[str], repo: str) -> None:
     """Refuse to put a version among files of somebody else."""
-    if there - UNWRITTEN and "curation.json" not in there:
+    if there - UNWRITTEN and FACTS not in there:
         raise CuratorError(
             f"{repo} holds files that no version of Curator wrote; push to another id, or with --branch or --create-pr"
         )

@@ -12,8 +12,8 @@ from curator.config.flags import Settings
 from curator.engine import checkpoint
 from curator.engine.checkpoint import Checkpoints
 from curator.errors import CuratorError
-from curator.result.facts import read_json
-from curator.result.layout import FEATURES, FINISHED, OPTIONAL, PENDING, STAGING, lock, settle
+from curator.result.facts import FACTS, read_json
+from curator.result.layout import FEATURES, OPTIONAL, PENDING, STAGING, lock, settle
 from curator.sources.opening import NAMED
 from curator.system import is_main, is_path, user_path, write_text
 
@@ -65,7 +65,7 @@ class RunFolder:
             before = dict(json.loads((self.path / PENDING).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError):
             return False
-        return (self.path / FINISHED).exists() and first_difference(before, identity) is None
+        return (self.path / FACTS).exists() and first_difference(before, identity) is None
 
     def require_ours(self, identity: dict[str, Any]) -> None:
         """Refuse a folder that the run may not write to.
@@ -76,7 +76,7 @@ class RunFolder:
         """
         if not self.writes:
             return
-        finished, interrupted = (self.path / FINISHED).exists(), self.checkpoints.interrupted()
+        finished, interrupted = (self.path / FACTS).exists(), self.checkpoints.interrupted()
         if finished and not interrupted and not self.settings.overwrite:
             raise CuratorError(
                 f"--output {self.path}: it holds a finished run; add --overwrite to replace its results, "

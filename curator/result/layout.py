@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from curator.errors import CuratorError
+from curator.result.facts import FACTS
 from curator.result.read import DUPLICATES, TRUSTED
 from curator.system import lock_file, put, put_aside, remove, sync_folder, sync_tree
 
-FINISHED = "curation.json"  # written last
 FEATURES = "features.npy"  # of runs that trained
 QUARANTINE = "quarantine.parquet"  # split, row, reason
 PENDING = ".pending"  # the identity of a finished run, while its command still has to clean up or to push it
@@ -95,19 +95,19 @@ def staged(folder: Path) -> Iterator[Path]:
 
 
 def settle(folder: Path) -> None:
-    """Put results that are whole in their places, the FINISHED file last; a run that was killed may have begun it.
+    """Put results that are whole in their places, the FACTS file last; a run that was killed may have begun it.
 
     The old results are put aside before, and go when the new ones stand.
     """
     ready, replaced = folder / READY, folder / REPLACED
-    if (ready / FINISHED).exists():
+    if (ready / FACTS).exists():
         gone = json.loads((ready / GONE).read_text(encoding="utf-8"))
         replaced.mkdir(exist_ok=True)
         sync_folder(folder)
-        for name in (FINISHED, *(name for name in OPTIONAL if name in gone)):
+        for name in (FACTS, *(name for name in OPTIONAL if name in gone)):
             put_aside(folder / name, replaced / name)
-        for path in sorted(ready.iterdir(), key=lambda path: path.name == FINISHED):
-            if path.name == FINISHED:
+        for path in sorted(ready.iterdir(), key=lambda path: path.name == FACTS):
+            if path.name == FACTS:
                 sync_folder(folder)
             if path.name != GONE:
                 put(path, folder / path.name, replaced / path.name)

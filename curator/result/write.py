@@ -19,10 +19,10 @@ from curator.errors import RunFailed
 from curator.evidence import Evidence, NoisyDataset
 from curator.result.card import dataset_card
 from curator.result.columns import Columns, add_columns, columns_of_other, no_columns, spread
-from curator.result.facts import data_files, read_facts
+from curator.result.facts import FACTS, data_files, read_facts
 from curator.result.findings import Findings, findings_of
 from curator.result.issues import write_issues
-from curator.result.layout import FEATURES, FINISHED, PENDING, QUARANTINE, TRUSTED, content_hash, staged, write_json
+from curator.result.layout import FEATURES, PENDING, QUARANTINE, TRUSTED, content_hash, staged, write_json
 from curator.result.parquet import write_parquet
 from curator.result.read import DUPLICATES
 from curator.result.report import pairs, write_report
@@ -93,7 +93,7 @@ def write(
             _write_card(folder, findings, list(splits))
             _write_tables(folder, findings, features)
             write_json(folder / PENDING, identity)
-            write_json(folder / FINISHED, findings.facts)
+            write_json(folder / FACTS, findings.facts)
     run.accelerator.wait_for_everyone()
     return CurationResult(output, splits[table.split], findings.facts)
 

@@ -19,7 +19,7 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from curator.review.logins import Logins
+from curator.review.logins import Logins, digest
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 ASK = "/ask"
@@ -75,9 +75,9 @@ class Door:
         self.app, self.ask, self.logins = app, ask, logins
         self.token, self.user, self.cookie, self.login_page = token, user, f"curator-{port}", login_page
         self.sessions: OrderedDict[bytes, str] = OrderedDict()  # digest of a cookie -> who
-        self.key = _digest(f"cookie {token}").hex()  # the same after a restart with the same token
+        self.key = digest(f"cookie {token}").hex()  # the same after a restart with the same token
         if logins is None:
-            self.sessions[_digest(self.key)] = user
+            self.sessions[digest(self.key)] = user
 
     async def __call__(self, scope: dict[str, Any], receive: Callable, send: Callable) -> None:
         """Answer, or let the request pass."""
@@ -111,7 +111,7 @@ class Door:
         user = self.user_of(headers)
         if self.logins is None and path == "/" and method == "GET" and b"token=" in scope["query_string"]:
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[-1]
-            if hmac.compare_digest(_digest(given), _digest(self.token)):
+            if hmac.compare_digest(digest(given), digest(self.token)):
                 return 303, "", {"location": "./", "set-cookie": self.set_cookie(self.key, scope)}
             user = None
         if user is None:
@@ -121,7 +121,7 @@ class Door:
         if path == "/logout" and self.logins is not None:
             if method != "POST":
                 return 405, "log out with a POST", {"allow": "POST"}
-            self.sessions.pop(_digest(self.cookie_of(headers)), None)
+            self.sessions.pop(digest(self.cookie_of(headers)), None)
             return 303, "", {"location": "./", "set-cookie": self.set_cookie("", scope) + "; Max-Age=0"}
         if path == ASK:
             return await self.asked(method, headers, receive, user)
@@ -147,7 +147,7 @@ class Door:
 
     def user_of(self, headers: dict[str, str]) -> str | None:
         """Who has logged in."""
-        return self.sessions.get(_digest(self.cookie_of(headers)))
+        return self.sessions.get(digest(self.cookie_of(headers)))
 
     def set_cookie(self, value: str, scope: dict[str, Any]) -> str:
         """A header that no script can read the value of, and no other site can make the browser send."""
@@ -176,7 +176,7 @@ class Door:
         if not self.logins.right(name, password, address):
             return 401, self.form("wrong name or password"), {}
         cookie = secrets.token_urlsafe(32)
-        self.sessions[_digest(cookie)] = name
+        self.sessions[digest(cookie)] = name
         while len(self.sessions) > SESSIONS:
             self.sessions.popitem(last=False)
         return 303, "", {"location": "./", "set-cookie": self.set_cookie(cookie, scope)}
@@ -265,10 +265,6 @@ def _headers(more: dict[str, str], rules: dict[str, str]) -> list[tuple[bytes, b
     policy = "; ".join(f"{name} {value}" for name, value in rules.items())
     all_of_them = {**more, **HEADERS, "content-security-policy": policy}
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in all_of_them.items()]
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
 
 
 def _no_number(name: str) -> Any:

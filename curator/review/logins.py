@@ -72,7 +72,7 @@ class Logins:
     """
 
     def __init__(self, people: Mapping[str, str], now: Callable[[], float] = time.monotonic):
-        self._digests = {name: _digest(password) for name, password in people.items()}
+        self._digests = {name: digest(password) for name, password in people.items()}
         self._now = now
         self._wrong: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()  # -> tries, end of the wait
 
@@ -84,7 +84,7 @@ class Logins:
     def right(self, name: str, password: str, address: str) -> bool:
         """Whether the password is the name's. A wrong one is told on stderr: the name, never the password."""
         keys = ("address", address), ("name", name)
-        found = hmac.compare_digest(_digest(password), self._digests.get(name, bytes(32)))
+        found = hmac.compare_digest(digest(password), self._digests.get(name, bytes(32)))
         if found and name in self._digests:
             for key in keys:
                 self._wrong.pop(key, None)
@@ -99,5 +99,6 @@ class Logins:
         return False
 
 
-def _digest(password: str) -> bytes:
-    return hashlib.sha256(password.encode("utf-8", "surrogatepass")).digest()
+def digest(secret: str) -> bytes:
+    """What is kept and compared of a secret: 32 bytes, of any text."""
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()
