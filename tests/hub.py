@@ -77,6 +77,7 @@ class Hub:
 def handler(hub: Hub):
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # or every answer waits 40 ms for the acknowledgement of its headers
 
         def log_message(self, *args):
             pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Dataset
@@ -18,7 +19,10 @@ from curator.text import printable
 
 CONTACT_SHEET = "contact_sheet.png"
 CONTACT = 64  # images on the contact sheet
-THUMBNAIL = 512  # pixels a side at most of each
+ACROSS = 8  # of them in a line
+CELL, TITLE, GAP = 165, 36, 8  # pixels: a side of an image's cell, above it its title, between two images
+THUMBNAIL = 2 * CELL  # pixels a side that a JPEG is decoded to at least
+DPI = 110
 MATRIX = 1000  # classes; above, no matrix
 MANY_CLASSES = 30  # above, matrices and bars go without class names
 
@@ -57,7 +61,7 @@ def _figure(width: float = 7, height: float = 4):
 
 
 def _save(figure, path: Path) -> bool:
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=DPI)
     return True
 
 
@@ -184,19 +188,31 @@ def contact_sheet(
     worst = wrong[np.argsort(columns.clean_score[wrong], kind="stable")][:CONTACT]
     if not len(worst) or image_column is None:
         return False
-    height = -(-len(worst) // 8)
-    figure = Figure(figsize=(12, 1.75 * height), layout="constrained")
-    grid = figure.subplots(height, 8, squeeze=False).reshape(-1)
-    for axes in grid:
-        axes.axis("off")
-    items = encoded(dataset.select(worst), image_column)
-    for axes, i, (_, item) in zip(grid, worst, items, strict=False):
+    lines, wide, high = -(-len(worst) // ACROSS), CELL, CELL + TITLE
+    sheet = np.full((lines * high, ACROSS * wide, 3), 255, np.uint8)
+    figure = Figure(figsize=(sheet.shape[1] / DPI, sheet.shape[0] / DPI))
+    # One picture and its texts: axes for every image would take ten times as long.
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.axis("off")
+    for k, (i, (_, item)) in enumerate(zip(worst, encoded(dataset.select(worst), image_column), strict=True)):
+        top, left = k // ACROSS * high, k % ACROSS * wide
         with contextlib.suppress(CuratorError):  # on a column of features nobody has looked at the images yet
             content = with_bytes(int(i), item, columns.rows, image_column, access)["bytes"]
-            picture = access.decoder.rgb(content, near=THUMBNAIL)
-            picture.thumbnail((THUMBNAIL, THUMBNAIL))
-            axes.imshow(np.asarray(picture), interpolation="nearest")
+            picture = _thumbnail(access.decoder.rgb(content, near=THUMBNAIL))
+            y, x = top + TITLE, left + (wide - picture.width) // 2
+            sheet[y : y + picture.height, x : x + picture.width] = np.asarray(picture)
         names = f"{_label(classes[given[i]])} → {_label(classes[columns.corrected[i]])}"
         title = f"{names}\nrow {columns.rows[i]}, {columns.clean_score[i]:.3f}"
-        axes.set_title(title, fontsize=7)
+        axes.text(left + wide / 2, top + TITLE - 3, title, fontsize=7, ha="center", va="bottom")
+    axes.imshow(sheet, aspect="auto", interpolation="nearest")
     return _save(figure, out / CONTACT_SHEET)
+
+
+def _thumbnail(picture: Any) -> Any:
+    """A Pillow image that just fits a cell of the contact sheet; of a small one every pixel becomes a square."""
+    from PIL.Image import Resampling
+
+    room = CELL - GAP
+    scale = min(room / picture.width, room / picture.height)
+    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+    return picture.resize(size, Resampling.NEAREST if scale > 1 else Resampling.BILINEAR, reducing_gap=2.0)
