@@ -83,9 +83,10 @@ def noisy(
     trusted=None,
     device="cpu",
     seed: int = 0,
+    size: int = 8,
 ):
     """A planted NoisyDataset, and the truth beside it."""
-    images, truth = planted_images(n, k, seed)
+    images, truth = planted_images(n, k, seed, size)
     labels = with_errors(truth, k, share, seed) if labels is None else labels
     if kind == "images":
         inputs = Resident(torch.from_numpy(images).permute(0, 3, 1, 2), device)

@@ -311,7 +311,7 @@ def test_nothing_selected_and_everything_selected(labelled, make_run, monkeypatc
 
 
 def test_prototypes_that_hold_nothing_to_be_clean(make_run):
-    data, truth = noisy(120, 3, share=0.3)
+    data, truth = noisy(120, 3, share=0.3, size=12)
     found = result(CPC(**QUICK | {"cpc_warmup": 0, "lr": 0.05, "epochs": 6}, p_threshold=0.9999), data, make_run())
     assert (found.probs.argmax(1).numpy() == truth).mean() > 0.8
 

@@ -1,6 +1,7 @@
 """PUDistill: worked numbers of its samples, votes and pseudo-labels, and what its stages do."""
 
 import math
+import shutil
 
 import numpy as np
 import pytest
@@ -172,10 +173,15 @@ def test_entropy():
     close(row.grad[0], [-0.380565, 0.152752, 0.087114, 0.140699])
 
 
-@pytest.mark.parametrize("share", [0.3, 0.9])
-@pytest.mark.parametrize("settings", [
-    {}, {"reading": "released"}, {"reading": "paper"}, {"pseudo_label": "hard"}, {"pseudo_label": "hard_bootstrap"},
+OTHER_SETTINGS = (
+    {"reading": "released"}, {"reading": "paper"}, {"pseudo_label": "hard"}, {"pseudo_label": "hard_bootstrap"},
     {"mixup_alpha": 0.0, "entropy": 0.0},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("share, settings", [
+    (0.3, {}), (0.9, {}), *((0.9, settings) for settings in OTHER_SETTINGS),
+    *(pytest.param(0.3, settings, marks=pytest.mark.slow) for settings in OTHER_SETTINGS),
 ])  # fmt: skip
 def test_any_noise(share, settings, make_run):
     """Nine of ten labels wrong change nothing: they are hardly read."""
@@ -203,9 +209,8 @@ def test_stage_1_reads_no_noisy_label(make_run):
 )  # convolutions in one pass on a CPU, which nobody asks for
 def test_members_train_alike_in_one_pass_and_one_by_one(make_run):
     """The same steps from the same start: one batched pass gives what a loop gives, and what single nets give."""
-    data, _ = verified()
     for net, kind in (("mlp", "features"), ("small", "images")):
-        data, _ = verified(kind=kind)
+        data, _ = verified(60, kind=kind)
         run = make_run(net=net)
         nets = [run.build_net(f"net{i}", data, classes=2) for i in range(3)]
         groups = {how: Members(nets, how) for how in ("vmap", "loop")}
@@ -245,7 +250,7 @@ def test_bf16_members_keep_their_statistics(make_run, monkeypatch):
 
 
 def test_a_class_ends_early_where_nothing_changes(make_run, monkeypatch):
-    data, _ = verified()
+    data, _ = verified(120)
     monkeypatch.setattr("curator.methods.positive_unlabelled.SETTLED", 0.5)
     early, all_rounds = make_run(net="mlp"), make_run(net="mlp")
     yields = sum(1 for _ in PUDistill(**QUICK | {"rounds": 6})(data, early))
@@ -408,28 +413,28 @@ def test_a_run_cut_short_has_no_student(stop, make_run):
     assert torch.equal(found.corrected[untold], data.labels[untold]) and untold.any() == (stop == 2)
 
 
-@pytest.mark.parametrize("stop", [5, 9, 16])  # in stage 1, among the teachers' epochs and the student's
-def test_stop_and_resume(stop, make_run, tmp_path):
+def test_stop_and_resume(make_run, tmp_path):
+    """In stage 1, among the teachers' epochs and the student's: from copies of one straight run."""
     data, _ = verified(120, each=8)
-    straight = result(PUDistill(**QUICK), data, make_run(net="mlp"))
-    run = make_run(net="mlp", checkpoints=tmp_path)
-    for i, _ in enumerate(PUDistill(**QUICK)(data, run), 1):
+    run, stops = make_run(net="mlp", checkpoints=tmp_path / "now"), (5, 9, 16)
+    for i, straight in enumerate(PUDistill(**QUICK)(data, run), 1):
         run.close_epoch()
         run.checkpoint()
-        if i == stop:
-            break
-    resumed_run = make_run(net="mlp", checkpoints=tmp_path)
-    resumed = result(PUDistill(**QUICK), data, resumed_run)
-    assert torch.equal(resumed.probs, straight.probs) and torch.equal(resumed.corrected, straight.corrected)
-    nets = [r.registered["nets"].state_dict() for r in (resumed_run,)]
-    assert all(torch.isfinite(value).all() for state in nets for value in state.values())
+        if i in stops:
+            shutil.copytree(tmp_path / "now", tmp_path / f"after {i}")
+    for stop in stops:
+        resumed_run = make_run(net="mlp", checkpoints=tmp_path / f"after {stop}")
+        resumed = result(PUDistill(**QUICK), data, resumed_run)
+        assert torch.equal(resumed.probs, straight.probs) and torch.equal(resumed.corrected, straight.corrected)
+        state = resumed_run.registered["nets"].state_dict()
+        assert all(torch.isfinite(value).all() for value in state.values())
 
 
 def test_stage_1_is_kept_for_other_noise(make_run, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     yields, found = [], []
     for share, content in ((0.2, "rows"), (0.8, "rows"), (0.8, "other rows"), (0.8, None)):
-        data, truth = verified(share=share)
+        data, truth = verified(150, share=share)
         run = make_run(net="mlp", content=content)
         yields.append(sum(1 for _ in PUDistill(**QUICK)(data, run)))
         found.append(run.registered["claimed"])
@@ -439,11 +444,11 @@ def test_stage_1_is_kept_for_other_noise(make_run, monkeypatch, tmp_path):
     assert torch.equal(found[0], found[1])
     assert len(list(tmp_path.rglob("*.npz"))) == 2
     # Other verified rows, another setting of stage 1 or another seed are other work; a file cut short is made again.
-    data, _ = verified(share=0.8, each=12)
+    data, _ = verified(150, share=0.8, each=12)
     assert sum(1 for _ in PUDistill(**QUICK)(data, make_run(net="mlp", content="rows"))) == yields[0]
     for path in tmp_path.rglob("*.npz"):
         path.write_bytes(path.read_bytes()[:100])
-    data, _ = verified(share=0.8)
+    data, _ = verified(150, share=0.8)
     assert sum(1 for _ in PUDistill(**QUICK)(data, make_run(net="mlp", content="rows"))) == yields[0]
 
 

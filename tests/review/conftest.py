@@ -28,5 +28,5 @@ def hostile_run(tmp_path_factory):
 def digits(tmp_path_factory):
     """A finished run on the digits, 30 % of their labels wrong."""
     folder = tmp_path_factory.mktemp("digits") / "digits-ce"
-    curator.curate("digits", method="ce", output=folder)
+    curator.curate("digits", method="ce", epochs=15, output=folder)
     return folder
