@@ -121,6 +121,26 @@ def without_plots(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
 
 
+@contextmanager
+def with_plots() -> Iterator[None]:
+    """Inside, runs of this process draw their plots and measure their speed, as users have it."""
+    from curator.engine.throughput import measure_speed
+    from curator.result.plots import draw
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("curator.result.report.draw", draw)
+        patch.setattr("curator.train.measure_speed", measure_speed)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_plots():
+    """Runs of this process as without_plots has them, unless they are made with_plots."""
+    with pytest.MonkeyPatch.context() as patch:
+        without_plots(patch)
+        yield
+
+
 def load_table(dataset, *, features_only: bool = False, trusted=None, **settings):
     """The table of a name, folder or Dataset under some settings; features_only: rows without images will do."""
     from curator.config.flags import Settings
@@ -184,12 +204,6 @@ def make_run():
     """As cpu_runs gives them."""
     with cpu_runs() as make:
         yield make
-
-
-@pytest.fixture
-def no_plots(monkeypatch):
-    """Runs of this process as without_plots has them."""
-    without_plots(monkeypatch)
 
 
 def image_folder(folder: Path, n: int = 30, k: int = 3, size: int = 12) -> Path:

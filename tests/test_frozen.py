@@ -14,7 +14,7 @@ import curator
 from curator.cli.main import main
 from curator.engine.run import Run
 from curator.review.session import Session
-from tests.conftest import hf_dataset, noisy
+from tests.conftest import hf_dataset, noisy, with_plots
 from tests.test_processes import finish, start, torchrun
 
 # Every call is written down; a pause makes a chunk long enough to be killed in.
@@ -148,7 +148,8 @@ def test_a_column_of_embeddings_and_no_images(tmp_path, capsys):
         )
         rows[split].to_parquet(tmp_path / "rows" / f"{split}.parquet")
     argv = ["--dataset", tmp_path / "rows", "--features-column", "embedding", "--method", "mixup", *QUICK]
-    assert run(*argv, "--output", tmp_path / "out") == 0
+    with with_plots():
+        assert run(*argv, "--output", tmp_path / "out") == 0
     assert "3 classes; features column 'embedding', label column 'label', reference" in capsys.readouterr().err
     again = datasets.load_dataset(str(tmp_path / "out"))
     assert again["train"]["embedding"][:] == rows["train"]["embedding"][:]

@@ -417,7 +417,7 @@ def test_stop_and_resume(make_run, tmp_path):
     """In stage 1, among the teachers' epochs and the student's: from copies of one straight run."""
     data, _ = verified(120, each=8)
     run, stops = make_run(net="mlp", checkpoints=tmp_path / "now"), (5, 9, 16)
-    for i, straight in enumerate(PUDistill(**QUICK)(data, run), 1):
+    for i, straight in enumerate(PUDistill(**QUICK)(data, run), 1):  # noqa: B007 (the last one is the result)
         run.close_epoch()
         run.checkpoint()
         if i in stops:
