@@ -47,10 +47,6 @@ class Listing:
     rows: list[str] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
-    def notes(self) -> list[str]:
-        """A line for each reason that files are left out."""
-        return [f"{counted(files)} left out: {why}" for why, files in self.left_out.items()]
-
 
 def counted(files: list[str]) -> str:
     """How many image files, and where the first is: "3 image files (cat/a.heic, …) are"."""
@@ -112,6 +108,8 @@ def listing(folder: Path, outside: Iterable[Path] = ()) -> Listing:
                 found.images.append(name)
             elif suffix in UNREAD:
                 found.left_out[f"{suffix[1:].upper()} is not read: convert them to PNG or JPEG"].append(name)
+            elif not os.path.isfile(entry.path):  # a pipe would be waited for
+                continue
             elif suffix in TABLES and entry.name not in DICTIONARIES:
                 found.tables.append(name)
             elif suffix in ROWS:
