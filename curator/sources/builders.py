@@ -80,14 +80,29 @@ def read_rows(path: str, config_name: str | None, revision: str | None, flag: st
 
 
 def _without_magic(source: Path, cache: str) -> str:
-    """A path to the source in which nothing is a pattern, as `photos [2]` is: it would be read as `photos 2`."""
+    """A path to the source in which nothing is a pattern, as `photos [2]` is: it would be read as `photos 2`.
+
+    There it is a folder of links to its files, since datasets follows a link to the folder before it looks for files.
+    """
     if not has_magic(str(source)):
         return str(source)
-    place = Path(cache) / f"source{source.suffix if source.is_file() else ''}"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with suppress(FileExistsError):  # of an earlier run: the cache is of this source alone
-        place.symlink_to(source.resolve())
+    if source.is_file():
+        place = Path(cache) / f"source{source.suffix}"
+        _link(place, source)
+        return str(place)
+    place = Path(cache) / "source"
+    for base, _, names in os.walk(source):
+        for name in names:
+            file = Path(base, name)
+            if file.is_file():
+                _link(place / file.relative_to(source), file)
     return str(place)
+
+
+def _link(place: Path, file: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):  # of an earlier run: the cache is of this state of the source alone
+        place.symlink_to(file.resolve())
 
 
 def _cache_of(source: Path) -> str:

@@ -128,26 +128,25 @@ def source_file(path: str, folders: tuple[str, ...]) -> str:
     if "://" in path or "\0" in path:
         return os.path.basename(path)
     if os.path.isabs(path):
-        folder, name = os.path.split(path)
-        below = _below(folder, folders)
-        return name if below is None else f"{below}{name}"
+        for way in (path, os.path.realpath(path)):  # the names on its way are its own, not those that links lead to
+            folder, name = os.path.split(way)
+            below = _below(folder, folders)
+            if below is not None:
+                return f"{below}{name}"
+        return os.path.basename(path)
     parts = [part for part in path.split(os.sep) if part not in ("", ".")]
     return os.path.basename(path) if ".." in parts or not parts else "/".join(parts)
 
 
 @lru_cache(2**12)
 def _below(folder: str, folders: tuple[str, ...]) -> str | None:
-    """Where in one of the folders (real paths) an absolute one lies, as `cat/2021/`; None where in none.
-
-    The names on its way are its own: not those of what links lead to.
-    """
-    for path in (folder, os.path.realpath(folder)):
-        parts = Path(os.path.normpath(path)).parts
-        for end in range(1, len(parts) + 1):
-            if os.path.realpath(os.path.join(*parts[:end])) in folders:
-                inner = parts[end:]
-                inner = inner[2:] if inner[:1] == ("snapshots",) else inner
-                return "".join(f"{part}/" for part in inner)
+    """Where in one of the folders (real paths) an absolute one lies, as `cat/2021/`; None where in none."""
+    parts = Path(os.path.normpath(folder)).parts
+    for end in range(1, len(parts) + 1):
+        if os.path.realpath(os.path.join(*parts[:end])) in folders:
+            inner = parts[end:]
+            inner = inner[2:] if inner[:1] == ("snapshots",) else inner
+            return "".join(f"{part}/" for part in inner)
     return None
 
 

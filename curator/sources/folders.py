@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -53,9 +54,12 @@ def read_folder(
     Raises:
         CuratorError: for a layout that tells no labels, or several, naming it and what to do.
     """
-    layout = layout_of(found.images, level)
+    try:
+        layout = layout_of(found.images, level)
+    except CuratorError as e:
+        raise e if level is not None else CuratorError(f"{flag}: {e}") from e
     tables = [] if level is not None else _tables(folder, found, layout, image, label, flag)
-    notes = notes_of(found.left_out)
+    notes = [*notes_of(found.left_out), *(f"{a} is a link to {b}: its images are rows twice" for a, b in found.twice)]
     if not tables:
         if not layout.classes:
             raise CuratorError(f"{flag}: {_seen(found, layout)}")
@@ -94,7 +98,8 @@ def _tables(
     folder: Path, found: Listing, layout: Layout, image: str | None, label: str | None, flag: str
 ) -> list[Named]:
     """The tables from which the rows are taken; none where the class folders tell all."""
-    files = Files(lambda: found.images)
+    whole = Files(lambda: found.images)
+    by_split = {split: Files(partial(list, files)) for split, files in layout.splits.items() if layout.named}
     own = [path for path in found.tables if path.rpartition("/")[2] in METADATA]
     named: list[Named] = []
     for path in own or found.tables[:MOST_TABLES]:
@@ -107,7 +112,11 @@ def _tables(
             if own or not layout.classes:
                 raise CuratorError(f"{flag}: {e}") from e
             continue  # some other file beside class folders
-        entry = named_in(table, path, files, path.rpartition("/")[0], image, label, exact=bool(own))
+        base, exact = path.rpartition("/")[0], bool(own)
+        # The same names may stand in train/ and in test/: those of train.csv are of train/.
+        nearest = by_split.get(_split_of_table(path) or "")
+        entry = named_in(table, path, nearest, base, image, label, exact=exact) if nearest else None
+        entry = entry or named_in(table, path, whole, base, image, label, exact=exact)
         if entry is not None:
             named.append(entry)
     if own and not named:
@@ -139,7 +148,7 @@ def _of_classes(folder: Path, layout: Layout) -> DatasetDict:
 def _of_tables(folder: Path, tables: list[Named], layout: Layout, flag: str) -> DatasetDict:
     classes = {} if any(table.label for table in tables) else layout.classes
     place = {path: split for split, files in layout.splits.items() for path in files} if layout.named else {}
-    known = [split_of(Path(table.name).stem.replace("labels", "").strip("-_. ")) for table in tables]
+    known = [_split_of_table(table.name) for table in tables]
     by_table = len({*known}) > 1 and len(tables) > 1
     parts: dict[str, list[Dataset]] = {}
     seen: dict[str, str] = {}
@@ -167,6 +176,11 @@ def _of_tables(folder: Path, tables: list[Named], layout: Layout, flag: str) -> 
             )
         splits[split] = _concatenated(datasets)
     return DatasetDict({split: splits[split] for split in sorted(splits, key=lambda s: s != "train")})
+
+
+def _split_of_table(name: str) -> str | None:
+    """The split that the name of a table means, as train_labels.csv does."""
+    return split_of(Path(name).stem)
 
 
 def _concatenated(parts: list[Dataset]) -> Dataset:

@@ -40,12 +40,14 @@ class Listing:
         tables: files with a suffix of TABLES that may be tables of rows.
         rows: other files that `datasets` may read rows from.
         left_out: files of images by the reason why they are not among the images.
+        twice: folders that are links to others of the list, with these.
     """
 
     images: list[str] = field(default_factory=list)
     tables: list[str] = field(default_factory=list)
     rows: list[str] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    twice: list[tuple[str, str]] = field(default_factory=list)
 
 
 def counted(files: list[str]) -> str:
@@ -54,19 +56,20 @@ def counted(files: list[str]) -> str:
     return f"{len(files):,} image file{'' if one else 's'} ({files[0]}{'' if one else ', …'}) {'is' if one else 'are'}"
 
 
-def listing(folder: Path, outside: Iterable[Path] = ()) -> Listing:
+def listing(folder: Path, outside: Iterable[Path] = (), *, strict: bool = True) -> Listing:
     """List a dataset's folder.
 
     Args:
         folder: links to folders that lie in it are followed, but not those in what a link leads to.
         outside: other folders that links may lead to (--data-dir).
+        strict: whether all of it is the dataset's; else folders that may not be read are left out.
 
     Raises:
-        CuratorError: for a link to a folder elsewhere, which may not be read, a folder that cannot be read, and more
-            files than any dataset has.
+        CuratorError: where strict, for a link to a folder elsewhere, and a folder that cannot be read; for more files
+            than any dataset has.
     """
     own = (whole_of(folder), *(whole_of(other) for other in outside))
-    found, count = Listing(), 0
+    found, count, seen = Listing(), 0, dict[str, str]()
 
     def walk(path: str, below: str, above: tuple[str, ...], linked: bool) -> None:
         nonlocal count
@@ -76,7 +79,11 @@ def listing(folder: Path, outside: Iterable[Path] = ()) -> Listing:
         try:
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)
         except OSError as e:
+            if not strict:
+                return
             raise CuratorError(f"{below or folder}: the folder cannot be read ({e.strerror}); allow it") from e
+        if seen.setdefault(here, below) != below:
+            found.twice.append((below, seen[here]) if linked else (seen[here], below))
         count += len(entries)
         if count > MOST:
             raise CuratorError(f"{folder}: more than {MOST:,} files, or links to folders that hold each other")
@@ -91,6 +98,8 @@ def listing(folder: Path, outside: Iterable[Path] = ()) -> Listing:
                 if entry.name.startswith(".") or entry.name == "__MACOSX":
                     found.left_out["their folder is hidden"] += _below(entry.path, name + "/")
                 elif entry.is_symlink() and not lies_inside(entry.path, own):
+                    if not strict:
+                        continue
                     raise CuratorError(
                         f"{name} is a link out of the dataset's folder: put the files themselves there, or name the "
                         "folder that it leads to with --data-dir"

@@ -67,7 +67,7 @@ def open_local(path: Path, asked: Asked, flag: str) -> Opened:
         home = path.parent if folders else None
         opened = Opened(DatasetDict(), {**card, "id": None}, folders, home)
         if path.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl", ".ndjson"):
-            files = Files(lambda: listing(path.parent).images) if home else None
+            files = Files(lambda: listing(path.parent, strict=False).images, path.parent) if home else None
             found = read_single(path, files, asked.image_column, asked.label_column, flag)
             opened.splits, opened.label, opened.notes = found.splits, found.label, found.notes
         else:
@@ -75,7 +75,10 @@ def open_local(path: Path, asked: Asked, flag: str) -> Opened:
     else:
         opened = Opened(DatasetDict(), {**card, "id": None}, (whole_of(path),), path)
         saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
-        files_in = Listing() if saved else listing(path, filter(None, [asked.data_dir]))
+        try:
+            files_in = Listing() if saved else listing(path, filter(None, [asked.data_dir]))
+        except CuratorError as e:
+            raise CuratorError(f"{flag}: {e}") from e
         require_cards(path, None, flag)
         own = files_in.images and not names_files(path)
         others = _of_rows(path, files_in, flag) if own else []

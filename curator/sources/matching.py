@@ -8,19 +8,20 @@ import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
 
 class Files:
     """Image files of a folder, by what tables call them.
 
-    Attributes:
+    Args:
         listed: gives their paths relative to the folder, with forward slashes; asked at most once.
+        folder: where cells are looked up first, so that nothing need be listed where all are there.
     """
 
-    def __init__(self, listed: Callable[[], Iterable[str]]):
-        self._listed = listed
+    def __init__(self, listed: Callable[[], Iterable[str]], folder: Path | None = None):
+        self._listed, self._folder = listed, folder
 
     @cached_property
     def _paths(self) -> dict[str, str]:
@@ -50,6 +51,10 @@ class Files:
         exact: list[str | None] = []
         guesses: list[str | None] = []
         for cell in cells:
+            if cell and self._folder and (there := self._there(cell)):
+                exact.append(there)
+                guesses.append(None)
+                continue
             plain = _plain(cell) if cell else ""
             here = os.path.normpath(base + plain) if plain else ""
             path = self._paths.get(here) or self._paths.get(plain)
@@ -61,6 +66,15 @@ class Files:
             path or (guess if guess and means[guess] == 1 and guess not in taken else None)
             for path, guess in zip(exact, guesses, strict=True)
         ]
+
+    def _there(self, cell: str) -> str | None:
+        """The path of a cell that is a file's as it stands."""
+        try:
+            path = os.path.normpath(cell)
+            inside = not os.path.isabs(path) and not path.startswith("..")
+            return Path(path).as_posix() if inside and os.path.isfile(os.path.join(str(self._folder), path)) else None
+        except ValueError:  # a zero in it
+            return None
 
     def _guess(self, plain: str, base: str, stems: bool) -> str | None:
         parts = plain.split("/")

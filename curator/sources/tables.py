@@ -47,7 +47,7 @@ def with_images(dataset: Dataset, folder: Path | None, wanted: str | None = None
     done = [name for name in names if isinstance(dataset.features[name], Image)]
     if wanted in done or (done and wanted is None):
         return dataset
-    files = None if folder is None else Files(lambda: listing(folder).images)
+    files = None if folder is None else Files(lambda: listing(folder, strict=False).images, folder)
     for column in names if wanted is None else {wanted} & {*names}:
         values = _images(dataset, column, files, folder, sure=column == wanted)
         if values is not None:
