@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -40,8 +41,8 @@ class Found:
 
 def read_folder(
     folder: Path, found: Listing, level: int | None, image: str | None, label: str | None, flag: str
-) -> Found:
-    """The rows of a folder of images.
+) -> Found | None:
+    """The rows of a folder of images; None where its metadata name several of a row, which datasets reads.
 
     Args:
         folder: the dataset's.
@@ -59,7 +60,10 @@ def read_folder(
     except CuratorError as e:
         raise e if level is not None else CuratorError(f"{flag}: {e}") from e
     tables = [] if level is not None else _tables(folder, found, layout, image, label, flag)
+    if tables is None:
+        return None
     notes = [*notes_of(found.left_out), *(f"{a} is a link to {b}: its images are rows twice" for a, b in found.twice)]
+    notes += [f"{path} is not read: unpack it" for path in found.rows if path.endswith((".zip", ".gz"))][:3]
     if not tables:
         if not layout.classes:
             raise CuratorError(f"{flag}: {_seen(found, layout)}")
@@ -96,8 +100,8 @@ def read_single(file: Path, files: Files | None, image: str | None, label: str |
 
 def _tables(
     folder: Path, found: Listing, layout: Layout, image: str | None, label: str | None, flag: str
-) -> list[Named]:
-    """The tables from which the rows are taken; none where the class folders tell all."""
+) -> list[Named] | None:
+    """The tables from which the rows are taken; none where the class folders tell all. None: as read_folder says."""
     whole = Files(lambda: found.images)
     by_split = {split: Files(partial(list, files)) for split, files in layout.splits.items() if layout.named}
     own = [path for path in found.tables if path.rpartition("/")[2] in METADATA]
@@ -112,6 +116,8 @@ def _tables(
             if own or not layout.classes:
                 raise CuratorError(f"{flag}: {e}") from e
             continue  # some other file beside class folders
+        if own and any(re.fullmatch("(.+_)?file_names|.+_file_name", name) for name in table.column_names):
+            return None
         base, exact = path.rpartition("/")[0], bool(own)
         # The same names may stand in train/ and in test/: those of train.csv are of train/.
         nearest = by_split.get(_split_of_table(path) or "")
@@ -153,7 +159,7 @@ def _of_tables(folder: Path, tables: list[Named], layout: Layout, flag: str) -> 
     parts: dict[str, list[Dataset]] = {}
     seen: dict[str, str] = {}
     for table, own in zip(tables, known, strict=True):
-        for path in {path for path in table.files if path}:
+        for path in sorted({path for path in table.files if path}):
             if seen.setdefault(path, table.name) != table.name:
                 raise CuratorError(
                     f"{flag}: {seen[path]} and {table.name} both name {path}; keep one, or name it: "

@@ -98,15 +98,16 @@ def _splits(ways: dict[str, list[str]], at: int, only: str) -> tuple[dict[str, l
         inside[way[at] if len(way) > at else ""].append(path)
     meant = {name: split for name in inside if (split := split_of(name))}
     others = [name for name in inside if name and name not in meant]
-    if others and meant and not ("train" in meant.values() and len({*meant.values()}) > 1):
+    if others and meant:
         direct = [name for name in meant if any(len(ways[path]) == at + 1 for path in inside[name])]
-        if len(direct) < len(meant):
+        if len(direct) == len(meant):
+            meant = {}  # classes, of trains and of what is valid
+        elif not ("train" in meant.values() and len({*meant.values()}) > 1):
             name = next(name for name in meant if name not in direct)
             raise CuratorError(
                 f"the folder {name}/ may be a split or a class: {others[0]}/ beside it is no split; "
                 f"rename {name}/ if it is a class, or move the other folders away if it is a split"
             )
-        meant = {}
     if not meant:
         return {"train": list(ways)}, False, {}
     splits: dict[str, list[str]] = {}

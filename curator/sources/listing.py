@@ -25,7 +25,7 @@ UNREAD = {
     ".dcm",
 }  # fmt: skip
 TABLES = {".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet"}
-ROWS = {".arrow", ".tar", ".zip", ".gz", ".h5", ".hdf5", ".lance", ".py"}  # what datasets reads itself
+ROWS = {".arrow", ".tar", ".zip", ".gz"}  # what datasets reads itself
 DICTIONARIES = {"dataset_infos.json", "dataset_info.json", "config.json", "state.json", "dataset_dict.json"}
 MOST = 20_000_000  # files and folders: links may make any number of few
 RUN = "curation.json"  # the mark of a run's folder

@@ -82,26 +82,42 @@ def open_local(path: Path, asked: Asked, flag: str) -> Opened:
         require_cards(path, None, flag)
         own = files_in.images and not names_files(path)
         others = _of_rows(path, files_in, flag) if own else []
-        if own and not others:
+        level, image, label = asked.class_level, asked.image_column, asked.label_column
+        rows = read_folder(path, files_in, level, image, label, flag) if own and not others else None
+        if rows is not None:
             if asked.config_name not in (None, "default"):
                 raise CuratorError(f"--config-name {asked.config_name}: a folder of images has none; leave it out")
-            level, image, label = asked.class_level, asked.image_column, asked.label_column
-            found = read_folder(path, files_in, level, image, label, flag)
-            opened.splits, opened.label, opened.notes = found.splits, found.label, found.notes
+            opened.splits, opened.label, opened.notes = rows.splits, rows.label, rows.notes
             return opened
         opened.splits, pictures = read_rows(str(path), asked.config_name, None, flag)
-        rest = len(files_in.images) - sum(map(len, opened.splits.values()))
-        if pictures and others:
-            raise CuratorError(
-                f"{flag}: saw {len(files_in.images):,} images and files of rows ({others[0]}): name the file of rows "
-                "with --dataset, or move the images to a folder of their own"
-            )
-        if pictures and rest > 0:
-            left_out = f"{rest:,} of {counted(files_in.images)} left out: the dataset's card does not name them"
-            opened.notes += [left_out, *notes_of(files_in.left_out)]
+        _count(opened, files_in, pictures, others, flag)
     if asked.class_level is not None:
         raise CuratorError("--class-level: it is for folders of images that no card describes; leave it out")
     return opened
+
+
+def _count(opened: Opened, found: Listing, pictures: bool, others: list[str], flag: str) -> None:
+    """Say which image files are no rows of what datasets has read; pictures: whether its rows are files.
+
+    Raises:
+        CuratorError: where it is not clear which the rows are, and where nothing tells their labels.
+    """
+    if others and pictures:
+        raise CuratorError(
+            f"{flag}: saw {len(found.images):,} images and files of rows ({others[0]}): name the file of rows with "
+            "--dataset, or move the images to a folder of their own"
+        )
+    if others:
+        opened.notes += notes_of({f"the rows are those of {others[0]}": found.images})
+    rest = len(found.images) - sum(map(len, opened.splits.values()))
+    if pictures and rest > 0:
+        left_out = f"{rest:,} of {counted(found.images)} left out: the dataset's card or metadata do not name them"
+        opened.notes += [left_out, *notes_of(found.left_out)]
+    if pictures and all(split.column_names == ["image"] for split in opened.splits.values()):
+        raise CuratorError(
+            f"{flag}: its card names images, and nothing tells their labels: name one folder per class there, or take "
+            "`configs` out of README.md"
+        )
 
 
 def _of_rows(folder: Path, found: Listing, flag: str) -> list[str]:
