@@ -89,13 +89,13 @@ def read_folder(
     return Found(splits, labelled, notes)
 
 
-def read_single(file: Path, files: Files | None, image: str | None, label: str | None, flag: str) -> Found:
+def read_single(file: Path, files: Files | None, image: str | None, label: str | None) -> Found:
     """The rows of one file of CSV, JSON or JSON lines, whose images lie beside it."""
-    named = named_in(read_table(file), file.name, files, "", image, label, exact=False)
-    if named is None:
-        return Found(DatasetDict({"train": Dataset(read_table(file))}))
-    rows = _rows(file.parent, named, {}, "")
-    return Found(DatasetDict({"train": rows}), named.label)
+    table = read_table(file)
+    named = named_in(table, file.name, files, "", image, label, exact=False)
+    if named is None:  # perhaps rows of embeddings
+        return Found(DatasetDict({"train": Dataset(table)}))
+    return Found(DatasetDict({"train": _rows(file.parent, named, {})}), named.label)
 
 
 def _tables(
@@ -165,7 +165,7 @@ def _of_tables(folder: Path, tables: list[Named], layout: Layout, flag: str) -> 
                     f"{flag}: {seen[path]} and {table.name} both name {path}; keep one, or name it: "
                     f"--dataset {folder / table.name}"
                 )
-        rows = _rows(folder, table, classes, table.base)
+        rows = _rows(folder, table, classes)
         if layout.named:
             default = split_of(table.base.strip("/").rpartition("/")[2]) or own or "train"
             of_row = [place.get(path or "", default) for path in table.files]
@@ -195,7 +195,7 @@ def _concatenated(parts: list[Dataset]) -> Dataset:
     return parts[0] if len(parts) == 1 else concatenate_datasets(parts)
 
 
-def _rows(folder: Path, named: Named, classes: dict[str, str], base: str) -> Dataset:
+def _rows(folder: Path, named: Named, classes: dict[str, str]) -> Dataset:
     """A table's rows, its images as a column of that type, with the labels of their folders where it has none."""
     cells = named.table[named.column].to_pylist()
     paths = [

@@ -94,7 +94,8 @@ def listing(folder: Path, outside: Iterable[Path] = (), *, strict: bool = True) 
             name = below + entry.name
             if entry.name.startswith(OURS):
                 continue
-            if os.path.isdir(entry.path):
+            # Of a link alone the system is asked again, not of a million files.
+            if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path)):
                 if entry.name.startswith(".") or entry.name == "__MACOSX":
                     found.left_out["their folder is hidden"] += _below(entry.path, name + "/")
                 elif entry.is_symlink() and not lies_inside(entry.path, own):

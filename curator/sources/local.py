@@ -59,41 +59,51 @@ class Asked:
 
 
 def open_local(path: Path, asked: Asked, flag: str) -> Opened:
-    """A file or folder of this machine: listed here where it holds images, else read by datasets."""
+    """A file or folder of this machine: listed here where it holds images, else read by datasets.
+
+    Raises:
+        CuratorError: beginning with the flag, in the user's terms.
+    """
     path = Path(os.path.abspath(path))  # datasets takes `csv` for its own reader, and `.` for nothing
-    card = own_card(path)
-    if path.is_file():
-        folders = real_folders(beside(path))
-        home = path.parent if folders else None
-        opened = Opened(DatasetDict(), {**card, "id": None}, folders, home)
-        if path.suffix.lower() in (".csv", ".tsv", ".json", ".jsonl", ".ndjson"):
-            files = Files(lambda: listing(path.parent, strict=False).images, path.parent) if home else None
-            found = read_single(path, files, asked.image_column, asked.label_column, flag)
-            opened.splits, opened.label, opened.notes = found.splits, found.label, found.notes
-        else:
-            opened.splits, _ = read_rows(str(path), None, None, flag)
-    else:
-        opened = Opened(DatasetDict(), {**card, "id": None}, (whole_of(path),), path)
-        saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
-        try:
-            files_in = Listing() if saved else listing(path, filter(None, [asked.data_dir]))
-        except CuratorError as e:
-            raise CuratorError(f"{flag}: {e}") from e
-        require_cards(path, None, flag)
-        own = files_in.images and not names_files(path)
-        others = _of_rows(path, files_in, flag) if own else []
-        level, image, label = asked.class_level, asked.image_column, asked.label_column
-        rows = read_folder(path, files_in, level, image, label, flag) if own and not others else None
-        if rows is not None:
-            if asked.config_name not in (None, "default"):
-                raise CuratorError(f"--config-name {asked.config_name}: a folder of images has none; leave it out")
-            opened.splits, opened.label, opened.notes = rows.splits, rows.label, rows.notes
-            return opened
-        opened.splits, pictures = read_rows(str(path), asked.config_name, None, flag)
-        _count(opened, files_in, pictures, others, flag)
-    if asked.class_level is not None:
+    opened, levels = _file(path, asked, flag) if path.is_file() else _folder(path, asked, flag)
+    if asked.class_level is not None and not levels:
         raise CuratorError("--class-level: it is for folders of images that no card describes; leave it out")
     return opened
+
+
+def _file(path: Path, asked: Asked, flag: str) -> tuple[Opened, bool]:
+    """Rows of one file, and whether --class-level has a meaning."""
+    folders = real_folders(beside(path))
+    home = path.parent if folders else None
+    if path.suffix.lower() not in (".csv", ".tsv", ".json", ".jsonl", ".ndjson"):
+        return Opened(read_rows(str(path), None, None, flag)[0], {"id": None}, folders, home), False
+    files = Files(lambda: listing(path.parent, strict=False).images, path.parent) if home else None
+    found = read_single(path, files, asked.image_column, asked.label_column)
+    return Opened(found.splits, {"id": None}, folders, home, found.label, found.notes), False
+
+
+def _folder(path: Path, asked: Asked, flag: str) -> tuple[Opened, bool]:
+    """Rows of a folder, and whether --class-level has a meaning."""
+    saved = (path / "dataset_dict.json").exists() or (path / "state.json").exists()
+    try:
+        files = Listing() if saved else listing(path, filter(None, [asked.data_dir]))
+    except CuratorError as e:
+        raise CuratorError(f"{flag}: {e}") from e
+    if not saved:
+        require_cards(path, None, flag)
+    opened = Opened(DatasetDict(), {**own_card(path), "id": None}, (whole_of(path),), path)
+    own = bool(files.images) and not names_files(path)
+    others = _of_rows(path, files, flag) if own else []
+    level, image, label = asked.class_level, asked.image_column, asked.label_column
+    found = read_folder(path, files, level, image, label, flag) if own and not others else None
+    if found is None:
+        opened.splits, pictures = read_rows(str(path), asked.config_name, None, flag)
+        _count(opened, files, pictures, others, flag)
+        return opened, False
+    if asked.config_name not in (None, "default"):
+        raise CuratorError(f"--config-name {asked.config_name}: a folder of images has none; leave it out")
+    opened.splits, opened.label, opened.notes = found.splits, found.label, found.notes
+    return opened, True
 
 
 def _count(opened: Opened, found: Listing, pictures: bool, others: list[str], flag: str) -> None:
