@@ -22,6 +22,7 @@ from curator.sources.written import read_table
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # what datasets takes for tables of images
 MOST_TABLES = 100
+LARGEST = 2**26  # bytes of a table that is read where class folders tell the labels
 
 
 @dataclass
@@ -110,6 +111,8 @@ def _tables(
         if "submission" in path.rpartition("/")[2].casefold():  # of Kaggle: labels that nobody gave
             continue
         require_own_files([str(folder / path)], folder, flag)
+        if not own and layout.classes and (folder / path).stat().st_size > LARGEST:
+            continue
         try:
             table = read_table(folder / path)
         except CuratorError as e:

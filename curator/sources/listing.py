@@ -41,6 +41,7 @@ class Listing:
         rows: other files that `datasets` may read rows from.
         left_out: files of images by the reason why they are not among the images.
         twice: folders that are links to others of the list, with these.
+        outside: links to folders elsewhere, which may not be read.
     """
 
     images: list[str] = field(default_factory=list)
@@ -48,6 +49,7 @@ class Listing:
     rows: list[str] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     twice: list[tuple[str, str]] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
 
 
 def counted(files: list[str]) -> str:
@@ -65,8 +67,7 @@ def listing(folder: Path, outside: Iterable[Path] = (), *, strict: bool = True) 
         strict: whether all of it is the dataset's; else folders that may not be read are left out.
 
     Raises:
-        CuratorError: where strict, for a link to a folder elsewhere, and a folder that cannot be read; for more files
-            than any dataset has.
+        CuratorError: where strict, for a folder that cannot be read; for more files than any dataset has.
     """
     own = (whole_of(folder), *(whole_of(other) for other in outside))
     found, count, seen = Listing(), 0, dict[str, str]()
@@ -99,12 +100,7 @@ def listing(folder: Path, outside: Iterable[Path] = (), *, strict: bool = True) 
                 if entry.name.startswith(".") or entry.name == "__MACOSX":
                     found.left_out["their folder is hidden"] += _below(entry.path, name + "/")
                 elif entry.is_symlink() and not lies_inside(entry.path, own):
-                    if not strict:
-                        continue
-                    raise CuratorError(
-                        f"{name} is a link out of the dataset's folder: put the files themselves there, or name the "
-                        "folder that it leads to with --data-dir"
-                    )
+                    found.outside.append(name)
                 elif entry.is_symlink() and linked:
                     found.left_out["a link inside a linked folder is not followed"] += _below(entry.path, name + "/")
                 else:

@@ -89,6 +89,11 @@ def _folder(path: Path, asked: Asked, flag: str) -> tuple[Opened, bool]:
         files = Listing() if saved else listing(path, filter(None, [asked.data_dir]))
     except CuratorError as e:
         raise CuratorError(f"{flag}: {e}") from e
+    if files.outside and (files.images or not (files.tables or files.rows)):
+        raise CuratorError(
+            f"{flag}: {files.outside[0]} is a link out of the dataset's folder: put the files themselves there, or "
+            "name the folder that it leads to with --data-dir"
+        )
     if not saved:
         require_cards(path, None, flag)
     opened = Opened(DatasetDict(), {**own_card(path), "id": None}, (whole_of(path),), path)

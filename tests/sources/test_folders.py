@@ -90,6 +90,10 @@ def test_links_out_of_the_folder(tmp_path):
     (tmp_path / "pets" / "bird").symlink_to("../else/bird")
     with pytest.raises(CuratorError, match=r"pets: bird is a link out of the dataset's folder: .* --data-dir"):
         load_table(str(tmp_path / "pets"))
+    (tmp_path / "only").mkdir()
+    (tmp_path / "only" / "bird").symlink_to("../else/bird")
+    with pytest.raises(CuratorError, match=r"only: bird is a link out"):
+        load_table(str(tmp_path / "only"))
     table = load_table(str(tmp_path / "pets"), data_dir=tmp_path / "else")
     assert placed(table, tmp_path / "pets") == by_folder([*PETS, "bird/1.png", "bird/2.png"])
 

@@ -10,6 +10,7 @@ from curator.sources.images import paths
 from curator.sources.matching import Files
 from curator.sources.tables import rows_of
 from tests.conftest import hf_dataset, load_table
+from tests.forks import FORKS
 
 PNG = [item["bytes"] for item in hf_dataset(4).cast_column("image", Image(decode=False))["image"]]
 NAMES = ["cat/1.png", "cat/2.png", "dog/1.png", "dog/3.png"]
@@ -61,6 +62,30 @@ def test_what_is_no_image_stays():
     assert rows.features == Features({"blob": Value("binary"), "text": Value("string"), "s": {"path": Value("string")}})
     both = hf_dataset(4).add_column("path", NAMES)
     assert rows_of(both.data.table, None).features["path"] == Value("string")
+
+
+@pytest.fixture
+def unicode_split(tmp_path):
+    """With brackets, for which links are made, and a pandas categorical."""
+    file = tmp_path / "in [1]" / "data" / "größe-00000-of-00001.parquet"
+    file.parent.mkdir(parents=True)
+    pq.write_table(pa.table({"image": PNG, "label": pa.array(["a", "b", "a", "b"]).dictionary_encode()}), file)
+    return str(tmp_path / "in [1]")
+
+
+def look(folder: str) -> tuple:
+    table = load_table(folder)
+    return table.split, table.classes, len(table.ids)
+
+
+def test_split_names_of_any_letters(unicode_split):
+    assert look(unicode_split) == ("größe", ("a", "b"), 4)
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_on_a_cold_cache(unicode_split):
+    with FORKS.Pool(2) as pool:
+        assert pool.map(look, [unicode_split] * 2) == [("größe", ("a", "b"), 4)] * 2
 
 
 @pytest.mark.parametrize("as_file", [True, False])
