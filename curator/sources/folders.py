@@ -132,14 +132,16 @@ def _tables(
         raise CuratorError(f"{flag}: {own[0]}: expected a column file_name with the names of image files; rename it")
     if own or not layout.classes:
         return named
-    # Beside class folders a table counts that has labels, and others than the folders'.
+    # Beside class folders a table counts that has other classes for most of the images: the folders are shards. One of
+    # the same classes is a list of some files, as of verified ones.
+    half = len(found.images) / 2
     return [
-        entry for entry in named
-        if entry.label and any(
-            path and str(value) != layout.classes.get(path)
-            for path, value in zip(entry.files, entry.table[entry.label].to_pylist(), strict=True)
-        )
-    ]  # fmt: skip
+        entry
+        for entry in named
+        if entry.label
+        and not {*map(str, entry.table[entry.label].drop_null().to_pylist())} <= {*layout.classes.values()}
+        and sum(path is not None for path in entry.files) >= half
+    ]
 
 
 def _of_classes(folder: Path, layout: Layout) -> DatasetDict:

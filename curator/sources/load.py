@@ -93,7 +93,7 @@ def load(
         reference_column = TRUE_LABEL
     if label_column is None and named and named[2] in features:
         label_column = named[2]
-    if label_column is None and opened.label in features:
+    if label_column is None and opened.label in features and opened.label != reference_column:
         label_column = opened.label
     label_column = guess_label_column(features, label_column, reference_column)
     classes = class_names(main, label_column)

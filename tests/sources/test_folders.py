@@ -214,6 +214,15 @@ def test_splits_by_tables_and_by_folders(tmp_path):
         load_table(str(tmp_path))
 
 
+def test_metadata_of_each_split(tmp_path):
+    put(tmp_path, *(f"{split}/{name}" for split in ("train", "test") for name in FLAT))
+    for split in ("train", "test"):
+        (tmp_path / split / "metadata.csv").write_bytes(TABLES["metadata.csv"])
+    table = load_table(str(tmp_path))
+    assert placed(table, tmp_path) == {f"train/{name}": label for name, label in WANT.items()}
+    assert [Path(str(path)).parent.name for path in paths(table.others["test"], "image")] == ["test"] * 4
+
+
 def with_metadata(folder: Path, column: str, values: list[str]) -> str:
     text = "".join(f"{name},{value}\n" for name, value in zip(PETS, values, strict=False))
     (folder / "metadata.csv").write_text(f"file_name,{column}\n{text}")
@@ -244,8 +253,10 @@ def test_labels_that_are_in_shards(tmp_path):
     table = load_table(str(tmp_path))
     assert [*placed(table, tmp_path).values()] == ["cat", "dog", "cat"] and "--class-level 1" in table.notes[0]
     put(tmp_path / "same", *PETS)
-    (tmp_path / "same" / "labels.csv").write_text("file,label\n" + "".join(f"{p},{p[:3]}\n" for p in PETS))
-    assert load_table(str(tmp_path / "same")).dataset.features["label"].names == ["cat", "dog"]
+    (tmp_path / "same" / "all.csv").write_text("file,label\n" + "".join(f"{p},{p[:3]}\n" for p in PETS))
+    (tmp_path / "same" / "verified.csv").write_text("file,label\ncat/1.png,dog\n")
+    (tmp_path / "same" / "a_few.csv").write_text("file,label\ncat/1.png,young\ncat/2.png,old\n")
+    assert placed(load_table(str(tmp_path / "same")), tmp_path / "same") == by_folder(PETS)
 
 
 @pytest.mark.parametrize("names", [FLAT, [f"train/{n}" for n in FLAT] + ["test/1.png"], [f"cat/{n}" for n in FLAT]])
