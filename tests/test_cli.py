@@ -344,7 +344,7 @@ def test_the_output_is_a_dataset(finished, monkeypatch):
         raw = out[split].cast_column("image", datasets.Image(decode=False))["image"]
         kept = source[split].cast_column("image", datasets.Image(decode=False))["image"]
         assert [r["bytes"] for r in raw] == [Path(k["path"]).read_bytes() for k in kept]
-        assert all("/" not in r["path"] for r in raw)
+        assert [r["path"] for r in raw] == [os.path.relpath(k["path"], finished / "kept") for k in kept]
         assert out[split]["row"][:] == list(range(len(out[split])))
     train = out["train"].to_dict()
     assert train["true_label"] == source["train"]["label"][:]
@@ -399,7 +399,7 @@ def test_the_other_files(finished):
         rows = list(csv.DictReader(file))
     assert len(rows) == facts["n"] - facts["selected"]
     scores = [float(r["score"]) for r in rows]
-    assert scores == sorted(scores) and all(r["file"].endswith(".png") for r in rows)
+    assert scores == sorted(scores) and all((finished / "kept" / r["file"]).is_file() for r in rows)
     report = (finished / "out" / "report" / "report.md").read_text()
     for name in ("clean_score", "reliability", "matrix", "per_class", "training", "contact_sheet"):
         assert f"({name}.png)" in report and (finished / "out" / "report" / f"{name}.png").stat().st_size > 4000

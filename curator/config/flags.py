@@ -35,12 +35,16 @@ class DataFlags:
 
     dataset: Annotated[str, PICKS] = "digits"
     """A named dataset (digits, cifar10, cifar100, cifar10n, cifar100n; from files you have, with --data-dir:
-    animal10n, clothing1m, webvision, tiny-imagenet), a Hub id (owner/name) or a local folder."""
+    animal10n, clothing1m, webvision, tiny-imagenet), a Hub id (owner/name), a local folder, or a
+    CSV, JSON lines or parquet file with paths of images."""
     data_dir: Annotated[Path | None, NOT_IDENTITY, PATH] = None
     """Folder with the files of a named dataset, instead of downloading them; for any other dataset, a folder outside it
     from which files named in its rows may be read."""
     config_name: str | None = None
     """Configuration of the dataset. Clothing1M: noisy leaves its verified rows out."""
+    class_level: Annotated[int, AtLeast(1)] | None = None
+    """Of a local folder of images: which folders are the classes. 1: those in the dataset's folder, or in its train/,
+    val/ and test/; 2: those in them. Default: the first level with more than one folder."""
     split: str | None = None
     """Split to curate. Default: the only one, or train."""
     revision: str | None = None

@@ -10,7 +10,7 @@ from huggingface_hub import DatasetCard, DatasetCardData
 
 from curator.decisions.decision import MACHINE
 from curator.result.report import md, percent
-from curator.sources.opening import LICENSE
+from curator.sources.cards import LICENSE
 from curator.text import printable
 
 # What follows is the source's own text; publishing reads it from the run's card.

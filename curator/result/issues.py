@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from curator.result.findings import Findings
-from curator.sources.files import bare_name
+from curator.sources.files import source_file
 from curator.sources.images import paths
 from curator.text import as_cell
 
@@ -21,7 +21,9 @@ def write_issues(path: Path, findings: Findings) -> None:
     wrong = wrong[np.argsort(columns.clean_score[wrong], kind="stable")]
     files: dict[int, str] = {}
     if len(wrong) and image_column is not None:
-        names = [bare_name(name or "") for name in paths(table.data.select(wrong), image_column)]
+        names = [
+            source_file(name or "", table.access.folders) for name in paths(table.data.select(wrong), image_column)
+        ]
         files = dict(zip(wrong.tolist(), names, strict=True))
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -18,7 +18,7 @@ from datasets.features.features import require_storage_embed
 from datasets.table import embed_array_storage, table_cast
 
 from curator.result.layout import no_space
-from curator.sources.files import Refused, bare_name, read_inside
+from curator.sources.files import Refused, read_inside, source_file
 from curator.sources.images import NO_FILES, Access, hash_of
 from curator.sources.pictures import NoPicture
 
@@ -76,7 +76,7 @@ class _Files:
     whole: deque[bool]
 
     def embed_storage(self, storage: pa.Array, **_: Any) -> pa.Array:
-        """{bytes, path} with the bytes of its files; one that may not be read keeps its name alone."""
+        """{bytes, path} with the bytes of its files; each is called as source_file says."""
         if not pa.types.is_struct(storage.type) or not {"bytes", "path"} <= {field.name for field in storage.type}:
             return storage
         contents, paths = storage.field("bytes"), storage.field("path").to_pylist()
@@ -88,7 +88,8 @@ class _Files:
                 if values[i] is None and path and storage[i].is_valid:
                     values[i] = self._read(path, known[i])
             contents = pa.array(values, contents.type)
-        names = pa.array([None if path is None else bare_name(path) for path in paths], storage.field("path").type)
+        files = [None if path is None else source_file(path, self.access.folders) for path in paths]
+        names = pa.array(files, storage.field("path").type)
         parts = {"bytes": contents, "path": names}
         fields = list(storage.type)
         arrays = [parts[field.name] if field.name in parts else storage.field(field.name) for field in fields]
@@ -105,7 +106,7 @@ class _Files:
 
 
 def _embedded(table: pa.Table, access: Access, whole: dict[str, np.ndarray]) -> pa.Table:
-    """The table with the bytes of the files that it names; one that may not be read keeps its name alone.
+    """The table with the bytes of the files that it names; each is called as source_file says.
 
     Nothing is fetched. whole: of a column of images, which rows of the table were decoded.
     """

@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from curator.errors import CuratorError
@@ -109,11 +110,44 @@ def own_files(folder: Path, *names: str) -> list[Path]:
     return found
 
 
-def bare_name(path: str) -> str:
-    """The name of a file without where it lay, which is nobody's business; an address of the Web stays as it is."""
+def source_file(path: str, folders: tuple[str, ...]) -> str:
+    """What a file that a dataset names is called in a result: enough to find it, and nothing of where the folder lies.
+
+    Args:
+        path: as read_inside takes it, or an address.
+        folders: real paths, as read_inside takes them.
+
+    Returns:
+        The path below the folder it lies in, with forward slashes (`cat/003.png`; of a snapshot of the Hub, below
+        that). One that is relative already stays, unless it leads upwards; of any other file the name alone stays. An
+        address of the Web stays as it is.
+    """
     if re.match(r"(https?|hf)://", path.rpartition("::")[2]):
         return path
-    return os.path.basename(path.partition("::")[0] if "://" in path else path)
+    path = path.partition("::")[0]
+    if "://" in path or "\0" in path:
+        return os.path.basename(path)
+    if os.path.isabs(path):
+        for way in (path, os.path.realpath(path)):  # the names on its way are its own, not those that links lead to
+            folder, name = os.path.split(way)
+            below = _below(folder, folders)
+            if below is not None:
+                return f"{below}{name}"
+        return os.path.basename(path)
+    parts = [part for part in path.split(os.sep) if part not in ("", ".")]
+    return os.path.basename(path) if ".." in parts or not parts else "/".join(parts)
+
+
+@lru_cache(2**12)
+def _below(folder: str, folders: tuple[str, ...]) -> str | None:
+    """Where in one of the folders (real paths) an absolute one lies, as `cat/2021/`; None where in none."""
+    parts = Path(os.path.normpath(folder)).parts
+    for end in range(1, len(parts) + 1):
+        if os.path.realpath(os.path.join(*parts[:end])) in folders:
+            inner = parts[end:]
+            inner = inner[2:] if inner[:1] == ("snapshots",) else inner
+            return "".join(f"{part}/" for part in inner)
+    return None
 
 
 def _within(path: str, folder: str) -> bool:

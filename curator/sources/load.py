@@ -20,6 +20,7 @@ from curator.errors import CuratorError
 from curator.sources import cifar_n, noise
 from curator.sources.files import real_folders
 from curator.sources.images import Access, choose_size, decode_images, whole_images
+from curator.sources.local import Asked
 from curator.sources.metadata import require_features
 from curator.sources.opening import NAMED, open_dataset
 from curator.sources.pictures import Decoder
@@ -38,6 +39,7 @@ from curator.sources.table import (
     require_label_type,
     require_labels,
 )
+from curator.sources.tables import with_images
 from curator.sources.verified import trust
 from curator.system import is_path
 from curator.text import name_of
@@ -70,7 +72,9 @@ def load(
     s, dataset = settings, settings.dataset if source is None else source
     budget = memory_budget(s) if budget is None else budget
     name = dataset if isinstance(dataset, str) else "dataset"
-    splits, origin, folders = open_dataset(dataset, s.data_dir, s.config_name, s.revision)
+    asked = Asked(s.data_dir, s.config_name, s.class_level, s.image_column, s.label_column)
+    opened = open_dataset(dataset, asked, s.revision)
+    splits = opened.splits
     odd = next((k for k in splits if not re.fullmatch(r"\w+(\.\w+)*", k)), None)
     if odd is not None:  # it becomes the name of a file, and load_dataset would not read it back
         raise CuratorError(f"split {odd!r}: expected a name of letters, digits, _ and single dots; rename the split")
@@ -79,6 +83,8 @@ def load(
     named = NAMED.get(name)
     chosen = _choose_split(splits, s.split)
     splits = DatasetDict({k: _without_places(v.with_format(None), dataset) for k, v in splits.items()})
+    if s.features_column is None:  # rows of embeddings may have paths beside them, which stay texts
+        splits = DatasetDict({k: with_images(v, opened.home, s.image_column) for k, v in splits.items()})
     main = _free_columns(splits[chosen], s.overwrite_columns, s.column_prefix)
     features = main.features
     image_column = guess_image_column(features, s.image_column, needed=s.features_column is None)
@@ -87,6 +93,8 @@ def load(
         reference_column = TRUE_LABEL
     if label_column is None and named and named[2] in features:
         label_column = named[2]
+    if label_column is None and opened.label in features and opened.label != reference_column:
+        label_column = opened.label
     label_column = guess_label_column(features, label_column, reference_column)
     classes = class_names(main, label_column)
     if len(classes) < 2:
@@ -105,8 +113,8 @@ def load(
     table = Table(
         name if isinstance(dataset, str) and not is_path(name) else name_of(name),
         chosen, main, others, image_column, label_column, classes, codes, np.arange(len(main)), reference_column,
-        source_rows=len(main), source=origin,
-        access=Access(real_folders([*filter(None, [s.data_dir]), *folders]), Decoder(budget / 2)),
+        source_rows=len(main), source=opened.source, notes=list(opened.notes),
+        access=Access(real_folders([*filter(None, [s.data_dir]), *opened.folders]), Decoder(budget / 2)),
     )  # fmt: skip
     table.set_aside(missing_labels(main, label_column, codes))
     table.require_few_aside(s.allow_quarantine)

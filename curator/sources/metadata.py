@@ -40,13 +40,10 @@ def require_card(file: Path, what: str) -> str:
         CuratorError: for YAML that is or stands for too much, or that names files outside the dataset's folder.
         OSError, UnicodeDecodeError: it cannot be read.
     """
-    from huggingface_hub.repocard import REGEX_YAML_BLOCK
-
     if file.stat().st_size > LARGEST:
         raise CuratorError(f"{what}: expected at most {LARGEST / 2**20:.0f} MiB; shorten it")
     text = file.read_text(encoding="utf-8")
-    block = REGEX_YAML_BLOCK.search(text)
-    content = block[2] if block else ("" if file.suffix == ".md" else text)
+    content = _yaml_of(file, text)
     if len(content) > YAML:
         raise CuratorError(f"{what}: expected at most {YAML:,} characters of YAML, found {len(content):,}; shorten it")
     try:
@@ -60,6 +57,23 @@ def require_card(file: Path, what: str) -> str:
         raise CuratorError(f"{what}: it is not readable YAML ({' '.join(str(e).split())[:150]}); fix it") from e
     _require_own_patterns(values, what)
     return text
+
+
+def _yaml_of(file: Path, text: str) -> str:
+    from huggingface_hub.repocard import REGEX_YAML_BLOCK
+
+    block = REGEX_YAML_BLOCK.search(text)
+    return block[2] if block else ("" if file.suffix == ".md" else text)
+
+
+def names_files(folder: Path) -> bool:
+    """Whether a card in a folder, of those that require_card took, says which files are the dataset's."""
+    for file in (folder / name for name in CARDS):
+        if file.is_file():
+            values = yaml.safe_load(_yaml_of(file, require_card(file, file.name)))
+            if isinstance(values, dict) and values.get("configs"):
+                return True
+    return False
 
 
 def _written_out(node: yaml.Node, known: dict[int, int]) -> int:

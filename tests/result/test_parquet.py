@@ -175,7 +175,7 @@ def test_the_folder_of_each_kind_of_dataset(tmp_path, monkeypatch):
             table = load_table(source)
         assert reads(table, tmp_path / "saved" / "a.png") and not reads(table, inside)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr("curator.sources.opening._read", lambda *args: loaded)
+    monkeypatch.setattr("curator.sources.opening.read_rows", lambda *args: (loaded, False))
     table = load_table("a/b")
     assert reads(table, tmp_path / "hub/datasets--a--b/snapshots/1/a.png") and not reads(table, inside)
     assert not reads(table, tmp_path / "hub/datasets--a--c/snapshots/1/a.png")

@@ -8,7 +8,16 @@ from pathlib import Path
 import pytest
 
 from curator.errors import CuratorError
-from curator.sources.files import OUTSIDE, Refused, bare_name, beside, own_files, read_inside, real_folders, whole_of
+from curator.sources.files import (
+    OUTSIDE,
+    Refused,
+    beside,
+    own_files,
+    read_inside,
+    real_folders,
+    source_file,
+    whole_of,
+)
 
 
 @pytest.fixture
@@ -126,10 +135,23 @@ def test_a_snapshot_of_the_hub_is_links_into_its_repository(tmp_path):
     assert whole_of(tmp_path) == str(tmp_path)
 
 
-def test_names_without_where_a_file_lay():
-    assert bare_name("/home/ann/cats/a.png") == bare_name("a.png") == "a.png"
-    assert bare_name("zip://in/a.png::/home/ann/cats.zip") == bare_name("file:///home/ann/a.png") == "a.png"
-    assert bare_name("https://example.org/x/a.png") == "https://example.org/x/a.png"
+def test_a_file_is_called_by_its_place_in_the_folder(folder, tmp_path):
+    """Through links, too, by the names on its way; of any other file the name alone is told."""
+    (folder / "dog").symlink_to("cat")
+    (tmp_path / "root").symlink_to(folder)
+    (tmp_path / "way").symlink_to(folder / "cat")
+    folders = real_folders([folder])
+    assert source_file(str(folder / "cat" / "a.png"), folders) == source_file("./cat//a.png", folders) == "cat/a.png"
+    assert source_file(str(tmp_path / "root" / "dog" / "a.png"), folders) == "dog/a.png"
+    assert source_file(str(tmp_path / "way" / "a.png"), folders) == "cat/a.png"
+    for path in ("/home/ann/cats/a.png", f"{folder}/../cats/a.png", f"{folder}2/a.png", "../ann/a.png", "cat/../a.png",
+                 "zip://in/a.png::/home/ann/cats.zip", "file:///home/ann/a.png", "/home/ann\0/a.png"):  # fmt: skip
+        assert source_file(path, folders) == "a.png"
+    assert source_file("https://example.org/x/a.png", folders) == "https://example.org/x/a.png"
+    assert source_file(str(folder / "a.png"), ()) == "a.png"
+    snapshot = tmp_path / "datasets--a--b" / "snapshots" / "1234"
+    snapshot.mkdir(parents=True)
+    assert source_file(str(snapshot / "cat" / "a.png"), (whole_of(snapshot),)) == "cat/a.png"
 
 
 def test_files_of_a_run(folder, tmp_path):

@@ -214,7 +214,7 @@ def test_empty_folder_and_other_files(tmp_path):
     with pytest.raises(CuratorError, match="could not be loaded"):
         load_table(str(tmp_path))
     (tmp_path / "x.txt").write_text("a")
-    with pytest.raises(CuratorError, match="expected a folder or a .parquet file"):
+    with pytest.raises(CuratorError, match="expected a folder, or a .parquet, .csv or .jsonl file"):
         load_table(str(tmp_path / "x.txt"))
 
 

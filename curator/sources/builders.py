@@ -1,0 +1,126 @@
+"""Rows that `datasets` reads: parquet, Arrow, WebDataset, what a card names, and whatever is on the Hub."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import re
+from contextlib import nullcontext, suppress
+from glob import has_magic
+from pathlib import Path
+
+import datasets
+from datasets import Dataset, DatasetDict
+from datasets.exceptions import DatasetGenerationError
+
+from curator.errors import CuratorError
+from curator.sources.cards import require_cards
+from curator.sources.metadata import require_own_files, require_own_repository, require_room
+from curator.sources.network import HubLimit, hub_limits
+
+
+def read_rows(path: str, config_name: str | None, revision: str | None, flag: str) -> tuple[DatasetDict, bool]:
+    """load_dataset, with its many errors as one line, and of a stranger's dataset nothing but its own files.
+
+    Returns:
+        The splits, and whether each row is a file of a folder.
+    """
+    local, log, pictures = Path(path), logging.getLogger("datasets"), False
+    before = log.level
+    log.setLevel(logging.CRITICAL)  # what it logs of an error, in many lines, stands in ours
+    try:
+        if local.is_file():
+            kind = {".parquet": "parquet", ".arrow": "arrow"}.get(local.suffix)
+            if kind is None:
+                raise CuratorError(f"{flag}: expected a folder, or a .parquet, .csv or .jsonl file, found {local.name}")
+            require_room([path] if kind == "parquet" else [], flag)
+            own = _cache_of(local)
+            loaded = datasets.load_dataset(kind, data_files=_without_magic(local, own), cache_dir=own)
+        elif (local / "dataset_dict.json").exists() or (local / "state.json").exists():
+            loaded = datasets.load_from_disk(path)
+            parts = loaded.values() if isinstance(loaded, DatasetDict) else [loaded]
+            require_own_files([file["filename"] for part in parts for file in part.cache_files], local, flag)
+        else:  # what load_dataset does, with a look at the files in between
+            with nullcontext() if local.is_dir() else hub_limits():
+                cache = _cache_of(local) if local.is_dir() else None
+                if cache is None:
+                    require_cards(path, revision, flag)
+                place = path if cache is None else _without_magic(local, cache)
+                builder = datasets.load_dataset_builder(place, config_name, revision=revision, cache_dir=cache)
+                suffixes = getattr(builder, "EXTENSIONS", ())  # of folders of files, each of which is a row
+                pictures = bool(suffixes)
+                files = [str(file) for part in (builder.config.data_files or {}).values() for file in part]
+                rows = [file for file in files if os.path.splitext(file)[1].lower() not in suffixes]
+                if local.is_dir():
+                    require_own_files(rows, local, flag)
+                    require_room(rows, flag)
+                else:
+                    require_own_repository(files, path)
+                builder.download_and_prepare()
+                loaded = builder.as_dataset()
+    except HubLimit as e:
+        raise CuratorError(f"{flag}: it could not be loaded ({e})") from e
+    except CuratorError:
+        raise
+    except Exception as e:
+        e = e.__cause__ if isinstance(e, DatasetGenerationError) and e.__cause__ is not None else e  # it says nothing
+        text = " ".join(str(e).split()) or type(e).__name__
+        if configs := re.search(r"(?:available configs|Available): (\[.*?\])", text):
+            raise CuratorError(
+                f"{flag}: it has several configurations, {configs[1][:300]}; choose one with --config-name"
+            ) from e
+        hint = "" if local.exists() else "; check the name and the network, and log in (hf auth login) if it is private"
+        raise CuratorError(f"{flag}: it could not be loaded ({type(e).__name__}: {text[:300]}){hint}") from e
+    finally:
+        log.setLevel(before)
+    if isinstance(loaded, Dataset):
+        loaded = DatasetDict({str(loaded.split or "train"): loaded})
+    return loaded, pictures
+
+
+def _without_magic(source: Path, cache: str) -> str:
+    """A path to the source in which nothing is a pattern, as `photos [2]` is: it would be read as `photos 2`.
+
+    There it is a folder of links to its files, since datasets follows a link to the folder before it looks for files.
+    """
+    if not has_magic(str(source)):
+        return str(source)
+    if source.is_file():
+        place = Path(cache) / f"source{source.suffix}"
+        _link(place, source)
+        return str(place)
+    place = Path(cache) / "source"
+    for base, _, names in os.walk(source):
+        for name in names:
+            file = Path(base, name)
+            if file.is_file():
+                _link(place / file.relative_to(source), file)
+    return str(place)
+
+
+def _link(place: Path, file: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):  # of an earlier run: the cache is of this state of the source alone
+        place.symlink_to(file.resolve())
+
+
+def _cache_of(source: Path) -> str:
+    """A cache folder for this state of a local folder or file.
+
+    Where a folder's card names its data files, datasets 5.2 keys its cache by these patterns alone: after the files
+    changed, or for another folder of the same name, it would return old rows. A file can be replaced by one of its size
+    and time, but not without another number or time of change (ctime), which nobody can set.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error  # a folder that may not be read: datasets would leave its rows out without a word
+
+    digest = hashlib.blake2b(str(source.resolve()).encode("utf-8", "surrogateescape"), digest_size=8)
+    walked = os.walk(source, onerror=refuse) if source.is_dir() else ()
+    found = [source, *(Path(base, name) for base, _, names in walked for name in names)]
+    for file in sorted(p for p in found if p.is_file()):
+        stat = file.stat()
+        state = f"{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0{stat.st_dev}\0{stat.st_ino}\n"
+        digest.update(os.fsencode(file) + f"\0{state}".encode())
+    return str(Path(datasets.config.HF_DATASETS_CACHE) / "label-curator" / digest.hexdigest())

@@ -1,0 +1,78 @@
+"""Tables of spreadsheets and scripts."""
+
+import json
+
+import pytest
+
+from curator.errors import CuratorError
+from curator.sources.written import read_table
+
+
+def rows(tmp_path, content: str | bytes, name: str = "t.csv") -> list[dict]:
+    file = tmp_path / name
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return read_table(file).to_pylist()
+
+
+KATZE = [{"Datei": "ä.png", "Klasse": "Kätzchen"}, {"Datei": "b.png", "Klasse": "Hund"}]
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252", "utf-16"])
+def test_dialects_and_encodings(tmp_path, separator, encoding):
+    text = "Datei;Klasse\r\nä.png;Kätzchen\r\n\r\nb.png;Hund\r\n".replace(";", separator)
+    assert rows(tmp_path, text.encode(encoding)) == KATZE
+
+
+def test_what_excel_and_others_put_around_them(tmp_path):
+    assert rows(tmp_path, "sep=;\nDatei;Klasse\nä.png;Kätzchen\nb.png;Hund") == KATZE
+    assert rows(tmp_path, '"Datei","Klasse",\n"ä.png","Kätzchen",\nb.png,Hund,\n')[0] | {"Unnamed: 2": 0} == (
+        KATZE[0] | {"Unnamed: 2": 0}
+    )
+    assert rows(tmp_path, "a.png,cat\nb.png,dog\n") == [
+        {"file_name": "a.png", "label": "cat"}, {"file_name": "b.png", "label": "dog"},
+    ]  # fmt: skip
+    assert rows(tmp_path, 'f,l\na.png,"two\nlines; here"\n') == [{"f": "a.png", "l": "two\nlines; here"}]
+
+
+@pytest.mark.parametrize("cells, values", [
+    (["None", "NA", "cat"], ["None", "NA", "cat"]), (["01", "02", "03"], ["01", "02", "03"]),
+    (["1", "", "3"], [1, None, 3]), (["1.5", "NA", "2"], [1.5, None, 2.0]), (["a", "", "b"], ["a", None, "b"]),
+    (["True", "False", ""], [True, False, None]), (["None", "NA", "null"], ["None", "NA", "null"]),
+    (["1_0", "1", "2"], ["1_0", "1", "2"]), (["-1", "1", "-1"], [-1, 1, -1]), (["9" * 30, "1", "2"], None),
+])  # fmt: skip
+def test_cells(tmp_path, cells, values):
+    """A text is a text: no word stands for a missing value but where all others are numbers."""
+    got = [row["x"] for row in rows(tmp_path, "f,x\n" + "".join(f"a.png,{cell}\n" for cell in cells))]
+    assert got == values if values else isinstance(got[0], float)
+
+
+def test_json(tmp_path):
+    two = [{"img": "a.png", "label": "cat"}, {"img": "b.png", "label": None, "w": 3}]
+    want = [{**two[0], "w": None}, two[1]]
+    assert (
+        rows(tmp_path, json.dumps(two), "t.json") == rows(tmp_path, "\n".join(map(json.dumps, two)), "t.jsonl") == want
+    )
+    assert rows(tmp_path, '{"a.png": "cat", "b.png": "dog"}', "t.json") == [
+        {"file_name": "a.png", "label": "cat"}, {"file_name": "b.png", "label": "dog"},
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("content, name, words", [
+    ("", "t.csv", "expected a line of column names"), ("a,a\n1,2\n", "t.csv", "two columns 'a'"),
+    ("a,b\n1,2,3\n", "t.csv", "line 2 has 3 cells, the first line 2"), ("[1]", "t.json", "expected objects of one"),
+    ("[" * 100_000, "t.json", "expected a table of rows"), ('{"a": 1}\n{"a": "x"}', "t.jsonl", "expected a table"),
+    ('[{"a": 1' + "0" * 400 + "}]", "t.json", "expected a table of rows"), ("nothing", "t.parquet", "expected a table"),
+    ('a,b\n1,"' + "x" * 200_000 + '"\n', "t.csv", "expected a table of rows"), ("{", "t.json", "expected a table"),
+    (b"\xff\xfe\x00", "t.csv", "expected a table"), (b"a,b\n\x81,\xff\n", "t.csv", "expected a table"),
+])  # fmt: skip
+def test_what_is_no_table(tmp_path, content, name, words):
+    with pytest.raises(CuratorError, match=words) as e:
+        rows(tmp_path, content, name)
+    assert str(e.value).startswith(str(tmp_path / name)) and "\n" not in str(e.value) and len(str(e.value)) < 600
+
+
+def test_a_table_larger_than_the_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("curator.sources.written.free_memory", lambda: 100.0)
+    with pytest.raises(CuratorError, match="too much for the free memory"):
+        rows(tmp_path, "a,b\n1,2\n")
