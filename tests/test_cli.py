@@ -519,7 +519,7 @@ def test_curate_from_python(tmp_path, no_plots):
         curator.curate(ds, epoch=2)
     with pytest.raises(ValueError, match="expected a name, a folder"):
         curator.curate(3, output=tmp_path / "b")
-    with pytest.raises(CuratorError, match="--method.epochs: expected at least 1"):
+    with pytest.raises(CuratorError, match='"method.epochs": expected at least 1'):
         curator.curate(ds, CrossEntropy(epochs=0), epochs=3)
 
 

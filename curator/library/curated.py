@@ -21,13 +21,18 @@ WORST, SIDE = 12, 96  # rows that are shown, and pixels a side of their pictures
 
 
 class Curated(Dataset):
-    """The curated split, with the folder of its run; what is made of it by map, select and the like is a Dataset.
+    """The curated split, with the folder of its run.
+
+    What map, select and the like make of it is a Dataset, or has these attributes as well, but shows no summary.
 
     Attributes:
         output: the folder, absolute.
+        facts: what curation.json said of the run there.
     """
 
     output: Path
+    facts: dict[str, Any]
+    _shown: str  # the fingerprint of the rows that the summary is of
 
     @classmethod
     def of(cls, dataset: Dataset, output: Path) -> Curated:
@@ -37,28 +42,22 @@ class Curated(Dataset):
             fingerprint=dataset._fingerprint,
         )  # fmt: skip
         found.output = output.resolve()
+        found.facts, found._shown = read_facts(found.output), found._fingerprint
         return found
 
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What curation.json says of the run."""
-        return read_facts(self.output)
-
     def _repr_html_(self) -> str | None:
-        """Counts, the worst rows with their pictures, and what to do next; None where the folder is gone."""
+        """Counts, the worst rows with their pictures, and what to do next; None where these are no longer the run's."""
+        if self._fingerprint != self._shown:
+            return None
         try:
-            return summary_html(self.output)
+            run = Rows(self.output)
+            return summary_html(run) if run.facts == self.facts else None
         except (CuratorError, OSError):
             return None
 
 
-def summary_html(output: Path) -> str:
-    """A run as a piece of HTML in which nothing of the dataset is markup.
-
-    Raises:
-        CuratorError: for a folder that is not that of a finished run.
-    """
-    run = Rows(output)
+def summary_html(run: Rows) -> str:
+    """A run as a piece of HTML in which nothing of the dataset is markup."""
     facts, flagged = run.facts, np.flatnonzero(~run.selected)
     counts = {
         "rows": facts["n"],
@@ -79,7 +78,7 @@ def summary_html(output: Path) -> str:
     return (
         f"<div><p><b>{_text(head)}</b></p><table><tr>{cells}</tr></table>{warnings}"
         f"<div style='display:flex;flex-wrap:wrap'>{pictures}</div>"
-        f"<p>next: <code>{_text(shlex.join(['label-curator', 'review', str(output)]))}</code></p></div>"
+        f"<p>next: <code>{_text(shlex.join(['label-curator', 'review', str(run.folder)]))}</code></p></div>"
     )
 
 

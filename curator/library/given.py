@@ -14,7 +14,7 @@ from datasets import Dataset, DatasetDict
 from curator.engine.held import Held
 from curator.engine.identity import array_hash, name_of_callable
 from curator.errors import CuratorError
-from curator.library.tables import files_below_one, is_table, table_of
+from curator.library.tables import is_table, rows_of_files, table_of
 
 FEATURES = "features"  # the column of an array of features
 TAKEN = "a name, a folder, a Hub id, a Dataset, a DatasetDict, a DataFrame, or a list of image files with their labels"
@@ -56,7 +56,7 @@ def _with_rows(given: dict[str, Any], dataset: Any, labels: Any) -> tuple[dict[s
         return {**given, "dataset": "dataset"}, dataset
     if is_table(dataset):
         folder = Path(given.get("data_dir") or "").expanduser().resolve()
-        return {**given, "data_dir": folder, "dataset": "dataset"}, table_of(dataset, folder)
+        return {**given, "data_dir": folder, "dataset": "dataset"}, table_of(dataset, folder, given.get("image_column"))
     if _is_list(dataset):
         raise CuratorError("dataset: a list of files needs labels=[...], one for each")
     raise CuratorError(f"dataset: expected {TAKEN}; found {type(dataset).__name__}")
@@ -76,8 +76,8 @@ def _labelled(given: dict[str, Any], files: Any, labels: Any) -> tuple[dict[str,
         return given, Dataset(pa.table(columns))
     if len(files) != len(values):
         raise CuratorError(f"labels: expected one for each of the {len(files):,} files, found {len(values):,}")
-    folder, names = files_below_one([os.fspath(file) for file in files], given.get("data_dir"))
-    return {**given, "data_dir": folder}, table_of(pa.table({"image": names, **columns}), folder)
+    rows, folder = rows_of_files(files, columns, given.get("data_dir"))
+    return {**given, "data_dir": folder}, rows
 
 
 def _is_list(value: Any) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from datasets import Dataset
+from datasets import Dataset, Image
 
 from curator.errors import CuratorError
+from curator.sources.table import with_columns
+from curator.sources.tables import path_column, rows_of
 
 
 def is_table(value: Any) -> bool:
@@ -17,29 +20,32 @@ def is_table(value: Any) -> bool:
     return _is_frame(value) or hasattr(value, "__arrow_c_stream__")
 
 
-def table_of(value: Any, folder: Path) -> Dataset:
-    """Rows of a table; the paths of its images are relative to the folder, or lie in it.
+def table_of(value: Any, folder: Path, image_column: str | None) -> Dataset:
+    """Rows of a table.
+
+    Args:
+        value: a DataFrame, or anything of Arrow's interface.
+        folder: what the paths of its images are relative to.
+        image_column: that of the images; by default every one that looks so.
 
     Raises:
         CuratorError: for columns that Arrow has no type for.
     """
-    from curator.sources.tables import rows_of
-
     try:
         table = pa.Table.from_pandas(value, preserve_index=False) if _is_frame(value) else pa.table(value)
     except (pa.ArrowException, TypeError, ValueError) as e:
         raise CuratorError(f"dataset: the table cannot be read: {' '.join(str(e).split())[:200]}") from e
-    for i, field in enumerate(table.schema):
-        if pa.types.is_dictionary(field.type):  # of categories; datasets knows none
-            table = table.set_column(i, field.name, table.column(i).cast(field.type.value_type))
-    return rows_of(table.replace_schema_metadata(None), folder)
+    table = table.replace_schema_metadata(None)  # of pandas, which would outlive the columns it speaks of
+    return rows_of(table, None if _has_whole_paths(table) else folder, image_column)
 
 
-def files_below_one(files: list[str], data_dir: str | Path | None) -> tuple[Path, list[str]]:
-    """The folder that holds all files, and their paths in it, with forward slashes.
+def rows_of_files(
+    files: Sequence[str | os.PathLike[str]], columns: dict[str, pa.Array], data_dir: str | Path | None
+) -> tuple[Dataset, Path]:
+    """Image files with the columns beside them, and the folder that holds them all.
 
     Raises:
-        CuratorError: where it holds the user's home as well: such paths say more of a machine than of a dataset.
+        CuratorError: where that folder holds the user's home, too: paths in it would tell where they lie.
     """
     paths = [os.path.abspath(os.path.expanduser(file)) for file in files]
     common = os.path.commonpath([os.path.dirname(path) for path in paths])
@@ -49,9 +55,15 @@ def files_below_one(files: list[str], data_dir: str | Path | None) -> tuple[Path
             f"dataset: expected files below one folder, found {paths[0]} and others with none in common but {folder}; "
             "name it with --data-dir"
         )
-    names = [os.path.relpath(path, folder) for path in paths]
-    return folder, [name.replace(os.sep, "/") for name in names]
+    images = with_columns(Dataset(pa.table(columns)), {"image": (path_column(paths), Image())})
+    return images.select_columns(["image", *columns]), folder
 
 
 def _is_frame(value: Any) -> bool:
     return type(value).__module__.partition(".")[0] == "pandas" and hasattr(value, "columns")
+
+
+def _has_whole_paths(table: pa.Table) -> bool:
+    """Whether paths of a table are absolute, so that no folder has to be searched for what they mean."""
+    first = [value for column in table.columns for value in column.drop_null()[:1].to_pylist()]
+    return any(isinstance(value, str) and os.path.isabs(value) for value in first)

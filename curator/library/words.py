@@ -29,6 +29,8 @@ def as_keywords(text: str) -> str:
 
     A flag has its value where that is a number, quoted, or a word that the flag takes; other words after it are prose.
     """
+    if text.startswith("unknown setting"):  # it quotes them without their dashes
+        text = re.sub("'[a-z][a-z.-]*'", lambda name: name[0].replace("-", "_"), text)
     parts = COMMAND.split(text)
     for i in range(0, len(parts), 2):
         parts[i] = re.sub(r"\bthe same command\b", "the same call", FLAG.sub(_keyword, parts[i]))
