@@ -128,11 +128,13 @@ def curate(
     from curator.result.write import CurationResult
     from curator.sources.table import quiet
 
+    own = method is not None and not isinstance(method, str)
+
     def tell(line: str) -> None:
         if not dry_run:  # the plan that is returned has the lines
-            say(as_keywords(line))
+            say(as_keywords(line, own_method=own))
 
-    with errors_of_python(), quiet():
+    with errors_of_python(own_method=own), quiet():
         given, rows = given_in_python(dataset, {**settings, "dry_run": dry_run})
         if isinstance(method, str):
             given["method"] = method
@@ -140,7 +142,8 @@ def curate(
         done = execute(resolved, rows, noise_given="label_noise" in settings, say=tell)
         if isinstance(done, CurationResult):
             return Curated.of(done.dataset if done.dataset is not None else done.read(), done.output)
-        return replace(done, text=as_keywords(done.text), warnings=tuple(map(as_keywords, done.warnings)))
+        words = [as_keywords(text, own_method=own) for text in (done.text, *done.warnings)]
+        return replace(done, text=words[0], warnings=tuple(words[1:]))
 
 
 def execute(

@@ -32,6 +32,11 @@ def test_flags_as_keywords(text, wanted):
     assert as_keywords(text) == wanted
 
 
+def test_hyperparameters_of_an_object():
+    assert as_keywords("try --method.lr 0.1 or --seed 1", own_method=True) == "try method.lr = 0.1 or seed=1"
+    assert as_keywords("--method.epochs: expected", own_method=True) == "method.epochs: expected"
+
+
 def test_an_error_stays_what_it_is():
     with pytest.raises(RunFailed, match="^raise memory_budget$") as e, errors_of_python():
         raise RunFailed("raise --memory-budget") from OSError("why")
