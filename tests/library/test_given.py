@@ -11,6 +11,7 @@ from torch import nn
 from curator.engine.held import Held
 from curator.errors import CuratorError
 from curator.library.given import given_in_python
+from curator.sources.files import lies_inside
 from tests.conftest import hf_dataset, image_folder, load_table
 
 LABELS = ["cat", "dog"] * 6
@@ -74,6 +75,9 @@ def test_tables(make, files, folder, monkeypatch):
     assert relative(table_of(make({"picture": names, "label": LABELS}))) == names  # of the working folder
     whole = table_of(make({"picture": [str(file) for file in files], "label": LABELS}))
     assert relative(whole) == names
+    monkeypatch.chdir(folder / "test")
+    outside = table_of(make({"picture": [str(file) for file in files], "label": LABELS}))
+    assert not lies_inside(files[0], outside.access.folders)
     content = table_of(make({"x": [file.read_bytes() for file in files], "label": LABELS}))
     assert content.dataset[5]["x"].size == (12, 12)
 
