@@ -105,6 +105,8 @@ def test_features_of_a_callable(tmp_path, monkeypatch, no_plots):
         checkpoint(self)
         raise KeyboardInterrupt
 
+    plan = curator.curate(hf_dataset(30), dry_run=True, backbone=lambda x: x.float().flatten(1), **QUICK)
+    assert plan.backbone == "python-lambda" and "its features are not kept" in plan.warnings[0]
     call = {"dataset": hf_dataset(30), "backbone": lambda x: x.float().flatten(1)[:, ::40], **QUICK}
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Run, "checkpoint", interrupt)
