@@ -74,8 +74,8 @@ class Reader:
             self.fingerprint = self.backbone.fingerprint(self.size)
             if self.fingerprint.startswith(UNLIKE):
                 say(
-                    f"note      nothing tells {self.backbone.name} from another function: its features are not kept, and "
-                    "an interrupted run starts anew; give a function with a name of its own, or a module"
+                    f"note      nothing tells {self.backbone.name} from another function: its features are not kept, "
+                    "and an interrupted run starts anew; give a function with a name of its own, or a module"
                 )
 
     def __call__(self, dataset: Dataset, rows: np.ndarray, budget: float) -> Inputs:
