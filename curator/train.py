@@ -191,7 +191,7 @@ def enough_memory(resolved: Resolved, run: Run) -> Iterator[None]:
 @contextmanager
 def _progress(total: int, history: History, shown: bool, say: Log) -> Iterator[Callable[[dict[str, float]], None]]:
     """A bar on a terminal; elsewhere a line a minute."""
-    from curator.progress import tqdm
+    from curator.bars import tqdm
 
     done = sum(int(entry["images"]) for entry in history.entries)
     last = time.monotonic()

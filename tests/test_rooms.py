@@ -9,7 +9,7 @@ import curator
 
 HOME = Path(curator.__file__).parent
 ORDER = (
-    ("errors", "system", "text", "progress"), ("evidence",), ("signals",), ("engine",), ("methods",), ("decisions",),
+    ("errors", "system", "text", "bars"), ("evidence",), ("signals",), ("engine",), ("methods",), ("decisions",),
     ("config",), ("sources",), ("result",), ("publish",), ("review",), ("curate", "train", "library"), ("cli",),
 )  # fmt: skip
 RANK = {room: place for place, rooms in enumerate(ORDER) for room in rooms}

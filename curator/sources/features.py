@@ -121,7 +121,7 @@ def _halved(features: Tensor, rows: np.ndarray, flag: str) -> np.ndarray:
 
 def _progress(starts: range, name: str, shown: bool, say: Log) -> Iterator[int]:
     """The starts, with a bar on a terminal; elsewhere a line a minute."""
-    from curator.progress import tqdm
+    from curator.bars import tqdm
 
     last = time.monotonic()
     with tqdm(

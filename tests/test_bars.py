@@ -1,9 +1,11 @@
+import re
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from curator.progress import in_notebook, tqdm
+from curator.bars import in_notebook, tqdm
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize("config, shown", [({"IPKernelApp": {}}, True), ({}, False)])
@@ -21,3 +23,9 @@ def test_a_bar_in_a_notebook(monkeypatch, capsys, config, shown):
 def test_no_notebook(monkeypatch):
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
     assert not in_notebook()
+
+
+def test_every_bar_is_one_of_these():
+    """One made by tqdm itself would not show in a notebook."""
+    found = [path for path in (ROOT / "curator").rglob("*.py") if re.search(r"(from|import) tqdm", path.read_text())]
+    assert found == [ROOT / "curator" / "bars.py"]
