@@ -14,10 +14,12 @@ import errno
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from curator.errors import CuratorError, RunFailed
+from curator.library.keywords import Keywords, with_signature
 from curator.system import is_main, memory_is_full
 from curator.text import Log, say
 
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 
     from curator.config.resolve import Resolved
     from curator.engine.run import Run
+    from curator.library.curated import Curated
+    from curator.library.keywords import Rows
+    from curator.library.plan import Plan
     from curator.methods import Method
     from curator.result.folder import RunFolder
     from curator.result.write import CurationResult
@@ -33,37 +38,113 @@ if TYPE_CHECKING:
     from curator.sources.table import Table
 
 
+@overload
 def curate(
-    dataset: str | Dataset | DatasetDict = "digits", method: str | Method | None = None, **settings: Any
-) -> Dataset:
+    dataset: Rows = None, method: str | Method | None = None, *, dry_run: Literal[True], **settings: Unpack[Keywords]
+) -> Plan: ...
+
+
+@overload
+def curate(
+    dataset: Rows = None,
+    method: str | Method | None = None,
+    *,
+    dry_run: Literal[False] = False,
+    **settings: Unpack[Keywords],
+) -> Curated: ...
+
+
+@with_signature
+def curate(
+    dataset: Rows = None, method: str | Method | None = None, *, dry_run: bool = False, **settings: Any
+) -> Curated | Plan:
     """Find wrong labels and return the dataset with the columns of the verdict.
 
     Args:
-        dataset: a named dataset, a Hub id, a folder, or a Dataset / DatasetDict. Files that rows of the latter name are
-            read where they lie beside its Arrow files, in the caches of datasets, or in `data_dir`.
-        method: a name, or a method object with its hyperparameters set.
+        dataset: a named dataset, a Hub id, a folder (a Path always is one), a Dataset or DatasetDict, a DataFrame
+            (pandas, polars, any table with Arrow's interface) with a column of images, or a list of image files.
+            Files that rows name are read where they lie beside the Arrow files of a Dataset, in the caches of datasets,
+            or in `data_dir`, which for a DataFrame is the working folder by default.
+        method: a name, or a method object with its hyperparameters set, as `curator.methods.METHODS["ce"](lr=0.05)`.
+        dry_run: return the plan (rows, classes, time, memory, warnings); nothing is trained or written.
         **settings: the flags of the command with underscores; a hyperparameter as `**{"method.lr": 0.05}`.
+            labels: of a list of files, or of features without a dataset, one each: texts or whole numbers.
+            features: array (n, d) of features of the rows to train on; they become the column `features`.
+            data_dir: folder with the files of a named dataset, or with those that rows name.
+            config_name: configuration of the dataset.
+            class_level: of a folder of images, the level of folders that are the classes.
+            split: the one to curate; default: the only one, or train.
+            revision: branch, tag or commit on the Hub.
+            image_column, label_column: guessed where there is one candidate.
+            reference_column: true labels, if known; used by the report only.
+            verified: rows with verified labels: a boolean column, a file with row,label, a journal, or a fraction.
+            label_noise: noise to inject, as "sym:0.4"; of CIFAR-N the human labels.
+            imbalance: rows of the largest class over those of the smallest, made first.
+            limit_rows: curate a sample of so many rows.
+            image_size: pixels a side that images are resized to.
+            allow_quarantine: go on with more than 5 % of the rows unusable.
+            ensemble: several methods, as "promix,confident".
+            recipe: a YAML file or the name of a recipe.
+            net: small, resnet18, preact18, resnet50 or vgg19_bn; on features mlp or linear.
+            pretrained: start from ImageNet weights.
+            backbone: what makes features of images: a name, or a function or nn.Module that maps uint8 (b, 3, h, w) on
+                the device to floats (b, d). Of a lambda nothing is kept for another run.
+            features_column: a column of embeddings to train on.
+            pred_probs: your own out-of-sample probabilities, an array (n, classes) or an .npy file; nothing is trained.
+            epochs: of training; all settings that count epochs are scaled.
+            early_stop: stop when labels no longer change over so many epochs.
+            max_minutes: stop training after so many minutes and write the result so far.
+            flip: flip images at random (default True).
+            feature_noise, feature_drop: augmentation of features (default 0.2 each).
+            seed: of all randomness (default 123).
+            mixed_precision: "no" or "bf16".
+            compile: compile the net.
+            memory_budget: GiB for decoded images.
+            track: tensorboard, wandb or trackio.
+            output: folder of the result; default runs/DATASET-METHOD.
+            overwrite: replace a finished run there.
+            resume: continue an interrupted run there (default True).
+            keep_checkpoints: keep the last checkpoint.
+            flag_worst: flag exactly so many rows.
+            overwrite_columns: replace columns that have the names of ours.
+            column_prefix: what our columns' names begin with.
+            push_to_hub: repository (owner/name) to push the result to.
+            public: make a new repository public.
 
     Returns:
-        The curated split, as it was also written to the output folder (`output`, default runs/DATASET-METHOD), with the
-        columns clean_score, selected, corrected_label, teacher_soft_label and row.
+        The curated split, as it was also written to the output folder, with the columns clean_score, selected,
+        corrected_label, teacher_soft_label and row: a Dataset that shows a summary in a notebook. Or the plan.
 
     Raises:
         CuratorError: in one line, for settings or data that do not fit.
 
     Example:
         curated = curate("folder/of/images", method="confident", epochs=30)
+        curated = curate(files, labels=labels, backbone=my_model)
     """
     from curator.config.resolve import resolve
+    from curator.library.curated import Curated
+    from curator.library.given import given_in_python
+    from curator.library.words import as_keywords, errors_of_python
+    from curator.result.write import CurationResult
+    from curator.sources.table import quiet
 
-    given = {**settings, "dataset": dataset if isinstance(dataset, str) else "dataset"}
-    if isinstance(method, str):
-        given["method"] = method
-    resolved = resolve(given, None if isinstance(method, str) else method)
-    done = execute(resolved, None if isinstance(dataset, str) else dataset, noise_given="label_noise" in settings)
-    if done is None:
-        raise CuratorError("dry_run: nothing was curated; leave it out")
-    return done.dataset if done.dataset is not None else done.read()
+    own = method is not None and not isinstance(method, str)
+
+    def tell(line: str) -> None:
+        if not dry_run:  # the plan that is returned has the lines
+            say(as_keywords(line, own_method=own))
+
+    with errors_of_python(own_method=own), quiet():
+        given, rows = given_in_python(dataset, {**settings, "dry_run": dry_run})
+        if isinstance(method, str):
+            given["method"] = method
+        resolved = resolve(given, None if isinstance(method, str) else method)
+        done = execute(resolved, rows, noise_given="label_noise" in settings, say=tell)
+        if isinstance(done, CurationResult):
+            return Curated.of(done.dataset if done.dataset is not None else done.read(), done.output)
+        words = [as_keywords(text, own_method=own) for text in (done.text, *done.warnings)]
+        return replace(done, text=words[0], warnings=tuple(words[1:]))
 
 
 def execute(
@@ -72,8 +153,8 @@ def execute(
     *,
     noise_given: bool = False,  # whether the folder's name carries the noise
     say: Log = say,
-) -> CurationResult | None:
-    """Load, run, write and report; None after a dry run.
+) -> CurationResult | Plan:
+    """Load, run, write and report; the plan alone after a dry run.
 
     Raises:
         CuratorError: nothing is left half-written; an interrupted run continues with the same settings.
@@ -99,9 +180,10 @@ def execute(
 
 def _steps(
     resolved: Resolved, source: Dataset | DatasetDict | None, folder: RunFolder, say: Log
-) -> CurationResult | None:
+) -> CurationResult | Plan:
     from curator.engine.hardware import process_state
     from curator.engine.processes import of_main
+    from curator.library.plan import recorded
     from curator.result.parquet import require_space
     from curator.result.write import write
     from curator.sources.load import load, memory_budget
@@ -109,6 +191,7 @@ def _steps(
     from curator.train import describe, start, train
 
     s, state, identity = resolved.settings, process_state(), resolved.identity()
+    lines, say = recorded(say)
     if of_main(not s.overwrite and folder.finished(identity), state.num_processes):
         return _finished_before(folder, say)
     folder.require_ours(identity)
@@ -119,12 +202,18 @@ def _steps(
     identity |= _identity(resolved, table, reading)
     if of_main(s.resume and folder.finished(identity), state.num_processes):
         return _finished_before(folder, say)
+    if folder.resumes and not reading.lasting:
+        raise CuratorError(
+            f"--output {folder.path}: it holds an interrupted run, and nothing tells whether --backbone {s.backbone} "
+            "is the same as then: start anew with --no-resume, name another folder, or give a function with a name or "
+            "a module"
+        )
     folder.prepare(identity)
     state.wait_for_everyone()  # or another process would read the checkpoint that this one removes
     run = start(resolved, reading, folder.path, say)
-    describe(table, resolved, run, reading.data, folder.path, say)
+    plan = describe(table, resolved, run, reading.data, folder.path, say)
     if s.dry_run:
-        return None
+        return plan.of(lines)
     _begin(folder, run, identity, say)
     try:
         found, history = train(resolved, table, reading.data, run, say)

@@ -18,6 +18,7 @@ from curator.engine.run import Run
 from curator.engine.throughput import measure_speed
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
+from curator.library.plan import Plan
 from curator.methods.posterior import Posterior
 from curator.result.metrics import precision_recall_f1
 from curator.sources.read import Reading, precision
@@ -51,7 +52,7 @@ def start(resolved: Resolved, reading: Reading, output: Path | None = None, say:
     )
 
 
-def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, output: Path, say: Log) -> None:
+def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, output: Path, say: Log) -> Plan:
     """Print columns, class counts, recipe, schedule, ETA and memory."""
     s, method = resolved.settings, resolved.method
     counts = np.bincount(table.labels, minlength=len(table.classes))
@@ -97,6 +98,10 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
         )
     if seconds > LONG:
         say(f"warning   this takes about {duration(seconds)}: --epochs, --limit-rows or --net small shorten it")
+    return Plan(
+        rows=len(data), classes=len(data.classes), method=s.method, recipe=resolved.recipe, net=str(s.net),
+        backbone=s.backbone, epochs=method.epochs, images_per_second=speed, seconds=seconds, memory=held,
+    )  # fmt: skip
 
 
 class History:
@@ -186,7 +191,7 @@ def enough_memory(resolved: Resolved, run: Run) -> Iterator[None]:
 @contextmanager
 def _progress(total: int, history: History, shown: bool, say: Log) -> Iterator[Callable[[dict[str, float]], None]]:
     """A bar on a terminal; elsewhere a line a minute."""
-    from tqdm import tqdm
+    from curator.bars import tqdm
 
     done = sum(int(entry["images"]) for entry in history.entries)
     last = time.monotonic()

@@ -209,7 +209,7 @@ def test_output_that_is_empty_or_among_what_is_read(capsys, tmp_path, monkeypatc
     for words in (["--output", ""], ["--output="], ["--data-dir", ""], ["--verified", ""]):
         assert refused(capsys, *words, *QUICK) == f"error: {words[0].strip('=')}: {empty}"
     assert main(["publish", "", "./v"]) == 2 and empty in capsys.readouterr().err
-    with pytest.raises(CuratorError, match=f"--output: {empty[:11]}"):
+    with pytest.raises(CuratorError, match=f"^output: {empty[:11]}"):
         curator.curate("digits", method="ce", output="")
     for dataset, output in {
         "pets": "pets", "./pets/": "pets/train/../new/deep", "link": "pets/out", "./pets": "link/out", ".": "elsewhere",
@@ -518,7 +518,7 @@ def test_curate_from_python(tmp_path, no_plots):
         curator.curate(ds, epoch=2)
     with pytest.raises(ValueError, match="expected a name, a folder"):
         curator.curate(3, output=tmp_path / "b")
-    with pytest.raises(CuratorError, match="--method.epochs: expected at least 1"):
+    with pytest.raises(CuratorError, match="^method.epochs: expected at least 1"):
         curator.curate(ds, CrossEntropy(epochs=0), epochs=3)
 
 

@@ -115,9 +115,7 @@ def test_versions_keep_or_drop_them(run, tmp_path, policy):
 
 def test_too_many_stop_the_run(tmp_path, no_plots):
     ds = spoilt(50)
-    with pytest.raises(
-        CuratorError, match=r"3 of 50 rows cannot be used \(row 3: the label is missing\).*--allow-quar"
-    ):
+    with pytest.raises(CuratorError, match=r"3 of 50 rows cannot be used \(row 3: the label is missing\).*allow_quar"):
         curate(ds, output=str(tmp_path / "run"), **QUICK)
     assert not (tmp_path / "run").exists()
     found = curate(ds, output=str(tmp_path / "run"), allow_quarantine=True, **QUICK)

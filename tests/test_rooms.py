@@ -9,8 +9,8 @@ import curator
 
 HOME = Path(curator.__file__).parent
 ORDER = (
-    ("errors", "system", "text"), ("evidence",), ("signals",), ("engine",), ("methods",), ("decisions",), ("config",),
-    ("sources",), ("result",), ("publish",), ("curate", "train"), ("review",), ("cli",),
+    ("errors", "system", "text", "bars"), ("evidence",), ("signals",), ("engine",), ("methods",), ("decisions",),
+    ("config",), ("sources",), ("result",), ("publish",), ("review",), ("curate", "train", "library"), ("cli",),
 )  # fmt: skip
 RANK = {room: place for place, rooms in enumerate(ORDER) for room in rooms}
 MODULES = {

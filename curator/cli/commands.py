@@ -19,9 +19,10 @@ def clean(argv: list[str]) -> int:
     given = parse(argv)
     from curator.config.resolve import resolve
     from curator.curate import execute
+    from curator.library.plan import Plan
 
     done = execute(resolve(given), noise_given="label_noise" in given)
-    if done is not None and is_main():
+    if not isinstance(done, Plan) and is_main():
         summary(done.output, done.facts)
     return 0
 

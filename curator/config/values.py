@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from curator.config.flags import METHOD, Settings, hints
+from curator.engine.held import Held
 from curator.errors import CuratorError
 from curator.text import did_you_mean
 
@@ -54,6 +55,8 @@ def coerce(value: Any, hint: Any, flag: str) -> Any:
     Raises:
         CuratorError: naming the flag, the type and the value.
     """
+    if isinstance(value, Held):
+        return value
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return coerce(value, args[0], flag)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib
-import inspect
+import secrets
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,27 +15,35 @@ import torch
 from torch import Tensor, nn
 
 from curator.engine.hardware import Precision
+from curator.engine.held import Held
+from curator.engine.identity import as_bytes, code_of, state_of
 from curator.engine.nets import fetching
 from curator.errors import CuratorError
 from curator.text import did_you_mean
+
+UNLIKE = "unlike-"  # what the fingerprint of a callable begins with that nothing tells from another one
 
 
 class Backbone:
     """Images to features, always the same ones for the same image.
 
     Attributes:
-        name: as it was given.
+        name: as it was given: what to import or to load, or the callable itself.
         side: pixels a side that its weights want images to have; None: not known.
     """
 
     def __init__(self, name: str, device: torch.device, precision: Precision):
         self.name, self.device, self.precision = name, device, precision
         self.side: int | None = None
-        if ":" in name:
-            self.call, self.code = _imported(name)
+        self.code: list[bytes] | None = []
+        self.held = isinstance(name, Held)
+        if isinstance(name, Held):
+            self.call, self.code = _own_copy(name), code_of(name.value)
+        elif ":" in name:
+            self.call, code = _imported(name)
+            self.code = [code]
         else:
             self.call, self.side = _torchvision(name)
-            self.code = b""
         if isinstance(self.call, nn.Module):
             self.call = self.call.eval().to(device).to(memory_format=torch.channels_last)
         # On a CPU, what 32 small images need between two layers stays in its cache: three times as fast as 256.
@@ -73,24 +82,35 @@ class Backbone:
         """Hash of its weights, its code and the precision: features of an equal one may be used again.
 
         The code is the file that names it and those of the modules it is made of. The weights of a plain function
-        cannot be seen, so what it makes of two fixed images of the size (h, w) stands for them.
+        cannot be seen, so what it makes of two fixed images of the size (h, w) stands for them. It begins with UNLIKE
+        where nothing tells it from another one, and is never the same twice.
         """
+        if self.code is None:
+            return UNLIKE + secrets.token_hex(12)
         digest = hashlib.blake2b(f"{self.name}\0{self.precision}\0{torch.__version__}\0".encode(), digest_size=16)
-        digest.update(self.code)
-        if isinstance(self.call, nn.Module):
-            for source in sorted({inspect.getsourcefile(type(m)) or "" for m in self.call.modules()} - {""}):
-                digest.update(Path(source).read_bytes())
-            for name, value in self.call.state_dict().items():
-                digest.update(name.encode())
-                digest.update(_bytes(value) if isinstance(value, Tensor) else repr(value).encode())
+        seen = list(self.code)
+        if isinstance(self.call, nn.Module) and not self.held:
+            seen += state_of(self.call)
         else:
             noise = torch.randint(256, (2, 3, *size), generator=torch.Generator().manual_seed(0))
-            digest.update(_bytes(self(noise.to(torch.uint8))))
+            seen.append(as_bytes(self(noise.to(torch.uint8))))
+        for part in seen:
+            digest.update(part)
         return digest.hexdigest()
 
 
-def _bytes(value: Tensor) -> bytes:
-    return value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes()
+def _own_copy(held: Held) -> Callable[[Tensor], Tensor]:
+    """The callable; of a module a copy, since it will be moved and set to evaluation, and the caller's is his own."""
+    call: Any = held.value
+    if not isinstance(call, nn.Module):
+        return call
+    try:
+        return copy.deepcopy(call)
+    except Exception as e:  # whatever its parts do not like
+        raise CuratorError(
+            f"--backbone {held}: it cannot be copied ({type(e).__name__}: {' '.join(str(e).split())[:150]}); give a "
+            "function that calls it"
+        ) from e
 
 
 def _imported(name: str) -> tuple[Callable[[Tensor], Tensor], bytes]:

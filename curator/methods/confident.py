@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from curator.engine.folds import stratified_folds
+from curator.engine.held import Held
 from curator.engine.run import Run
 from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
@@ -78,15 +79,15 @@ class Confident(CrossEntropy):
         return evidence(probs, data, selected=torch.from_numpy(~issues), clean_score=torch.from_numpy(quality))
 
 
-def read_probs(path: Path, data: NoisyDataset) -> Tensor:
-    """Probabilities (n, k) float32 of the dataset's rows from an .npy file with one row for each row of the split.
+def read_probs(path: Path | Held, data: NoisyDataset) -> Tensor:
+    """Probabilities (n, k) float32 of the dataset's rows, from an array or .npy file with a row for each of the split.
 
     Raises:
         CuratorError: when the file, its shape or its values do not fit.
     """
     try:
         # Mapped first: a file cut short is found out before its promised size is asked of the memory.
-        probs = np.array(np.lib.format.open_memmap(path, mode="r"))
+        probs = path.value if isinstance(path, Held) else np.array(np.lib.format.open_memmap(path, mode="r"))
     except (OSError, ValueError, OverflowError) as e:
         raise CuratorError(f"--pred-probs {path}: expected an .npy file of numbers; {e}") from e
     k = len(data.classes)

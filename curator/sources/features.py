@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import pyarrow as pa
 import torch
-from datasets import Dataset
+from datasets import Dataset, List, Value
 from torch import Tensor
 
 from curator.engine.cache import keep, read_npy
+from curator.engine.encoders import UNLIKE
+from curator.engine.held import Held
 from curator.errors import CuratorError
 from curator.sources.images import NO_FILES, Access, content_hashes, decode_images, why_broken
-from curator.sources.table import column_array
+from curator.sources.table import column_array, with_columns
 from curator.system import cache_folder, is_main
 from curator.text import Log
 
@@ -46,12 +48,14 @@ def backbone_features(
 
     They are rounded to float16, in which they are kept chunk by chunk under the hash of the chunk's encoded images, the
     backbone's fingerprint and the size: never used for other rows, another backbone or other weights, and used again
-    where a dataset has grown at its end. Processes share the chunks. A broken image is kept as a row of NaN.
+    where a dataset has grown at its end; of a backbone UNLIKE any other nothing is kept. Processes share the chunks. A
+    broken image is kept as a row of NaN.
 
     Raises:
         CuratorError: for features that are not finite in float16.
     """
     folder = cache_folder("features") / f"{fingerprint}-{'x'.join(map(str, size))}"
+    lasts = not fingerprint.startswith(UNLIKE)
     width = backbone(torch.zeros(1, 3, *size, dtype=torch.uint8)).shape[1]  # which all that is kept must have
     starts = range(0, len(dataset), CHUNK)
     done: dict[int, tuple[np.ndarray, str, np.ndarray]] = {}
@@ -61,12 +65,13 @@ def backbone_features(
         part = dataset.select(range(start, start + len(positions)))
         hashes, digest = content_hashes(part, column, positions, access)
         path = folder / f"{digest}.npy"
-        kept = read_npy(path, (len(part), width), np.float16)
+        kept = read_npy(path, (len(part), width), np.float16) if lasts else None
         if kept is None or not sound(kept, part, positions):
             decoded = decode_images(part, column, positions, size, float("inf"), access)
             kept = _halved(backbone(cast(Tensor, decoded.images)), positions, f"--backbone {backbone.name}")
             kept[list(decoded.broken)] = np.nan
-            _keep(path, kept)
+            if lasts:
+                _keep(path, kept)
         return kept, digest, hashes
 
     def sound(kept: np.ndarray, part: Dataset, positions: np.ndarray) -> bool:
@@ -116,7 +121,7 @@ def _halved(features: Tensor, rows: np.ndarray, flag: str) -> np.ndarray:
 
 def _progress(starts: range, name: str, shown: bool, say: Log) -> Iterator[int]:
     """The starts, with a bar on a terminal; elsewhere a line a minute."""
-    from tqdm import tqdm
+    from curator.bars import tqdm
 
     last = time.monotonic()
     with tqdm(
@@ -128,6 +133,27 @@ def _progress(starts: range, name: str, shown: bool, say: Log) -> Iterator[int]:
             if bar.disable and shown and time.monotonic() - last > 60:
                 last = time.monotonic()
                 say(f"{(i + 1) / len(starts):4.0%}  features of {name}")
+
+
+def with_array(dataset: Dataset, column: Held, split: str) -> Dataset:
+    """The split with the array (n, d) float32 that the name of its new column carries.
+
+    Raises:
+        CuratorError: for another number of rows, and where there is a column of that name.
+    """
+    values: np.ndarray = column.value
+    if column in dataset.column_names:
+        raise CuratorError(
+            f"features: the dataset has a column {str(column)!r} already: read it with --features-column, or rename it"
+        )
+    if len(values) != len(dataset):
+        raise CuratorError(
+            f"features: expected an array with one row for each of the {len(dataset):,} rows of split {split!r}, "
+            f"found {len(values):,}"
+        )
+    kind = List(Value("float32"), length=values.shape[1])
+    rows = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
+    return with_columns(dataset, {str(column): (rows, kind)})
 
 
 def column_features(dataset: Dataset, column: str, rows: np.ndarray) -> tuple[Tensor, str]:

@@ -13,7 +13,7 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from curator.engine.encoders import Backbone
+from curator.engine.encoders import UNLIKE, Backbone
 from curator.engine.source import Streamed, held
 from curator.evidence import Source
 from curator.sources.features import backbone_features, column_features
@@ -72,6 +72,11 @@ class Reader:
         if self.backbone:
             self.size = self.size or tuple(self._images(1).shape[2:])
             self.fingerprint = self.backbone.fingerprint(self.size)
+            if self.fingerprint.startswith(UNLIKE):
+                say(
+                    f"note      nothing tells {self.backbone.name} from another function: its features are not kept, "
+                    "and an interrupted run starts anew; give a function with a name of its own, or a module"
+                )
 
     def __call__(self, dataset: Dataset, rows: np.ndarray, budget: float) -> Inputs:
         """Read a split.

@@ -16,8 +16,10 @@ from torch import Tensor
 from curator.config.defaults import DEFAULT_NOISE
 from curator.config.flags import Settings
 from curator.engine.hardware import free_memory_of, process_state
+from curator.engine.held import Held
 from curator.errors import CuratorError
 from curator.sources import cifar_n, noise
+from curator.sources.features import with_array
 from curator.sources.files import real_folders
 from curator.sources.images import Access, choose_size, decode_images, whole_images
 from curator.sources.local import Asked
@@ -85,6 +87,8 @@ def load(
     splits = DatasetDict({k: _without_places(v.with_format(None), dataset) for k, v in splits.items()})
     if s.features_column is None:  # rows of embeddings may have paths beside them, which stay texts
         splits = DatasetDict({k: with_images(v, opened.home, s.image_column) for k, v in splits.items()})
+    if isinstance(s.features_column, Held):
+        splits[chosen] = with_array(splits[chosen], s.features_column, chosen)
     main = _free_columns(splits[chosen], s.overwrite_columns, s.column_prefix)
     features = main.features
     image_column = guess_image_column(features, s.image_column, needed=s.features_column is None)

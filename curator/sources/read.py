@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from curator.engine.encoders import UNLIKE
 from curator.engine.hardware import Precision, best_precision, process_state
 from curator.errors import CuratorError
 from curator.evidence import NoisyDataset
@@ -43,9 +44,14 @@ class Reading:
     fingerprint: str | None
 
     @property
+    def lasting(self) -> bool:
+        """Whether another run can tell that it reads the same."""
+        return not (self.fingerprint or "").startswith(UNLIKE)
+
+    @property
     def content(self) -> str | None:
         """What work that is kept for other runs on these rows is known by."""
-        return None if self.digest is None else f"{self.digest}/{self.fingerprint}"
+        return f"{self.digest}/{self.fingerprint}" if self.digest is not None and self.lasting else None
 
 
 def read(

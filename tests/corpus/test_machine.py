@@ -104,9 +104,9 @@ class Hungry(CrossEntropy):
 
 
 @pytest.mark.parametrize("method, words", [
-    (Hungry(batch_size=128), "try --method.batch-size 64$"),
-    (Hungry(batch_size=2), "try a smaller --net or --image-size$"),
-    (Hungry(batch_size=10, at=1), "try --method.batch-size 5 with --no-resume$"),
+    (Hungry(batch_size=128), "try method.batch_size = 64$"),
+    (Hungry(batch_size=2), "try a smaller net or image_size$"),
+    (Hungry(batch_size=10, at=1), "try method.batch_size = 5 with resume=False$"),
 ])  # fmt: skip
 def test_a_gpu_whose_memory_is_full(flags, tmp_path, method, words):
     with pytest.raises(CuratorError, match="has not enough free memory: " + words) as e:
@@ -120,7 +120,7 @@ def test_a_gpu_that_is_full_before_the_training(flags, tmp_path, monkeypatch):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr("curator.train.measure_speed", measure)
-    with pytest.raises(CuratorError, match="try --method.batch-size 64$"):
+    with pytest.raises(CuratorError, match=r"try method.batch_size = 64$"):
         curator.curate(hf_dataset(40), CrossEntropy(), output=tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -138,7 +138,7 @@ class Greedy(CrossEntropy):
 
 @pytest.mark.parametrize("of", ["torch", "numpy"])
 def test_a_machine_whose_memory_is_full(flags, tmp_path, of):
-    with pytest.raises(CuratorError, match="this machine has not enough free memory: .* --memory-budget") as e:
+    with pytest.raises(CuratorError, match="this machine has not enough free memory: .* memory_budget") as e:
         curator.curate(hf_dataset(40), Greedy(batch_size=20, epochs=1, of=of), output=tmp_path / "out")
     assert e.value.exit_code == 1 and "\n" not in str(e.value)
     assert (tmp_path / "out" / "checkpoints" / "latest").exists()

@@ -188,7 +188,9 @@ def test_a_dataset_object_that_names_files_says_what_to_do(tmp_path, no_plots):
         (tmp_path / f"{i}.png").write_bytes(png(10 * (i % 2)))
         items.append(str(tmp_path / f"{i}.png"))
     ds = Dataset.from_dict({"image": items, "label": [i % 2 for i in range(24)]}).cast_column("image", Image())
-    with pytest.raises(CuratorError, match="outside the dataset's folder: put it there, or name its folder with --da"):
+    with pytest.raises(
+        CuratorError, match="outside the dataset's folder: put it there, or name its folder with data_dir"
+    ):
         curator.curate(ds, output=tmp_path / "out", **QUICK)
     curator.curate(ds, output=tmp_path / "out", data_dir=str(tmp_path), **QUICK)
     (path,) = (tmp_path / "out" / "data").iterdir()

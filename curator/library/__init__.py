@@ -1,0 +1,1 @@
+"""Curator called from Python: its keywords, what they take, and what comes back."""
