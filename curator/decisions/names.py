@@ -64,6 +64,11 @@ class Classes:
         same = self._plain.get(plain(text), []) or ([] if value is None else self._value.get(value, []))
         return same[0] if len(same) == 1 else None
 
+    def written(self, text: str) -> int | None:
+        """The class of a name as it was written, but for what nobody sees; None for anything else."""
+        same = self._plain.get(plain(text), [])
+        return self.number.get(text, same[0] if len(same) == 1 else None)
+
     def twins(self, label: object) -> list[str]:
         """Names of one value, each of which may have become this label where a program took it for a number."""
         text = str(label).strip()

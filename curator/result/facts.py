@@ -201,7 +201,8 @@ def names_of(feature: dict[str, Any]) -> list[str] | None:
 
 def is_label(kind: pa.DataType) -> bool:
     """Whether a column of the type may hold labels."""
-    return pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return number or pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 @contextmanager

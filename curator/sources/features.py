@@ -16,8 +16,8 @@ from torch import Tensor
 
 from curator.engine.cache import keep, read_npy
 from curator.errors import CuratorError
+from curator.sources.columns import column_array
 from curator.sources.images import NO_FILES, Access, content_hashes, decode_images, why_broken
-from curator.sources.table import column_array
 from curator.system import cache_folder, is_main
 from curator.text import Log
 

@@ -18,8 +18,18 @@ from curator.config.flags import Settings
 from curator.engine.hardware import free_memory_of, process_state
 from curator.errors import CuratorError
 from curator.sources import cifar_n, noise
+from curator.sources.columns import column_array, replace_column
 from curator.sources.files import real_folders
 from curator.sources.images import Access, choose_size, decode_images, whole_images
+from curator.sources.labels import (
+    class_names,
+    is_string,
+    label_codes,
+    missing_labels,
+    notes_on_labels,
+    require_label_type,
+    require_labels,
+)
 from curator.sources.local import Asked
 from curator.sources.metadata import require_features
 from curator.sources.opening import NAMED, open_dataset
@@ -28,16 +38,8 @@ from curator.sources.table import (
     COLUMNS,
     TRUE_LABEL,
     Table,
-    class_names,
-    column_array,
     guess_image_column,
     guess_label_column,
-    is_string,
-    label_codes,
-    missing_labels,
-    replace_column,
-    require_label_type,
-    require_labels,
 )
 from curator.sources.tables import with_images
 from curator.sources.verified import trust
@@ -116,6 +118,7 @@ def load(
         source_rows=len(main), source=opened.source, notes=list(opened.notes),
         access=Access(real_folders([*filter(None, [s.data_dir]), *opened.folders]), Decoder(budget / 2)),
     )  # fmt: skip
+    table.notes += notes_on_labels(main, label_column, classes)
     table.set_aside(missing_labels(main, label_column, codes))
     table.require_few_aside(s.allow_quarantine)
     if reference_column is not None:

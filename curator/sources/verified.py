@@ -15,9 +15,10 @@ from curator.decisions.journal import FILE, Journal
 from curator.decisions.names import Classes
 from curator.decisions.pairs import PAIR, pairs_of, read_columns
 from curator.errors import CuratorError
+from curator.sources.columns import column_array
 from curator.sources.images import BrokenImage, encoded, with_bytes
 from curator.sources.noise import stratified_sample
-from curator.sources.table import Table, column_array
+from curator.sources.table import Table
 from curator.text import did_you_mean
 
 FORMS = "a boolean column, a .csv or .parquet file with the columns row and label, a review journal, or a share as 0.1"
