@@ -190,13 +190,18 @@ def encoded_labels(codes: np.ndarray, classes: Sequence[str], feature) -> pa.Arr
     return pa.array(values).take(pa.array(codes, pa.int64())).cast(feature.pa_type)
 
 
+def is_missing(value: object) -> bool:
+    """Whether a value of a label column says that there is no label."""
+    return value in MISSING or value != value or (isinstance(value, str) and not value.strip())
+
+
 def missing_labels(dataset: Dataset, column: str, codes: np.ndarray) -> dict[int, str]:
     """Why rows whose code (n,) is -1 have no label, by position."""
     bad = np.flatnonzero(codes < 0)
     values = column_array(dataset, column).take(pa.array(bad)).to_pylist()
     return {
         position: "the label is missing"
-        if value in MISSING or value != value or (isinstance(value, str) and not value.strip())
+        if is_missing(value)
         else f"the label {str(value)[:60]!r} is not one of the classes"
         for position, value in zip(bad.tolist(), values, strict=True)
     }

@@ -18,6 +18,7 @@ from curator.config.flags import Settings
 from curator.engine.hardware import free_memory_of, process_state
 from curator.errors import CuratorError
 from curator.sources import cifar_n, noise
+from curator.sources.align import align, unknown_labels
 from curator.sources.columns import column_array, replace_column
 from curator.sources.files import real_folders
 from curator.sources.images import Access, choose_size, decode_images, whole_images
@@ -84,9 +85,10 @@ def load(
         require_features(part.features)
     named = NAMED.get(name)
     chosen = _choose_split(splits, s.split)
-    splits = DatasetDict({k: _without_places(v.with_format(None), dataset) for k, v in splits.items()})
+    splits = {k: _without_places(v.with_format(None), dataset) for k, v in splits.items()}
     if s.features_column is None:  # rows of embeddings may have paths beside them, which stay texts
-        splits = DatasetDict({k: with_images(v, opened.home, s.image_column) for k, v in splits.items()})
+        splits = {k: with_images(v, opened.home, s.image_column) for k, v in splits.items()}
+    splits, notes = align(splits, chosen)
     main = _free_columns(splits[chosen], s.overwrite_columns, s.column_prefix)
     features = main.features
     image_column = guess_image_column(features, s.image_column, needed=s.features_column is None)
@@ -110,8 +112,7 @@ def load(
                 f"--reference-column: no column {reference_column!r}; the columns are {', '.join(features)}"
             )
         require_label_type(main, reference_column, "--reference-column")
-    alike = {k: v for k, v in splits.items() if k != chosen and v.features == splits[chosen].features}
-    others = {k: _free_columns(v, s.overwrite_columns, s.column_prefix) for k, v in alike.items()}
+    others = {k: _free_columns(v, s.overwrite_columns, s.column_prefix) for k, v in splits.items() if k != chosen}
     table = Table(
         name if isinstance(dataset, str) and not is_path(name) else name_of(name),
         chosen, main, others, image_column, label_column, classes, codes, np.arange(len(main)), reference_column,
@@ -123,7 +124,7 @@ def load(
     table.require_few_aside(s.allow_quarantine)
     if reference_column is not None:
         table.truth = require_labels(table.data, reference_column, classes, table.rows)
-    table.notes += [f"split {k!r} is left out: its columns differ" for k in splits if k not in (chosen, *alike)]
+    table.notes += [*notes, *unknown_labels(others, label_column, classes)]
     _make_noisy(
         table,
         s.label_noise or DEFAULT_NOISE.get(name),

@@ -148,7 +148,9 @@ def test_splits_with_columns_of_ours_and_others():
     splits = DatasetDict(train=ds, test=ds.select(range(9)), odd=ds.remove_columns("true_label"))
     table = load_table(splits, column_prefix="new_")
     assert table.others["test"]["selected"][:] == [7] * 9
-    assert list(table.others) == ["test"] and table.notes == ["split 'odd' is left out: its columns differ"]
+    assert list(table.others) == ["test"] and table.notes == [
+        "split 'odd' is left out: its columns differ (true_label)"
+    ]
     with pytest.raises(CuratorError, match="add --overwrite-columns"):
         load_table(splits)
 
