@@ -71,7 +71,7 @@ class Reader:
             self.size = choose_size(table.data, str(table.image_column), table.rows, wanted, str(s.net), table.access)
         if self.backbone:
             self.size = self.size or tuple(self._images(1).shape[2:])
-            self.fingerprint = self.backbone.fingerprint(self.size)
+            self.fingerprint = self.backbone.fingerprint(self.size) + table.access.decoder.mark
 
     def __call__(self, dataset: Dataset, rows: np.ndarray, budget: float) -> Inputs:
         """Read a split.

@@ -20,6 +20,7 @@ from curator.errors import CuratorError
 from curator.sources import cifar_n, noise
 from curator.sources.align import align, unknown_labels
 from curator.sources.columns import column_array, replace_column
+from curator.sources.depth import measure
 from curator.sources.files import real_folders
 from curator.sources.images import Access, choose_size, decode_images, whole_images
 from curator.sources.labels import (
@@ -122,6 +123,9 @@ def load(
     table.notes += notes_on_labels(main, label_column, classes)
     table.set_aside(missing_labels(main, label_column, codes))
     table.require_few_aside(s.allow_quarantine)
+    if image_column is not None:
+        table.access.decoder.spans, said = measure(table.data, image_column, table.access)
+        table.notes += said
     if reference_column is not None:
         table.truth = require_labels(table.data, reference_column, classes, table.rows)
     table.notes += [*notes, *unknown_labels(others, label_column, classes)]
