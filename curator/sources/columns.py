@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Dataset, Features, concatenate_datasets
 from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
@@ -27,6 +28,16 @@ def replace_column(dataset: Dataset, column: str, values: pa.Array, feature: obj
     """The dataset with other values in a column, in its old place and, without a feature, of its old type."""
     names, feature = dataset.column_names, feature or dataset.features[column]
     return with_columns(dataset.remove_columns(column), {column: (values, feature)}).select_columns(names)
+
+
+def lifted(dataset: Dataset, path: str, name: str) -> Dataset:
+    """The dataset with a field of a struct, COLUMN.FIELD, as a column of its own at its end; where it has the field."""
+    column, _, field = path.rpartition(".")
+    struct = dataset.features.get(column)
+    if not isinstance(struct, dict) or field not in struct:
+        return dataset
+    values = pc.struct_field(column_array(dataset, column), field)
+    return with_columns(dataset, {name: (values.combine_chunks(), struct[field])})
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from curator.engine.hardware import free_memory_of, process_state
 from curator.errors import CuratorError
 from curator.sources import cifar_n, noise
 from curator.sources.align import align, unknown_labels
-from curator.sources.columns import column_array, replace_column
+from curator.sources.columns import column_array, lifted, replace_column
 from curator.sources.depth import measure
 from curator.sources.files import real_folders
 from curator.sources.images import Access, choose_size, decode_images, whole_images
@@ -40,6 +40,7 @@ from curator.sources.table import (
     COLUMNS,
     TRUE_LABEL,
     Table,
+    field_of_labels,
     guess_image_column,
     guess_label_column,
 )
@@ -89,11 +90,17 @@ def load(
     splits = {k: _without_places(v.with_format(None), dataset) for k, v in splits.items()}
     if s.features_column is None:  # rows of embeddings may have paths beside them, which stay texts
         splits = {k: with_images(v, opened.home, s.image_column) for k, v in splits.items()}
+    label_column, said = s.label_column, []
+    if field := field_of_labels(splits[chosen].features, label_column or opened.label):
+        last = field.rpartition(".")[2]
+        label_column = last if last not in splits[chosen].features else field.replace(".", "_")
+        splits = {k: lifted(v, field, label_column) for k, v in splits.items()}
+        said = [f"the labels are field {field}, and stand in a column {label_column!r} of their own"]
     splits, notes = align(splits, chosen)
     main = _free_columns(splits[chosen], s.overwrite_columns, s.column_prefix)
     features = main.features
     image_column = guess_image_column(features, s.image_column, needed=s.features_column is None)
-    reference_column, label_column = s.reference_column, s.label_column
+    reference_column = s.reference_column
     if reference_column is None and TRUE_LABEL in features:
         reference_column = TRUE_LABEL
     if label_column is None and named and named[2] in features:
@@ -120,12 +127,12 @@ def load(
         source_rows=len(main), source=opened.source, notes=list(opened.notes),
         access=Access(real_folders([*filter(None, [s.data_dir]), *opened.folders]), Decoder(budget / 2)),
     )  # fmt: skip
-    table.notes += notes_on_labels(main, label_column, classes)
+    table.notes += said + notes_on_labels(main, label_column, classes)
     table.set_aside(missing_labels(main, label_column, codes))
     table.require_few_aside(s.allow_quarantine)
     if image_column is not None:
-        table.access.decoder.spans, said = measure(table.data, image_column, table.access)
-        table.notes += said
+        table.access.decoder.spans, ranges = measure(table.data, image_column, table.access)
+        table.notes += ranges
     if reference_column is not None:
         table.truth = require_labels(table.data, reference_column, classes, table.rows)
     table.notes += [*notes, *unknown_labels(others, label_column, classes)]

@@ -75,7 +75,7 @@ def read(
         others = _read_others(table, resolved.method, reader, inputs.shape, budget - inputs.nbytes)
     data = NoisyDataset(
         inputs.source(state.device), torch.from_numpy(table.learned), table.classes,
-        torch.from_numpy(table.trusted), torch.from_numpy(table.rows),
+        torch.from_numpy(table.trusted), torch.from_numpy(table.rows), table.source_rows,
     )  # fmt: skip
     digest = None if inputs.digest is None else inputs.digest + table.access.decoder.mark
     return Reading(data, inputs.hashes, others, digest, reader.fingerprint or None)

@@ -195,6 +195,20 @@ def guess_label_column(features: Features, wanted: str | None, reference: str | 
     )
 
 
+def field_of_labels(features: Features, wanted: str | None) -> str | None:
+    """COLUMN.FIELD of a struct, as webdataset makes one of .json files, that holds the labels; None where none does.
+
+    It is the wanted one, or the only one named label or labels where no column is and none holds class labels.
+    """
+    fields = [f"{column}.{field}" for column, inner in features.items() if isinstance(inner, dict) for field in inner]
+    if wanted is not None:
+        return wanted if wanted in fields and wanted not in features else None
+    if any(name.lower() in NAMES or isinstance(feature, ClassLabel) for name, feature in features.items()):
+        return None
+    named = [field for field in fields if field.rpartition(".")[2].lower() in NAMES]
+    return named[0] if len(named) == 1 else None
+
+
 def _pick(flag: str, wanted: str | None, candidates: list[str], columns: list[str], what: str) -> str:
     if wanted is not None:
         if wanted not in columns:
