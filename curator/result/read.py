@@ -29,7 +29,7 @@ from curator.result.facts import (
     read_small,
     reading,
 )
-from curator.sources.labels import codes_of
+from curator.sources.labels import are_values, codes_of
 
 TRUSTED = "trusted.parquet"  # row, label
 DUPLICATES = "duplicates.parquet"  # row, group, kind
@@ -121,7 +121,9 @@ class Rows:
 
     def _classes(self) -> list[str]:
         names = names_of(self._described[self.prefix + "corrected_label"]) or []
-        if names_of(self._described[self.facts["label_column"]]) not in (None, names):
+        label = self.facts["label_column"]
+        given, kind = names_of(self._described[label]), self.schema.field(label).type
+        if given != names if pa.types.is_integer(kind) and given else not are_values(names, kind):
             raise CuratorError(f"{self.paths[0]}: its labels and corrected labels have other class names; {AGAIN}")
         if len(names) != self.facts["classes"] or len(set(names)) < len(names):
             raise CuratorError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -193,6 +194,14 @@ def encoded_labels(codes: np.ndarray, classes: Sequence[str], feature) -> pa.Arr
 def is_missing(value: object) -> bool:
     """Whether a value of a label column says that there is no label."""
     return value in MISSING or value != value or (isinstance(value, str) and not value.strip())
+
+
+def are_values(classes: Sequence[str], kind: pa.DataType) -> bool:
+    """Whether names of classes can be values of a label column of a type, as encoded_labels writes them."""
+    if pa.types.is_boolean(kind):
+        return set(classes) <= {"False", "True"}
+    text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return text or all(re.fullmatch("-?[0-9]{1,18}", name) for name in classes)
 
 
 def missing_labels(dataset: Dataset, column: str, codes: np.ndarray) -> dict[int, str]:
