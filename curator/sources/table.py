@@ -174,7 +174,7 @@ def guess_image_column(features: Features, wanted: str | None, *, needed: bool =
 
 
 def guess_label_column(features: Features, wanted: str | None, reference: str | None) -> str:
-    """The wanted column; or the one named label or labels; or the only one of class labels, integers or strings.
+    """The wanted column; or the only one named label or labels or of class labels; or the only one of values.
 
     Raises:
         CuratorError: where there is not exactly one, and where the one that is named so cannot hold labels.
@@ -188,7 +188,7 @@ def guess_label_column(features: Features, wanted: str | None, reference: str | 
             f"column {odd!r}: expected {KINDS}, one a row, found {kinds[odd]}; make it one of these, or name another "
             "column with --label-column"
         )
-    candidates = named or [name for name, feature in kinds.items() if isinstance(feature, ClassLabel)]
+    candidates = [name for name, feature in kinds.items() if name in named or isinstance(feature, ClassLabel)]
     candidates = candidates or [name for name, feature in kinds.items() if is_string(feature) or is_integer(feature)]
     return _pick(
         "--label-column", wanted, candidates, list(features), "a label column (class labels, integers or strings)"

@@ -55,8 +55,10 @@ def test_a_label_column_that_does_not_fit_is_not_passed_over(feature, name):
 
 
 def test_a_column_named_label_is_the_label_column():
-    features = Features({"image": Image(), "label": Value("int64"), "camera": ClassLabel(names=["a", "b"])})
+    features = Features({"image": Image(), "label": Value("int64"), "camera": SITE, "id": Value("int64")})
     assert guess_label_column(features, None, None) == "label"
+    with pytest.raises(CuratorError, match="found label, camera; choose one with --label-column"):
+        guess_label_column(Features({**features, "camera": ClassLabel(names=["a", "b"])}), None, None)
     with pytest.raises(CuratorError, match="found label, labels; choose one with --label-column"):
         guess_label_column(Features({**features, "labels": SITE}), None, None)
     assert guess_label_column(Features({"cls": Value("int64"), "__key__": SITE, "__url__": SITE}), None, None) == "cls"
