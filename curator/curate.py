@@ -127,7 +127,7 @@ def curate(
     from curator.library.given import given_in_python
     from curator.library.words import as_keywords, errors_of_python
     from curator.result.write import CurationResult
-    from curator.sources.table import quiet
+    from curator.sources.columns import quiet
 
     own = method is not None and not isinstance(method, str)
 

@@ -44,6 +44,7 @@ class NoisyDataset:
         classes: the k class names.
         trusted: (n,) bool, rows whose label was verified.
         rows: (n,) int64, 0-based positions in the source split.
+        source_rows: how many the source split has; 0 where that is not known.
     """
 
     inputs: Source
@@ -51,6 +52,7 @@ class NoisyDataset:
     classes: tuple[str, ...]
     trusted: Tensor
     rows: Tensor
+    source_rows: int = 0
 
     def __post_init__(self):
         n, k = len(self.inputs), len(self.classes)

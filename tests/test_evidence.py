@@ -19,7 +19,7 @@ def test_dataset_refuses_what_does_not_fit():
 
 
 def test_truth_is_no_field():
-    assert set(NoisyDataset.__dataclass_fields__) == {"inputs", "labels", "classes", "trusted", "rows"}
+    assert set(NoisyDataset.__dataclass_fields__) == {"inputs", "labels", "classes", "trusted", "rows", "source_rows"}
 
 
 def test_default_rules():

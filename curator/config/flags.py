@@ -52,7 +52,7 @@ class DataFlags:
     image_column: str | None = None
     """Column with the images; guessed when there is one candidate."""
     label_column: str | None = None
-    """Column with the given labels; guessed when there is one candidate."""
+    """Column with the given labels, or COLUMN.FIELD of a struct; guessed when there is one candidate."""
     reference_column: str | None = None
     """Column with the true labels, if known; used by the report only. Default: true_label, if there is one."""
     verified: Annotated[str | Path | float | None, tyro.conf.arg(aliases=["--trusted"]), PATH] = None

@@ -11,7 +11,6 @@ from typing import Any
 import pyarrow as pa
 
 from curator.errors import CuratorError
-from curator.text import from_cell
 
 PAIR = ("row", "label")
 LINES = 10  # a row of the split, in a file of verified rows
@@ -130,16 +129,3 @@ def row_ids(values: list[Any], path: Path, flag: str) -> list[int]:
                 f"{flag} {path}: expected row numbers in column row, as 0 or 17; found {str(value)[:100]!r}{hint}"
             )
     return [int(value) for value in values]
-
-
-def class_number(label: object, number: dict[str, int]) -> int | None:
-    """A class name, or else a class number; None for anything else."""
-    if label is None or label != label:  # a missing value, or not a number
-        return None
-    text = str(label)
-    # Of a CSV file 'x is first what as_cell made of x; an older one, or another's, may have it as it is.
-    for name in (from_cell(text), text) if isinstance(label, Cell) else (text, from_cell(text)):
-        if name in number:
-            return number[name]
-    digits = re.fullmatch("[0-9]{1,9}", text)
-    return int(text) if digits and int(text) < len(number) else None

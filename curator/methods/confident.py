@@ -90,13 +90,13 @@ def read_probs(path: Path | Held, data: NoisyDataset) -> Tensor:
         probs = path.value if isinstance(path, Held) else np.array(np.lib.format.open_memmap(path, mode="r"))
     except (OSError, ValueError, OverflowError) as e:
         raise CuratorError(f"--pred-probs {path}: expected an .npy file of numbers; {e}") from e
-    k = len(data.classes)
-    if probs.ndim == 2 and len(probs) != len(data) and len(probs) > int(data.rows.max()):
-        probs = probs[data.rows.numpy()]
-    if probs.shape != (len(data), k) or probs.dtype.kind != "f":
+    shape = (data.source_rows or int(data.rows.max()) + 1, len(data.classes))
+    if probs.shape != shape or probs.dtype.kind != "f":  # of more rows nobody knows which are ours
         raise CuratorError(
-            f"--pred-probs {path}: expected floats of shape ({len(data)}, {k}), found {probs.dtype} {probs.shape}"
+            f"--pred-probs {path}: expected floats of shape {shape}, a row for each of the split, "
+            f"found {probs.dtype} {probs.shape}"
         )
+    probs = probs[data.rows.numpy()]
     if not np.isfinite(probs).all() or probs.min() < 0 or abs(probs.sum(1) - 1).max() > 1e-3:
         raise CuratorError(f"--pred-probs {path}: expected rows of probabilities that sum to 1; is a softmax missing?")
     return torch.from_numpy(probs).float()

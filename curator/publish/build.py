@@ -40,7 +40,7 @@ from curator.result.plots import CONTACT_SHEET
 from curator.result.read import Rows
 from curator.result.report import pairs
 from curator.sources.files import own_files
-from curator.sources.table import encoded_labels
+from curator.sources.labels import encoded_labels
 from curator.system import clear_leftovers, open_regular, read_file, replace_folder, workspace
 from curator.text import Log, did_you_mean
 

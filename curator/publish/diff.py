@@ -156,7 +156,8 @@ def _side(name: str, facts: dict[str, Any], files: list[pq.ParquetFile], paths: 
     columns = [label, prefix + "corrected_label", prefix + "selected", prefix + "row"]
     features = described(files[0], paths[0])
     for column in columns[:2]:
-        if not is_label(files[0].schema_arrow.field(column).type):
+        kind = files[0].schema_arrow.field(column).type
+        if not is_label(kind) or (names_of(features[column]) is not None and not pa.types.is_integer(kind)):
             raise ValueError(f"its column {column} holds no labels")
     table = pa.concat_tables([file.read(columns) for file in files])
     labels, corrected, selected, rows = (
@@ -169,7 +170,9 @@ def _side(name: str, facts: dict[str, Any], files: list[pq.ParquetFile], paths: 
 
 def _by_name(values: list[Any], names: list[str] | None) -> list[Any]:
     """Class numbers by their names; values of a column that has no names as they are."""
-    return values if names is None else [None if v is None or v < 0 else names[v] for v in values]
+    if names is None:
+        return [None if value != value else value for value in values]
+    return [None if v is None or v < 0 else names[v] for v in values]
 
 
 def _neither(name: str, error: Exception) -> CuratorError:

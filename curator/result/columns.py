@@ -9,7 +9,8 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, List, Value
 
 from curator.evidence import Evidence
-from curator.sources.table import COLUMNS, with_columns
+from curator.sources.columns import with_columns
+from curator.sources.table import COLUMNS
 
 
 @dataclass(frozen=True)

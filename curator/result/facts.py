@@ -15,10 +15,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from curator.errors import CuratorError
+from curator.sources.pictures import KINDS
 from curator.system import read_file
 
 FACTS = "curation.json"
 MOST = 64 * 2**20  # bytes of it
+RANGES = "pixel_ranges"  # in it: kind of image of more than 8 bits -> the values that became 0 and 255
 DEEP = 32  # values inside values
 AGAIN = "run it again, or name another folder"
 NONE = type(None)
@@ -32,7 +34,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "versions": (dict,), "versions.label-curator": (str,),
     "settings": (dict,), "?settings.column_prefix": (str, NONE), "?settings.features_column": (str, NONE),
     "?settings.label_noise": (str, NONE), "?settings.revision": (str, NONE),
-    "?published": (dict,), "?published.policy": (str,),
+    f"?{RANGES}": (dict,), "?published": (dict,), "?published.policy": (str,),
 }  # fmt: skip
 
 
@@ -55,6 +57,9 @@ def facts_in(path: Path, expected: str) -> dict[str, Any]:
             _require_type(facts, name.removeprefix("?"), types, needed=name[0] != "?")
         for name in ("selected", "changed", "trusted.count", "quarantined"):
             _require_range(facts, name, 0, facts["n"] if name != "quarantined" else 2**53)
+        for kind, ends in facts.get(RANGES, {}).items():
+            if kind not in KINDS or not isinstance(ends, list) or [type(end) for end in ends] != [float] * 2:
+                raise ValueError(f"{RANGES}: expected two numbers by kind of image, found {json.dumps(ends)[:50]}")
         _require_range(facts, "n", 1, 2**53)
         _require_range(facts, "classes", 2, 2**31)
         _require_range(facts, "estimated_noise_rate", 0, 1)
@@ -201,7 +206,8 @@ def names_of(feature: dict[str, Any]) -> list[str] | None:
 
 def is_label(kind: pa.DataType) -> bool:
     """Whether a column of the type may hold labels."""
-    return pa.types.is_integer(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return number or pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 @contextmanager

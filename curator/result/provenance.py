@@ -11,6 +11,7 @@ from curator.engine.hardware import device_name, peak_memory
 from curator.engine.throughput import mfu
 from curator.evidence import NoisyDataset
 from curator.result.columns import Columns
+from curator.result.facts import RANGES
 from curator.result.metrics import metrics
 from curator.sources.opening import NAMED
 from curator.sources.table import Table
@@ -68,6 +69,8 @@ def facts_of_run(
         "source_fingerprint": table.digest,
         "findings": run.findings,
     }
+    if spans := table.access.decoder.spans:
+        facts[RANGES] = {kind: [low, high] for kind, (low, high) in spans.items()}
     if table.truth is not None:
         facts["metrics"] = metrics(columns, table.labels, table.truth, trusted)
     if test_accuracy is not None:

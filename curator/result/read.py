@@ -29,6 +29,7 @@ from curator.result.facts import (
     read_small,
     reading,
 )
+from curator.sources.labels import are_values, codes_of
 
 TRUSTED = "trusted.parquet"  # row, label
 DUPLICATES = "duplicates.parquet"  # row, group, kind
@@ -120,7 +121,9 @@ class Rows:
 
     def _classes(self) -> list[str]:
         names = names_of(self._described[self.prefix + "corrected_label"]) or []
-        if names_of(self._described[self.facts["label_column"]]) not in (None, names):
+        label = self.facts["label_column"]
+        given, kind = names_of(self._described[label]), self.schema.field(label).type
+        if given != names if pa.types.is_integer(kind) and given else not are_values(names, kind):
             raise CuratorError(f"{self.paths[0]}: its labels and corrected labels have other class names; {AGAIN}")
         if len(names) != self.facts["classes"] or len(set(names)) < len(names):
             raise CuratorError(
@@ -156,15 +159,10 @@ class Rows:
         with reading(self.folder / "data"):
             return pa.concat_tables([f.read(columns) for f in self.files]).select(columns)
 
-    def codes(self, labels: pa.ChunkedArray, names: list[str] | None = None) -> np.ndarray:
-        """Class numbers (m,) int32 of labels as strings or numbers (numbers of names, if there are any); else -1."""
-        if pa.types.is_string(labels.type) or pa.types.is_large_string(labels.type):
-            labels = pc.index_in(labels, value_set=pa.array(self.classes, labels.type))
-        codes = np.maximum(labels.cast(pa.int64()).fill_null(-1).to_numpy(), -1)
-        if names is not None and set(names) & set(self.classes):  # by name: the order may differ
-            number = {name: code for code, name in enumerate(self.classes)}
-            codes = np.array([*(number.get(name, -1) for name in names), -1])[codes]
-        return np.where(codes < len(self.classes), codes, -1).astype(np.int32)
+    def codes(self, labels: pa.ChunkedArray, column: str | None = None) -> np.ndarray:
+        """Class numbers (m,) int32 of values of a label column, by default the given labels; -1 where there is none."""
+        names = names_of(self._described[column or self.facts["label_column"]])
+        return codes_of(labels, self.classes, names).astype(np.int32)
 
     def position(self, row: int) -> int | None:
         """Where the row of an id lies; None where the run has no such row."""
@@ -240,7 +238,7 @@ class Rows:
         column = self.facts.get("reference_column")
         if column is None:
             return None
-        return self.codes(self._read([column])[column], names_of(self._described[column]))
+        return self.codes(self._read([column])[column], column)
 
     def digests(self, rows: list[int]) -> dict[str, str]:
         """What the rows of some ids show, as hashes by id (text): of the image, or of the features column."""

@@ -28,9 +28,10 @@ from curator.result.read import DUPLICATES
 from curator.result.report import pairs, write_report
 from curator.sources.images import changed
 from curator.sources.inputs import Inputs
+from curator.sources.labels import label_codes
 from curator.sources.load import other_labels
 from curator.sources.read import Reading
-from curator.sources.table import Table, label_codes, remaining
+from curator.sources.table import Table, remaining
 from curator.system import is_main
 
 if TYPE_CHECKING:

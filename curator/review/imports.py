@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from curator.decisions.decision import MACHINE
 from curator.decisions.journal import FILE, Journal
-from curator.decisions.pairs import PAIR, class_number, pairs_of, read_columns, row_ids
+from curator.decisions.names import Classes
+from curator.decisions.pairs import PAIR, pairs_of, read_columns, row_ids
 from curator.errors import CuratorError
 from curator.result.read import Rows
-from curator.text import did_you_mean
 
 FLAG = "import"
 ISSUE = "is_label_issue"
@@ -60,15 +60,13 @@ def import_decisions(run: Path, file: Path, reviewer: str | None = None, journal
 
 
 def _acts(rows: Rows, pairs: Any, file: Path) -> Iterator[tuple[int, str, str]]:
-    number = {name: code for code, name in enumerate(rows.classes)}
-    seen: dict[int, int] = {}
+    classes, seen = Classes(rows.classes), dict[int, int]()
     for row, label in pairs:
-        position, code = rows.position(row), class_number(label, number)
+        position, code = rows.position(row), classes.code(label)
         if position is None:
             raise CuratorError(f"{FLAG} {file}: the run has no row {row}; its rows are {rows.row[0]} to {rows.row[-1]}")
         if code is None:
-            hint = did_you_mean(str(label), number)
-            raise CuratorError(f"{FLAG} {file}: row {row} has the label {label!r}, which is not a class{hint}")
+            raise CuratorError(f"{FLAG} {file}: row {row} has the label {label!r}, {classes.why_not(label)}")
         if seen.setdefault(row, code) != code:
             raise CuratorError(f"{FLAG} {file}: row {row} has two labels; keep one")
     for row, code in seen.items():
@@ -87,14 +85,43 @@ def _cleanlab(rows: Rows, columns: dict[str, list[Any]], names: list[str], file:
         raise CuratorError(
             f"{FLAG} {file}: expected a column row, or one line for each of the {len(ids):,} rows; found {len(flags):,}"
         )
-    number = {name: code for code, name in enumerate(rows.classes)}
     given = columns.get("given_label", [None] * len(ids))
-    for row, flag, label, was in zip(ids, flags, columns["predicted_label"], given, strict=True):
-        position = rows.position(row)
-        if was is not None and position is not None and class_number(was, number) != rows.given[position]:
-            here = rows.classes[rows.given[position]] if rows.given[position] >= 0 else None
-            raise CuratorError(
-                f"{FLAG} {file}: row {row} was given {was!r} there, here {here!r}; it is a table of other rows"
-            )
-        if str(flag).lower() in ("true", "1"):
-            yield row, label
+    issues = [i for i, flag in enumerate(flags) if str(flag).lower() in ("true", "1")]
+    code_of = _reading(rows, list(zip(ids, given, strict=True)), [columns["predicted_label"][i] for i in issues], file)
+    for i in issues:
+        label = columns["predicted_label"][i]
+        code = code_of(label)
+        yield ids[i], label if code is None else rows.classes[code]
+
+
+def _reading(rows: Rows, given: list[tuple[int, Any]], predicted: list[Any], file: Path) -> Callable[[Any], int | None]:
+    """How a table writes classes, by their names or their numbers: as its given labels are those of the run.
+
+    Args:
+        rows: of the run.
+        given: (row, label that it was given there; None where the table does not tell).
+        predicted: labels that are wanted.
+        file: for error messages.
+    """
+    classes = Classes(rows.classes)
+    placed = [(row, label, rows.position(row)) for row, label in given if label is not None]
+    known = [(row, label, int(rows.given[position])) for row, label, position in placed if position is not None]
+    readings = [
+        code for code in (classes.named, classes.numbered) if all(code(label) == here for _, label, here in known)
+    ]
+    if not readings:
+        numbers = all(classes.named(label) is None for _, label, _ in known)
+        code = classes.numbered if numbers else classes.named
+        row, was, here = next(entry for entry in known if code(entry[1]) != entry[2])
+        name = rows.classes[here] if here >= 0 else None
+        raise CuratorError(
+            f"{FLAG} {file}: row {row} was given {was!r} there, here {name!r}; it is a table of other rows"
+        )
+    possible = [code for code in readings if all(code(label) is not None for label in predicted)] or readings[:1]
+    unclear = next((label for label in predicted if len({code(label) for code in possible}) > 1), None)
+    if unclear is not None:
+        raise CuratorError(
+            f"{FLAG} {file}: its labels, as {unclear!r}, may be names of classes or their numbers; give it a column "
+            "given_label that tells, or predicted labels that are names"
+        )
+    return possible[0]

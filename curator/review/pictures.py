@@ -6,6 +6,7 @@ import base64
 import io
 from typing import Any
 
+from curator.result.facts import RANGES
 from curator.sources.pictures import ORIENTATION, Decoder
 
 AS_IT_IS = 32_000, 512  # bytes and pixels a side up to which an image is sent unchanged
@@ -13,14 +14,20 @@ SHOWN = ("PNG", "JPEG", "GIF", "WEBP")  # by every browser
 DECODER = Decoder(2**30)  # the page has no --memory-budget
 
 
-def data_address(image: bytes, side: int) -> str | None:
+def decoder_of(facts: dict[str, Any]) -> Decoder:
+    """The decoder of the page for a run, which makes the pixels that its nets saw."""
+    spans = facts.get(RANGES)
+    return Decoder(DECODER.memory, {kind: (low, high) for kind, (low, high) in spans.items()}) if spans else DECODER
+
+
+def data_address(image: bytes, side: int, decoder: Decoder = DECODER) -> str | None:
     """An encoded image as a data address, at most `side` pixels a side unless it is small; None where it is broken."""
     if not image:
         return None
     try:
-        opened = DECODER.look(image)
+        opened = decoder.look(image)
         small = len(image) <= AS_IT_IS[0] and max(opened.size) <= AS_IT_IS[1]
-        picture = DECODER.rgb(image, near=None if small else side)
+        picture = decoder.rgb(image, near=None if small else side)
         if small and _shown_alike(opened):
             return _address(f"image/{opened.format.lower()}", image)
         picture.info.clear()  # a space of colours, which the nets do not heed

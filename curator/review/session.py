@@ -19,7 +19,7 @@ from curator.decisions.journal import FILE, Journal
 from curator.errors import CuratorError
 from curator.publish.audit import STRATA, audited, draw_sample
 from curator.result.read import Rows
-from curator.review.pictures import data_address
+from curator.review.pictures import data_address, decoder_of
 from curator.review.publishing import Publishing
 from curator.review.queue import DECIDED, ORDERS, SHOW, Queue, View
 from curator.review.sent import checked, field
@@ -49,6 +49,7 @@ class Session:
         self.journal.require(self.rows.classes, self.rows.facts["split"], self.rows.digests)
         self.queue = Queue(self.runs, self.journal)
         self.publisher, self._publishing = publisher, Publishing(self.rows, self.journal.path)
+        self.decoder = decoder_of(self.rows.facts)
         self.code = {name: i for i, name in enumerate(self.rows.classes)}
         self._views: OrderedDict[str, np.ndarray] = OrderedDict()
         self._number = itertools.count()
@@ -137,7 +138,7 @@ class Session:
                 }
             )
         for card, (image, file) in zip(cards, rows.images(positions), strict=True):
-            card |= {"image": data_address(image, side), "file": file[:NAME]}
+            card |= {"image": data_address(image, side, self.decoder), "file": file[:NAME]}
         return cards
 
     def decided(self, row: int, reviewer: str) -> dict[str, Any]:
@@ -171,7 +172,7 @@ class Session:
         found = self.rows.nearest(position, label)
         images = self.rows.images(found)
         return [
-            {"row": int(self.rows.row[p]), "image": data_address(image, SMALL)}
+            {"row": int(self.rows.row[p]), "image": data_address(image, SMALL, self.decoder)}
             for p, (image, _) in zip(found.tolist(), images, strict=True)
         ]
 
@@ -290,7 +291,7 @@ class Session:
         asked = [field({"row": row}, "row", int) for row in field(data, "rows", list)[:PAGE]]
         positions = self.rows.positions(asked)
         images = self.rows.images(positions)
-        addresses = [data_address(image, LARGE // 2) for image, _ in images]
+        addresses = [data_address(image, LARGE // 2, self.decoder) for image, _ in images]
         return {"images": dict(zip(map(str, self.rows.row[positions].tolist()), addresses, strict=True))}
 
     def audit_result(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from datasets import Dataset, DatasetDict
 from datasets.exceptions import DatasetGenerationError
 
 from curator.errors import CuratorError
+from curator.sources.align import number_alike
 from curator.sources.cards import require_cards
 from curator.sources.metadata import require_own_files, require_own_repository, require_room
 from curator.sources.network import HubLimit, hub_limits
@@ -57,8 +58,12 @@ def read_rows(path: str, config_name: str | None, revision: str | None, flag: st
                     require_room(rows, flag)
                 else:
                     require_own_repository(files, path)
-                builder.download_and_prepare()
-                loaded = builder.as_dataset()
+                if local.is_dir() and not number_alike(f for f in rows if f.endswith(".parquet")):
+                    by_split = {str(k): list(map(str, part)) for k, part in (builder.config.data_files or {}).items()}
+                    loaded = DatasetDict({k: _own_classes(part, k, str(cache)) for k, part in by_split.items()})
+                else:
+                    builder.download_and_prepare()
+                    loaded = builder.as_dataset()
     except HubLimit as e:
         raise CuratorError(f"{flag}: it could not be loaded ({e})") from e
     except CuratorError:
@@ -77,6 +82,18 @@ def read_rows(path: str, config_name: str | None, revision: str | None, flag: st
     if isinstance(loaded, Dataset):
         loaded = DatasetDict({str(loaded.split or "train"): loaded})
     return loaded, pictures
+
+
+def _own_classes(files: list[str], split: str, cache: str) -> Dataset:
+    """A split of parquet files with the class names that they have: datasets gives every split those of the first."""
+    if not number_alike(files):
+        raise CuratorError(
+            f"split {split!r}: its parquet files have different class names, or the same in another order; write them "
+            "anew, alike"
+        )
+    found = datasets.load_dataset("parquet", data_files={split: files}, split=split, cache_dir=cache)
+    assert isinstance(found, Dataset)
+    return found
 
 
 def _without_magic(source: Path, cache: str) -> str:

@@ -18,8 +18,8 @@ from curator.engine.cache import keep, read_npy
 from curator.engine.encoders import UNLIKE
 from curator.engine.held import Held
 from curator.errors import CuratorError
+from curator.sources.columns import column_array, with_columns
 from curator.sources.images import NO_FILES, Access, content_hashes, decode_images, why_broken
-from curator.sources.table import column_array, with_columns
 from curator.system import cache_folder, is_main
 from curator.text import Log
 

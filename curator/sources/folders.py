@@ -11,12 +11,12 @@ import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 
 from curator.errors import CuratorError
+from curator.sources.columns import with_columns
 from curator.sources.layout import Layout, layout_of, notes_of, split_of
 from curator.sources.listing import Listing
 from curator.sources.matching import Files
 from curator.sources.metadata import require_own_files
 from curator.sources.named import Named, named_in
-from curator.sources.table import with_columns
 from curator.sources.tables import path_column
 from curator.sources.written import read_table
 

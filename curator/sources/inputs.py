@@ -77,6 +77,7 @@ class Reader:
                     f"note      nothing tells {self.backbone.name} from another function: its features are not kept, "
                     "and an interrupted run starts anew; give a function with a name of its own, or a module"
                 )
+            self.fingerprint += table.access.decoder.mark
 
     def __call__(self, dataset: Dataset, rows: np.ndarray, budget: float) -> Inputs:
         """Read a split.

@@ -19,9 +19,21 @@ from curator.engine.hardware import free_memory_of, process_state
 from curator.engine.held import Held
 from curator.errors import CuratorError
 from curator.sources import cifar_n, noise
+from curator.sources.align import align, unknown_labels
+from curator.sources.columns import column_array, lifted, replace_column
+from curator.sources.depth import measure
 from curator.sources.features import with_array
 from curator.sources.files import real_folders
 from curator.sources.images import Access, choose_size, decode_images, whole_images
+from curator.sources.labels import (
+    class_names,
+    is_string,
+    label_codes,
+    missing_labels,
+    notes_on_labels,
+    require_label_type,
+    require_labels,
+)
 from curator.sources.local import Asked
 from curator.sources.metadata import require_features
 from curator.sources.opening import NAMED, open_dataset
@@ -30,16 +42,9 @@ from curator.sources.table import (
     COLUMNS,
     TRUE_LABEL,
     Table,
-    class_names,
-    column_array,
+    field_of_labels,
     guess_image_column,
     guess_label_column,
-    is_string,
-    label_codes,
-    missing_labels,
-    replace_column,
-    require_label_type,
-    require_labels,
 )
 from curator.sources.tables import with_images
 from curator.sources.verified import trust
@@ -84,15 +89,22 @@ def load(
         require_features(part.features)
     named = NAMED.get(name)
     chosen = _choose_split(splits, s.split)
-    splits = DatasetDict({k: _without_places(v.with_format(None), dataset) for k, v in splits.items()})
+    splits = {k: _without_places(v.with_format(None), dataset) for k, v in splits.items()}
     if s.features_column is None:  # rows of embeddings may have paths beside them, which stay texts
-        splits = DatasetDict({k: with_images(v, opened.home, s.image_column) for k, v in splits.items()})
+        splits = {k: with_images(v, opened.home, s.image_column) for k, v in splits.items()}
     if isinstance(s.features_column, Held):
         splits[chosen] = with_array(splits[chosen], s.features_column, chosen)
+    label_column, said = s.label_column, []
+    if field := field_of_labels(splits[chosen].features, label_column or opened.label):
+        last = field.rpartition(".")[2]
+        label_column = last if last not in splits[chosen].features else field.replace(".", "_")
+        splits = {k: lifted(v, field, label_column) for k, v in splits.items()}
+        said = [f"the labels are field {field}, and stand in a column {label_column!r} of their own"]
+    splits, notes = align(splits, chosen)
     main = _free_columns(splits[chosen], s.overwrite_columns, s.column_prefix)
     features = main.features
     image_column = guess_image_column(features, s.image_column, needed=s.features_column is None)
-    reference_column, label_column = s.reference_column, s.label_column
+    reference_column = s.reference_column
     if reference_column is None and TRUE_LABEL in features:
         reference_column = TRUE_LABEL
     if label_column is None and named and named[2] in features:
@@ -112,19 +124,22 @@ def load(
                 f"--reference-column: no column {reference_column!r}; the columns are {', '.join(features)}"
             )
         require_label_type(main, reference_column, "--reference-column")
-    alike = {k: v for k, v in splits.items() if k != chosen and v.features == splits[chosen].features}
-    others = {k: _free_columns(v, s.overwrite_columns, s.column_prefix) for k, v in alike.items()}
+    others = {k: _free_columns(v, s.overwrite_columns, s.column_prefix) for k, v in splits.items() if k != chosen}
     table = Table(
         name if isinstance(dataset, str) and not is_path(name) else name_of(name),
         chosen, main, others, image_column, label_column, classes, codes, np.arange(len(main)), reference_column,
         source_rows=len(main), source=opened.source, notes=list(opened.notes),
         access=Access(real_folders([*filter(None, [s.data_dir]), *opened.folders]), Decoder(budget / 2)),
     )  # fmt: skip
+    table.notes += said + notes_on_labels(main, label_column, classes)
     table.set_aside(missing_labels(main, label_column, codes))
     table.require_few_aside(s.allow_quarantine)
+    if image_column is not None:
+        table.access.decoder.spans, ranges = measure(table.data, image_column, table.access)
+        table.notes += ranges
     if reference_column is not None:
         table.truth = require_labels(table.data, reference_column, classes, table.rows)
-    table.notes += [f"split {k!r} is left out: its columns differ" for k in splits if k not in (chosen, *alike)]
+    table.notes += [*notes, *unknown_labels(others, label_column, classes)]
     _make_noisy(
         table,
         s.label_noise or DEFAULT_NOISE.get(name),

@@ -42,7 +42,7 @@ def open_dataset(dataset: str | Dataset | DatasetDict, asked: Asked, revision: s
     if data_dir is not None and not data_dir.is_dir():
         raise CuratorError(f"--data-dir: no folder {data_dir}")
     if isinstance(dataset, Dataset):
-        splits = DatasetDict({str(dataset.split or "train"): dataset})
+        splits = DatasetDict({_split_of(dataset): dataset})
         return Opened(splits, {"id": None, "license": said(dataset.info.license)}, _folders_of(splits))
     if isinstance(dataset, DatasetDict):
         return Opened(dataset, {"id": None}, _folders_of(dataset))
@@ -92,6 +92,12 @@ def _namesakes(name: str, data_dir: Path | None) -> list[str]:
     """A line where a folder here has the name of a named dataset, which is another."""
     there = data_dir is None and Path(name).is_dir()
     return [f"{name} is the named dataset; the folder of that name here is --dataset ./{name}"] * there
+
+
+def _split_of(dataset: Dataset) -> str:
+    """A name for the split that a Dataset is: of "train[:50%]" train."""
+    parts = re.sub(r"\[[^]]*\]?|\([^)]*\)?", "", str(dataset.split or "train")).split("+")
+    return "_".join(dict.fromkeys(part.strip() for part in parts))
 
 
 def _folders_of(splits: DatasetDict) -> tuple[str, ...]:

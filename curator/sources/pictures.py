@@ -6,7 +6,7 @@ import io
 import re
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Condition
 from typing import Any
@@ -30,6 +30,15 @@ MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # of a JPEG's segments, n
 ORIENTATION = 0x0112  # EXIF's; above 4 the image lies on its side
 
 
+# Values that become 0 and 255, by kind of image: 16-bit, int (of 32 bits), float.
+Spans = Mapping[str, tuple[float, float]]
+KINDS = ("16-bit", "int", "float")
+HALF_OF_16 = 2**15
+BLOCK = 2**16  # pixels that are scaled at once
+BITS, SAMPLE_FORMAT = 258, 339  # tags of a TIFF
+NO_NUMBER = "the image has no value that is a number"
+
+
 class NoPicture(CuratorError):
     """Bytes that are no image as expected; the text says why."""
 
@@ -40,14 +49,43 @@ class Decoder:
     Attributes:
         memory: bytes that all images together may take while they are decoded.
         most: pixels that an image may have.
+        spans: what becomes of more than 8 bits. Without one, 16 bits become 8 by their upper half, and 32 are refused:
+            what is dark in them and what is bright, only the other images of their column tell.
     """
 
-    def __init__(self, memory: float = 2**31):
+    def __init__(self, memory: float = 2**31, spans: Spans | None = None):
         warnings.filterwarnings("ignore", module="PIL")  # here, since threads share the filters: of size, which has a
         # limit here, and of EXIF that is damaged, where the image can be decoded
         self.memory = int(min(max(memory, LEAST * PIXEL), 2**62))
         self.most = min(self.memory // PIXEL, MOST)
+        self.spans: Spans = spans or {}
         self._free, self._changed = self.memory, Condition()
+
+    @property
+    def mark(self) -> str:
+        """By which decoders are told apart that make other pixels of an image; empty without spans."""
+        return "".join(f"-{kind}{low:g}:{high:g}" for kind, (low, high) in sorted(self.spans.items()))
+
+    def kind(self, content: bytes) -> str | None:
+        """One of KINDS for encoded bytes of more than 8 bits; None for others, and for what is no image."""
+        try:
+            return _kind(self.look(content))
+        except NoPicture:
+            return None
+
+    def range_of(self, content: bytes) -> tuple[float, float]:
+        """The least and the largest finite value of an image of some kind.
+
+        Raises:
+            NoPicture: where there is none, or it cannot be decoded.
+        """
+        image = self.look(content)
+        with self._room(image.width * image.height * PIXEL), _readable():
+            values = _deep(image)
+            values = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+            if not values.size:
+                raise NoPicture(NO_NUMBER)
+            return float(values.min()), float(values.max())
 
     def look(self, content: bytes) -> Any:
         """The Pillow image of encoded bytes, of which only the header was read.
@@ -101,17 +139,13 @@ class Decoder:
         image = self.look(content)
         if near:
             image.draft("RGB", (near, near))
-        with self._room(image.width * image.height * PIXEL):
-            try:
-                ImageOps.exif_transpose(image, in_place=True)
-                image = _rgb(image)
-                if size and image.size != (size[1], size[0]):
-                    image = ImageOps.fit(image, (size[1], size[0]))
-                return image
-            except MemoryError:
-                raise
-            except Exception as e:
-                raise _why(e) from e
+        with self._room(image.width * image.height * PIXEL), _readable():
+            kind = _kind(image)
+            ImageOps.exif_transpose(image, in_place=True)
+            image = _rgb(image if kind is None else _eight_bits(image, kind, self.spans.get(kind)))
+            if size and image.size != (size[1], size[0]):
+                image = ImageOps.fit(image, (size[1], size[0]))
+            return image
 
     @contextmanager
     def _room(self, size: int) -> Iterator[None]:
@@ -125,6 +159,17 @@ class Decoder:
             with self._changed:
                 self._free += size
                 self._changed.notify_all()
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Say in one line why the image that a block decodes cannot be decoded."""
+    try:
+        yield
+    except (MemoryError, NoPicture):
+        raise
+    except Exception as e:
+        raise _why(e) from e
 
 
 def lies_on_its_side(image: Any) -> bool:
@@ -155,17 +200,48 @@ def _scans(content: bytes) -> int:
     return scans
 
 
-def _rgb(image: Any) -> Any:
-    """A Pillow image as RGB, as a viewer would show it: 16 bits by their upper half, what is transparent on white."""
+def _kind(image: Any) -> str | None:
+    """One of KINDS for a Pillow image of more than 8 bits."""
+    if image.mode == "F":
+        return "float"
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+        return "16-bit"  # Pillow brings both to 0..65535
+    return "int" if image.mode.startswith("I") else None
+
+
+def _deep(image: Any) -> np.ndarray:
+    """(h, w) values of a Pillow image of more than 8 bits, of their own type."""
+    values = np.asarray(image)
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    unsigned = tags.get(BITS) in (32, (32,)) and tags.get(SAMPLE_FORMAT, (1,)) in (1, (1,))
+    return values.view(np.uint32) if unsigned and values.dtype == np.int32 else values  # Pillow makes int32 of them
+
+
+def _eight_bits(image: Any, kind: str, span: tuple[float, float] | None) -> Any:
+    """A Pillow image of more than 8 bits as one of 8."""
     from PIL import Image as Pil
 
-    if image.mode.startswith("I;16"):  # convert would cut everything above 255
-        image = Pil.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    elif image.mode.startswith("I"):
-        values = np.array(image)
-        if values.max() > 255:
-            values >>= 8
-        image = Pil.fromarray(values.clip(0, 255, out=values).astype(np.uint8))
+    values = _deep(image)
+    if span is None and kind != "16-bit":
+        raise NoPicture("its values have 32 bits, unlike most images of its column; save it with 8 or 16 bits")
+    if values.dtype.kind == "f" and not np.isfinite(values).any():
+        raise NoPicture(NO_NUMBER)
+    flat, out = values.reshape(-1), np.empty(values.size, np.uint8)
+    for i in range(0, values.size, BLOCK):
+        part = flat[i : i + BLOCK]
+        if span is None:
+            out[i : i + BLOCK] = part.clip(0, 2**16 - 1) >> 8
+        else:
+            low, high = span
+            part = np.nan_to_num(part.astype(np.float64).clip(low, high), nan=low) - low
+            out[i : i + BLOCK] = np.rint(part * (255 / (high - low or 1)))
+    return Pil.fromarray(out.reshape(values.shape))
+
+
+def _rgb(image: Any) -> Any:
+    """A Pillow image of 8 bits as RGB, as a viewer would show it: what is transparent on white."""
+    from PIL import Image as Pil
+
     if "A" in image.getbands() or "transparency" in image.info:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         image = Pil.alpha_composite(Pil.new("RGBA", image.size, "white"), image)

@@ -77,13 +77,14 @@ def read(
         inputs = reader(table.data, table.rows, budget)
         table.set_aside(inputs.broken)
         table.require_few_aside(s.allow_quarantine)
-        table.digest = _digest(table, str(inputs.digest))
+        table.digest = _digest(table, str(inputs.digest) + table.access.decoder.mark)
         others = _read_others(table, resolved.method, reader, inputs.shape, budget - inputs.nbytes)
     data = NoisyDataset(
         inputs.source(state.device), torch.from_numpy(table.learned), table.classes,
-        torch.from_numpy(table.trusted), torch.from_numpy(table.rows),
+        torch.from_numpy(table.trusted), torch.from_numpy(table.rows), table.source_rows,
     )  # fmt: skip
-    return Reading(data, inputs.hashes, others, inputs.digest, reader.fingerprint or None)
+    digest = None if inputs.digest is None else inputs.digest + table.access.decoder.mark
+    return Reading(data, inputs.hashes, others, digest, reader.fingerprint or None)
 
 
 def precision(settings: Settings) -> Precision:

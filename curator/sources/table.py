@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute
-from datasets import ClassLabel, Dataset, Features, Image, Value, concatenate_datasets
-from datasets.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
+from datasets import ClassLabel, Dataset, Features, Image
 
 from curator.errors import CuratorError
+from curator.sources.columns import column_array, replace_column, with_columns
 from curator.sources.images import NO_FILES, Access
-from curator.sources.metadata import require_names
+from curator.sources.labels import KINDS, encoded_labels, is_integer, is_string, label_codes, may_be_labels
 
 # The columns Curator writes: never taken for input.
 COLUMNS = ("clean_score", "selected", "corrected_label", "teacher_soft_label", "row")
 TRUE_LABEL = "true_label"
+NAMES = ("label", "labels")  # of a label column, if there is one of such a name
 MOST_ASIDE = 0.05  # share of the rows that may be set aside without being asked
 
 
@@ -158,55 +158,6 @@ def remaining(n: int, aside: Iterable[int]) -> np.ndarray:
     return np.delete(np.arange(n), list(aside))
 
 
-def encoded_labels(codes: np.ndarray, classes: Sequence[str], feature) -> pa.Array:
-    """Class numbers as values of a label column's type."""
-    if isinstance(feature, ClassLabel):
-        return pa.array(codes, pa.int64())
-    values = [classes[i] for i in codes]
-    return pa.array(values if is_string(feature) else [int(v) for v in values]).cast(feature.pa_type)
-
-
-def is_string(feature) -> bool:
-    """Whether a column holds strings."""
-    return isinstance(feature, Value) and feature.dtype in ("string", "large_string")
-
-
-def is_integer(feature) -> bool:
-    """Whether a column holds integers."""
-    return isinstance(feature, Value) and feature.dtype.startswith(("int", "uint"))
-
-
-def with_columns(dataset: Dataset, columns: dict[str, tuple[pa.Array, object]]) -> Dataset:
-    """The dataset with columns {name: (values, feature)} at its end; nothing that is there is rewritten."""
-    table = pa.table({name: values for name, (values, _) in columns.items()})
-    features = Features({name: feature for name, (_, feature) in columns.items()})
-    with quiet():
-        return concatenate_datasets([dataset, Dataset(table.cast(features.arrow_schema))], axis=1)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """No progress bars of datasets inside the block."""
-    shown = not are_progress_bars_disabled()
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        if shown:
-            enable_progress_bars()
-
-
-def replace_column(dataset: Dataset, column: str, values: pa.Array) -> Dataset:
-    """The dataset with other values in a column, in its old place and of its old type."""
-    names, feature = dataset.column_names, dataset.features[column]
-    return with_columns(dataset.remove_columns(column), {column: (values, feature)}).select_columns(names)
-
-
-def column_array(dataset: Dataset, column: str) -> pa.ChunkedArray:
-    """A column's Arrow values in row order (the indices of select and shuffle respected)."""
-    return dataset.select_columns(column).with_format("arrow")[:][column]
-
-
 def guess_image_column(features: Features, wanted: str | None, *, needed: bool = True) -> str | None:
     """The wanted column, or the only image column; None where there is not one and none is needed.
 
@@ -223,14 +174,39 @@ def guess_image_column(features: Features, wanted: str | None, *, needed: bool =
 
 
 def guess_label_column(features: Features, wanted: str | None, reference: str | None) -> str:
-    """The wanted column, or the only one of class labels, or else the only one of integers or strings."""
+    """The wanted column; or the only one named label or labels or of class labels; or the only one of values.
+
+    Raises:
+        CuratorError: where there is not exactly one, and where the one that is named so cannot hold labels.
+    """
     skip = {*COLUMNS, TRUE_LABEL, reference}
-    kinds = {name: feature for name, feature in features.items() if name not in skip}
-    candidates = [name for name, feature in kinds.items() if isinstance(feature, ClassLabel)]
+    kinds = {name: feature for name, feature in features.items() if name not in skip and not name.startswith("__")}
+    named = [name for name in kinds if name.lower() in NAMES]
+    odd = next((name for name in named if not may_be_labels(kinds[name])), None)
+    if odd is not None and wanted is None:
+        raise CuratorError(
+            f"column {odd!r}: expected {KINDS}, one a row, found {kinds[odd]}; make it one of these, or name another "
+            "column with --label-column"
+        )
+    candidates = [name for name, feature in kinds.items() if name in named or isinstance(feature, ClassLabel)]
     candidates = candidates or [name for name, feature in kinds.items() if is_string(feature) or is_integer(feature)]
     return _pick(
         "--label-column", wanted, candidates, list(features), "a label column (class labels, integers or strings)"
     )
+
+
+def field_of_labels(features: Features, wanted: str | None) -> str | None:
+    """COLUMN.FIELD of a struct, as webdataset makes one of .json files, that holds the labels; None where none does.
+
+    It is the wanted one, or the only one named label or labels where no column is and none holds class labels.
+    """
+    fields = [f"{column}.{field}" for column, inner in features.items() if isinstance(inner, dict) for field in inner]
+    if wanted is not None:
+        return wanted if wanted in fields and wanted not in features else None
+    if any(name.lower() in NAMES or isinstance(feature, ClassLabel) for name, feature in features.items()):
+        return None
+    named = [field for field in fields if field.rpartition(".")[2].lower() in NAMES]
+    return named[0] if len(named) == 1 else None
 
 
 def _pick(flag: str, wanted: str | None, candidates: list[str], columns: list[str], what: str) -> str:
@@ -243,85 +219,3 @@ def _pick(flag: str, wanted: str | None, candidates: list[str], columns: list[st
     if len(candidates) > 1:
         raise CuratorError(f"expected one column to be {what}, found {', '.join(candidates)}; choose one with {flag}")
     return candidates[0]
-
-
-def class_names(dataset: Dataset, column: str) -> tuple[str, ...]:
-    """Names of the classes: those of the label column; of strings, the sorted values; of integers, "0" to "max".
-
-    Raises:
-        CuratorError: when the column holds something else, or so many values that they are ids and not labels.
-    """
-    feature = dataset.features[column]
-    require_label_type(dataset, column, "--label-column")
-    if isinstance(feature, ClassLabel):
-        return tuple(feature.names)
-    values = column_array(dataset, column).drop_null().unique()
-    if is_string(feature):
-        values = values.filter(pa.compute.not_equal(values, ""))  # no label, as a table's empty cell
-    count = len(values) if is_string(feature) else max(0, pa.compute.max(values).as_py() or 0) + 1
-    if count > max(10, len(dataset) / 2):
-        raise CuratorError(
-            f"--label-column {column}: {count:,} classes for {len(dataset):,} rows look like ids, not labels; "
-            "choose another column, or make it a ClassLabel"
-        )
-    if not is_string(feature):
-        return tuple(str(i) for i in range(count))
-    try:
-        names = sorted(values.to_pylist())
-        require_names(names)
-    except UnicodeDecodeError as e:
-        raise CuratorError(f"--label-column {column}: expected UTF-8 text, found other bytes; fix them") from e
-    except CuratorError as e:
-        raise CuratorError(f"--label-column {column}: {e}") from e
-    return tuple(names)
-
-
-def require_label_type(dataset: Dataset, column: str, flag: str) -> None:
-    """Refuse a column that cannot hold labels."""
-    feature = dataset.features[column]
-    if not (isinstance(feature, ClassLabel) or is_string(feature) or is_integer(feature)):
-        raise CuratorError(f"{flag} {column}: expected class labels, integers or strings, found {feature}")
-
-
-def label_codes(dataset: Dataset, column: str, classes: tuple[str, ...]) -> np.ndarray:
-    """Class numbers (n,) int64 of a label column; -1 where the label is missing or not one of the classes."""
-    values = column_array(dataset, column)
-    if is_string(dataset.features[column]):
-        codes = pa.compute.index_in(values, value_set=pa.array(classes))
-        return codes.fill_null(-1).to_numpy().astype(np.int64)
-    codes = values.cast(pa.int64()).fill_null(-1).to_numpy()
-    feature = dataset.features[column]
-    if isinstance(feature, ClassLabel) and set(feature.names) & set(classes):  # by name: the order may differ
-        number = {name: i for i, name in enumerate(classes)}
-        by_code = np.array([*(number.get(name, -1) for name in feature.names), -1])
-        return by_code[np.where((codes >= 0) & (codes < len(feature.names)), codes, -1)]
-    return np.where((codes >= 0) & (codes < len(classes)), codes, -1)
-
-
-def missing_labels(dataset: Dataset, column: str, codes: np.ndarray) -> dict[int, str]:
-    """Why rows whose code (n,) is -1 have no label, by position."""
-    bad = np.flatnonzero(codes < 0)
-    values = column_array(dataset, column).take(pa.array(bad)).to_pylist()
-    return {
-        position: "the label is missing"
-        if value in (None, "", -1)
-        else f"the label {str(value)[:60]!r} is not one of the classes"
-        for position, value in zip(bad.tolist(), values, strict=True)
-    }
-
-
-def require_labels(dataset: Dataset, column: str, classes: tuple[str, ...], rows: np.ndarray) -> np.ndarray:
-    """Class numbers of a column in which every row must have one.
-
-    Raises:
-        CuratorError: naming the first row without a valid label.
-    """
-    codes = label_codes(dataset, column, classes)
-    bad = np.flatnonzero(codes < 0)
-    if len(bad):
-        value = column_array(dataset, column)[int(bad[0])].as_py()
-        raise CuratorError(
-            f"column {column!r}: expected one of {len(classes)} classes in every row, "
-            f"found {value!r} in row {rows[bad[0]]} ({len(bad)} such rows); correct or remove them"
-        )
-    return codes

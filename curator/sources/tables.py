@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Image
 
+from curator.sources.columns import column_array, with_columns
 from curator.sources.images import NO_FILES
+from curator.sources.labels import is_string
 from curator.sources.listing import IMAGES, listing
 from curator.sources.matching import Files, is_address
 from curator.sources.pictures import NoPicture
-from curator.sources.table import column_array, is_string, with_columns
 
 LOOKED_AT = 1000  # values of a column, to see what it holds
 OPENED = 20  # of bytes

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from datasets import Value
 
 from curator.decisions.content import content_of
 from curator.decisions.journal import FILE, Journal
-from curator.decisions.pairs import PAIR, class_number, pairs_of, read_columns
+from curator.decisions.names import Classes
+from curator.decisions.pairs import PAIR, pairs_of, read_columns
 from curator.errors import CuratorError
+from curator.sources.columns import column_array
 from curator.sources.images import BrokenImage, encoded, with_bytes
 from curator.sources.noise import stratified_sample
-from curator.sources.table import Table, column_array
+from curator.sources.table import Table
 from curator.text import did_you_mean
 
 FORMS = "a boolean column, a .csv or .parquet file with the columns row and label, a review journal, or a share as 0.1"
@@ -115,7 +118,7 @@ def _journal(table: Table, path: Path) -> tuple[np.ndarray, str]:
         raise CuratorError(f"--verified {path}: no row is verified yet ({counts}); review some first")
     made_on = str(facts["dataset"])
     other = "" if table.name in (made_on, Path(made_on).name) else f" made on dataset {made_on}"
-    return _placed(table, verified.labels.items(), path), f"review journal {path.name}{other} ({counts})"
+    return _placed(table, verified.labels.items(), path, exact=True), f"review journal {path.name}{other} ({counts})"
 
 
 def _digests(table: Table, rows: list[int]) -> dict[str, str]:
@@ -135,20 +138,23 @@ def _digests(table: Table, rows: list[int]) -> dict[str, str]:
     return {str(ids[i]): digest(i, item) for i, item in images}
 
 
-def _placed(table: Table, pairs: Iterable[tuple[int, object]], path: Path) -> np.ndarray:
-    """Class numbers (n,) of verified (row, label); rows outside a sample (--limit-rows) are left out."""
+def _placed(table: Table, pairs: Iterable[tuple[int, Any]], path: Path, *, exact: bool = False) -> np.ndarray:
+    """Class numbers (n,) of verified (row, label); rows outside a sample (--limit-rows) are left out.
+
+    exact: the labels are names as they stand, as a journal has them.
+    """
     last = table.source_rows - 1
     place = {int(row): i for i, row in enumerate(table.rows)}
-    number = {name: i for i, name in enumerate(table.classes)}
+    classes = Classes(table.classes)
+    code_of = classes.number.get if exact else classes.code
     found = np.full(len(table.rows), -1)
     seen: dict[int, int] = {}
     for row, label in pairs:
         if row is None or not 0 <= row <= last:
             raise CuratorError(f"--verified {path}: expected rows 0 to {last} of split {table.split!r}, found {row}")
-        code = class_number(label, number)
+        code = code_of(label)
         if code is None:
-            known = did_you_mean(str(label), number)
-            raise CuratorError(f"--verified {path}: row {row} has the label {label!r}, which is not a class{known}")
+            raise CuratorError(f"--verified {path}: row {row} has the label {label!r}, {classes.why_not(label)}")
         if seen.setdefault(row, code) != code:
             raise CuratorError(f"--verified {path}: row {row} has two labels; keep one")
         if row in place:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -87,8 +89,20 @@ def test_pred_probs(tmp_path, make_run):
     torch.testing.assert_close(read_probs(tmp_path / "long.npy", data), torch.from_numpy(PROBS).float())
 
 
+@pytest.mark.parametrize("rows", [5, 7, 12])
+def test_pred_probs_of_another_length_are_refused(tmp_path, rows):
+    """Longer ones are not cut to fit, nor are those of a sample taken for the split's."""
+    data = replace(six(), source_rows=rows)
+    np.save(tmp_path / "p.npy", PROBS)
+    with pytest.raises(
+        CuratorError, match=rf"shape \({rows}, 3\), a row for each of the split, found float64 \(6, 3\)"
+    ):
+        read_probs(tmp_path / "p.npy", data)
+
+
 @pytest.mark.parametrize("content, message", [
-    (PROBS[:4], r"shape \(6, 3\), found float64 \(4, 3\)"),
+    (np.concatenate([PROBS, PROBS]), r"shape \(6, 3\), .*found float64 \(12, 3\)"),
+    (PROBS[:4], r"shape \(6, 3\), .*found float64 \(4, 3\)"),
     (PROBS[:, :2], r"shape \(6, 3\)"),
     (PROBS * 2, "sum to 1; is a softmax missing"),
     (PROBS * np.nan, "sum to 1"),

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from datasets import Audio, Dataset, Features, Image, LargeList, List, Pdf, Value, Video
+from datasets import Array2D, Audio, ClassLabel, Dataset, Features, Image, LargeList, List, Pdf, Value, Video
 from huggingface_hub import CommitOperationAdd, HfApi
 from PIL import Image as Pil
 
@@ -330,3 +330,40 @@ def test_nothing_of_a_secret_is_in_a_result_or_a_version(tmp_path, no_plots, fea
     if aside.exists():
         found = pq.read_table(aside).to_pylist()
         assert [row["row"] for row in found] == [5, 6] and all("outside" in row["reason"] for row in found)
+
+
+def test_columns_of_every_type_stay_as_they_are(tmp_path):
+    """Written by a run and read by load_dataset, nulls among them."""
+    import datetime
+    import decimal
+
+    now = datetime.datetime(2024, 2, 29, 12, 30, 1, 5)
+    values = {
+        **{f"int{b}": ([1, None], Value(f"int{b}")) for b in (8, 16, 32, 64)},
+        **{f"uint{b}": ([2**b - 1, None], Value(f"uint{b}")) for b in (8, 16, 32, 64)},
+        **{f"float{b}": ([0.5, None], Value(f"float{b}")) for b in (16, 32, 64)},
+        "bool": ([True, None], Value("bool")), "null": ([None, None], Value("null")),
+        "string": (["é\n", None], Value("string")), "large_string": (["", None], Value("large_string")),
+        "binary": ([b"\0", None], Value("binary")), "large_binary": ([b"x", None], Value("large_binary")),
+        "date32": ([now.date(), None], Value("date32")), "time": ([now.time(), None], Value("time64[us]")),
+        "timestamp": ([now, None], Value("timestamp[us]")),
+        "zone": ([now.replace(tzinfo=datetime.UTC), None], Value("timestamp[ms, tz=UTC]")),
+        "duration": ([datetime.timedelta(seconds=3), None], Value("duration[ms]")),
+        "decimal": ([decimal.Decimal("1.23"), None], Value("decimal128(10, 2)")),
+        "list": ([[1, 2], []], List(Value("int16"))), "fixed": ([[1, 2], None], List(Value("int16"), length=2)),
+        "large_list": ([["a"], None], LargeList(Value("string"))), "struct": ([{"a": 1}, None], {"a": Value("int8")}),
+        "array": ([[[1, 2]], [[3, 4]]], Array2D((1, 2), "int32")),
+        "names": ([1, None], ClassLabel(names=["b", "a"])), "listed": ([[0], []], List(ClassLabel(names=["x", "y"]))),
+    }  # fmt: skip
+    features = Features({name: feature for name, (_, feature) in values.items()})
+    columns = {
+        name: pa.array(v, features.arrow_schema.field(name).type) if name != "array" else None
+        for name, (v, _) in values.items()
+    }
+    rows = Dataset.from_dict({"array": values["array"][0]}, features=Features({"array": features["array"]}))
+    columns["array"] = rows.with_format("arrow")[:]["array"].combine_chunks()
+    made = Dataset(pa.table(columns, schema=features.arrow_schema))
+    write_parquet(made, tmp_path, "train")
+    back = datasets.load_dataset(str(tmp_path), split="train")
+    assert back.features == made.features and back.column_names == made.column_names
+    assert back.with_format("arrow")[:].equals(made.with_format("arrow")[:])

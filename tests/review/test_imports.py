@@ -6,6 +6,7 @@ from contextlib import closing
 import numpy as np
 import pandas as pd
 import pytest
+from datasets import ClassLabel
 
 import curator
 from curator.cli.main import main
@@ -13,7 +14,7 @@ from curator.errors import CuratorError
 from curator.result.read import Rows
 from curator.review.imports import import_decisions
 from curator.review.session import Session
-from tests.conftest import hf_dataset
+from tests.conftest import hf_dataset, without_plots
 from tests.review.serving import verified
 
 
@@ -107,3 +108,55 @@ def test_what_does_not_fit(run, tmp_path, capsys):
     assert mine.execute("SELECT count(*) FROM sqlite_master").fetchone() == (1,)
     with pytest.raises(CuratorError, match="no such file"):
         import_decisions(run, tmp_path / "none.csv")
+
+
+NUMBERED = ["02", "1", "10"]  # sorted as text: neither positions nor values in order
+
+
+@pytest.fixture(scope="module")
+def numbered(tmp_path_factory):
+    """A run whose classes have numbers for names."""
+    folder = tmp_path_factory.mktemp("numbered")
+    data = hf_dataset(60, 3, 0.3).remove_columns("true_label").cast_column("label", ClassLabel(names=NUMBERED))
+    with pytest.MonkeyPatch.context() as patch:
+        without_plots(patch)
+        curator.curate(data, method="ce", epochs=1, output=folder / "run")
+    return folder / "run"
+
+
+@pytest.mark.parametrize("written", [
+    lambda code: code,  # CleanLearning's, of class numbers
+    lambda code: NUMBERED[code],
+    lambda code: int(NUMBERED[code]),  # the same through pandas
+], ids=["numbers", "names", "values"])  # fmt: skip
+def test_a_table_is_read_by_its_given_labels(numbered, tmp_path, written):
+    """Whether labels are names or numbers of classes is told by the file as a whole, and the suggestions follow."""
+    given = Rows(numbered).given
+    other = (given + 1) % 3
+    table = {
+        "is_label_issue": np.arange(60) < 3,
+        "predicted_label": [written(c) for c in other],
+        "given_label": [written(c) for c in given],
+    }
+    pd.DataFrame(table).to_csv(tmp_path / "t.csv")
+    import_decisions(numbered, tmp_path / "t.csv", journal=tmp_path / "j.sqlite")
+    assert verified(tmp_path / "j.sqlite") == {i: NUMBERED[other[i]] for i in range(3)}
+
+
+def test_a_table_that_does_not_tell_names_from_numbers(numbered, tmp_path):
+    (tmp_path / "t.csv").write_text(",is_label_issue,predicted_label\n0,True,2\n1,False,1\n")
+    with pytest.raises(CuratorError, match="its labels, as '2', may be names of classes or their numbers"):
+        import_decisions(numbered, tmp_path / "t.csv", journal=tmp_path / "j.sqlite")
+    (tmp_path / "t.csv").write_text(",is_label_issue,predicted_label\n0,True,2\n1,True,10\n")  # 10: a name alone
+    import_decisions(numbered, tmp_path / "t.csv", journal=tmp_path / "j.sqlite")
+    assert verified(tmp_path / "j.sqlite") == {0: "02", 1: "10"}
+    assert not (numbered / "review.sqlite").exists()
+
+
+def test_labels_of_a_spreadsheet_are_names(numbered, tmp_path):
+    (tmp_path / "t.csv").write_text("row,label\n0,2\n1,10\n2,1\n")
+    import_decisions(numbered, tmp_path / "t.csv", journal=tmp_path / "j.sqlite")
+    assert verified(tmp_path / "j.sqlite") == {0: "02", 1: "10", 2: "1"}
+    (tmp_path / "t.csv").write_text("row,label\n0,0\n")
+    with pytest.raises(CuratorError, match="row 0 has the label '0', which is not a class: where names of classes are"):
+        import_decisions(numbered, tmp_path / "t.csv", journal=tmp_path / "j.sqlite")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from curator.review.pictures import DECODER, data_address
+from curator.review.pictures import DECODER, data_address, decoder_of
 from curator.sources.pictures import Decoder
 
 
@@ -62,9 +62,9 @@ def test_a_bomb_is_no_picture(monkeypatch):
 # The page shows what the nets see
 
 
-def shown(content: bytes, side: int = 160) -> np.ndarray:
+def shown(content: bytes, side: int = 160, decoder: Decoder = DECODER) -> np.ndarray:
     """The picture as a browser makes it of what it is given: its values as they stand, the ground of the page black."""
-    image = Image.open(io.BytesIO(decoded(data_address(content, side))[1]))
+    image = Image.open(io.BytesIO(decoded(data_address(content, side, decoder))[1]))
     assert not getattr(image, "is_animated", False) and not image.getexif() and "icc_profile" not in image.info
     image = image.convert("RGBA")
     return np.asarray(Image.alpha_composite(Image.new("RGBA", image.size, "black"), image).convert("RGB"))
@@ -87,6 +87,7 @@ INK = Image.fromarray(np.where(np.arange(1200).reshape(30, 40, 1) % 7, 0, [[[0, 
 HALF = Image.new("RGB", (40, 30), "red")
 HALF.paste("blue", (20, 0, 40, 30))
 PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+SPANS = {"int": (0.0, 1200.0)}
 UNLIKE = {
     "16 bits": as_bytes(Image.fromarray(np.linspace(0, 65535, 1200).astype(np.uint16).reshape(30, 40)), "PNG"),
     "black ink on transparent": as_bytes(INK, "PNG"),
@@ -108,7 +109,8 @@ UNLIKE = {
 
 @pytest.mark.parametrize("content", UNLIKE.values(), ids=UNLIKE)
 def test_what_a_browser_would_show_otherwise_is_shown_as_the_nets_see_it(content):
-    assert np.array_equal(shown(content), np.asarray(Decoder().rgb(content)))
+    nets = Decoder(spans=SPANS).rgb(content)
+    assert np.array_equal(shown(content, decoder=decoder_of({"pixel_ranges": SPANS})), np.asarray(nets))
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP"])

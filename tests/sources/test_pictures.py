@@ -177,11 +177,60 @@ def test_threads_share_the_memory(monkeypatch):
 @pytest.mark.parametrize("values", [[0, 256, 65535], [0, 1, 255]])
 def test_deep_images_are_not_copied_to_eight_bytes_a_pixel(values):
     deep = np.resize(np.array(values, np.uint16), (600, 600))
-    content = encode(Pil.fromarray(deep), "PNG")
+    content, decoder = encode(Pil.fromarray(deep), "PNG"), Decoder()
+    decoder.rgb(content)  # what is made once
     tracemalloc.start()
-    found = np.asarray(Decoder().rgb(content))
+    found = np.asarray(decoder.rgb(content))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert np.array_equal(found[..., 0], deep >> 8) and peak < 7 * deep.size  # it was 17 a pixel
-    wide = Pil.fromarray(np.array([[-5, 0, 255], [256, 65535, 70000]], np.int32))
-    assert np.asarray(Decoder().rgb(encode(wide, "TIFF")))[..., 0].tolist() == [[0, 0, 0], [1, 255, 255]]
+
+
+WIDE = np.array([[-5, 0, 255], [256, 65535, 70000]], np.int32)
+UNIT = np.array([[0, 0.5, 1], [np.nan, np.inf, -np.inf]], np.float32)
+
+
+@pytest.mark.parametrize("values, kind, span, seen", [
+    (WIDE, "int", (-5, 255), [[0, 5, 255], [255, 255, 255]]),
+    (WIDE, "int", (0, 70000), [[0, 0, 1], [1, 239, 255]]),
+    (UNIT, "float", (0, 1), [[0, 128, 255], [0, 255, 0]]),
+    (UNIT, "float", (0.5, 0.5), [[0] * 3] * 2),
+    (np.array([[0, 2048, 4095]], np.uint16), "16-bit", (0, 4095), [[0, 128, 255]]),
+])  # fmt: skip
+def test_deep_images_are_scaled_as_their_column_is(values, kind, span, seen):
+    content = encode(Pil.fromarray(values), "TIFF")
+    assert Decoder().kind(content) == kind
+    assert np.asarray(Decoder(spans={kind: span}).rgb(content))[..., 0].tolist() == seen
+    turned = Pil.Exif()
+    turned[0x0112] = 6
+    content = encode(Pil.fromarray(values), "TIFF", exif=turned)
+    found = np.asarray(Decoder(spans={kind: span}).rgb(content))[..., 0]
+    assert found.tolist() == np.rot90(np.array(seen), -1).tolist()
+
+
+def test_deep_images_without_a_span():
+    """Of 32 bits nobody knows what is bright; of none of them may come a constant image."""
+    for values in (WIDE, UNIT):
+        with pytest.raises(NoPicture, match="32 bits, unlike most images of its column; save it with 8 or"):
+            Decoder().rgb(encode(Pil.fromarray(values), "TIFF"))
+    nothing = encode(Pil.fromarray(UNIT * np.nan), "TIFF")
+    with pytest.raises(NoPicture, match="no value that is a number"):
+        Decoder(spans={"float": (0, 1)}).rgb(nothing)
+    assert Decoder().kind(b"") is None and Decoder().kind(encode(NOISE, "PNG")) is None
+
+
+def test_unsigned_integers_of_32_bits_are_not_negative():
+    """Pillow reads them as signed ones."""
+    signed = encode(Pil.fromarray(np.array([[1, -1]], np.int32)), "TIFF")
+    at = signed.index(struct.pack("<HHII", 339, 3, 1, 2))
+    unsigned = signed[:at] + struct.pack("<HHII", 339, 3, 1, 1) + signed[at + 12 :]
+    assert Decoder().range_of(signed) == (-1, 1) and Decoder().range_of(unsigned) == (1, 2**32 - 1)
+    assert np.asarray(Decoder(spans={"int": (1, 2**32 - 1)}).rgb(unsigned))[..., 0].tolist() == [[0, 255]]
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "PNG", "PPM", "JPEG2000"])
+def test_sixteen_bits_are_their_upper_half(kind):
+    deep = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64)
+    content = encode(Pil.fromarray(deep), kind)
+    assert Decoder().kind(content) == "16-bit"
+    assert np.array_equal(np.asarray(Decoder().rgb(content))[..., 0], deep >> 8)

@@ -4,7 +4,8 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 
 from curator.errors import CuratorError
-from curator.sources.table import class_names, guess_image_column, guess_label_column, label_codes
+from curator.sources.labels import class_names, label_codes
+from curator.sources.table import guess_image_column, guess_label_column
 from tests.conftest import hf_dataset, image_folder, load_table
 
 
@@ -88,10 +89,8 @@ def test_noise_leaves_rows_without_a_label_as_they_are():
 
 
 def test_float_labels_and_one_class():
-    with pytest.raises(CuratorError, match="found none among image, label"):
-        load_table(with_label([0.0, 1.0], Value("float64")))
-    with pytest.raises(CuratorError, match="class labels, integers or strings"):
-        load_table(with_label([0.0, 1.0], Value("float64")), label_column="label")
+    with pytest.raises(CuratorError, match="label: expected class labels, .*, found decimals as 0.5; choose another"):
+        load_table(with_label([0.0, 0.5], Value("float64")))
     with pytest.raises(CuratorError, match="two classes or more"):
         load_table(with_label(["a", "a"], S))
 
@@ -149,7 +148,9 @@ def test_splits_with_columns_of_ours_and_others():
     splits = DatasetDict(train=ds, test=ds.select(range(9)), odd=ds.remove_columns("true_label"))
     table = load_table(splits, column_prefix="new_")
     assert table.others["test"]["selected"][:] == [7] * 9
-    assert list(table.others) == ["test"] and table.notes == ["split 'odd' is left out: its columns differ"]
+    assert list(table.others) == ["test"] and table.notes == [
+        "split 'odd' is left out: its columns differ (true_label)"
+    ]
     with pytest.raises(CuratorError, match="add --overwrite-columns"):
         load_table(splits)
 

@@ -46,13 +46,34 @@ def test_a_csv_file(rows, tmp_path, label):
     assert verified_of(table) == {0: 2, 5: 2} and table.trusted.sum() == 2
 
 
-def test_a_number_that_is_a_name_is_the_name(tmp_path):
-    """As text or as an integer, in CSV or in parquet."""
-    ds = hf_dataset(N, 3).remove_columns("true_label").cast_column("label", ClassLabel(names=["1", "2", "3"]))
-    (tmp_path / "t.csv").write_text("row,label\n0,1\n1,2\n2,0\n")
-    pq.write_table(pa.table({"row": [0, 1, 2], "label": [1, 2, 0]}), tmp_path / "t.parquet")
+def test_a_number_is_the_name_of_its_value_where_names_look_like_numbers(tmp_path):
+    """As pandas and spreadsheets leave it of 01, as text or number, in CSV or in parquet; it is never a position."""
+    ds = hf_dataset(N, 3).remove_columns("true_label").cast_column("label", ClassLabel(names=["01", "02", "03"]))
+    (tmp_path / "t.csv").write_text("row,label\n0,1\n1,02\n2,3.0\n")
+    pq.write_table(pa.table({"row": [0, 1, 2], "label": [1, 2, 3]}), tmp_path / "t.parquet")
     for file in ("t.csv", "t.parquet"):
-        assert verified_of(load_table(ds, trusted=tmp_path / file)) == {0: 0, 1: 1, 2: 0}
+        assert verified_of(load_table(ds, trusted=tmp_path / file)) == {0: 0, 1: 1, 2: 2}
+    (tmp_path / "t.csv").write_text("row,label\n0,1\n1,0\n")
+    with pytest.raises(CuratorError, match="row 1 has the label '0', .* where names of classes are numbers"):
+        load_table(ds, trusted=tmp_path / "t.csv")
+
+
+def test_a_number_that_may_be_one_of_two_names(tmp_path):
+    """Pandas writes 1.1 for the classes 1.1 and 1.10; text in parquet is as it was."""
+    ds = hf_dataset(N, 3).remove_columns("true_label").cast_column("label", ClassLabel(names=["1.1", "1.10", "2"]))
+    (tmp_path / "t.csv").write_text("row,label\n0,2.0\n1,1.10\n2,1.1\n")
+    with pytest.raises(CuratorError, match=r"row 2 .* '1.1', which may be any of the classes '1.1', '1.10'; give"):
+        load_table(ds, trusted=tmp_path / "t.csv")
+    pq.write_table(pa.table({"row": [0, 1, 2], "label": ["2", "1.10", "1.1"]}), tmp_path / "t.parquet")
+    assert verified_of(load_table(ds, trusted=tmp_path / "t.parquet")) == {0: 2, 1: 1, 2: 0}
+
+
+def test_a_journal_has_names_and_no_numbers(rows, tmp_path):
+    path = tmp_path / "review.sqlite"
+    with closing(Journal(path, {"classes": ["0", "1", "2"], "dataset": "dataset", "split": "train"})) as journal:
+        journal.save([{"key": "1", "kind": "do", "rows": [(0, "keep", "1")]}], "ann")
+    with pytest.raises(CuratorError, match="row 0 has the label '1', which is not a class"):
+        load_table(rows, trusted=path)
 
 
 @pytest.mark.parametrize("values", [["class 1", "class 0"], [1, 0]])
@@ -63,8 +84,8 @@ def test_a_parquet_file(rows, tmp_path, values):
 
 def test_names_come_before_numbers_and_formulas_are_names(rows, tmp_path):
     ds = rows.remove_columns("true_label").cast_column("label", ClassLabel(names=["1", "0", "=x"]))
-    (tmp_path / "t.csv").write_text("row,label\n1,1\n2,0\n3,2\n4,'=x\n5,=x\n")
-    assert verified_of(load_table(ds, trusted=tmp_path / "t.csv")) == {1: 0, 2: 1, 3: 2, 4: 2, 5: 2}
+    (tmp_path / "t.csv").write_text("row,label\n1,1\n2,0\n4,'=x\n5,=x\n")
+    assert verified_of(load_table(ds, trusted=tmp_path / "t.csv")) == {1: 0, 2: 1, 4: 2, 5: 2}
 
 
 @pytest.mark.parametrize("as_folder", [False, True])
