@@ -11,6 +11,8 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from urllib.parse import unquote, urlsplit
 
+MOST_ALIKE = 1000  # files of one name that are compared with a cell
+
 
 class Files:
     """Image files of a folder, by what tables call them.
@@ -32,6 +34,14 @@ class Files:
         found = defaultdict(list)
         for plain in self._paths:
             found[plain.rpartition("/")[2]].append(plain)
+        return found
+
+    @cached_property
+    def _by_end(self) -> dict[str, list[str]]:
+        """By the last two names, of which few files share both."""
+        found = defaultdict(list)
+        for plain in self._paths:
+            found["/".join(plain.split("/")[-2:])].append(plain)
         return found
 
     @cached_property
@@ -78,7 +88,9 @@ class Files:
 
     def _guess(self, plain: str, base: str, stems: bool) -> str | None:
         parts = plain.split("/")
-        same = self._by_name.get(parts[-1], [])
+        same = self._by_end.get("/".join(parts[-2:]), []) or self._by_name.get(parts[-1], [])
+        if len(same) > MOST_ALIKE:
+            return None
         if not same and stems:
             same = self._by_stem.get(parts[-1], [])
             parts[-1] = ""  # nothing of it to compare
