@@ -57,6 +57,7 @@ class Version:
         rows, clean: rows of the curated split in the configs of these names.
         changed: labels that are not the given ones.
         bytes: of all files.
+        unlabelled: rows of other splits that are in no class's folder of an imagefolder, and so left out.
     """
 
     folder: Path
@@ -68,6 +69,7 @@ class Version:
     verified: int
     dropped: int
     bytes: int
+    unlabelled: int = 0
 
     def files(self) -> dict[str, Path]:
         """Its files by their paths inside it."""
@@ -77,9 +79,11 @@ class Version:
         """One line."""
         least = self.facts["published"]["min_confidence"]
         sure = f" (nets at least {least:g} sure)" if self.policy == "relabel" else ""
+        left = f"; left out: {self.unlabelled:,} rows of other splits without a label" if self.unlabelled else ""
+        size = f"{self.bytes / 2**20:,.1f} MiB{left}"
         return (
             f"{self.policy}{sure}: {self.rows:,} rows, {self.changed:,} labels changed, {self.verified:,} verified and "
-            f"{self.dropped:,} dropped by reviewers, {self.clean:,} rows in config clean, {self.bytes / 2**20:,.1f} MiB"
+            f"{self.dropped:,} dropped by reviewers, {self.clean:,} rows in config clean, {size}"
         )
 
 
@@ -140,12 +144,12 @@ def prepared(
         if policy == "filter" and not said.kept.any():
             raise CuratorError("--policy filter: no row is left; review some rows, or choose another policy")
         _write_data(folder, rows, said, policy)
-        if format == "imagefolder":
-            as_imagefolder(folder, rows, said.kept)
+        unlabelled = as_imagefolder(folder, rows, said.kept) if format == "imagefolder" else 0
         inside = inside_default(said, policy)
         version = Version(
             folder, policy, rows.facts, int(inside.sum()), int(said.kept.sum()),
             int((said.labels != rows.given)[inside].sum()), int(said.verified.sum()), int(said.dropped.sum()), 0,
+            unlabelled,
         )  # fmt: skip
         published = {
             "policy": version.policy, "min_confidence": min_confidence, "format": format, "rows": version.rows,
@@ -264,7 +268,8 @@ def _write_rest(
     splits = sorted({split_of(p) if p.is_file() else p.name for p in data.iterdir()})
     with reading(run / "README.md"):
         own = own_text(read_file(run / "README.md", MOST).decode())
-    card = dataset_card(version.facts, rows.classes, changes, splits, content_hash(data), own)
+    content = content_hash(folder, "data", "clean", "images")
+    card = dataset_card(version.facts, rows.classes, changes, splits, content, own)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -101,7 +101,7 @@ def write(
 def _write_card(folder: Path, findings: Findings, splits: list[str]) -> None:
     table = findings.table
     changes = pairs(table.labels, findings.columns.corrected, len(table.classes))
-    content, own = content_hash(folder / "data"), table.source.get("text")
+    content, own = content_hash(folder, "data"), table.source.get("text")
     card = dataset_card(findings.facts, table.classes, changes, splits, content, own=own)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
