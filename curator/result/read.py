@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curator.decisions.content import content_of
+from curator.decisions.places import Places
 from curator.engine.cache import read_npy
 from curator.errors import CuratorError
 from curator.result.facts import (
@@ -343,3 +344,8 @@ class Rows:
         one = self.features[position].astype(np.float32)
         similarity = near @ one / np.maximum(np.linalg.norm(near, axis=1) * np.linalg.norm(one), 1e-12)
         return candidates[np.argsort(-similarity, kind="stable")[:count]]
+
+
+def places_of(rows: Rows) -> Places:
+    """The rows of a run by their files."""
+    return Places(zip(rows.row.tolist(), rows.files, strict=True))
