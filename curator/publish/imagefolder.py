@@ -60,8 +60,9 @@ def as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray) -> int:
     image, label = facts["image_column"], facts["label_column"]
     names = [prefix + name for name in ("row", "clean_score", "selected", "corrected_label")]
     paths = sorted((folder / "data").iterdir())
-    found = {name for path in paths for name in _class_names(rows, pq.read_table(path, columns=[label])[label])}
-    classes = [*rows.classes, *sorted(found - {None, *rows.classes})]  # other splits may have some of their own
+    labels = [pq.read_table(path, columns=[label])[label] for path in paths]
+    found = {name for column in labels for name in _class_names(rows, column) if name is not None}
+    classes = [*rows.classes, *sorted(found - {*rows.classes})]  # other splits may have some of their own
     below = dict(zip(classes, folder_names(classes), strict=True))
     aside, unlabelled, taken = set_aside(rows.folder), 0, set[str]()
     of_row = {row: (int(g), bool(c)) for row, g, c in zip(rows.row.tolist(), rows.given, clean, strict=True)}
@@ -88,14 +89,17 @@ def as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray) -> int:
                     target = _free_name(f"images/{split}/{below[now]}", item, row, taken)
                     (folder / target).parent.mkdir(parents=True, exist_ok=True)
                     (folder / target).write_bytes(item["bytes"])
-                    given, is_clean = of_row[row] if split == facts["split"] else (None, "")
-                    given = now if given is None else "" if given < 0 else rows.classes[given]
-                    suggested = "" if corrected is None or corrected < 0 else rows.classes[corrected]
-                    cells = [target, item.get("path") or "", now, given, suggested]
+                    code, is_clean = of_row[row] if split == facts["split"] else (None, "")
+                    given = now if code is None else _name(rows, code)
+                    cells: list[str] = [target, item.get("path") or "", now, given, _name(rows, corrected)]
                     lines.writerow([split, row, *map(as_cell, cells), score, selected, is_clean])
     for name in ("data", "clean"):
         shutil.rmtree(folder / name, ignore_errors=True)
     return unlabelled
+
+
+def _name(rows: Rows, code: int | None) -> str:
+    return "" if code is None or code < 0 else rows.classes[code]
 
 
 def _class_names(rows: Rows, labels: pa.ChunkedArray) -> list[str | None]:

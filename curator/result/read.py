@@ -207,6 +207,10 @@ class Rows:
             .to_pylist()
         )
 
+    def files_of(self, rows: list[int]) -> list[str]:
+        """Source files of ids; "" for one that the run does not have."""
+        return ["" if place is None else self.files[place] for place in map(self.position, rows)]
+
     def images(self, positions: np.ndarray) -> list[tuple[bytes, str]]:
         """Encoded images and their source files; empty where there is none."""
         column = self.facts["image_column"]

@@ -116,7 +116,7 @@ def _write_tables(folder: Path, findings: Findings, features: Tensor | None) -> 
     if findings.quarantine:
         pq.write_table(pa.Table.from_pylist(findings.quarantine), folder / QUARANTINE)
     if len(alike.positions):
-        alike.write(folder / DUPLICATES, table.rows)
+        alike.write(folder / DUPLICATES, table.rows, findings.alike_files)
     if trusted.any():
         labels = [table.classes[code] for code in table.learned[trusted]]
         pq.write_table(pa.table({"row": table.rows[trusted], "label": labels}), folder / TRUSTED)

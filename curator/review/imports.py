@@ -1,4 +1,4 @@
-"""Decisions that were made elsewhere: a CSV or parquet file `row,label` or `file,label`, or a table of cleanlab's label issues."""
+"""Decisions that were made elsewhere: a table `row,label` or `file,label`, or cleanlab's of label issues."""
 
 from __future__ import annotations
 

@@ -190,7 +190,8 @@ class Session:
 
     def export(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Write the decisions and the verified rows beside the journal."""
-        return {"files": [str(path) for path in self.journal.export(self.journal.path.absolute().parent)]}
+        files = self.journal.export(self.journal.path.absolute().parent, self.rows.files_of)
+        return {"files": [str(path) for path in files]}
 
     # Deciding
 

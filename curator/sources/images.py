@@ -97,7 +97,7 @@ def paths(dataset: Dataset, column: str) -> list[str | None]:
 
 def source_files(dataset: Dataset, column: str | None, access: Access) -> list[str]:
     """What every row's file is called in a result, as source_file says; "" where it has none."""
-    if column is None:
+    if column is None or not len(dataset):
         return [""] * len(dataset)
     return [source_file(path or "", access.folders) for path in paths(dataset, column)]
 

@@ -19,7 +19,10 @@ from curator.sources.noise import stratified_sample
 from curator.sources.table import Table, column_array
 from curator.text import did_you_mean
 
-FORMS = "a boolean column, a .csv or .parquet file with the columns row (or file) and label, a review journal, or a share as 0.1"
+FORMS = (
+    "a boolean column, a .csv or .parquet file with the columns row (or file) and label, a review journal, or a share "
+    "as 0.1"
+)
 
 
 def trust(table: Table, trusted: str | Path | float, seed: int) -> None:
@@ -27,9 +30,9 @@ def trust(table: Table, trusted: str | Path | float, seed: int) -> None:
 
     Args:
         table: with its noise and its sample drawn.
-        trusted: a boolean column of the dataset; a CSV or parquet file `row,label` or `file,label` (row: position in the
-            source split, file: the image's path in the dataset's folder, label: a class name or number); a review journal, or the run's folder that holds it; or a share in (0, 1),
-            drawn from every class of the reference.
+        trusted: a boolean column of the dataset; a CSV or parquet file `row,label` or `file,label` (row: position in
+            the source split, file: the image's path in the dataset's folder, label: a class name or number); a review
+            journal, or the run's folder that holds it; or a share in (0, 1), drawn from every class of the reference.
         seed: of the draw.
 
     Raises:
