@@ -30,6 +30,8 @@ def pairs_of(
 ) -> list[tuple[int, Any]]:
     """(row, label) of the columns of a file, of which it has those of the names; rows by number, or by their files.
 
+    What gives the rows by their files is asked only where the table names files.
+
     Raises:
         CuratorError: beginning with the flag, where they are not these, for a file that is no row's or of several, and
             where row and file contradict each other.
@@ -39,19 +41,21 @@ def pairs_of(
             f"{flag} {path}: expected the columns row and label, found {', '.join(names) or 'none'}; "
             "in place of row, file will do: paths in the dataset's folder"
         )
-    files = columns.get("file", [])
+    labels = columns["label"]
+    if "file" not in columns:
+        return list(zip(row_ids(columns["row"], path, flag), labels, strict=True))
+    known = places()
     if "row" not in columns:
-        known = places()
-        found = [(known.row(file, path, flag), label) for file, label in zip(files, columns["label"], strict=True)]
+        found = [(known.row(file, path, flag), label) for file, label in zip(columns["file"], labels, strict=True)]
         return [(row, label) for row, label in found if row is not None]
-    ids, known = row_ids(columns["row"], path, flag), places() if files else None
-    for row, file in zip(ids, files, strict=False):
-        if known is not None and not known.agree(row, file):
+    ids = row_ids(columns["row"], path, flag)
+    for row, file in zip(ids, columns["file"], strict=True):
+        if not known.agree(row, file):
             raise CuratorError(
                 f"{flag} {path}: row {row} is not the file {str(file)[:200]!r} here; it is a table of other rows: "
                 "leave out column row, and the files will be looked for"
             )
-    return list(zip(ids, columns["label"], strict=True))
+    return list(zip(ids, labels, strict=True))
 
 
 def read_columns(path: Path, flag: str, wanted: Sequence[str], rows: int) -> tuple[dict[str, list[Any]], list[str]]:

@@ -29,6 +29,10 @@ class Places:
     def __bool__(self) -> bool:
         return bool(self._rows)
 
+    def known(self) -> Iterable[str]:
+        """All files."""
+        return self._rows
+
     def files(self, name: str) -> list[str]:
         """The files, in order, that a name may mean: its own path, else all that are called so."""
         names = (from_cell(name), str(name)) if isinstance(name, Cell) else (str(name),)

@@ -202,6 +202,16 @@ async function openPeople() {
   );
 }
 
+async function downloadFixed() {
+  // the list as it is on the server: what is not saved yet is not in it
+  const { csv, rows } = await ask("fixed");
+  const link = make("a", { href: URL.createObjectURL(new Blob([csv], { type: "text/csv" })), download: "fixed.csv" });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  problem = `fixed.csv: ${count(rows)} rows${waiting.length ? ", and what is not saved yet is not among them" : ""}`;
+  showState();
+}
+
 function openHelp() {
   const keys = [
     ["← → ↑ ↓", "move"], ["Enter", "accept the suggestion"], ["K", "keep the given label"],
