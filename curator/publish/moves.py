@@ -161,23 +161,33 @@ class Journal:
         for move, _ in stay:
             places = self.files[move.row][1]
             places.pop()
-            if len(places) == 1:
-                del self.files[move.row]
-        if stay:
-            self.write()
+        self._forget(folder)
+        self.write()
         return [(move.source, why) for move, why in stay]
 
     def undo(self, folder: Folder, moves: list[Move]) -> list[tuple[str, str]]:
         """Move files to their first places; the ones that stay, and why. What is done is forgotten."""
         stay = self._rename(folder, moves)
-        for row in {move.row for move in moves} - {move.row for move, _ in stay}:
-            del self.files[row]
+        self._forget(folder)
         for place in sorted(self.made, reverse=True):
             with suppress(OSError, Stays):  # somebody else's files are in it now
                 (folder.path / place if place == folder.aside else folder.full(place)).rmdir()
                 self.made.remove(place)
         self.write()
         return [(move.source, why) for move, why in stay]
+
+    def _forget(self, folder: Folder) -> None:
+        """Leave out the files that are in their first places, and in no other."""
+
+        def is_there(place: str) -> bool:
+            try:
+                return os.path.lexists(folder.full(place))
+            except Stays:
+                return False
+
+        for row, (_, places) in list(self.files.items()):
+            if is_there(places[0]) and not any(map(is_there, {*places} - {places[0]})):
+                del self.files[row]
 
     def settle(self, folder: Folder) -> None:
         """Finish renames that a kill left as two names of one file, on systems that cannot do it in one step."""

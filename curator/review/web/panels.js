@@ -203,13 +203,12 @@ async function openPeople() {
 }
 
 async function downloadFixed() {
-  // the list as it is on the server: what is not saved yet is not in it
+  if (waiting.length) throw new Error("the fixed list would lack what is not saved yet: try again when all is saved");
   const { csv, rows } = await ask("fixed");
+  if (!rows) throw new Error("the fixed list is empty: nobody has relabelled a row yet");
   const link = make("a", { href: URL.createObjectURL(new Blob([csv], { type: "text/csv" })), download: "fixed.csv" });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  problem = `fixed.csv: ${count(rows)} rows${waiting.length ? ", and what is not saved yet is not among them" : ""}`;
-  showState();
 }
 
 function openHelp() {
