@@ -15,7 +15,7 @@ from curator.publish.sheet import Sheet, Span, columns_of, read_sheet, require_u
 from curator.result.facts import AGAIN, read_json
 from curator.result.layout import lock
 from curator.result.read import Rows, places_of
-from curator.system import atomic, sync_folder, write_text
+from curator.system import clear_leftovers, sync_folder, workspace, write_text
 from curator.text import Log
 
 Written = dict[int, tuple[str, list[str]]]  # row -> the cell as it was, and the labels that stood there since
@@ -135,14 +135,21 @@ def _edits(rows: Rows, sheet: Sheet, wanted: dict[int, str], before: Written) ->
 
 def _write(sheet: Sheet, edits: Edits, note: Path, written: Written) -> None:
     """Change the file; what is needed to take it back is on the disk before."""
+    clear_leftovers(sheet.path.parent)
     content = sheet.replaced(edits.cells)
     if written:
         write_text(note, json.dumps({"rows": written}) + "\n")
     if edits.cells:
-        with atomic(sheet.path) as temporary:
-            temporary.write_bytes(content)
-            os.chmod(temporary, sheet.path.stat().st_mode & 0o7777)
+        with workspace(sheet.path) as work:
+            new = work / "new"
+            with open(new, "xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.chmod(new, sheet.path.stat().st_mode & 0o7777)
             require_unchanged(sheet)
+            os.replace(new, sheet.path)
+            sync_folder(sheet.path.parent)
     if not written:
         note.unlink(missing_ok=True)
         sync_folder(note.parent)
