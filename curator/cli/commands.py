@@ -91,7 +91,8 @@ class Publish:
     journal: Path | None = None
     """File with the decisions. Default: review.sqlite in the run's folder."""
     format: str = "parquet"
-    """Format of a folder: parquet, or imagefolder (images/SPLIT/CLASS with the original bytes, and labels.csv)."""
+    """Format of a folder: parquet, or imagefolder (images/SPLIT/CLASS with the original bytes and names, and
+    labels.csv)."""
     public: bool = False
     """Make a new repository public instead of private."""
     branch: str | None = None
@@ -151,8 +152,8 @@ class Import:
     run: tyro.conf.Positional[Path]
     """Output folder of the run."""
     file: tyro.conf.Positional[Path]
-    """CSV or parquet file: row,label (verified labels), or cleanlab's table of label issues, which are relabelled to
-    its predicted labels."""
+    """CSV or parquet file: row,label or file,label (verified labels; file: the path in the dataset's folder), or
+    cleanlab's table of label issues, which are relabelled to its predicted labels."""
     reviewer: str | None = None
     """Name under which the decisions are stored; on the page only this reviewer can undo them. Default: the file's
     name, or cleanlab."""
