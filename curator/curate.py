@@ -226,8 +226,9 @@ def _steps(
     finally:
         run.close()
     folder.done()
-    if source is None and folder.writes and is_path(s.dataset) and s.dataset not in NAMED:
-        remember(folder.path, s.dataset)
+    if folder.writes:
+        local = source is None and is_path(s.dataset) and s.dataset not in NAMED
+        remember(folder.path, s.dataset if local else None)
     return done
 
 

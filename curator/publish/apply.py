@@ -66,11 +66,13 @@ def apply_moves(
         held = _journal(rows, undo)
         held.settle(here)
         plan, held = _planned(rows, here, journal, min_confidence, undo)
-        _told(here, plan, lambda line: None, undo)
-        plan.stay += (held.undo if undo else held.move)(here, plan.moves)
-    done = len(plan.moves) - (len({source for source, _ in plan.stay} & {move.source for move in plan.moves}))
+        _require_any(plan)
+        stay = (held.undo if undo else held.move)(here, plan.moves)
+    plan.stay += stay
+    done = len(plan.moves) - len(stay)
     for file, why in plan.stay:
         say(f"left   {file}: {why}")
+    _note_tables(here, plan, say)
     say(f"{done:,} files moved{' back' if undo else ''} in {here.path}, {len(plan.stay):,} left as they are")
     return plan
 
@@ -82,27 +84,42 @@ def _told(here: Folder, plan: Plan, say: Log, undo: bool) -> Plan:
     for file, why in plan.stay:
         say(f"leave  {file}: {why}")
     what = "to be moved back" if undo else "to be moved"
-    above = {parent for move in plan.moves for parent in (here.path / move.source).parents}
-    for table in sorted(
-        path for parent in above if parent.is_relative_to(here.path) for path in parent.glob("metadata.*")
-    ):
-        say(f"note   {table} may name these files by their places: correct it, too")
+    _note_tables(here, plan, say)
     say(f"{len(plan.moves):,} files {what} in {here.path}, {len(plan.stay):,} to be left, {plan.there:,} done already")
     if plan.moves:
         say(NOT_YET)
-    elif plan.stay and not plan.there:
+    _require_any(plan)
+    return plan
+
+
+def _note_tables(here: Folder, plan: Plan, say: Log) -> None:
+    """Say which tables of an imagefolder may still name the files where they were."""
+    above = {parent for move in plan.moves for parent in (here.path / move.source).parents}
+    inside = [parent for parent in above if parent.is_relative_to(here.path)]
+    for table in sorted(path for parent in inside for path in parent.glob("metadata.*")):
+        say(f"note   {table} may name these files by their places: correct it, too")
+
+
+def _require_any(plan: Plan) -> None:
+    """Refuse to do nothing where something was to be done."""
+    if plan.stay and not plan.moves and not plan.there:
         file, why = plan.stay[0]
         raise CuratorError(f"apply: none of {len(plan.stay):,} files can be moved; {file}: {why}")
-    return plan
+
+
+def note_of(rows: Rows, kind: str, undo: bool) -> Path:
+    """The file in a run's folder that says what was done by its decisions.
+
+    To undo, that of the last run that stood in the folder and has one, if this one has none.
+    """
+    own = rows.folder / f"{kind}-{rows.verdict[:16]}.json"
+    others = sorted(rows.folder.glob(f"{kind}-*.json"), key=lambda path: path.stat().st_mtime)
+    return others[-1] if undo and others and not own.exists() else own
 
 
 def _journal(rows: Rows, undo: bool) -> Journal:
     """The moves of a run; to undo, those of the last run of the folder that has any."""
-    own = rows.folder / f"applied-{rows.verdict[:16]}.json"
-    if undo and not own.exists():
-        others = sorted(rows.folder.glob("applied-*.json"), key=lambda path: path.stat().st_mtime)
-        own = others[-1] if others else own
-    return Journal(own)
+    return Journal(note_of(rows, "moved", undo))
 
 
 def _planned(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from curator.errors import CuratorError
-from curator.publish.apply import NOT_YET
+from curator.publish.apply import NOT_YET, note_of
 from curator.publish.policy import decisions, fixes_of, require_share
 from curator.publish.sheet import Sheet, Span, columns_of, read_sheet, require_unchanged
 from curator.result.facts import AGAIN, read_json
@@ -18,7 +18,7 @@ from curator.result.read import Rows, places_of
 from curator.system import clear_leftovers, sync_folder, workspace, write_text
 from curator.text import Log
 
-Written = dict[int, tuple[str, list[str]]]  # row -> the cell as it was, and the labels that stood there since
+Written = dict[str, tuple[str, list[str]]]  # file -> the cell as it was, and the labels that stood there since
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Edits:
         cells: their new text.
         said: (file, label there, label to be) of each.
         stay: (file, why its label is not changed).
-        written: of the rows of the cells.
+        written: of the files of the cells.
     """
 
     cells: dict[Span, str] = field(default_factory=dict)
@@ -69,7 +69,7 @@ def apply_csv(
         require_share(min_confidence)
     rows, path = Rows(run), path.resolve()
     with lock(run) if yes else nullcontext():
-        note = rows.folder / f"applied-csv-{rows.verdict[:16]}.json"
+        note = note_of(rows, "relabelled", undo)
         before = _read(note)
         with decisions(rows, None if undo else journal) as opened:
             fixes = [] if undo else fixes_of(rows, opened, min_confidence)
@@ -107,29 +107,32 @@ def _edits(rows: Rows, sheet: Sheet, wanted: dict[int, str], before: Written) ->
     given = {
         row: rows.classes[code] for row, code in zip(rows.row.tolist(), rows.given.tolist(), strict=True) if code >= 0
     }
-    known = {row: {name, wanted.get(row, name), *before.get(row, ("", []))[1]} for row, name in given.items()}
+    file_of = dict(zip(rows.row.tolist(), rows.files, strict=True))
+    known = {row: {name, wanted.get(row, name), *before.get(file_of[row], ("", []))[1]} for row, name in given.items()}
     file, label = columns_of(sheet, places, known, rows.facts["label_column"])
     met = set()
     for line in sheet.lines[1:]:
         name = sheet.value(line[file]) if file < len(line) else ""
         found = places.rows(name)
-        if {*found}.isdisjoint({*wanted, *before}):
+        if not any(row in wanted or file_of[row] in before for row in found):
             continue
-        met |= {*found}
+        met |= {file_of[row] for row in found}
         if len(found) > 1:
             edits.stay.append((name, "several rows of the run have this file"))
             continue
         row, raw = found[0], sheet.text[slice(*line[label])] if label < len(line) else ""
-        now, (old, since) = sheet.value(line[label]) if raw else "", before.get(row, (raw, []))
-        target = wanted.get(row, given[row])
-        if now not in known[row]:
+        now, (old, since) = sheet.value(line[label]) if raw else "", before.get(file_of[row], (raw, []))
+        new, may = (sheet.cell(wanted[row], raw), known[row]) if row in wanted else (old, {*since})
+        if raw == new or now == wanted.get(row):
+            continue
+        if now not in may:
             edits.stay.append((name, f"its label is {now!r} there, not {given[row]!r}"))
-        elif now != target:
-            edits.cells[line[label]] = sheet.cell(target, raw) if row in wanted else old
-            edits.said.append((name, now, target))
-            edits.written[row] = old, [*since, *([target] if row in wanted else [])]
-    missing = sorted({*wanted, *before} - met)
-    edits.stay += [(name, "it is not in the table") for name in rows.files_of(missing)]
+            continue
+        edits.cells[line[label]] = new
+        edits.said.append((name, now, wanted.get(row, old)))
+        edits.written[file_of[row]] = old, [*since, *([wanted[row]] if row in wanted else [])]
+    missing = sorted({*(file_of[row] for row in wanted), *before} - met)
+    edits.stay += [(name, "it is not in the table") for name in missing]
     return edits
 
 
@@ -138,7 +141,7 @@ def _write(sheet: Sheet, edits: Edits, note: Path, written: Written) -> None:
     clear_leftovers(sheet.path.parent)
     content = sheet.replaced(edits.cells)
     if written:
-        write_text(note, json.dumps({"rows": written}) + "\n")
+        write_text(note, json.dumps({"files": written}) + "\n")
     if edits.cells:
         with workspace(sheet.path) as work:
             new = work / "new"
@@ -159,7 +162,7 @@ def _read(note: Path) -> Written:
     if not note.exists():
         return {}
     try:
-        held = read_json(note)["rows"].items()
-        return {int(row): (str(old), [str(label) for label in labels]) for row, (old, labels) in held}
+        held = read_json(note)["files"].items()
+        return {str(file): (str(old), [str(label) for label in labels]) for file, (old, labels) in held}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
         raise CuratorError(f"{note}: it cannot be read ({' '.join(str(e).split())[:100]}); {AGAIN}") from e

@@ -15,11 +15,14 @@ from curator.errors import CuratorError
 from curator.system import cache_folder, read_file, user_path, write_text
 
 
-def remember(run: Path, dataset: str) -> None:
-    """Note that a run was made of a folder, or of a file in one; where that cannot be written, it is asked for."""
-    source = user_path(dataset)
+def remember(run: Path, dataset: str | None) -> None:
+    """Note that a run was made of a folder, or of a file in one, or of neither; nothing is said where that fails."""
     with suppress(OSError):
         note = _note(run)
+        if dataset is None:
+            note.unlink(missing_ok=True)
+            return
+        source = user_path(dataset)
         note.parent.mkdir(parents=True, exist_ok=True)
         write_text(note, json.dumps({"folder": os.fspath(source if source.is_dir() else source.parent)}))
 

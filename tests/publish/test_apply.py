@@ -82,7 +82,7 @@ def test_moves_and_back(user, capsys):
     assert main(argv) == 0
     said = capsys.readouterr().out
     assert all(f"move   {a} -> {b}" in said for a, b in {**MOVED, "bee/3.png": DROPPED}.items()) and "add --yes" in said
-    assert tree(photos) == before and not list((user / "run").glob("applied*"))
+    assert tree(photos) == before and not list((user / "run").glob("moved*"))
     assert main([*argv, "--yes"]) == 0
     assert "4 files moved" in capsys.readouterr().out
     after = tree(photos)
@@ -139,7 +139,7 @@ def test_a_name_that_is_taken_meanwhile(user, monkeypatch):
     monkeypatch.setattr("curator.publish.moves.rename_new", busy)
     plan = apply_moves(user / "run", user / "photos", yes=True, say=lambda line: None)
     assert len(plan.stay) == 4 and tree(user / "photos") == before
-    assert not list((user / "run").glob("applied*"))
+    assert not list((user / "run").glob("moved*"))
 
 
 def test_the_folder_of_the_run_is_known(made, tmp_path, capsys, monkeypatch):
@@ -156,7 +156,7 @@ def test_hostile_paths(user):
     (user / "secret.png").write_bytes((user / "photos/ant/1.png").read_bytes())
     rows = Rows(user / "run")
     row, digest = int(rows.row[rows.files.index("ant/1.png")]), rows.digests([0])["0"]
-    file = user / "run" / f"applied-{rows.verdict[:16]}.json"
+    file = user / "run" / f"moved-{rows.verdict[:16]}.json"
     content = rows.digests([row])[str(row)]
     held = {"files": {str(row): [content, ["../secret.png", "x/../../secret.png"]]}, "made": ["../empty"]}
     (user / "empty").mkdir()
@@ -202,6 +202,20 @@ def test_a_csv_keeps_all_but_its_labels(user, capsys, encoding, separator, end):
     assert main([*argv, "--yes"]) == 0 and "0 labels changed" in capsys.readouterr().out
     assert main([*argv, "--undo", "--yes"]) == 0 and path.read_bytes() == before
     assert main([*argv, "--undo", "--yes"]) == 2
+
+
+def test_what_a_run_before_did_is_undone(user, capsys):
+    """Its run was replaced by another, which has other given labels, or none of its own to undo."""
+    table, argv = user / "t.csv", ["apply", str(user / "run")]
+    names = Rows(user / "run").files
+    table.write_text("file,label\n" + "".join(f"{name},{name[:3]}\n" for name in names))
+    before = tree(user / "photos"), table.read_bytes()
+    for words in (["--csv", str(table)], ["--folder", str(user / "photos")]):
+        assert main([*argv, *words, "--yes"]) == 0
+        for note in (user / "run").glob("*-*.json"):
+            note.rename(note.with_name(f"{note.name.split('-')[0]}-0123456789abcdef.json"))
+        assert main([*argv, *words, "--undo", "--yes"]) == 0
+    assert (tree(user / "photos"), table.read_bytes()) == before and not list((user / "run").glob("*-*.json"))
 
 
 def test_csv_files_that_do_not_fit(user, capsys):
