@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 
 from curator.errors import CuratorError, RunFailed
 from curator.library.keywords import Keywords, with_signature
-from curator.system import is_main, memory_is_full
+from curator.system import is_main, is_path, memory_is_full
 from curator.text import Log, say
 
 if TYPE_CHECKING:
@@ -184,9 +184,11 @@ def _steps(
     from curator.engine.hardware import process_state
     from curator.engine.processes import of_main
     from curator.library.plan import recorded
+    from curator.result.home import remember
     from curator.result.parquet import require_space
     from curator.result.write import write
     from curator.sources.load import load, memory_budget
+    from curator.sources.opening import NAMED
     from curator.sources.read import read
     from curator.train import describe, start, train
 
@@ -224,6 +226,9 @@ def _steps(
     finally:
         run.close()
     folder.done()
+    if folder.writes:
+        local = source is None and is_path(s.dataset) and s.dataset not in NAMED
+        remember(folder.path, s.dataset if local else None)
     return done
 
 

@@ -270,15 +270,38 @@ def put_aside(target: Path, old: Path) -> None:
         os.rename(target, old)
 
 
+def rename_new(source: Path, target: Path) -> None:
+    """Rename a file to a name that nothing has, in one step: nothing is ever replaced.
+
+    Raises:
+        FileExistsError: there is something of that name.
+        OSError: it cannot be renamed.
+    """
+    RENAME_NOREPLACE, RENAME_EXCL = 1, 4
+    code = _rename(source, target, RENAME_EXCL if sys.platform == "darwin" else RENAME_NOREPLACE)
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):  # a file system that cannot, most often one of a network
+        os.link(source, target, follow_symlinks=False)
+        os.unlink(source)
+    elif code:
+        raise OSError(code, os.strerror(code), str(target))
+
+
 def _exchange(a: Path, b: Path) -> bool:
     """Exchange two names in one step; whether the system and the file system can."""
+    RENAME_SWAP = RENAME_EXCHANGE = 2
+    return _rename(a, b, RENAME_SWAP if sys.platform == "darwin" else RENAME_EXCHANGE) == 0
+
+
+def _rename(a: Path, b: Path, how: int) -> int:
+    """Rename with flags of the system's: 0, or the error's number."""
     import ctypes
 
-    libc, one, other = ctypes.CDLL(None), os.fsencode(a), os.fsencode(b)
+    libc, one, other = ctypes.CDLL(None, use_errno=True), os.fsencode(a), os.fsencode(b)
     if sys.platform == "darwin":
-        RENAME_SWAP = 2
-        return libc.renamex_np(one, other, RENAME_SWAP) == 0
-    if not hasattr(libc, "renameat2"):
-        return False
-    AT_FDCWD, RENAME_EXCHANGE = -100, 2
-    return libc.renameat2(AT_FDCWD, one, AT_FDCWD, other, RENAME_EXCHANGE) == 0
+        done = libc.renamex_np(one, other, how)
+    elif hasattr(libc, "renameat2"):
+        AT_FDCWD = -100
+        done = libc.renameat2(AT_FDCWD, one, AT_FDCWD, other, how)
+    else:
+        return errno.ENOSYS
+    return ctypes.get_errno() if done else 0

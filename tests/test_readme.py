@@ -2,7 +2,7 @@
 
 import re
 
-from curator.cli.commands import Diff, Publish, Review
+from curator.cli.commands import Apply, Diff, Publish, Review
 from curator.cli.main import main
 from curator.config.flags import ALIASES, Settings
 from curator.methods import METHODS
@@ -24,7 +24,10 @@ def test_make_targets_exist():
 def test_flags_methods_and_datasets_exist():
     from curator.sources.opening import NAMED
 
-    known = {*ALIASES, *(name for flags in (Settings, Review, Publish, Diff) for name in flags.__dataclass_fields__)}
+    known = {
+        *ALIASES,
+        *(name for flags in (Settings, Review, Publish, Diff, Apply) for name in flags.__dataclass_fields__),
+    }
     ours = re.sub(r"(accelerate launch|torchrun) [^`]*?(curator/clean\.py|`)", "", README)  # without launchers' flags
     for flag in set(re.findall(r"--([a-z]+(?:-[a-z]+)*)", ours)) - {"help", "method"}:
         assert flag.replace("-", "_") in known, flag

@@ -91,7 +91,8 @@ class Publish:
     journal: Path | None = None
     """File with the decisions. Default: review.sqlite in the run's folder."""
     format: str = "parquet"
-    """Format of a folder: parquet, or imagefolder (images/SPLIT/CLASS with the original bytes, and labels.csv)."""
+    """Format of a folder: parquet, or imagefolder (images/SPLIT/CLASS with the original bytes and names, and
+    labels.csv)."""
     public: bool = False
     """Make a new repository public instead of private."""
     branch: str | None = None
@@ -151,8 +152,8 @@ class Import:
     run: tyro.conf.Positional[Path]
     """Output folder of the run."""
     file: tyro.conf.Positional[Path]
-    """CSV or parquet file: row,label (verified labels), or cleanlab's table of label issues, which are relabelled to
-    its predicted labels."""
+    """CSV or parquet file: row,label or file,label (verified labels; file: the path in the dataset's folder), or
+    cleanlab's table of label issues, which are relabelled to its predicted labels."""
     reviewer: str | None = None
     """Name under which the decisions are stored; on the page only this reviewer can undo them. Default: the file's
     name, or cleanlab."""
@@ -170,6 +171,52 @@ def import_(argv: list[str]) -> int:
     except OSError as e:
         raise CuratorError(f"import {flags.file}: it cannot be read ({e.strerror})") from e
     print(f"{done['keep']:,} rows kept, {done['relabel']:,} relabelled; as decisions they count as verified")
+    return 0
+
+
+@dataclasses.dataclass
+class Apply:
+    """Carry verified labels into your own folder or CSV file. Without --yes it only says what would be done."""
+
+    run: tyro.conf.Positional[Path]
+    """Output folder of the run."""
+    move: bool = False
+    """Move image files to the folder of their class, and dropped ones to the folder NAME-dropped beside the dataset's
+    (the default)."""
+    csv: Path | None = None
+    """CSV file with a column of files and one of labels, whose labels are to change instead."""
+    folder: Path | None = None
+    """Folder of the dataset. Default: the one that the run was made of, on this machine."""
+    min_confidence: float | None = None
+    """Also labels that nobody verified, of this confidence or more, 0 to 1."""
+    journal: Path | None = None
+    """File with the decisions. Default: review.sqlite in the run's folder."""
+    undo: bool = False
+    """Take back what was applied."""
+    yes: bool = False
+    """Do it."""
+
+
+def apply(argv: list[str]) -> int:
+    """Carry verified labels into your own folder or CSV file."""
+    flags = read_flags(Apply, argv, "label-curator apply")
+    from curator.publish.apply import apply_moves
+    from curator.publish.relabel import apply_csv
+
+    if flags.csv is not None and (flags.move or flags.folder is not None):
+        raise CuratorError("--csv changes labels in a table and moves no files; leave out --move and --folder")
+    options = {name: getattr(flags, name) for name in ("min_confidence", "journal", "undo", "yes")}
+    try:
+        if flags.csv is not None:
+            apply_csv(flags.run, flags.csv, **options, say=lambda line: print(printable(line)))
+        else:
+            apply_moves(flags.run, flags.folder, **options, say=lambda line: print(printable(line)))
+    except OSError as e:
+        if e.filename is None:  # perhaps of standard output, which main() tells
+            raise
+        raise CuratorError(
+            f"apply {flags.run}: {e.filename}: {e.strerror or e}; run the same command again, or --undo"
+        ) from e
     return 0
 
 

@@ -10,7 +10,7 @@ import signal
 import sys
 import traceback
 
-from curator.cli.commands import clean, diff, import_, publish, review
+from curator.cli.commands import apply, clean, diff, import_, publish, review
 from curator.errors import CuratorError
 from curator.text import say
 
@@ -109,12 +109,13 @@ def console() -> None:
     sys.exit(main())
 
 
-COMMANDS = {"clean": clean, "review": review, "publish": publish, "diff": diff, "import": import_}
+COMMANDS = {"clean": clean, "review": review, "publish": publish, "diff": diff, "import": import_, "apply": apply}
 STOPPED = {
     "clean": "the same command continues from the last checkpoint",
     "review": "every decision that showed as saved is in the journal",
     "publish": "the target holds the whole version or nothing of it; run the same command again",
     "diff": "nothing was changed",
+    "apply": "no file is lost; run the same command again to do the rest, or with --undo",
     "import": "the journal holds all of the file or nothing of it; run the same command again",
 }
 

@@ -18,7 +18,9 @@ from curator.text import as_cell
 MARK = b"label-curator"  # metadata of parquet files that write_table wrote
 
 
-def export(decisions: Sequence[tuple], verified: Mapping[int, str], folder: Path, owner: str) -> list[Path]:
+def export(
+    decisions: Sequence[tuple], verified: Mapping[int, str], folder: Path, owner: str, files: Sequence[str] = ()
+) -> list[Path]:
     """Write the tables decisions (the fields of Decision) and verified (row, label: a file for --verified).
 
     Args:
@@ -26,6 +28,7 @@ def export(decisions: Sequence[tuple], verified: Mapping[int, str], folder: Path
         verified: row -> label.
         folder: that the files are written to.
         owner: id of the journal.
+        files: source files of the verified rows, "" for none: a column file, where there are any.
 
     Returns:
         The four files.
@@ -37,6 +40,8 @@ def export(decisions: Sequence[tuple], verified: Mapping[int, str], folder: Path
     by_column = list(zip(*decisions, strict=True)) or [()] * len(columns)
     of_all = {c: pa.array(v, t) for c, v, t in zip(columns, by_column, kinds, strict=True)}
     labels = {"row": pa.array(verified, pa.int64()), "label": pa.array(verified.values(), pa.string())}
+    if any(files):
+        labels["file"] = pa.array(files, pa.string())
     return [
         *write_table(pa.table(of_all), folder / "decisions", owner),
         *write_table(pa.table(labels), folder / "verified", owner),

@@ -20,6 +20,7 @@ from curator.decisions.export import export
 from curator.errors import CuratorError
 
 Act = tuple[int, str, str | None, int | None]  # row, action, label, id of the decision that it repeats
+Files = Callable[[list[int]], list[str]]
 Digests = Callable[[list[int]], dict[str, str]]
 KINDS = ("do", "undo", "redo")
 FILE = "review.sqlite"
@@ -273,13 +274,14 @@ class Journal:
         with self.lock:
             return tally.verified(self._rows)
 
-    def export(self, folder: Path) -> list[Path]:
+    def export(self, folder: Path, files: Files = lambda rows: []) -> list[Path]:
         """Write decisions (all of them) and verified (row, label: a file for --verified) as parquet and CSV.
 
-        Nothing is overwritten but an earlier export of this journal: see write_table.
+        The source files of rows, where they are given, go along. Nothing is overwritten but an earlier export of this
+        journal: see write_table.
         """
         with self.lock:
             self._read()
             decisions = self._db.execute(f"SELECT {', '.join(Decision._fields)} FROM decisions ORDER BY id").fetchall()
             verified = self.verified().labels
-        return export(decisions, verified, folder, str(self.facts.get("id")))
+        return export(decisions, verified, folder, str(self.facts.get("id")), files(list(verified)))

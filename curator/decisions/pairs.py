@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from curator.errors import CuratorError
 
+if TYPE_CHECKING:
+    from curator.decisions.places import Places
+
 PAIR = ("row", "label")
+KEYS = (*PAIR, "file")  # of these rows, or those that have these files
 LINES = 10  # a row of the split, in a file of verified rows
 
 
@@ -20,15 +24,37 @@ class Cell(str):
     """Text of a CSV file, which as_cell may have written."""
 
 
-def pairs_of(columns: dict[str, list[Any]], names: list[str], path: Path, flag: str) -> list[tuple[int, object]]:
-    """(row, label) of the columns of a file, of which it has those of the names.
+def pairs_of(
+    columns: dict[str, list[Any]], names: list[str], path: Path, flag: str, places: Callable[[], Places]
+) -> list[tuple[int, Any]]:
+    """(row, label) of the columns of a file, of which it has those of the names; rows by number, or by their files.
+
+    What gives the rows by their files is asked only where the table names files.
 
     Raises:
-        CuratorError: beginning with the flag, where they are not these.
+        CuratorError: beginning with the flag, where they are not these, for a file that is no row's or of several, and
+            where row and file contradict each other.
     """
-    if not columns.keys() >= {*PAIR}:
-        raise CuratorError(f"{flag} {path}: expected the columns row and label, found {', '.join(names) or 'none'}")
-    return list(zip(row_ids(columns["row"], path, flag), columns["label"], strict=True))
+    if "label" not in columns or columns.keys().isdisjoint(("row", "file")):
+        raise CuratorError(
+            f"{flag} {path}: expected the columns row and label, found {', '.join(names) or 'none'}; "
+            "in place of row, file will do: paths in the dataset's folder"
+        )
+    labels = columns["label"]
+    if "file" not in columns:
+        return list(zip(row_ids(columns["row"], path, flag), labels, strict=True))
+    known = places()
+    if "row" not in columns:
+        found = [(known.row(file, path, flag), label) for file, label in zip(columns["file"], labels, strict=True)]
+        return [(row, label) for row, label in found if row is not None]
+    ids = row_ids(columns["row"], path, flag)
+    for row, file in zip(ids, columns["file"], strict=True):
+        if not known.agree(row, file):
+            raise CuratorError(
+                f"{flag} {path}: row {row} is not the file {str(file)[:200]!r} here; it is a table of other rows: "
+                "leave out column row, and the files will be looked for"
+            )
+    return list(zip(ids, labels, strict=True))
 
 
 def read_columns(path: Path, flag: str, wanted: Sequence[str], rows: int) -> tuple[dict[str, list[Any]], list[str]]:

@@ -7,7 +7,7 @@ import io
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Features
 
-from curator.decisions.journal import FILE, Journal
+from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.publish.audit import audited
 from curator.publish.imagefolder import FORMATS, as_imagefolder, batches
-from curator.publish.policy import ORIGINAL, POLICIES, Verdict, inside_default, verdict
+from curator.publish.policy import ORIGINAL, POLICIES, Verdict, decisions, inside_default, require_share, verdict
 from curator.result.card import dataset_card, own_text
 from curator.result.facts import (
     AGAIN,
@@ -57,6 +57,7 @@ class Version:
         rows, clean: rows of the curated split in the configs of these names.
         changed: labels that are not the given ones.
         bytes: of all files.
+        unlabelled: rows of other splits that are in no class's folder of an imagefolder, and so left out.
     """
 
     folder: Path
@@ -68,6 +69,7 @@ class Version:
     verified: int
     dropped: int
     bytes: int
+    unlabelled: int = 0
 
     def files(self) -> dict[str, Path]:
         """Its files by their paths inside it."""
@@ -77,9 +79,11 @@ class Version:
         """One line."""
         least = self.facts["published"]["min_confidence"]
         sure = f" (nets at least {least:g} sure)" if self.policy == "relabel" else ""
+        left = f"; left out: {self.unlabelled:,} rows of other splits without a label" if self.unlabelled else ""
+        size = f"{self.bytes / 2**20:,.1f} MiB{left}"
         return (
             f"{self.policy}{sure}: {self.rows:,} rows, {self.changed:,} labels changed, {self.verified:,} verified and "
-            f"{self.dropped:,} dropped by reviewers, {self.clean:,} rows in config clean, {self.bytes / 2**20:,.1f} MiB"
+            f"{self.dropped:,} dropped by reviewers, {self.clean:,} rows in config clean, {size}"
         )
 
 
@@ -111,41 +115,34 @@ def prepared(
             raise CuratorError(
                 f"{flag}: expected one of {', '.join(known)}{did_you_mean(value, known)}; found {value!r}"
             )
-    if not 0 <= min_confidence <= 1:
-        raise CuratorError(f"--min-confidence: expected a number from 0 to 1, found {min_confidence}")
+    require_share(min_confidence)
     own_files(run, *COPIED)  # before any of them is opened
     rows = Rows(run)
     if format == "imagefolder" and rows.facts["image_column"] is None:
         raise CuratorError("--format imagefolder: the run has no images; leave the flag out")
-    path = journal or run / FILE
-    if journal is not None and not path.is_file():
-        raise CuratorError(f"--journal {journal}: no such file")
+    people: dict[str, Any] = {"reviewers": {}, "decisions": {}, "audits": []}
+    with decisions(rows, journal) as opened:
+        said = verdict(rows, opened, policy, min_confidence)
+        if opened is not None:
+            people = {
+                "reviewers": opened.reviewers(),
+                "decisions": opened.verified().counts,
+                "audits": _audits(rows, opened, said, policy),
+            }
+    if policy == "filter" and not said.kept.any():
+        raise CuratorError("--policy filter: no row is left; review some rows, or choose another policy")
     if beside is not None:
         beside.parent.mkdir(parents=True, exist_ok=True)
     with workspace(beside) as work:
         folder = work / "version"
         folder.mkdir()
-        if path.is_file():
-            with closing(Journal(path)) as opened:
-                opened.require(rows.classes, rows.facts["split"], rows.digests)
-                said = verdict(rows, opened, policy, min_confidence)
-                people: dict[str, Any] = {
-                    "reviewers": opened.reviewers(),
-                    "decisions": opened.verified().counts,
-                    "audits": _audits(rows, opened, said, policy),
-                }
-        else:
-            said = verdict(rows, None, policy, min_confidence)
-            people = {"reviewers": {}, "decisions": {}, "audits": []}
-        if policy == "filter" and not said.kept.any():
-            raise CuratorError("--policy filter: no row is left; review some rows, or choose another policy")
         _write_data(folder, rows, said, policy)
-        if format == "imagefolder":
-            as_imagefolder(folder, rows, said.kept)
+        unlabelled = as_imagefolder(folder, rows, said.kept) if format == "imagefolder" else 0
         inside = inside_default(said, policy)
         version = Version(
             folder, policy, rows.facts, int(inside.sum()), int(said.kept.sum()),
             int((said.labels != rows.given)[inside].sum()), int(said.verified.sum()), int(said.dropped.sum()), 0,
+            unlabelled,
         )  # fmt: skip
         published = {
             "policy": version.policy, "min_confidence": min_confidence, "format": format, "rows": version.rows,
@@ -264,7 +261,8 @@ def _write_rest(
     splits = sorted({split_of(p) if p.is_file() else p.name for p in data.iterdir()})
     with reading(run / "README.md"):
         own = own_text(read_file(run / "README.md", MOST).decode())
-    card = dataset_card(version.facts, rows.classes, changes, splits, content_hash(data), own)
+    content = content_hash(folder, "data", "clean", "images")
+    card = dataset_card(version.facts, rows.classes, changes, splits, content, own)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
 

@@ -51,43 +51,62 @@ def set_aside(run: Path) -> set[tuple[str, int]]:
     return set() if table is None else {(item["split"], item["row"]) for item in table.to_pylist()}
 
 
-def as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray) -> None:
-    """Turn data/ into images/SPLIT/CLASS/ROW.png with the original bytes, and labels.csv with the columns.
+def as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray) -> int:
+    """Turn data/ into images/SPLIT/CLASS with the original bytes and file names, and labels.csv with the columns.
 
-    Rows without a label (of other splits) and those that were set aside are left out.
+    Left out are rows that were set aside, and rows of other splits without a label; how many the latter are.
     """
     facts, prefix = rows.facts, rows.prefix
     image, label = facts["image_column"], facts["label_column"]
     names = [prefix + name for name in ("row", "clean_score", "selected", "corrected_label")]
-    below = dict(zip(rows.classes, folder_names(rows.classes), strict=True))
-    aside = set_aside(rows.folder)
+    paths = sorted((folder / "data").iterdir())
+    labels = [pq.read_table(path, columns=[label])[label] for path in paths]
+    found = {name for column in labels for name in _class_names(rows, column) if name is not None}
+    classes = [*rows.classes, *sorted(found - {*rows.classes})]  # other splits may have some of their own
+    below = dict(zip(classes, folder_names(classes), strict=True))
+    aside, unlabelled, taken = set_aside(rows.folder), 0, set[str]()
     of_row = {row: (int(g), bool(c)) for row, g, c in zip(rows.row.tolist(), rows.given, clean, strict=True)}
     with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
-        lines.writerow(["split", "row", "file", "label", "given", "suggested", "clean_score", "selected", "clean"])
-        for path in sorted((folder / "data").iterdir()):
+        lines.writerow([*("split", "row", "file", "source", "label", "given", "suggested", "clean_score", "selected"),
+                        "clean"])  # fmt: skip
+        for path in paths:
             split = split_of(path)
             for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP, columns=[image, label, *names]):
                 part = pa.table(batch)
-                labels = rows.codes(part[label]).tolist()
                 values = zip(part[image].to_pylist(), *(part[name].to_pylist() for name in names), strict=True)
-                for now, (item, row, score, selected, corrected) in zip(labels, values, strict=True):
+                for now, (item, row, *scores) in zip(_class_names(rows, part[label]), values, strict=True):
                     if (split, row) in aside:
                         continue
                     if not item or item.get("bytes") is None:
                         raise CuratorError(
                             f"--format imagefolder: row {row} of split {split!r} has no image; use parquet"
                         )
-                    if now < 0:
+                    if now is None:
+                        unlabelled += 1
                         continue
-                    target = f"images/{split}/{below[rows.classes[now]]}/{row:07d}{_suffix(item)}"
+                    score, selected, corrected = scores
+                    target = _free_name(f"images/{split}/{below[now]}", item, row, taken)
                     (folder / target).parent.mkdir(parents=True, exist_ok=True)
                     (folder / target).write_bytes(item["bytes"])
-                    given, is_clean = of_row[row] if split == facts["split"] else (now, "")
-                    texts = ["" if c is None or c < 0 else as_cell(rows.classes[c]) for c in (now, given, corrected)]
-                    lines.writerow([split, row, as_cell(target), *texts, score, selected, is_clean])
+                    code, is_clean = of_row[row] if split == facts["split"] else (None, "")
+                    given = now if code is None else _name(rows, code)
+                    cells: list[str] = [target, item.get("path") or "", now, given, _name(rows, corrected)]
+                    lines.writerow([split, row, *map(as_cell, cells), score, selected, is_clean])
     for name in ("data", "clean"):
         shutil.rmtree(folder / name, ignore_errors=True)
+    return unlabelled
+
+
+def _name(rows: Rows, code: int | None) -> str:
+    return "" if code is None or code < 0 else rows.classes[code]
+
+
+def _class_names(rows: Rows, labels: pa.ChunkedArray) -> list[str | None]:
+    """The class of every label by name, of one that the run has not met, too; None for a missing label."""
+    known = rows.codes(labels).tolist()
+    own = [None if v is None or (isinstance(v, int) and v < 0) else str(v) for v in labels.to_pylist()]
+    return [rows.classes[code] if code >= 0 else name for code, name in zip(known, own, strict=True)]
 
 
 def folder_names(classes: Sequence[str]) -> list[str]:
@@ -100,6 +119,22 @@ def folder_names(classes: Sequence[str]) -> list[str]:
             text = f"{text or 'class'}-{code}"
         found.append(text)
     return found
+
+
+def _free_name(folder: str, item: dict[str, Any], row: int, taken: set[str]) -> str:
+    """A path in the folder that no image has yet, in any case of its letters: the image's own name where it can be."""
+    source, suffix = (item.get("path") or "").rpartition("/")[2], _suffix(item)
+    stem = source[: -len(suffix)] if source.lower().endswith(suffix) else source
+    suffix = source[len(stem) :] or suffix
+    # What is hidden, or has a meaning to a file system or a pattern of files, is written as %XX.
+    stem = "".join(quote(c, safe="") if c in '\\:*?"<>|%' or not c.isprintable() else c for c in stem)
+    stem = re.sub(r"^(\.|__)", lambda m: "".join(f"%{ord(c):02X}" for c in m[0]), stem)
+    stem = stem.encode()[:LONGEST].decode(errors="ignore") or f"{row:07d}"
+    path, number = f"{folder}/{stem}{suffix}", 0
+    while path.lower() in taken:
+        path, number = f"{folder}/{stem}-{row}{f'-{number}' if number else ''}{suffix}", number + 1
+    taken.add(path.lower())
+    return path
 
 
 def _suffix(item: dict[str, Any]) -> str:

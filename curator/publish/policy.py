@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
-from curator.decisions.journal import Journal
+from curator.decisions.journal import FILE, Journal
+from curator.errors import CuratorError
 from curator.result.read import Rows
 
 POLICIES = ("annotate", "relabel", "filter")
@@ -52,3 +56,58 @@ def verdict(rows: Rows, journal: Journal | None, policy: str, min_confidence: fl
 def inside_default(said: Verdict, policy: str) -> np.ndarray:
     """(n,) bool: rows of config default."""
     return said.kept if policy == "filter" else np.ones(len(said.kept), bool)
+
+
+@contextmanager
+def decisions(rows: Rows, journal: Path | None) -> Iterator[Journal | None]:
+    """The journal of a run, by default its own; None where it has none.
+
+    Raises:
+        CuratorError: for a journal that is not there, or of other rows.
+    """
+    path = journal or rows.folder / FILE
+    if journal is not None and not path.is_file():
+        raise CuratorError(f"--journal {journal}: no such file")
+    if not path.is_file():
+        yield None
+        return
+    with closing(Journal(path)) as opened:
+        opened.require(rows.classes, rows.facts["split"], rows.digests)
+        yield opened
+
+
+def require_share(min_confidence: float) -> None:
+    """Refuse a confidence that is none."""
+    if not 0 <= min_confidence <= 1:
+        raise CuratorError(f"--min-confidence: expected a number from 0 to 1, found {min_confidence}")
+
+
+@dataclass(frozen=True)
+class Fix:
+    """A row whose label is wrong, or that is no row of the dataset.
+
+    Attributes:
+        row: its id; at: its position; file: its source file, "" where there is none.
+        given: class number of the given label.
+        label: class number of the one in its place; None where reviewers dropped the row.
+    """
+
+    row: int
+    at: int
+    file: str
+    given: int
+    label: int | None
+
+
+def fixes_of(rows: Rows, journal: Journal | None, min_confidence: float | None = None) -> list[Fix]:
+    """Rows to which people gave another label, or which they dropped, in order.
+
+    With min_confidence also those that publish relabels with it: of whose other label the nets are that sure.
+    """
+    said = verdict(rows, journal, "filter" if min_confidence is None else "relabel", min_confidence or 0)
+    labels = said.labels if min_confidence is not None else np.where(said.verified, said.labels, rows.given)
+    changed = (said.dropped | (labels != rows.given)) & (rows.given >= 0)
+    return [
+        Fix(int(rows.row[i]), i, rows.files[i], int(rows.given[i]), None if said.dropped[i] else int(labels[i]))
+        for i in np.flatnonzero(changed).tolist()
+    ]

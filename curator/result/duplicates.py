@@ -28,10 +28,10 @@ class Duplicates:
     groups: np.ndarray  # (m,) int64, from 0
     near: np.ndarray  # (m,) bool: by features, else the same content
 
-    def write(self, path: Path, rows: np.ndarray) -> None:
-        """Write them with the rows' ids (n,)."""
-        kind = np.where(self.near, "near", "exact")
-        pq.write_table(pa.table({"row": rows[self.positions], "group": self.groups, "kind": kind}), path)
+    def write(self, path: Path, rows: np.ndarray, files: list[str]) -> None:
+        """Write them with the rows' ids (n,), and their own source files (m) where there are any."""
+        columns = {"row": rows[self.positions], "group": self.groups, "kind": np.where(self.near, "near", "exact")}
+        pq.write_table(pa.table({**columns, **({"file": files} if any(files) else {})}), path)
 
 
 def conflicting_duplicates(

@@ -12,6 +12,7 @@ from curator.evidence import Evidence, collapse_warning, collapsed_into
 from curator.result.columns import Columns, columns_of, flag_worst
 from curator.result.duplicates import Duplicates, conflicting_duplicates
 from curator.result.provenance import facts_of_run
+from curator.sources.images import source_files
 from curator.sources.inputs import Inputs
 from curator.sources.read import Reading
 from curator.sources.table import Table
@@ -31,7 +32,8 @@ class Findings:
         columns: of the rows that are not set aside.
         facts: what curation.json holds.
         duplicates: alike rows whose labels differ.
-        quarantine: rows of all splits that were set aside: {split, row, reason}.
+        quarantine: rows of all splits that were set aside: {split, row, file where there is one, reason}.
+        alike_files: source files of the rows of duplicates, "" for none.
         history: what every yield of the method reported.
     """
 
@@ -39,6 +41,7 @@ class Findings:
     columns: Columns
     facts: dict[str, Any]
     duplicates: Duplicates
+    alike_files: list[str]
     quarantine: list[dict[str, Any]]
     history: list[dict[str, float]]
 
@@ -66,12 +69,19 @@ def findings_of(
     facts["duplicates"] = {"rows": len(alike.positions), "groups": len(np.unique(alike.groups))}
     facts["quarantined"] = len(aside)
     facts["warnings"] = [*run.warnings, *([] if collapsed is None else [collapse_warning(data.classes[collapsed])])]
-    return Findings(table, columns, facts, alike, aside, history)
+    files = source_files(table.data.select(alike.positions), table.image_column, table.access)
+    return Findings(table, columns, facts, alike, files, aside, history)
 
 
 def _quarantine(table: Table, inputs: dict[str, Inputs]) -> list[dict[str, Any]]:
-    own = [{"split": table.split, "row": int(table.ids[i]), "reason": why} for i, why in table.aside.items()]
-    others = [
-        {"split": name, "row": row, "reason": why} for name, read in inputs.items() for row, why in read.broken.items()
-    ]
-    return own + others
+    places = {table.split: (table.dataset, table.aside)}
+    places |= {name: (table.others[name], read.broken) for name, read in inputs.items()}
+    found = []
+    for split, (rows, reasons) in places.items():
+        files = source_files(rows.select(list(reasons)), table.image_column, table.access)
+        ids = [int(table.ids[i]) for i in reasons] if split == table.split else list(reasons)
+        found += [
+            {"split": split, "row": row, **({"file": file} if table.image_column else {}), "reason": why}
+            for row, file, why in zip(ids, files, reasons.values(), strict=True)
+        ]
+    return found

@@ -54,10 +54,12 @@ def lock(folder: Path) -> Iterator[None]:
             raise
 
 
-def content_hash(data: Path) -> str:
-    """Hash of the files in a folder."""
+def content_hash(folder: Path, *names: str) -> str:
+    """Hash of the files below some folders of a folder, each with its path: one that changes its class counts."""
     digest = hashlib.blake2b(digest_size=8)
-    for path in sorted(p for p in data.rglob("*") if p.is_file()):
+    for path in sorted(p for name in names for p in (folder / name).rglob("*") if p.is_file()):
+        place = os.fsencode(path.relative_to(folder).as_posix())
+        digest.update(place + b"\0%d\0" % path.stat().st_size)
         with open(path, "rb") as file:
             while block := file.read(2**20):
                 digest.update(block)

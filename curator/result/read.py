@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from curator.decisions.content import content_of
+from curator.decisions.places import Places
 from curator.engine.cache import read_npy
 from curator.errors import CuratorError
 from curator.result.facts import (
@@ -77,9 +78,9 @@ class Rows:
         self.paths = data_files(folder, self.facts["split"])
         if not self.paths:
             raise CuratorError(f"{folder}: expected data/{self.facts['split']}-*.parquet, found none; {AGAIN}")
-        self.files = [open_parquet(path) for path in self.paths]
-        self.schema = self.files[0].schema_arrow
-        self._described = described(self.files[0], self.paths[0])
+        self._parquet = [open_parquet(path) for path in self.paths]
+        self.schema = self._parquet[0].schema_arrow
+        self._described = described(self._parquet[0], self.paths[0])
         self._require_columns()
         self.classes = self._classes()
         columns = self._read([self.prefix + name for name in SCORES] + [self.facts["label_column"]])
@@ -91,8 +92,8 @@ class Rows:
         suggested = corrected.fill_null(-1).to_numpy()
         self._require_values(suggested)
         self.suggested = np.where(self.present, suggested, self.given).astype(np.int32)
-        groups = [f.metadata.row_group(g).num_rows for f in self.files for g in range(f.num_row_groups)]
-        self._group = [(f, g) for f in self.files for g in range(f.num_row_groups)]
+        groups = [f.metadata.row_group(g).num_rows for f in self._parquet for g in range(f.num_row_groups)]
+        self._group = [(f, g) for f in self._parquet for g in range(f.num_row_groups)]
         self._lock = threading.Lock()  # a file has one reader
         self._start = np.concatenate([[0], np.cumsum(groups)])
 
@@ -108,14 +109,14 @@ class Rows:
             (facts["settings"].get("features_column"), _is_list),
         ):
             wanted += [] if name is None else [(name, fits)]
-        for path, file in zip(self.paths, self.files, strict=True):
+        for path, file in zip(self.paths, self._parquet, strict=True):
             if not file.schema_arrow.equals(self.schema, check_metadata=True):
                 raise CuratorError(f"{path}: its columns are not those of {self.paths[0].name}; {AGAIN}")
         for name, fits in wanted:
             found = self.schema.field(name).type if self.schema.names.count(name) == 1 else "none, or several"
             if not isinstance(found, pa.DataType) or not fits(found):
                 raise CuratorError(f"{self.paths[0]}: expected the column {name!r} of a run, found {found}; {AGAIN}")
-        n, rows = facts["n"], sum(file.metadata.num_rows for file in self.files)
+        n, rows = facts["n"], sum(file.metadata.num_rows for file in self._parquet)
         if not n <= rows <= n + facts.get("quarantined", 0):
             raise CuratorError(f"{self.folder}: expected {n:,} rows in data/ as {FACTS} says, found {rows:,}; {AGAIN}")
 
@@ -157,7 +158,7 @@ class Rows:
 
     def _read(self, columns: list[str]) -> pa.Table:
         with reading(self.folder / "data"):
-            return pa.concat_tables([f.read(columns) for f in self.files]).select(columns)
+            return pa.concat_tables([f.read(columns) for f in self._parquet]).select(columns)
 
     def codes(self, labels: pa.ChunkedArray, column: str | None = None) -> np.ndarray:
         """Class numbers (m,) int32 of values of a label column, by default the given labels; -1 where there is none."""
@@ -187,13 +188,34 @@ class Rows:
                 out[position] = values[position - int(self._start[group])].as_py()
         return [out[position] for position in positions.tolist()]
 
+    @cached_property
+    def files(self) -> list[str]:
+        """Source files of the n rows, as "cat/003.png" in the dataset's folder; "" where there is none.
+
+        Older runs hold their names alone.
+        """
+        column = self.facts["image_column"]
+        if column is None:
+            return [""] * len(self)
+        with reading(self.folder / "data"):
+            read = [pc.struct_field(f.read([f"{column}.path"]).column(0), "path") for f in self._parquet]
+        return (
+            pa.chunked_array([chunk for column in read for chunk in column.chunks], pa.string())
+            .fill_null("")
+            .to_pylist()
+        )
+
+    def files_of(self, rows: list[int]) -> list[str]:
+        """Source files of ids; "" for one that the run does not have."""
+        return ["" if place is None else self.files[place] for place in map(self.position, rows)]
+
     def images(self, positions: np.ndarray) -> list[tuple[bytes, str]]:
-        """Encoded images and their file names; empty where there is none."""
+        """Encoded images and their source files; empty where there is none."""
         column = self.facts["image_column"]
         if column is None:
             return [(b"", "")] * len(positions)
         items = [value or {} for value in self._values(positions, column)]
-        return [(item.get("bytes") or b"", Path(item.get("path") or "").name) for item in items]
+        return [(item.get("bytes") or b"", item.get("path") or "") for item in items]
 
     def soft(self, positions: np.ndarray) -> np.ndarray:
         """Soft labels (m, k) float32 at positions; zeros where there is none."""
@@ -279,7 +301,7 @@ class Rows:
     def _soft(self) -> Iterator[tuple[slice, np.ndarray]]:
         """All soft labels, a part (slice, (m, k) float32) at a time."""
         start, column = 0, self.prefix + SOFT
-        for file in self.files:
+        for file in self._parquet:
             batches = file.iter_batches(SOFT_ROWS, columns=[column])
             while True:
                 with self._lock, reading(self.folder / "data"):
@@ -324,3 +346,8 @@ class Rows:
         one = self.features[position].astype(np.float32)
         similarity = near @ one / np.maximum(np.linalg.norm(near, axis=1) * np.linalg.norm(one), 1e-12)
         return candidates[np.argsort(-similarity, kind="stable")[:count]]
+
+
+def places_of(rows: Rows) -> Places:
+    """The rows of a run by their files."""
+    return Places(zip(rows.row.tolist(), rows.files, strict=True))

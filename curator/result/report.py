@@ -52,8 +52,12 @@ def _set_aside(aside: list[dict[str, Any]]) -> list[str]:
         f"{len(aside):,} rows could not be used (quarantine.parquet has all of them).",
         "",
     ]
-    lines += ["| split | row | reason |", "|---|---|---|"]
-    return [*lines, *(f"| {md(a['split'])} | {a['row']} | {md(a['reason'], 150)} |" for a in aside[:SHOWN]), ""]
+    lines += ["| split | row | file | reason |", "|---|---|---|---|"]
+    rows = (
+        f"| {md(a['split'])} | {a['row']} | {md(a.get('file', ''), 120)} | {md(a['reason'], 150)} |"
+        for a in aside[:SHOWN]
+    )
+    return [*lines, *rows, ""]
 
 
 def _alike(findings: Findings) -> list[str]:
@@ -68,10 +72,12 @@ def _alike(findings: Findings) -> list[str]:
         "| rows | given labels | match |", "|---|---|---|",
     ]  # fmt: skip
     for group in range(min(SHOWN, count)):
-        here = alike.positions[alike.groups == group]
+        of_group = np.flatnonzero(alike.groups == group)
+        here, files = alike.positions[of_group], [findings.alike_files[i] for i in of_group[:SHOWN]]
         rows, labels = findings.columns.rows[here[:SHOWN]], sorted({classes[c] for c in given[here]})
-        kind = "near" if alike.near[alike.groups == group][0] else "exact"
-        lines.append(f"| {', '.join(map(str, rows))} | {md(', '.join(labels), 120)} | {kind} |")
+        kind = "near" if alike.near[of_group[0]] else "exact"
+        names = [f"{row} ({md(file, 120)})" if file else str(row) for row, file in zip(rows, files, strict=True)]
+        lines.append(f"| {', '.join(names)} | {md(', '.join(labels), 120)} | {kind} |")
     return [*lines, ""]
 
 

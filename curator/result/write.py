@@ -102,7 +102,7 @@ def write(
 def _write_card(folder: Path, findings: Findings, splits: list[str]) -> None:
     table = findings.table
     changes = pairs(table.labels, findings.columns.corrected, len(table.classes))
-    content, own = content_hash(folder / "data"), table.source.get("text")
+    content, own = content_hash(folder, "data"), table.source.get("text")
     card = dataset_card(findings.facts, table.classes, changes, splits, content, own=own)
     (folder / "README.md").write_text(card, encoding="utf-8")
 
@@ -117,7 +117,7 @@ def _write_tables(folder: Path, findings: Findings, features: Tensor | None) -> 
     if findings.quarantine:
         pq.write_table(pa.Table.from_pylist(findings.quarantine), folder / QUARANTINE)
     if len(alike.positions):
-        alike.write(folder / DUPLICATES, table.rows)
+        alike.write(folder / DUPLICATES, table.rows, findings.alike_files)
     if trusted.any():
         labels = [table.classes[code] for code in table.learned[trusted]]
         pq.write_table(pa.table({"row": table.rows[trusted], "label": labels}), folder / TRUSTED)

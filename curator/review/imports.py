@@ -1,4 +1,4 @@
-"""Decisions that were made elsewhere: a CSV or parquet file `row,label`, or a table of cleanlab's label issues."""
+"""Decisions that were made elsewhere: a table `row,label` or `file,label`, or cleanlab's of label issues."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from curator.decisions.decision import MACHINE
 from curator.decisions.journal import FILE, Journal
 from curator.decisions.names import Classes
-from curator.decisions.pairs import PAIR, pairs_of, read_columns, row_ids
+from curator.decisions.pairs import KEYS, pairs_of, read_columns, row_ids
 from curator.errors import CuratorError
-from curator.result.read import Rows
+from curator.result.read import Rows, places_of
 
 FLAG = "import"
 ISSUE = "is_label_issue"
 INDEX = ("row", "", "index", "Unnamed: 0", "__index_level_0__")  # what a table's index is called in a file
-WANTED = (*PAIR, ISSUE, "predicted_label", "given_label", *INDEX[1:])
+WANTED = (*KEYS, ISSUE, "predicted_label", "given_label", *INDEX[1:])
 
 
 def import_decisions(run: Path, file: Path, reviewer: str | None = None, journal: Path | None = None) -> dict[str, int]:
@@ -45,7 +45,11 @@ def import_decisions(run: Path, file: Path, reviewer: str | None = None, journal
     rows = Rows(run)
     columns, names = read_columns(file, FLAG, WANTED, len(rows))
     is_cleanlab = ISSUE in columns
-    pairs = _cleanlab(rows, columns, names, file) if is_cleanlab else pairs_of(columns, names, file, FLAG)
+    pairs = (
+        _cleanlab(rows, columns, names, file)
+        if is_cleanlab
+        else pairs_of(columns, names, file, FLAG, lambda: places_of(rows))
+    )
     acts = list(_acts(rows, pairs, file))
     if not acts:
         raise CuratorError(f"{FLAG} {file}: it contains no decisions")

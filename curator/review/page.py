@@ -31,8 +31,8 @@ SCRIPTS = (
     "keys.js",
 )  # one script, in this order
 ASKED = (
-    "hello", "open", "page", "detail", "matrix", "people", "export", "save", "audit", "pictures", "audit_result",
-    "publish", "publishing",
+    "hello", "open", "page", "detail", "matrix", "people", "export", "fixed", "save", "audit", "pictures",
+    "audit_result", "publish", "publishing",
 )  # fmt: skip
 
 

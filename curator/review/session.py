@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import itertools
 import sqlite3
 import threading
@@ -18,11 +20,13 @@ from curator.decisions.decision import Decision
 from curator.decisions.journal import FILE, Journal
 from curator.errors import CuratorError
 from curator.publish.audit import STRATA, audited, draw_sample
+from curator.publish.policy import fixes_of
 from curator.result.read import Rows
 from curator.review.pictures import data_address, decoder_of
 from curator.review.publishing import Publishing
 from curator.review.queue import DECIDED, ORDERS, SHOW, Queue, View
 from curator.review.sent import checked, field
+from curator.text import as_cell
 
 PAGE = 64  # rows of a page
 SMALL, LARGE = 160, 1024  # pixels a side of thumbnails and of the large view
@@ -191,7 +195,20 @@ class Session:
 
     def export(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Write the decisions and the verified rows beside the journal."""
-        return {"files": [str(path) for path in self.journal.export(self.journal.path.absolute().parent)]}
+        files = self.journal.export(self.journal.path.absolute().parent, self.rows.files_of)
+        return {"files": [str(path) for path in files]}
+
+    def fixed(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
+        """The rows to which people gave another label, as a CSV text: file, row, given, label."""
+        self.journal.sync()
+        fixes, names = fixes_of(self.rows, self.journal), self.rows.classes
+        lines = [
+            (as_cell(fix.file), fix.row, as_cell(names[fix.given]), as_cell(names[fix.label]))
+            for fix in fixes if fix.label is not None
+        ]  # fmt: skip
+        text = io.StringIO()
+        csv.writer(text).writerows([("file", "row", "given", "label"), *lines])
+        return {"csv": text.getvalue(), "rows": len(lines)}
 
     # Deciding
 

@@ -15,7 +15,7 @@ from datasets import Dataset, Image
 from torch import Tensor
 
 from curator.errors import CuratorError, RunFailed
-from curator.sources.files import Refused, read_inside
+from curator.sources.files import Refused, read_inside, source_file
 from curator.sources.pictures import Decoder, NoPicture, lies_on_its_side
 from curator.system import cores
 
@@ -93,6 +93,13 @@ def paths(dataset: Dataset, column: str) -> list[str | None]:
     """What every image's file is called; no image is opened for it."""
     return [name for batch in raw_images(dataset, column).iter(100)
             for name in pc.struct_field(batch[column], "path").to_pylist()]  # fmt: skip
+
+
+def source_files(dataset: Dataset, column: str | None, access: Access) -> list[str]:
+    """What every row's file is called in a result, as source_file says; "" where it has none."""
+    if column is None or not len(dataset):
+        return [""] * len(dataset)
+    return [source_file(path or "", access.folders) for path in paths(dataset, column)]
 
 
 def raw_images(dataset: Dataset, column: str) -> Dataset:

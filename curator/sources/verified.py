@@ -13,15 +13,19 @@ from datasets import Value
 from curator.decisions.content import content_of
 from curator.decisions.journal import FILE, Journal
 from curator.decisions.names import Classes
-from curator.decisions.pairs import PAIR, pairs_of, read_columns
+from curator.decisions.pairs import KEYS, pairs_of, read_columns
+from curator.decisions.places import Places
 from curator.errors import CuratorError
 from curator.sources.columns import column_array
-from curator.sources.images import BrokenImage, encoded, with_bytes
+from curator.sources.images import BrokenImage, encoded, source_files, with_bytes
 from curator.sources.noise import stratified_sample
 from curator.sources.table import Table
 from curator.text import did_you_mean
 
-FORMS = "a boolean column, a .csv or .parquet file with the columns row and label, a review journal, or a share as 0.1"
+FORMS = (
+    "a boolean column, a .csv or .parquet file with the columns row (or file) and label, a review journal, or a share "
+    "as 0.1"
+)
 
 
 def trust(table: Table, trusted: str | Path | float, seed: int) -> None:
@@ -29,9 +33,9 @@ def trust(table: Table, trusted: str | Path | float, seed: int) -> None:
 
     Args:
         table: with its noise and its sample drawn.
-        trusted: a boolean column of the dataset; a CSV or parquet file `row,label` (row: position in the source split,
-            label: a class name or number); a review journal, or the run's folder that holds it; or a share in (0, 1),
-            drawn from every class of the reference.
+        trusted: a boolean column of the dataset; a CSV or parquet file `row,label` or `file,label` (row: position in
+            the source split, file: the image's path in the dataset's folder, label: a class name or number); a review
+            journal, or the run's folder that holds it; or a share in (0, 1), drawn from every class of the reference.
         seed: of the draw.
 
     Raises:
@@ -100,8 +104,14 @@ def _file(table: Table, path: Path) -> tuple[np.ndarray, str]:
     with open(path, "rb") as file:
         if file.read(16) == b"SQLite format 3\0":
             return _journal(table, path)
-    found = read_columns(path, "--verified", PAIR, table.source_rows)
-    return _placed(table, pairs_of(*found, path, "--verified"), path), path.name
+    found = read_columns(path, "--verified", KEYS, table.source_rows)
+    return _placed(table, pairs_of(*found, path, "--verified", lambda: _places(table)), path), path.name
+
+
+def _places(table: Table) -> Places:
+    """The rows of a table by their files; of a sample the names alone might mean rows that are not in it."""
+    files = source_files(table.dataset, table.image_column, table.access)
+    return Places(zip(table.ids.tolist(), files, strict=True), whole=len(table.ids) == table.source_rows)
 
 
 def _journal(table: Table, path: Path) -> tuple[np.ndarray, str]:

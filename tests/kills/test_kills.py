@@ -12,14 +12,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import curator
+from curator.cli.main import main
 from curator.decisions.journal import Journal
+from curator.result.read import Rows
 from tests.conftest import ROOT, hf_dataset, without_plots
 
 HERE = Path(__file__).parent
@@ -27,7 +29,10 @@ LIBRARIES = [
     "torch._dynamo", "sklearn.metrics", "scipy.stats", "datasets.arrow_dataset", "pyarrow.parquet", "PIL.Image",
     "accelerate", "huggingface_hub.hf_api",
 ]  # fmt: skip
-COMMANDS = ["curator.cli.main", "curator.curate", "curator.train", "curator.result.write", "curator.publish.hub"]
+COMMANDS = [
+    "curator.cli.main", "curator.curate", "curator.train", "curator.result.write", "curator.publish.hub",
+    "curator.publish.relabel",
+]  # fmt: skip
 SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 
 
@@ -54,12 +59,14 @@ class Forks:
         )  # fmt: skip
         assert self.server.stdout.readline() == "ready\n"
 
-    def __call__(self, root: Path, what: str, *argv, at: int = 0, sent: int = 0, exchange: bool = True, watch=""):
+    def __call__(self, root: Path, what: str, *argv, at: int = 0, sent: int = 0, exchange=True, renames=True, watch=""):
         """Run a job; what it is, its arguments and what else it takes is in server.py."""
         events = Path(f"{self.log}.events")
         events.unlink(missing_ok=True)
         job = {"root": str(root), "what": what, "argv": [*map(str, argv)], "at": at, "sent": int(sent)}
-        self.server.stdin.write(json.dumps({**job, "watch": watch, "exchange": exchange, "log": str(self.log)}) + "\n")
+        self.server.stdin.write(
+            json.dumps({**job, "watch": watch, "exchange": exchange, "renames": renames, "log": str(self.log)}) + "\n"
+        )
         self.server.stdin.flush()
         code = int(self.server.stdout.readline())
         counted = [int(n) for n in events.read_text().split()] if events.exists() else [0, 0]
@@ -287,6 +294,91 @@ def test_import(forks, run, tmp_path):
 
     argv = ["import", run / "out", run / "decisions.csv", "--journal", path]
     interrupted(lambda **at: forks(tmp_path, "command", *argv, **at), prepare, check, SIGNALS[:1])
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """A folder of images and a CSV file of their labels, a run of them, and what people decided."""
+    base = tmp_path_factory.mktemp("photos")
+    rows = hf_dataset(12, 3, 0)
+    lines = ["file,label"]
+    for i, image in enumerate(rows["image"]):
+        file = base / "photos" / f"kind{i % 3}" / f"{i // 3}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        image.save(file)
+        lines.append(f"{file.relative_to(base / 'photos')},{file.parent.name}")
+    (base / "labels.csv").write_text("\n".join(lines))
+    np.save(base / "probs.npy", np.eye(3)[np.arange(12) // 4])
+    argv = ["--dataset", base / "photos", "--pred-probs", base / "probs.npy", "--output", base / "out"]
+    with pytest.MonkeyPatch.context() as patch:
+        without_plots(patch)
+        assert main(["clean", *map(str, argv)]) == 0
+    read = Rows(base / "out")
+    with closing(Journal(base / "out" / "review.sqlite", read.facts_for_a_journal())) as journal:
+        acts = [(0, "relabel", "kind1"), (1, "drop", None), (4, "relabel", "kind2")]
+        journal.save([{"key": "a-step", "kind": "do", "rows": acts}], "ann")
+    return base
+
+
+# Words after `apply {root}/out`, and after the whole of it was done once.
+APPLIED = {
+    "move": (["--folder", "{root}/photos"], []),
+    "move, undo": (["--folder", "{root}/photos"], ["--undo"]),
+    "csv": (["--csv", "{root}/labels.csv"], []),
+    "csv, undo": (["--csv", "{root}/labels.csv"], ["--undo"]),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, renames", [*((name, True) for name in APPLIED), ("move", False), ("move, undo", False)])
+def test_apply(forks, photos, tmp_path, name, renames):
+    """Every image is there once, with its content, in a place of its own; the CSV file is the old or the new one.
+
+    Where the system cannot rename without replacing, an image may have two names until the same command is run again.
+    """
+    words, undo = APPLIED[name]
+    argv = ["apply", tmp_path / "out", *(word.format(root=tmp_path) for word in words), "--yes"]
+
+    def prepare() -> None:
+        for path in tmp_path.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for part in ("photos", "out"):
+            shutil.copytree(photos / part, tmp_path / part)
+        shutil.copy(photos / "labels.csv", tmp_path)
+        if undo:
+            assert forks(tmp_path, "command", *argv).code == 0
+
+    def users() -> dict[str, bytes]:
+        return {file: content for file, content in tree(tmp_path).items() if not file.startswith("out/")}
+
+    def applied(**at) -> Ended:
+        return forks(tmp_path, "command", *argv, *undo, renames=renames, **at)
+
+    prepare()
+    old = users()
+    assert applied().code == 0
+    new = users()
+    assert old != new and sorted(old.values()) == sorted(new.values()) or "csv" in name
+
+    def check(ended: Ended, done: bool) -> None:
+        now = users()
+        if done:
+            assert now == new and not leftovers(tmp_path)
+            return
+        now = {file: content for file, content in now.items() if ".curator-" not in file}
+        assert now.items() <= {*old.items(), *new.items()}
+        if renames:
+            assert "csv" in name or sorted(now.values()) == sorted(old.values())
+        else:
+            assert {*now.values()} == {*old.values()}
+
+    def again(**at) -> Ended:
+        ended = applied(**at)
+        # What an undo has done wholly before the kill is not there to be done again.
+        nothing = "was changed by it" in ended.text or "was moved by it" in ended.text
+        return replace(ended, code=0) if undo and nothing else ended
+
+    interrupted(again, prepare, check, SIGNALS[:1])
 
 
 TRAINED = ["--method", "ce", "--net", "small", "--method.epochs", "2"]

@@ -209,6 +209,10 @@ def test_large_view_search_choice_and_inputs(digits, tmp_path):
         page.keyboard.press("Escape")
         page.keyboard.press("?")
         page.keyboard.press("Escape")
+        with page.expect_download() as download:
+            page.click("[data-do=fixed]")
+        assert download.value.suggested_filename == "fixed.csv"
+        fixed = Path(download.value.path()).read_text().splitlines()
         page.set_viewport_size(PHONE)
         page.locator(".cr-card").nth(1).click()
         page.click("button[data-do=unsure]")
@@ -217,6 +221,7 @@ def test_large_view_search_choice_and_inputs(digits, tmp_path):
         assert page.outside == [] and page.errors == []
     exported = (tmp_path / "verified.csv").read_text().splitlines()
     assert len(exported) == 1 + len(verified(journal))
+    assert fixed[0] == "file,row,given,label" and len(fixed) > 1
 
 
 def test_names_of_strangers_are_text(hostile_run, tmp_path):

@@ -165,7 +165,8 @@ VALUES = [
 ]  # fmt: skip
 FIELDS = {
     "hello": [], "open": ["order", "show", "decided", "given", "suggested"], "page": ["token", "number"],
-    "detail": ["row"], "matrix": ["show"], "people": [], "export": [], "audit": ["size", "seed"], "pictures": ["rows"],
+    "detail": ["row"], "matrix": ["show"], "people": [], "export": [], "fixed": [], "audit": ["size", "seed"],
+    "pictures": ["rows"],
     "audit_result": [], "publishing": [], "save": ["steps", "reviewer", "journal", "run"],
     "publish": ["target", "policy", "min_confidence", "format", "branch", "tag", "reviewer"],
 }  # fmt: skip
@@ -257,7 +258,7 @@ def test_a_journal_that_is_gone_is_said(run, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_said(session, monkeypatch):
-    def full(folder):
+    def full(folder, files):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(session.journal, "export", full)

@@ -48,7 +48,7 @@ const BUTTONS = {
   unsure: () => act(plainly("unsure")), label: labelSearch, undo: () => turn("undo"), redo: () => turn("redo"),
   "accept-page": () => rest(accepted), "keep-page": () => rest(plainly("keep")), "drop-page": () => rest(plainly("drop")),
   previous: () => turnPage(-1), next: () => turnPage(1), matrix: guarded(openMatrix), audit: guarded(() => openAudit()),
-  people: guarded(openPeople), publish: openPublish, help: openHelp,
+  people: guarded(openPeople), fixed: guarded(downloadFixed), publish: openPublish, help: openHelp,
   theme: () => setTheme(document.body.classList.contains("dark") ? "light" : "dark"),
 };
 

@@ -202,6 +202,15 @@ async function openPeople() {
   );
 }
 
+async function downloadFixed() {
+  if (waiting.length) throw new Error("the fixed list would lack what is not saved yet: try again when all is saved");
+  const { csv, rows } = await ask("fixed");
+  if (!rows) throw new Error("the fixed list is empty: nobody has relabelled a row yet");
+  const link = make("a", { href: URL.createObjectURL(new Blob([csv], { type: "text/csv" })), download: "fixed.csv" });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
 function openHelp() {
   const keys = [
     ["← → ↑ ↓", "move"], ["Enter", "accept the suggestion"], ["K", "keep the given label"],
