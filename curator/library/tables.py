@@ -11,7 +11,7 @@ import pyarrow as pa
 from datasets import Dataset, Image
 
 from curator.errors import CuratorError
-from curator.sources.table import with_columns
+from curator.sources.columns import with_columns
 from curator.sources.tables import path_column, rows_of
 
 
