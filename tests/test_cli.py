@@ -19,6 +19,7 @@ from curator.cli.main import COMMANDS, main
 from curator.errors import CuratorError
 from curator.evidence import evidence
 from curator.methods.ce import CrossEntropy
+from curator.text import command_line
 from tests.conftest import ROOT, hf_dataset, image_folder, with_plots
 
 QUICK = ["--epochs", "1", "--net", "small", "--method", "ce"]
@@ -491,6 +492,51 @@ def test_help_is_quick():
     assert any(quick() for _ in range(3))
 
 
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"label-curator {curator.__version__}\n"
+
+
+def test_the_next_step_is_a_command_of_how_this_one_was_started(capsys, monkeypatch, finished, tmp_path):
+    """Its words are those of a shell; the dataset is as it was given, what the run itself was told is left out."""
+    import shlex
+
+    from curator.cli.commands import summary
+
+    facts = json.loads((finished / "out" / "curation.json").read_text())
+    given = {
+        "dataset": "my pets",
+        "method": "ce",
+        "method.lr": 0.1,
+        "flip": False,
+        "output": Path("o"),
+        "overwrite": True,
+    }
+    for started, clean, review, publish in (
+        ("curator/clean.py", ["curator/clean.py"], ["app.py"], "publish"),
+        (str(Path(sys.executable).with_name("label-curator")), ["clean"], ["review"], "publish"),
+        ("curator/cli/__main__.py", ["-m", "curator.cli", "clean"], ["-m", "curator.cli", "review"], "publish"),
+    ):
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", [started])
+        (tmp_path / "a run-2").mkdir(exist_ok=True)
+        summary(tmp_path / "a run", facts, given)
+        lines = {line[:6]: shlex.split(line[8:]) for line in capsys.readouterr().out.splitlines()}
+        assert lines["next: "][1:] == [*review, str(tmp_path / "a run")]
+        assert lines["then: "][1 : 1 + len(clean)] == clean
+        assert lines["then: "][1 + len(clean) :] == [
+            "--dataset", "my pets", "--method", "ce", "--method.lr", "0.1", "--no-flip",
+            "--verified", f"{tmp_path}/a run/review.sqlite", "--output", f"{tmp_path}/a run-3",
+        ]  # fmt: skip
+        program = lines["next: "][0]
+        assert shutil.which(program) and Path(shutil.which(program)).resolve() == (
+            Path(sys.executable).resolve() if program.split("/")[-1].startswith("python") else Path(started).resolve()
+        )
+        assert command_line(publish).endswith(publish) and "app.py" not in command_line(publish)
+    summary(tmp_path / "a run", facts, {**given, "verified": "checked.csv"})
+    assert "then:" not in capsys.readouterr().out  # it would lose those rows
+
+
 def test_no_command(capsys):
     assert main([]) == 2 and main(["clan"]) == 2
     said = capsys.readouterr()
@@ -593,6 +639,11 @@ def test_other_settings_do_not_continue_a_run(tmp_path, capsys, monkeypatch, no_
     assert "interrupted run with --seed 123, now it is 7" in refused(capsys, *argv, "--seed", 7)
     assert "--method.lr 0.1, now it is 0.2" in refused(capsys, *argv, "--method.lr", 0.2)
     assert "--limit-rows 100, now it is 101" in refused(capsys, *argv[:-1], 101)
+    # What follows from a flag is not named for it: the net, the counts of epochs.
+    backbone = ["--backbone", "tests.test_cli:nothing"]
+    assert "run without --backbone, now it is 'tests.test_cli:nothing'" in refused(capsys, *argv, *backbone)
+    assert "with --epochs 3, now it is 4" in refused(capsys, *argv[:5], 4, *argv[6:])
+    assert "with --limit-rows 100, now with none" in refused(capsys, *argv[:-2])
     code, _, err = run(capsys, *argv)
     assert code == 0 and "continuing from train epoch 1" in err
     assert run(capsys, *argv, "--no-resume", "--overwrite", "--seed", 7, "--keep-checkpoints")[0] == 0

@@ -294,6 +294,15 @@ def test_names_of_folders():
         "runs/cifar10n-ce-worst"
     )
     assert output_folder(Settings(), False) == Path("runs/digits-promix")
+    for given, name in {
+        ("backbone", "dinov2s"): "digits-promix-dinov2s",
+        ("backbone", "my.models:dinov2.small"): "digits-promix-models-dinov2-small",
+        ("features_column", "a/b: c"): "digits-promix-a-b-c",
+        ("features_column", "../.."): "digits-promix",
+    }.items():  # another backbone is another run
+        assert output_folder(Settings(**dict([given])), False) == Path("runs", name)
+    both = Settings(backbone="resnet50", label_noise="sym:0.5")
+    assert output_folder(both, True) == Path("runs/digits-promix-resnet50-sym50")
 
 
 def test_every_flag_is_documented():

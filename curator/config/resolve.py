@@ -25,6 +25,7 @@ class Resolved:
     method: Method
     recipe: str | None
     scaled: dict[str, tuple[int, int]]  # epochs fields that --epochs changed: before, after
+    given: dict[str, Any] = dataclasses.field(default_factory=dict)  # what the user set, as JSON values by flag name
 
     def describe(self) -> dict[str, Any]:
         """All settings and hyperparameters by flag name, as JSON values."""
@@ -57,7 +58,9 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
         raise CuratorError(f"--{twice} is --{field_name(twice)}; give only one".replace("_", "-"))
     if empty := next((k for k in ("dataset", "method") if named.get(k) == ""), None):
         raise CuratorError(f"--{empty}: it is empty; was a variable of the shell not set?")
-    return _resolve_one(named, method) if named.get("ensemble") is None else _resolve_ensemble(named, method)
+    found = _resolve_one(named, method) if named.get("ensemble") is None else _resolve_ensemble(named, method)
+    found.given = {k: v if isinstance(v, bool | int | float | None) else str(v) for k, v in named.items()}
+    return found
 
 
 def _resolve_one(given: dict[str, Any], method: Method | None) -> Resolved:
