@@ -110,3 +110,12 @@ def _near(path: Path) -> str:
     """A path from the working folder where it lies below it."""
     here = os.path.relpath(path)
     return str(path) if here.startswith(os.pardir) else here
+
+
+def span(seconds: float) -> str:
+    """Between which times an estimate lies, since later epochs are rarely like the first steps.
+
+    100 -> '1 min 15 s to 2 min 30 s'.
+    """
+    ends = [duration(seconds * factor) for factor in (0.75, 1.5)]
+    return " to ".join(dict.fromkeys(ends))

@@ -118,7 +118,7 @@ def hf_dataset(n: int = 60, k: int = 3, share: float = 0.2, size: int = 12):
 def without_plots(patch: pytest.MonkeyPatch) -> None:
     """No plots in a result and no measured speed in a plan: they take most of the time of a tiny run."""
     patch.setattr("curator.result.report.draw", lambda *args: [])
-    patch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
+    patch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
 
 
 @contextmanager

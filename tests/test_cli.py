@@ -461,10 +461,41 @@ def test_dry_run_writes_nothing(capsys, tmp_path):
         assert words in err
 
 
-def test_few_steps_are_said(capsys, tmp_path, no_plots):
-    argv = ["--dry-run", "--output", tmp_path / "out", "--limit-rows", "300", "--method", "ce"]
-    assert "2 steps per epoch are few: try --method.batch-size 16" in run(capsys, *argv)[2]
-    assert "are few" not in run(capsys, *argv, "--method.batch-size", "30")[2]
+def test_batches_are_smaller_where_an_epoch_would_be_few_steps(capsys, tmp_path, no_plots):
+    """But not where the user or the dataset's recipe says how large they are."""
+    argv = ["--dry-run", "--output", tmp_path / "out", "--limit-rows", "300", "--method"]
+    said = run(capsys, *argv, "ce")[2]
+    assert "batch     16 rows a step instead of 128, with which an epoch would be 2 steps" in said
+    assert "batch_size 16," in said
+    for words in (["ce", "--method.batch-size", "200"], ["promix"], ["ce", "--limit-rows", "1280"]):
+        assert "rows a step instead" not in run(capsys, *argv, *words)[2]
+
+
+def test_smaller_batches_are_found_again(tmp_path, capsys, monkeypatch, no_plots):
+    """By the same command that continues, and by the card's."""
+    import shlex
+
+    from curator.engine.run import Run
+
+    argv = ["--limit-rows", "60", "--method", "ce", "--epochs", "2"]
+    assert run(capsys, *argv, "--output", tmp_path / "straight")[0] == 0
+    checkpoint = Run.checkpoint
+
+    def interrupt(self):
+        checkpoint(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "checkpoint", interrupt)
+    assert run(capsys, *argv, "--output", tmp_path / "out")[0] == 130
+    monkeypatch.setattr(Run, "checkpoint", checkpoint)
+    assert run(capsys, *argv, "--output", tmp_path / "out")[0] == 0
+    facts = json.loads((tmp_path / "out" / "curation.json").read_text())
+    assert facts["settings"]["method.batch_size"] == 16 and "--method.batch-size 16" in facts["command"]
+    words = shlex.split(facts["command"])[2:]
+    assert run(capsys, *words, "--output", tmp_path / "again")[0] == 0
+    name = "data/train-00000-of-00001.parquet"
+    results = [(tmp_path / folder / name).read_bytes() for folder in ("straight", "out", "again")]
+    assert results[0] == results[1] == results[2]
 
 
 def test_help(capsys):

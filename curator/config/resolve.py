@@ -13,7 +13,7 @@ from curator.config.flags import METHOD, NOT_IDENTITY, Settings, field_name, fla
 from curator.config.layers import layers
 from curator.config.values import typed
 from curator.errors import CuratorError
-from curator.methods import METHODS, Method, scale_epochs
+from curator.methods import METHODS, ON_FEATURES, Method, scale_epochs
 from curator.methods.ensemble import Ensemble
 
 
@@ -26,6 +26,8 @@ class Resolved:
     recipe: str | None
     scaled: dict[str, tuple[int, int]]  # epochs fields that --epochs changed: before, after
     given: dict[str, Any] = dataclasses.field(default_factory=dict)  # what the user set, as JSON values by flag name
+    fits_batch: bool = False  # whether the batch size may follow from the number of rows
+    batch_was: int | None = None  # where it did
 
     def describe(self) -> dict[str, Any]:
         """All settings and hyperparameters by flag name, as JSON values."""
@@ -87,7 +89,13 @@ def _resolve_one(given: dict[str, Any], method: Method | None) -> Resolved:
             )
         set_by_name = {key.removeprefix(METHOD) for key in given if key.startswith(METHOD)}
         scaled = scale_epochs(made, settings.epochs, keep=set_by_name)
-    return Resolved(settings, made, found.recipe, scaled)
+    # What was found for one dataset stays as it was found; the recipes of frozen features are for any.
+    general = found.recipe is not None and found.recipe.startswith("features-") and "recipe" not in given
+    held = [given] if general else found.ordered[1:]  # the method's defaults come first
+    set_before = any(f"{METHOD}batch_size" in layer for layer in held)
+    posterior = found.method == ON_FEATURES  # it has no nets on few rows
+    fits = method is None and not set_before and not posterior and settings.pred_probs is None
+    return Resolved(settings, made, found.recipe, scaled, fits_batch=fits)
 
 
 def _resolve_ensemble(given: dict[str, Any], method: Method | None) -> Resolved:
