@@ -124,12 +124,12 @@ def without_plots(patch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def with_plots() -> Iterator[None]:
     """Inside, runs of this process draw their plots and measure their speed, as users have it."""
-    from curator.engine.throughput import measure_speed
+    from curator.methods.timing import expected_seconds
     from curator.result.plots import draw
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("curator.result.report.draw", draw)
-        patch.setattr("curator.train.measure_speed", measure_speed)
+        patch.setattr("curator.train.expected_seconds", expected_seconds)
         yield
 
 

@@ -15,6 +15,7 @@ from curator.methods.ensemble import Ensemble
 from curator.methods.method import Method
 from curator.methods.posterior import Posterior
 
+WARM = 4  # steps that are not measured, where they are quick: first ones of a shape load and compile what they need
 STEPS = 50  # that are measured at most
 SAMPLE = 512  # rows that models are fitted to at most, which are then taken to need time in proportion
 Point = tuple[float, float]  # seconds, and passes over the rows that were done by then
@@ -59,13 +60,17 @@ def trial_of(run: Run) -> Run:
 
 @dataclass
 class Clock:
-    """Counts steps from the second on, for the first also warms up, and ends the trial."""
+    """Counts steps once some have warmed up what only the first ones need, and ends the trial."""
 
     run: Run
     limit: float
     steps: int = 0
-    started: float = 0.0
+    begun: float = 0.0
+    started: float | None = None
     rows: int = 0
+
+    def __post_init__(self):
+        self.begun = self.now()
 
     def __call__(self) -> None:
         """A step was made.
@@ -73,10 +78,13 @@ class Clock:
         Raises:
             Enough: when the time is up, in all processes at the same step.
         """
-        if not self.steps:
-            self.started, self.rows = self.now(), self.run.steps.rows_so_far()
         self.steps += 1
-        up = self.steps > 3 and (time.perf_counter() - self.started > self.limit or self.steps > STEPS)
+        if self.started is None:
+            if self.steps >= WARM or time.perf_counter() - self.begun > 2 * self.limit:
+                self.started, self.rows, self.steps = self.now(), self.run.steps.rows_so_far(), 0
+            up = False
+        else:
+            up = self.steps >= 3 and (time.perf_counter() - self.started > self.limit or self.steps >= STEPS)
         if self.run.processes.agree(up) if self.run.world > 1 else up:
             raise Enough
 
@@ -90,19 +98,20 @@ class Clock:
 def _by_steps(method: Method, data: NoisyDataset, run: Run, limit: float) -> float:
     trial, k, n = trial_of(run), len(data.classes), len(data)
     trial.steps.watch = clock = Clock(trial, limit)
-    begun, points = clock.now(), []  # at the end of every epoch
+    points: list[Point] = []  # at the ends of epochs that began after the clock did
     try:
         for _ in method(data, trial):
-            points.append((clock.now(), method.passes_done(trial.progress, k, n)))
+            if clock.started is not None:
+                points.append((clock.now(), method.passes_done(trial.progress, k, n)))
     except (Enough, RunFailed):  # what fails here fails in the run, which says more of it
         pass
     total = method.total_epochs(k, n)
     if len(points) > 1 and points[-1][1] > points[0][1]:  # whole epochs, with the predictions at their end
         return total * _pace(points[0], points[-1])
     ended, rows = clock.now(), trial.steps.rows_so_far() - clock.rows
-    if rows > 0:
+    if clock.started is not None and rows > 0:
         return total * n * (ended - clock.started) / rows
-    return total * (ended - begun) / max(1.0, points[-1][1] if points else 0.0)
+    return total * (ended - clock.begun) / max(1.0, method.passes_done(trial.progress, k, n))
 
 
 def _by_fits(method: Method, data: NoisyDataset, run: Run) -> float:
