@@ -59,10 +59,10 @@ def _fit_batch(resolved: Resolved, rows: int) -> None:
 
     It follows from the settings and the number of rows alone, so an interrupted run finds it again.
     """
-    method = resolved.method
     smaller = max(LEAST_BATCH, 2 ** int(math.log2(max(2, rows / FEW_STEPS))))
-    if resolved.fits_batch and method.total_epochs(2, rows) and smaller < method.batch_size:
-        resolved.batch_was, method.batch_size, resolved.fits_batch = method.batch_size, smaller, False
+    for method in resolved.fits_batch:
+        if smaller < method.batch_size:
+            resolved.batch_was, method.batch_size = method.batch_size, smaller
 
 
 def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, output: Path, say: Log) -> Plan:
@@ -87,7 +87,7 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     say(f"recipe    {resolved.recipe or 'none for this dataset and method: defaults'}")
     if resolved.batch_was is not None:
         say(
-            f"batch     {method.batch_size} rows a step instead of {resolved.batch_was}, with which an epoch would have "
+            f"batch     {resolved.fits_batch[0].batch_size} rows a step instead of {resolved.batch_was}, with which an epoch had "
             f"few steps ({max(1, len(data) // resolved.batch_was)}); --method.batch-size sets it"
         )
     if resolved.scaled:

@@ -26,7 +26,7 @@ class Resolved:
     recipe: str | None
     scaled: dict[str, tuple[int, int]]  # epochs fields that --epochs changed: before, after
     given: dict[str, Any] = dataclasses.field(default_factory=dict)  # what the user set, as JSON values by flag name
-    fits_batch: bool = False  # whether the batch size may follow from the number of rows
+    fits_batch: list[Method] = dataclasses.field(default_factory=list)  # whose batch size may follow from the rows
     batch_was: int | None = None  # where it did
 
     def describe(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ def _resolve_one(given: dict[str, Any], method: Method | None) -> Resolved:
     set_before = any(f"{METHOD}batch_size" in layer for layer in held)
     posterior = found.method == ON_FEATURES  # it has no nets on few rows
     fits = method is None and not set_before and not posterior and settings.pred_probs is None
-    return Resolved(settings, made, found.recipe, scaled, fits_batch=fits)
+    return Resolved(settings, made, found.recipe, scaled, fits_batch=[made] * fits)
 
 
 def _resolve_ensemble(given: dict[str, Any], method: Method | None) -> Resolved:
@@ -116,7 +116,8 @@ def _resolve_ensemble(given: dict[str, Any], method: Method | None) -> Resolved:
     labels = [member.recipe for member in members.values() if member.recipe]
     scaled = {f"{name}.{k}": v for name, member in members.items() for k, v in member.scaled.items()}
     ensemble = Ensemble({name: member.method for name, member in members.items()})
-    return Resolved(settings, ensemble, " + ".join(labels) or None, scaled)
+    fits = [method for member in members.values() for method in member.fits_batch]
+    return Resolved(settings, ensemble, " + ".join(labels) or None, scaled, fits_batch=fits)
 
 
 def hyperparameters(method: Method) -> dict[str, Any]:
