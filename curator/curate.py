@@ -11,7 +11,6 @@ The command line and Python users both come through here.
 from __future__ import annotations
 
 import errno
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, Unpack, overload
 from curator.errors import CuratorError, RunFailed
 from curator.library.keywords import Keywords, with_signature
 from curator.system import is_main, is_path, memory_is_full
-from curator.text import Log, say
+from curator.text import Log, command_line, say
 
 if TYPE_CHECKING:
     from datasets import Dataset, DatasetDict
@@ -101,7 +100,7 @@ def curate(
             compile: compile the net.
             memory_budget: GiB for decoded images.
             track: tensorboard, wandb or trackio.
-            output: folder of the result; default runs/DATASET-METHOD.
+            output: folder of the result; default runs/DATASET-METHOD[-BACKBONE][-NOISE].
             overwrite: replace a finished run there.
             resume: continue an interrupted run there (default True).
             keep_checkpoints: keep the last checkpoint.
@@ -163,7 +162,7 @@ def execute(
     from curator.result.folder import RunFolder, require_apart
 
     s = resolved.settings
-    folder = RunFolder(output_folder(s, noise_given), s)
+    folder = RunFolder(output_folder(s, noise_given), s, resolved.given)
     if dataset is None:
         require_apart(s, folder.path)
     if s.push_to_hub is not None and folder.writes:
@@ -266,10 +265,10 @@ def _push(output: Path, repo: str, public: bool, say: Log) -> None:
     try:
         publish_hub(output, repo, "annotate", public=public, say=say)
     except CuratorError as e:
-        words = ["label-curator", "publish", str(output), repo, "--policy", "annotate", *["--public"] * public]
+        line = command_line("publish", output, repo, "--policy", "annotate", *["--public"] * public)
         raise CuratorError(
             f"the run is finished in {output}, but not published: {e}; then the same command, which "
-            f"trains nothing, or: {shlex.join(words)}"
+            f"trains nothing, or: {line}"
         ) from e
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import os
+import shlex
+import shutil
 import sys
 import unicodedata
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 Log = Callable[[str], None]  # what prints a line: `say`, or what says nothing
 
@@ -60,3 +63,59 @@ def duration(seconds: float) -> str:
     if seconds < 3600:
         return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
     return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+
+
+PROGRAM = "label-curator"
+HOME = Path(__file__).resolve().parent.parent
+SCRIPTS = {"clean": HOME / "curator" / "clean.py", "review": HOME / "app.py"}  # of a checkout
+MODULE = Path(__file__).resolve().with_name("cli") / "__main__.py"
+
+
+def command_line(command: str = "", *words: object) -> str:
+    """The shell line of a command, begun as this process was: label-curator, a script of the checkout, or python -m.
+
+    Without a command, what commands begin with.
+    """
+    return printable(shlex.join([*filter(None, _start(command)), *map(str, words)]))
+
+
+def public_command(command: str) -> str:
+    """The same for readers elsewhere: without where Python and the scripts lie on this machine."""
+    in_checkout = Path(sys.argv[0]).resolve() in SCRIPTS.values() and command in SCRIPTS
+    return f"python {SCRIPTS[command].relative_to(HOME).as_posix()}" if in_checkout else f"{PROGRAM} {command}"
+
+
+def _start(command: str) -> list[str]:
+    started = Path(sys.argv[0])
+    python, installed = _shown(sys.executable), Path(sys.executable).with_name(PROGRAM)
+    if started.resolve() in SCRIPTS.values():
+        if command in SCRIPTS:
+            launched = command == "clean" and "ACCELERATE_MIXED_PRECISION" in os.environ
+            return [*(["accelerate", "launch"] if launched else [python]), _near(SCRIPTS[command])]
+        return [_shown(str(installed)), command] if installed.exists() else [python, "-m", "curator.cli", command]
+    if started.resolve() == MODULE:
+        return [python, "-m", "curator.cli", command]
+    return [_shown(sys.argv[0]) if started.name == PROGRAM else PROGRAM, command]
+
+
+def _shown(program: str) -> str:
+    """A program as this shell finds it: by its name where that is enough."""
+    path = os.path.abspath(program)
+    names = (os.path.basename(path), "python", "python3")
+    found = (name for name in names if os.path.abspath(shutil.which(name) or os.curdir) == path)
+    return next(found, _near(Path(path)))
+
+
+def _near(path: Path) -> str:
+    """A path from the working folder where it lies below it."""
+    here = os.path.relpath(path)
+    return str(path) if here.startswith(os.pardir) else here
+
+
+def span(seconds: float) -> str:
+    """Between which times an estimate lies, since later epochs are rarely like the first steps.
+
+    100 -> '1 min 15 s to 2 min 30 s'.
+    """
+    ends = [duration(seconds * factor) for factor in (0.75, 1.5)]
+    return " to ".join(dict.fromkeys(ends))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,22 +14,23 @@ import torch
 
 from curator.config.resolve import hyperparameters
 from curator.engine.hardware import device_name, peak_memory
+from curator.engine.progress import progress
 from curator.engine.run import Run
-from curator.engine.throughput import measure_speed
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.library.plan import Plan
 from curator.methods.posterior import Posterior
+from curator.methods.timing import expected_seconds
 from curator.result.metrics import precision_recall_f1
 from curator.sources.read import Reading, precision
-from curator.system import is_main
-from curator.text import Log, duration
+from curator.text import Log, duration, span
 
 if TYPE_CHECKING:
     from curator.config.resolve import Resolved
     from curator.sources.table import Table
 
 FEW_STEPS = 10  # an epoch; fewer learn little in the usual number of epochs
+LEAST_BATCH = 16  # rows; smaller ones make batch normalisation guess
 BY_HEART = Posterior.many  # rows of features below which nets may learn wrong labels by heart
 LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
 
@@ -37,6 +38,7 @@ LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
 def start(resolved: Resolved, reading: Reading, output: Path | None = None, say: Log = lambda line: None) -> Run:
     """The run of the settings on what was read; with a folder, its checkpoints and what a tracker writes are there."""
     s = resolved.settings
+    _fit_batch(resolved, len(reading.data))
     return Run(
         seed=s.seed,
         net=str(s.net),
@@ -50,6 +52,17 @@ def start(resolved: Resolved, reading: Reading, output: Path | None = None, say:
         content=None if s.dry_run else reading.content,
         say=say,
     )
+
+
+def _fit_batch(resolved: Resolved, rows: int) -> None:
+    """Take smaller batches where an epoch would be few steps, unless the user or a dataset's recipe set their size.
+
+    It follows from the settings and the number of rows alone, so an interrupted run finds it again.
+    """
+    smaller = max(LEAST_BATCH, 2 ** int(math.log2(max(2, rows / FEW_STEPS))))
+    for method in resolved.fits_batch:
+        if smaller < method.batch_size:
+            resolved.batch_was, method.batch_size = method.batch_size, smaller
 
 
 def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, output: Path, say: Log) -> Plan:
@@ -72,6 +85,11 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     for note in table.notes:
         say(f"note      {note}")
     say(f"recipe    {resolved.recipe or 'none for this dataset and method: defaults'}")
+    if resolved.batch_was is not None:
+        say(
+            f"batch     {resolved.fits_batch[0].batch_size} rows a step instead of {resolved.batch_was}, with which an "
+            f"epoch had few steps ({max(1, len(data) // resolved.batch_was)}); --method.batch-size sets it"
+        )
     if resolved.scaled:
         say("epochs    " + ", ".join(f"method.{k} {a} -> {b}" for k, (a, b) in resolved.scaled.items()))
     hyper = ", ".join(f"{k} {v}" for k, v in hyperparameters(method).items() if v is not None)
@@ -79,18 +97,12 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     say(f"machine   {run.device}, {run.world} process(es) of {run.threads} thread(s), precision {run.precision}")
     total = method.total_epochs(len(data.classes), len(data))
     with enough_memory(resolved, run):
-        speed = measure_speed(run, data, method.batch_size or 128) if total else 0.0
-    seconds = total * len(data) / speed if total else 0.0
+        seconds = expected_seconds(method, data, run)
+    speed = total * len(data) / seconds if seconds else 0.0
     held = len(data) * int(np.prod(data.inputs.shape)) * (1 if data.inputs.kind == "images" else 4)
     used = peak_memory(run.device)
     say(f"memory    {held / 2**30:.2f} GiB of {data.inputs.kind} on {run.device}, {used / 2**30:.2f} GiB in use")
-    say(
-        f"schedule  {total:g} passes over the rows, about {duration(seconds)} at {speed:,.0f} images/s; output {output}"
-    )
-    batch = method.batch_size
-    if total and len(data) < FEW_STEPS * batch and s.method != "posterior":  # it has no nets on few rows
-        smaller = max(2, 2 ** int(math.log2(max(2, len(data) / FEW_STEPS))))
-        say(f"note      {max(1, len(data) // batch)} steps per epoch are few: try --method.batch-size {smaller}")
+    say(f"schedule  {total:g} passes over the rows, about {span(seconds)} at {speed:,.0f} images/s; output {output}")
     if data.inputs.kind == "features" and len(data) < BY_HEART and not method.out_of_sample:
         say(
             f"note      nets memorise the labels of {len(data):,} rows, so their scores say little about them: "
@@ -136,10 +148,15 @@ def train(
     history = run.register("history", History())
     recent = run.register("recent", torch.full((s.early_stop, len(data)), -1)) if s.early_stop else None
     run.start_tracking(resolved.describe())
-    total, rest = method.total_epochs(len(data.classes), len(data)), ~data.trusted.numpy()
+    n, k, rest = len(data), len(data.classes), ~data.trusted.numpy()
+    total = method.total_epochs(k, n)
+
+    def done() -> float:
+        return method.passes_done(run.progress, k, n)
+
     started, found, learned = time.monotonic(), None, False
     run.open_epoch()  # the plan's measurements are not training
-    with enough_memory(resolved, run), _progress(int(total * len(data)), history, is_main(), say) as advance:
+    with enough_memory(resolved, run), progress(run, total, n, done, say) as bar:
         for found in method(data, run):
             found.check(data)
             entry = run.close_epoch()
@@ -156,7 +173,7 @@ def train(
                 say(f"warning   {collapse_warning(data.classes[collapsed])}")
             learned = collapsed is None
             history.entries.append(entry)
-            advance(entry)
+            bar.advance(entry)
             run.track(entry, len(history.entries))
             if recent is not None:
                 if (recent[0] >= 0).all() and (recent[0] != found.corrected).float().mean() < 0.001:
@@ -186,28 +203,3 @@ def enough_memory(resolved: Resolved, run: Run) -> Iterator[None]:
         )
         anew = " with --no-resume" if sum(run.progress.values()) > 1 else ""  # a checkpoint has the larger one
         raise CuratorError(f"{device_name(run.device)} has not enough free memory: try {smaller}{anew}") from e
-
-
-@contextmanager
-def _progress(total: int, history: History, shown: bool, say: Log) -> Iterator[Callable[[dict[str, float]], None]]:
-    """A bar on a terminal; elsewhere a line a minute."""
-    from curator.bars import tqdm
-
-    done = sum(int(entry["images"]) for entry in history.entries)
-    last = time.monotonic()
-    with tqdm(
-        total=total, initial=done, unit="img", unit_scale=True, disable=None if shown else True, leave=False
-    ) as bar:
-
-        def advance(entry: dict[str, float]) -> None:
-            nonlocal last, done
-            done += int(entry["images"])
-            bar.update(entry["images"])
-            loss = f"{entry['loss']:.3f}" if "loss" in entry else "none"
-            bar.set_postfix(loss=loss, kept=f"{entry['selected']:.3f}")
-            if bar.disable and shown and time.monotonic() - last > 60:
-                last = time.monotonic()
-                speed = f"{entry['images_per_second']:,.0f} images/s"
-                say(f"{done / max(total, 1):4.0%}  loss {loss}  kept {entry['selected']:.3f}  {speed}")
-
-        yield advance

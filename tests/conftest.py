@@ -118,18 +118,18 @@ def hf_dataset(n: int = 60, k: int = 3, share: float = 0.2, size: int = 12):
 def without_plots(patch: pytest.MonkeyPatch) -> None:
     """No plots in a result and no measured speed in a plan: they take most of the time of a tiny run."""
     patch.setattr("curator.result.report.draw", lambda *args: [])
-    patch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
+    patch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
 
 
 @contextmanager
 def with_plots() -> Iterator[None]:
     """Inside, runs of this process draw their plots and measure their speed, as users have it."""
-    from curator.engine.throughput import measure_speed
+    from curator.methods.timing import expected_seconds
     from curator.result.plots import draw
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("curator.result.report.draw", draw)
-        patch.setattr("curator.train.measure_speed", measure_speed)
+        patch.setattr("curator.train.expected_seconds", expected_seconds)
         yield
 
 

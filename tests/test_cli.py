@@ -19,6 +19,7 @@ from curator.cli.main import COMMANDS, main
 from curator.errors import CuratorError
 from curator.evidence import evidence
 from curator.methods.ce import CrossEntropy
+from curator.text import command_line
 from tests.conftest import ROOT, hf_dataset, image_folder, with_plots
 
 QUICK = ["--epochs", "1", "--net", "small", "--method", "ce"]
@@ -275,7 +276,7 @@ def test_resume_after_an_early_stop(tmp_path, monkeypatch, no_plots):
     """Stopped early, then killed while writing: the same command writes the same result."""
     from curator.result import write
 
-    settings = {"method": "ce", "epochs": 60, "early_stop": 3, "max_minutes": 60}
+    settings = {"method": "ce", "method.batch_size": 60, "epochs": 60, "early_stop": 3, "max_minutes": 60}
     straight = curator.curate(hf_dataset(), output=tmp_path / "straight", **settings)
 
     class Killed(BaseException):
@@ -420,7 +421,7 @@ def test_a_loss_that_is_not_finite(capsys, tmp_path, no_plots):
     code, _, err = run(capsys, "--output", tmp_path / "out", *QUICK, "--method.lr", "1e12", "--mixed-precision", "no")
     assert code == 1 and "error: the loss became" in err and "in epoch 0 of stage train, step" in err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
-    one_step = ["--limit-rows", "60", "--method.lr", "1e30", "--mixed-precision", "no"]
+    one_step = ["--limit-rows", "60", "--method.batch-size", "60", "--method.lr", "1e30", "--mixed-precision", "no"]
     code, _, err = run(capsys, "--output", tmp_path / "out", *QUICK, *one_step)
     assert code == 1 and "predictions stopped being numbers in epoch 0 of stage train, step 0" in err.splitlines()[-1]
 
@@ -460,10 +461,30 @@ def test_dry_run_writes_nothing(capsys, tmp_path):
         assert words in err
 
 
-def test_few_steps_are_said(capsys, tmp_path, no_plots):
-    argv = ["--dry-run", "--output", tmp_path / "out", "--limit-rows", "300", "--method", "ce"]
-    assert "2 steps per epoch are few: try --method.batch-size 16" in run(capsys, *argv)[2]
-    assert "are few" not in run(capsys, *argv, "--method.batch-size", "30")[2]
+def test_batches_are_smaller_where_an_epoch_would_have_few_steps(tmp_path, capsys, monkeypatch, no_plots):
+    """The plan says so; the same command continues with them, and the card's makes the same again."""
+    import shlex
+
+    from curator.engine.run import Run
+
+    argv = ["--limit-rows", "60", "--method", "ce", "--epochs", "2"]
+    checkpoint = Run.checkpoint
+
+    def interrupt(self):
+        checkpoint(self)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "checkpoint", interrupt)
+    code, _, err = run(capsys, *argv, "--output", tmp_path / "out")
+    assert code == 130 and "batch     16 rows a step instead of 128, with which an epoch had few steps (1)" in err
+    monkeypatch.setattr(Run, "checkpoint", checkpoint)
+    assert run(capsys, *argv, "--output", tmp_path / "out")[0] == 0
+    facts = json.loads((tmp_path / "out" / "curation.json").read_text())
+    assert facts["settings"]["method.batch_size"] == 16 and "--method.batch-size 16" in facts["command"]
+    words = shlex.split(facts["command"])[2:]
+    assert run(capsys, *words, "--output", tmp_path / "again")[0] == 0
+    name = "data/train-00000-of-00001.parquet"
+    assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
 def test_help(capsys):
@@ -489,6 +510,51 @@ def test_help_is_quick():
         return seconds < 4 or seconds < took("-c", "import torch") + 3
 
     assert any(quick() for _ in range(3))
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"label-curator {curator.__version__}\n"
+
+
+def test_the_next_step_is_a_command_of_how_this_one_was_started(capsys, monkeypatch, finished, tmp_path):
+    """Its words are those of a shell; the dataset is as it was given, what the run itself was told is left out."""
+    import shlex
+
+    from curator.cli.commands import summary
+
+    facts = json.loads((finished / "out" / "curation.json").read_text())
+    given = {
+        "dataset": "my pets",
+        "method": "ce",
+        "method.lr": 0.1,
+        "flip": False,
+        "output": Path("o"),
+        "overwrite": True,
+    }
+    for started, clean, review, publish in (
+        ("curator/clean.py", ["curator/clean.py"], ["app.py"], "publish"),
+        (str(Path(sys.executable).with_name("label-curator")), ["clean"], ["review"], "publish"),
+        ("curator/cli/__main__.py", ["-m", "curator.cli", "clean"], ["-m", "curator.cli", "review"], "publish"),
+    ):
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", [started])
+        (tmp_path / "a run-2").mkdir(exist_ok=True)
+        summary(tmp_path / "a run", facts, given)
+        lines = {line[:6]: shlex.split(line[8:]) for line in capsys.readouterr().out.splitlines()}
+        assert lines["next: "][1:] == [*review, str(tmp_path / "a run")]
+        assert lines["then: "][1 : 1 + len(clean)] == clean
+        assert lines["then: "][1 + len(clean) :] == [
+            "--dataset", "my pets", "--method", "ce", "--method.lr", "0.1", "--no-flip",
+            "--verified", f"{tmp_path}/a run/review.sqlite", "--output", f"{tmp_path}/a run-3",
+        ]  # fmt: skip
+        program = lines["next: "][0]
+        assert shutil.which(program) and Path(shutil.which(program)).resolve() == (
+            Path(sys.executable).resolve() if program.split("/")[-1].startswith("python") else Path(started).resolve()
+        )
+        assert command_line(publish).endswith(publish) and "app.py" not in command_line(publish)
+    summary(tmp_path / "a run", facts, {**given, "verified": "checked.csv"})
+    assert "then:" not in capsys.readouterr().out  # it would lose those rows
 
 
 def test_no_command(capsys):
@@ -593,6 +659,11 @@ def test_other_settings_do_not_continue_a_run(tmp_path, capsys, monkeypatch, no_
     assert "interrupted run with --seed 123, now it is 7" in refused(capsys, *argv, "--seed", 7)
     assert "--method.lr 0.1, now it is 0.2" in refused(capsys, *argv, "--method.lr", 0.2)
     assert "--limit-rows 100, now it is 101" in refused(capsys, *argv[:-1], 101)
+    # What follows from a flag is not named for it: the net, the counts of epochs.
+    backbone = ["--backbone", "tests.test_cli:nothing"]
+    assert "run without --backbone, now it is 'tests.test_cli:nothing'" in refused(capsys, *argv, *backbone)
+    assert "with --epochs 3, now it is 4" in refused(capsys, *argv[:5], 4, *argv[6:])
+    assert "with --limit-rows 100, now with none" in refused(capsys, *argv[:-2])
     code, _, err = run(capsys, *argv)
     assert code == 0 and "continuing from train epoch 1" in err
     assert run(capsys, *argv, "--no-resume", "--overwrite", "--seed", 7, "--keep-checkpoints")[0] == 0

@@ -110,7 +110,8 @@ def test_a_function_that_wants_one_size(tmp_path, monkeypatch, capsys, no_plots)
     assert run(*argv, "--image-size", "16", "--output", tmp_path / "out") == 0
     capsys.readouterr()
     assert run(*argv, "--output", tmp_path / "no") == 2
-    assert "it cannot read uint8 images of shape (2, 3, 12, 12)" in capsys.readouterr().err
+    assert "it cannot read uint8 images of shape (2, 3, 12, 12)" in (err := capsys.readouterr().err)
+    assert "it gets uint8 (b, 3, h, w), 0..255, so scale and normalise in it, as by x.float() / 255" in err
     hf_dataset(60, 3, size=16).to_parquet(folder / "train.parquet")  # the test split stays at 12 px
     assert run(*argv, "--output", tmp_path / "own") == 0
     assert None not in datasets.load_dataset(str(tmp_path / "own"))["test"]["selected"]

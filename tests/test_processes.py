@@ -89,7 +89,7 @@ def warnings_of(folder: Path) -> list[str]:
 def plain(monkeypatch):
     """Runs of this process without what takes longer than so small a training: the plots and the ETA."""
     monkeypatch.setattr("curator.result.write.write_report", lambda *args: None)
-    monkeypatch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
+    monkeypatch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
 
 
 # One with two stages, one with folds, one without batches: what is written when is the same for all.

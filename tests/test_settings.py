@@ -294,6 +294,28 @@ def test_names_of_folders():
         "runs/cifar10n-ce-worst"
     )
     assert output_folder(Settings(), False) == Path("runs/digits-promix")
+    for given, name in {
+        ("backbone", "dinov2s"): "digits-promix-dinov2s",
+        ("backbone", "my.models:dinov2.small"): "digits-promix-models-dinov2-small",
+        ("features_column", "a/b: c"): "digits-promix-a-b-c",
+        ("features_column", "../.."): "digits-promix",
+    }.items():  # another backbone is another run
+        assert output_folder(Settings(**dict([given])), False) == Path("runs", name)
+    both = Settings(backbone="resnet50", label_noise="sym:0.5")
+    assert output_folder(both, True) == Path("runs/digits-promix-resnet50-sym50")
+
+
+@pytest.mark.parametrize("given, free", [
+    ({"dataset": "./mine", "method": "ce"}, True),
+    ({"dataset": "./mine", "method": "ce", "method.batch_size": 128}, False),  # the user said it
+    ({"method": "promix"}, False),  # the recipe of this dataset says it
+    ({"method": "ce"}, True),  # that one does not
+    ({"dataset": "./mine", "method": "ce", "backbone": "resnet50"}, True),  # a recipe for any dataset
+    ({"dataset": "./mine", "backbone": "resnet50", "recipe": "features-ce"}, False),  # which the user chose
+    ({"dataset": "./mine", "backbone": "resnet50"}, False),  # no nets on few rows
+])  # fmt: skip
+def test_whose_batch_size_may_follow_from_the_rows(given, free, no_gpu):
+    assert bool(resolve(given).fits_batch) == free
 
 
 def test_every_flag_is_documented():

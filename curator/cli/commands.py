@@ -11,7 +11,7 @@ import tyro
 from curator.cli.parse import parse, read_flags
 from curator.errors import CuratorError
 from curator.system import is_main
-from curator.text import printable, say
+from curator.text import command_line, printable, say
 
 
 def clean(argv: list[str]) -> int:
@@ -23,8 +23,12 @@ def clean(argv: list[str]) -> int:
 
     done = execute(resolve(given), noise_given="label_noise" in given)
     if not isinstance(done, Plan) and is_main():
-        summary(done.output, done.facts)
+        summary(done.output, done.facts, given)
     return 0
+
+
+# Flags that the next round does not take over.
+OF_THIS_RUN = ("output", "overwrite", "resume", "verified", "push_to_hub", "public", "dry_run")
 
 
 @dataclasses.dataclass
@@ -52,11 +56,12 @@ class Review:
 
 def review(argv: list[str]) -> int:
     """Review the flagged labels of a finished run in the browser."""
-    flags = read_flags(Review, argv, "label-curator review")
+    flags = read_flags(Review, argv, command_line("review"))
     from curator.review.page import launch
 
     if not flags.runs:
-        raise CuratorError("expected the output folder of a run, as in: python app.py runs/digits-promix")
+        example = command_line("review", "runs/digits-promix")
+        raise CuratorError(f"expected the output folder of a run, as in: {example}")
     try:
         launch(
             flags.runs,
@@ -109,7 +114,7 @@ class Publish:
 
 def publish(argv: list[str]) -> int:
     """Write a curated version of a finished run to a folder, or push it to the Hub."""
-    flags = read_flags(Publish, argv, "label-curator publish")
+    flags = read_flags(Publish, argv, command_line("publish"))
     from curator.publish import hub as publishing
 
     options = {name: value for name, value in vars(flags).items() if name not in ("run", "target", "policy")}
@@ -131,7 +136,7 @@ class Diff:
 
 def diff(argv: list[str]) -> int:
     """Show what changed between two runs or versions of the same rows."""
-    flags = read_flags(Diff, argv, "label-curator diff")
+    flags = read_flags(Diff, argv, command_line("diff"))
     from curator.publish.diff import difference
 
     found = difference(flags.a, flags.b)
@@ -163,7 +168,7 @@ class Import:
 
 def import_(argv: list[str]) -> int:
     """Add decisions made elsewhere to the review of a run."""
-    flags = read_flags(Import, argv, "label-curator import")
+    flags = read_flags(Import, argv, command_line("import"))
     from curator.review.imports import import_decisions
 
     try:
@@ -220,7 +225,7 @@ def apply(argv: list[str]) -> int:
     return 0
 
 
-def summary(output: Path, facts: dict[str, Any]) -> None:
+def summary(output: Path, facts: dict[str, Any], given: dict[str, Any]) -> None:
     """What was found, where it is and what to do next."""
     shown = printable(str(output))
     flagged = facts["n"] - facts["selected"]
@@ -242,4 +247,16 @@ def summary(output: Path, facts: dict[str, Any]) -> None:
     for warning in facts["warnings"]:
         print(f"warning: {printable(warning)}")
     print(f"result: {shown}/    findings: {shown}/report/report.md    flagged rows: {shown}/issues.csv")
-    print(f"next:   python app.py {shown}")
+    print(f"next:   {command_line('review', output)}")
+    if "verified" not in given:  # the review does not hold what was verified before
+        print(f"then:   {command_line('clean', *again(given, output))}")
+
+
+def again(given: dict[str, Any], output: Path) -> list[str]:
+    """The flags of the next round: those that were given, with what is decided by then, into a folder of its own."""
+    from curator.config.flags import as_words
+    from curator.decisions.journal import FILE
+
+    number = next(i for i in range(2, 10_000) if not Path(f"{output}-{i}").exists())
+    kept = {name: value for name, value in given.items() if name not in OF_THIS_RUN}
+    return as_words({**kept, "verified": output / FILE, "output": f"{output}-{number}"})

@@ -9,10 +9,11 @@ import os
 import signal
 import sys
 import traceback
+from importlib import import_module
 
 from curator.cli.commands import apply, clean, diff, import_, publish, review
 from curator.errors import CuratorError
-from curator.text import say
+from curator.text import PROGRAM, command_line, say
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,6 +35,9 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> int:
+    if argv[:1] == ["--version"]:
+        print(f"{PROGRAM} {import_module('curator').__version__}")
+        return 0
     if not argv or argv[0] not in COMMANDS:
         asked = bool(argv) and argv[0] in ("-h", "--help")
         print(usage(), file=sys.stdout if asked else sys.stderr)
@@ -70,8 +74,9 @@ def _run(argv: list[str]) -> int:
 def usage() -> str:
     """What label-curator prints by itself."""
     about = [f"  {name:<9}{(command.__doc__ or '').splitlines()[0]}" for name, command in COMMANDS.items()]
-    lines = ["usage: label-curator COMMAND [FLAGS]", "", "Find, review and fix wrong labels.", "", *about, ""]
-    return "\n".join([*lines, "label-curator COMMAND --help lists the flags of a command."])
+    start = command_line()
+    lines = [f"usage: {start} COMMAND [FLAGS]", "", "Find, review and fix wrong labels.", "", *about, ""]
+    return "\n".join([*lines, f"{start} COMMAND --help lists the flags of a command, {start} --version the version."])
 
 
 def _is_of_a_stream(e: Exception) -> bool:

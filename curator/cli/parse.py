@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import tyro
 
 from curator.errors import CuratorError
+from curator.text import command_line
 
 
 def parse(argv: list[str]) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def parse(argv: list[str]) -> dict[str, Any]:
     both.__doc__ = "Find wrong labels in a dataset, and write it with new columns: score, selection, corrected label."
     try:
         words += ["--help"] * wants_help
-        parsed = vars(read_flags(both, words, "label-curator clean", default=both(**defaults)))
+        parsed = vars(read_flags(both, words, command_line("clean"), default=both(**defaults)))
     except CuratorError as e:
         known = [*vars(shown.settings), *(METHOD + name for name in hyperparameters(shown.method))]
         unknown = next((name for w in words if (name := _field_of(w)) and name not in known), None)

@@ -116,7 +116,8 @@ class TrainingFlags:
     seed: Annotated[int, AtLeast(0)] = 123
     """Random seed; 123 gives the published noisy labels of CIFAR."""
     mixed_precision: Literal["no", "bf16"] | None = None
-    """Precision of the forward pass. Default: bf16 where the hardware has it."""
+    """Precision of the forward pass. Default: what accelerate launch --mixed_precision says, else bf16 where the
+    hardware has it."""
     compile: bool = False
     """Compile the net with torch.compile."""
     memory_budget: Annotated[float | None, AtLeast(0), NOT_IDENTITY] = None
@@ -132,7 +133,8 @@ class OutputFlags:
     """What is written."""
 
     output: Annotated[Path | None, NOT_IDENTITY, NOT_IN_RECIPES, PATH] = None
-    """Output folder. Default: runs/DATASET-METHOD, plus -NOISE when --label-noise is given."""
+    """Output folder. Default: runs/DATASET-METHOD, plus -BACKBONE (or the column of features) and -NOISE where they are
+    given."""
     overwrite: Annotated[bool, NOT_IDENTITY, NOT_IN_RECIPES] = False
     """Replace the results of a finished run in the output folder; review.sqlite is kept."""
     resume: Annotated[bool, NOT_IDENTITY, NOT_IN_RECIPES] = True
@@ -203,3 +205,15 @@ def field_name(flag: str) -> str:
     """The field of a flag or of a recipe's key: `label-noise` is label_noise, and `trusted` is verified."""
     name = flag.replace("-", "_")
     return ALIASES.get(name, name)
+
+
+def as_words(values: dict[str, Any]) -> list[str]:
+    """Values by flag name as words of a command line; what is None or empty is left out."""
+    words: list[str] = []
+    for name, value in values.items():
+        head, dot, last = name.replace("_", "-").rpartition(".")
+        if isinstance(value, bool):
+            words.append(f"--{head}{dot}{'' if value else 'no-'}{last}")
+        elif value not in (None, ""):
+            words += [f"--{head}{dot}{last}", str(value)]
+    return words

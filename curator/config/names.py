@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from curator.config.flags import Settings
@@ -27,10 +28,18 @@ def folder_name(dataset: str) -> str:
     return dataset.replace("/", "--")
 
 
+def inputs_name(settings: Settings) -> str:
+    """What stands for images: models.dinov2:small -> dinov2-small, a column of features by its name; else nothing."""
+    module, colon, call = (settings.backbone or settings.features_column or "").rpartition(":")
+    name = f"{module.rpartition('.')[2]}-{call}" if colon and settings.backbone else module + colon + call
+    return re.sub(r"\W+", "-", name).strip("-")[:40]
+
+
 def output_folder(settings: Settings, noise_given: bool) -> Path:
-    """--output, or runs/DATASET-METHOD[-NOISE]."""
-    suffix = f"-{noise_name(str(settings.label_noise))}" if noise_given and settings.label_noise else ""
-    folder = settings.output or Path("runs") / f"{folder_name(settings.dataset)}-{settings.method}{suffix}"
+    """--output, or runs/DATASET-METHOD[-BACKBONE][-NOISE]."""
+    noise = noise_name(str(settings.label_noise)) if noise_given and settings.label_noise else ""
+    name = "-".join(filter(None, [folder_name(settings.dataset), settings.method, inputs_name(settings), noise]))
+    folder = settings.output or Path("runs") / name
     try:
         folder.exists()
     except OSError as e:  # a name that is too long, a folder that may not be looked into

@@ -13,7 +13,7 @@ from curator.config.flags import METHOD, NOT_IDENTITY, Settings, field_name, fla
 from curator.config.layers import layers
 from curator.config.values import typed
 from curator.errors import CuratorError
-from curator.methods import METHODS, Method, scale_epochs
+from curator.methods import METHODS, ON_FEATURES, Method, scale_epochs
 from curator.methods.ensemble import Ensemble
 
 
@@ -25,6 +25,9 @@ class Resolved:
     method: Method
     recipe: str | None
     scaled: dict[str, tuple[int, int]]  # epochs fields that --epochs changed: before, after
+    given: dict[str, Any] = dataclasses.field(default_factory=dict)  # what the user set, as JSON values by flag name
+    fits_batch: list[Method] = dataclasses.field(default_factory=list)  # whose batch size may follow from the rows
+    batch_was: int | None = None  # where it did
 
     def describe(self) -> dict[str, Any]:
         """All settings and hyperparameters by flag name, as JSON values."""
@@ -57,7 +60,9 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
         raise CuratorError(f"--{twice} is --{field_name(twice)}; give only one".replace("_", "-"))
     if empty := next((k for k in ("dataset", "method") if named.get(k) == ""), None):
         raise CuratorError(f"--{empty}: it is empty; was a variable of the shell not set?")
-    return _resolve_one(named, method) if named.get("ensemble") is None else _resolve_ensemble(named, method)
+    found = _resolve_one(named, method) if named.get("ensemble") is None else _resolve_ensemble(named, method)
+    found.given = {k: v if isinstance(v, bool | int | float | None) else str(v) for k, v in named.items()}
+    return found
 
 
 def _resolve_one(given: dict[str, Any], method: Method | None) -> Resolved:
@@ -84,7 +89,13 @@ def _resolve_one(given: dict[str, Any], method: Method | None) -> Resolved:
             )
         set_by_name = {key.removeprefix(METHOD) for key in given if key.startswith(METHOD)}
         scaled = scale_epochs(made, settings.epochs, keep=set_by_name)
-    return Resolved(settings, made, found.recipe, scaled)
+    # What was found for one dataset stays as it was found; the recipes of frozen features are for any.
+    general = found.recipe is not None and found.recipe.startswith("features-") and "recipe" not in given
+    held = [given] if general else found.ordered[1:]  # the method's defaults come first
+    set_before = any(f"{METHOD}batch_size" in layer for layer in held)
+    posterior = found.method == ON_FEATURES  # it has no nets on few rows
+    fits = method is None and not set_before and not posterior and settings.pred_probs is None
+    return Resolved(settings, made, found.recipe, scaled, fits_batch=[made] * fits)
 
 
 def _resolve_ensemble(given: dict[str, Any], method: Method | None) -> Resolved:
@@ -105,7 +116,8 @@ def _resolve_ensemble(given: dict[str, Any], method: Method | None) -> Resolved:
     labels = [member.recipe for member in members.values() if member.recipe]
     scaled = {f"{name}.{k}": v for name, member in members.items() for k, v in member.scaled.items()}
     ensemble = Ensemble({name: member.method for name, member in members.items()})
-    return Resolved(settings, ensemble, " + ".join(labels) or None, scaled)
+    fits = [method for member in members.values() for method in member.fits_batch]
+    return Resolved(settings, ensemble, " + ".join(labels) or None, scaled, fits_batch=fits)
 
 
 def hyperparameters(method: Method) -> dict[str, Any]:

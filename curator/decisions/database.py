@@ -170,7 +170,9 @@ class Database:
         SQLite itself would go on to write to a file that nobody finds again. (No file is opened for this: closing it
         would take away SQLite's own locks on it, which are the process's.)
         """
-        wrong = f"{self.path.name} was removed, replaced or cut while it was open; put it back, or start app.py again"
+        wrong = (
+            f"{self.path.name} was removed, replaced or cut while it was open; put it back, or start the review again"
+        )
         try:
             now = self._stat()
         except OSError:

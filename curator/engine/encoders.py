@@ -67,7 +67,8 @@ class Backbone:
         except Exception as e:  # whatever it does not like about them
             raise CuratorError(
                 f"--backbone {self.name}: it cannot read uint8 images of shape {tuple(images.shape)} "
-                f"({type(e).__name__}: {' '.join(str(e).split())[:150]}); --image-size sets their size"
+                f"({type(e).__name__}: {' '.join(str(e).split())[:150]}); it gets uint8 (b, 3, h, w), 0..255, so "
+                "scale and normalise in it, as by x.float() / 255; --image-size sets h and w"
             ) from e
         what = f"{features.dtype} {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
         fits = isinstance(features, Tensor) and features.ndim == 2 and len(features) == len(images)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import platform
 import re
 import sys
 import warnings
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast, get_args
 
 import torch
 from torch import nn
@@ -68,6 +70,41 @@ def best_precision(device: torch.device) -> Precision:
         fast = (getattr(torch.cpu, f"_is_{name}_supported", bool)() for name in ("amx_tile", "avx512_bf16"))
         return "bf16" if any(fast) else "no"
     return "no"
+
+
+def launched_precision() -> Precision | None:
+    """What `accelerate launch --mixed_precision` asks for; None without the flag.
+
+    The launcher's variable ACCELERATE_MIXED_PRECISION cannot tell: it is "no" where nothing was said, too. So the
+    launcher's own command line is read, up to the script, whose flags are others.
+
+    Raises:
+        CuratorError: for a precision that there is none of here.
+    """
+    if "ACCELERATE_MIXED_PRECISION" not in os.environ:
+        return None
+    words = list(itertools.takewhile(lambda word: word != sys.argv[0], _launcher()))
+    for word, following in itertools.pairwise([*words, ""]):
+        flag, equals, value = word.partition("=")
+        if flag.replace("_", "-") == "--mixed-precision":
+            asked = (value if equals else following).lower()
+            if asked not in get_args(Precision):
+                raise CuratorError(
+                    f"accelerate launch {flag} {asked}: expected one of {', '.join(get_args(Precision))}; leave it out "
+                    "for bf16 where the hardware has it"
+                )
+            return cast(Precision, asked)
+    return None
+
+
+def _launcher() -> list[str]:
+    """The command line of the process that started this one; empty where it cannot be read."""
+    import psutil
+
+    try:
+        return psutil.Process(os.getppid()).cmdline()
+    except psutil.Error:
+        return []
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ class Stages:
         self.registry, self.seeds = registry, seeds
         self.progress = progress  # epochs handed out, by stage; the one at work stands last
         self.stopping = stopping
+        self.lengths: dict[str, int] = {}  # epochs in all, by stage begun in this process
         self._used: set[str] = set()  # in this process
 
     def epochs(self, n: int, stage: str = "train") -> Iterator[int]:
@@ -35,6 +36,7 @@ class Stages:
         if name in self._used:
             raise ValueError(f"stage {name!r} was used before: stage names are unique")
         self._used.add(name)
+        self.lengths[name] = n
         if name in self.progress:  # all that it needs was there when its epochs were written
             self.registry.require_all()
         for epoch in range(self.progress.get(name, 0), n):
@@ -60,6 +62,7 @@ class Steps:
     def __init__(self, processes: Processes, seeds: Seeds, stages: Stages, checkpoints: Checkpoints | None):
         self.processes, self.seeds, self.stages, self.checkpoints = processes, seeds, stages, checkpoints
         self.seconds, self.images = 0.0, 0  # of all epochs so far, in all processes
+        self.watch: Callable[[], None] | None = None  # called after every step
         self._losses: list[Tensor] = []  # of every step of the epoch
         self._loss: Tensor | None = None  # of the step that is being made
         self._rows: int | Tensor = 0
@@ -121,6 +124,9 @@ class Steps:
         if self._loss is not None:
             self._losses.append(self._loss)
         self._loss = None
+        recording = self.processes.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+        if self.watch is not None and not recording:
+            self.watch()
 
     def recorded(self, step: Step, *generators: torch.Generator) -> Step:
         """The step (tensors -> None) for one epoch; on a GPU its kernels are recorded and replayed.
@@ -146,6 +152,12 @@ class Steps:
     def _add(self, tally: Tally) -> None:
         self._losses += tally[0]
         self._rows = self._rows + tally[1]
+        if self.watch is not None:
+            self.watch()
+
+    def rows_so_far(self) -> int:
+        """Rows that went through a net since the epoch was opened, in all processes."""
+        return int(self._rows) * self.processes.world
 
     def open_epoch(self) -> None:
         """Count losses, rows and seconds from now on."""
@@ -160,7 +172,7 @@ class Steps:
         """
         losses = self.finite_losses()
         seconds = time.perf_counter() - self._started
-        images = int(self._rows) * self.processes.world
+        images = self.rows_so_far()
         self.seconds, self.images = self.seconds + seconds, self.images + images
         stats = {"images": images, "seconds": seconds, "images_per_second": images / seconds}
         if len(losses):

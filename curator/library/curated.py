@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from curator.errors import CuratorError
 from curator.library.words import as_keywords
 from curator.result.facts import read_facts
 from curator.result.read import Rows
-from curator.review.pictures import data_address
-from curator.text import printable
+from curator.review.pictures import data_address, decoder_of
+from curator.text import command_line, printable
 
 WORST, SIDE = 12, 96  # rows that are shown, and pixels a side of their pictures
 
@@ -78,13 +77,13 @@ def summary_html(run: Rows) -> str:
     return (
         f"<div><p><b>{_text(head)}</b></p><table><tr>{cells}</tr></table>{warnings}"
         f"<div style='display:flex;flex-wrap:wrap'>{pictures}</div>"
-        f"<p>next: <code>{_text(shlex.join(['label-curator', 'review', str(run.folder)]))}</code></p></div>"
+        f"<p>next: <code>{_text(command_line('review', run.folder))}</code></p></div>"
     )
 
 
 def _figure(run: Rows, position: int, image: bytes, file: str) -> str:
     """A row: picture, file, labels and score."""
-    address = data_address(image, SIDE)
+    address = data_address(image, SIDE, decoder_of(run.facts))
     picture = f"<img src='{escape(address)}' alt='' style='max-width:{SIDE}px;max-height:{SIDE}px'>" if address else ""
     given, suggested = (run.classes[code] for code in (run.given[position], run.suggested[position]))
     row = f"row {run.row[position]}, {run.score[position]:.2f}"

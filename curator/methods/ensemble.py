@@ -6,7 +6,7 @@ A row is kept where the mean probabilities predict its given label.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import zip_longest
 
 import torch
@@ -29,6 +29,14 @@ class Ensemble(Method):
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows, for the ETA."""
         return sum(member.total_epochs(classes, rows) for member in self.members.values())
+
+    def passes_done(self, progress: Mapping[str, int], classes: int, rows: int = 0) -> float:
+        """Those of the members."""
+        done = 0.0
+        for name, member in self.members.items():
+            own = {k.removeprefix(f"{name}/"): v for k, v in progress.items() if k.startswith(f"{name}/")}
+            done += member.passes_done(own, classes, rows)
+        return done
 
     def require(self, labels: Tensor, trusted: Tensor, classes: Sequence[str]) -> None:
         """Refuse rows that a member cannot learn from."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import typing
 from abc import abstractmethod
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
@@ -28,6 +29,7 @@ class Method(Protocol):
     large_net: ClassVar[dict[str, Any]] = {}  # and for all larger ones
     early_stops: ClassVar[bool] = True  # whether corrected labels change in training, which --early-stop watches
     out_of_sample: ClassVar[bool] = False  # whether each label is judged by what did not learn it
+    fits: ClassVar[bool] = False  # whether it begins with models that are fitted whole, not in steps
 
     @abstractmethod
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
@@ -39,6 +41,12 @@ class Method(Protocol):
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows through one net, forward and backward, for the ETA; 0 where nothing trains."""
         return self.epochs
+
+    def passes_done(self, progress: Mapping[str, int], classes: int, rows: int = 0) -> float:
+        """Those of them that are done where the stages have come so far: epochs that ended, by stage."""
+        part = copy.copy(self)
+        part.epochs = progress.get("train", 0)
+        return part.total_epochs(classes, rows) if part.epochs else 0.0
 
     def require(self, labels: Tensor, trusted: Tensor, classes: Sequence[str]) -> None:
         """Refuse rows that the method cannot learn from, before anything takes long.

@@ -27,7 +27,7 @@ al. 2022).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, ClassVar
 
@@ -77,12 +77,22 @@ class Posterior(Method):
     """Rows per step of the nets (>= 2)."""
 
     out_of_sample: ClassVar[bool] = True
+    fits: ClassVar[bool] = True
     large_net: ClassVar[dict[str, Any]] = {"epochs": 60}
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows, for the ETA; a linear fit is worth about ten of a small net's."""
-        linear = 20.0 * (self.folds - 1) * (1 + self.rounds)
-        return linear + (self.nets().total_epochs(classes) if rows >= self.many else 0)
+        return self.linear_passes() + (self.nets().total_epochs(classes) if rows >= self.many else 0)
+
+    def linear_passes(self) -> float:
+        """Those that the linear fits are worth."""
+        return 20.0 * (self.folds - 1) * (1 + self.rounds)
+
+    def passes_done(self, progress: Mapping[str, int], classes: int, rows: int = 0) -> float:
+        """Those of the folds and of the nets."""
+        turns = 1 + (min(self.rounds, 1) if rows >= self.many else self.rounds)
+        nets = self.nets().passes_done({"train": progress.get("promix/train", 0)}, classes, rows)
+        return self.linear_passes() * min(1.0, progress.get("folds", 0) / turns) + nets
 
     def nets(self) -> ProMix:
         """ProMix as it is set for step 4."""

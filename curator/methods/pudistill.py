@@ -18,7 +18,7 @@ epoch early is `pu_drop` 19; its teachers' own learning rate (.03) has no option
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -111,8 +111,19 @@ class PUDistill(Method):
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows, for the ETA: a tenth of them taken to be verified, and as many added."""
-        stage1 = self.classifiers * self.rounds * (0.3 * self.pu_epochs + classes / 3)
-        return stage1 + self.teachers * self.teacher_epochs * 0.2 + self.epochs
+        return self.augmenting(classes) + self.teachers * self.teacher_epochs * 0.2 + self.epochs
+
+    def augmenting(self, classes: int) -> float:
+        """Those of the first stage."""
+        return self.classifiers * self.rounds * (0.3 * self.pu_epochs + classes / 3)
+
+    def passes_done(self, progress: Mapping[str, int], classes: int, rows: int = 0) -> float:
+        """Those of the classes, the teachers and the student; a class whose rounds ended early is done."""
+        begun = [progress[f"class {c}"] for c in range(classes) if f"class {c}" in progress]
+        share = (len(begun[:-1]) + begun[-1] / self.rounds) / classes if begun else 0.0
+        later = "teachers" in progress or "student" in progress
+        teachers = 0.2 * self.teachers * progress.get("teachers", 0)
+        return self.augmenting(classes) * (1.0 if later else share) + teachers + progress.get("student", 0)
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Augment class after class, then teachers, then the student; yield after a round and after an epoch."""

@@ -24,6 +24,8 @@ CONTENT = {
     "verified_rows": "the rows of --verified",
 }
 
+GIVEN = "given"  # beside the identity: the flags of the interrupted run
+
 # What a run replaces or removes in its output folder, but for what no dataset is.
 RUNS_OWN = {"data", "report", "checkpoints", *OPTIONAL}
 
@@ -35,8 +37,8 @@ class RunFolder:
     finished one as PENDING until its command ends; nothing is trained again where the same command comes back.
     """
 
-    def __init__(self, path: Path, settings: Settings):
-        self.path, self.settings = path, settings
+    def __init__(self, path: Path, settings: Settings, given: dict[str, Any] | None = None):
+        self.path, self.settings, self.given = path, settings, given or {}
         self.writes = is_main() and not settings.dry_run
         self.checkpoints = Checkpoints(path / "checkpoints")
 
@@ -106,7 +108,9 @@ class RunFolder:
         if self.writes:
             self.close()  # the run whose results this one replaces
             self.checkpoints.folder.mkdir(exist_ok=True)
-            write_text(self.checkpoints.folder / checkpoint.SETTINGS, json.dumps(identity, indent=2))
+            write_text(
+                self.checkpoints.folder / checkpoint.SETTINGS, json.dumps({**identity, GIVEN: self.given}, indent=2)
+            )
 
     def failed(self) -> None:
         """Remove what no run can go on from."""
@@ -137,17 +141,37 @@ class RunFolder:
         name = first_difference(before, identity)
         if name is None:
             return
-        was, value = before.get(name), identity[name]
+        then = before[GIVEN] if isinstance(before.get(GIVEN), dict) else None
+        name = _given_difference(before, identity, then, self.given) or name
+        was, value = (
+            {**(named or {}), **all_of}.get(name) for named, all_of in ((then, before), (self.given, identity))
+        )
         if name in CONTENT:
             what = f"{CONTENT[name]} changed since its run was interrupted"
         elif name in ("device", "processes"):
             what = f"it holds an interrupted run with {name} {was!r}, here it is {value!r}"
         else:
-            what = f"it holds an interrupted run with --{name.replace('_', '-')} {was!r}, now it is {value!r}"
+            flag = f"--{name.replace('_', '-')}"
+            held = f"with {flag} {was!r}" if was is not None else f"without {flag}"
+            what = f"it holds an interrupted run {held}, " + (
+                f"now it is {value!r}" if value is not None else "now with none"
+            )
         raise CuratorError(
             f"--output {self.path}: {what}: give the same to continue it, --no-resume to start anew, "
             "or another --output"
         )
+
+
+def _given_difference(
+    before: dict[str, Any], identity: dict[str, Any], then: dict[str, Any] | None, now: dict[str, Any]
+) -> str | None:
+    """The first flag that the user gave, then or now, by which the settings differ; what follows from it is no name."""
+    current = json.loads(json.dumps(identity))
+    named = [*now, *(then or {})]
+    differ = [name for name in named if name in current and before.get(name) != current[name]]
+    if then is not None:  # these change others, and are no part of the identity themselves
+        differ += [name for name in ("epochs", "recipe") if then.get(name) != now.get(name)]
+    return next(iter(differ), None)
 
 
 def first_difference(before: dict[str, Any], identity: dict[str, Any]) -> str | None:

@@ -6,7 +6,7 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
-from curator.config.flags import PATH, flags_of
+from curator.config.flags import PATH, as_words, flags_of
 from curator.engine.hardware import device_name, peak_memory
 from curator.engine.throughput import mfu
 from curator.evidence import NoisyDataset
@@ -16,7 +16,7 @@ from curator.result.metrics import metrics
 from curator.sources.opening import NAMED
 from curator.sources.table import Table
 from curator.system import is_path
-from curator.text import name_of
+from curator.text import name_of, public_command
 
 if TYPE_CHECKING:
     from curator.config.resolve import Resolved
@@ -81,14 +81,7 @@ def facts_of_run(
 def command(resolved: Resolved, table: Table) -> str:
     """The shell line that gives this result again; of files and folders it has the names alone."""
     again = {**without_places(resolved.again()), "dataset": dataset_name(resolved, table)}
-    words = ["label-curator", "clean"]
-    for name, value in again.items():
-        head, dot, last = name.replace("_", "-").rpartition(".")
-        if isinstance(value, bool):
-            words.append(f"--{head}{dot}{'' if value else 'no-'}{last}")
-        elif value not in (None, ""):
-            words += [f"--{head}{dot}{last}", shlex.quote(str(value))]
-    return " ".join(" ".join(words).split("\n"))
+    return " ".join(f"{public_command('clean')} {shlex.join(as_words(again))}".split("\n"))
 
 
 def dataset_name(resolved: Resolved, table: Table) -> str:

@@ -41,7 +41,9 @@ HEADERS = {
 }  # fmt: skip
 FOREIGN = "refused: another site, or another name of this machine"
 LOG_IN = "log in again (reload the page; what is not saved is kept)"
-PRINTED = "open the address that app.py printed when it started, with ?token= in it (what is not saved is kept)"
+PRINTED = (
+    "open the address that was printed when this server was started, with ?token= in it (what is not saved is kept)"
+)
 
 
 class Door:

@@ -10,6 +10,7 @@ import re
 import secrets
 import sqlite3
 import traceback
+import warnings
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -91,6 +92,12 @@ def token_of(variables: Mapping[str, str]) -> str:
 def build() -> Any:
     """The ASGI application that makes the page."""
     os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+    with warnings.catch_warnings():  # Gradio's advice is for who calls launch() and for its own users, not for ours
+        warnings.simplefilter("ignore")
+        return _page()
+
+
+def _page() -> Any:
     import fastapi
     import gradio as gr
 

@@ -62,7 +62,7 @@ class Publishing:
         done = error = None
         try:
             if Rows(self.rows.folder).verdict != self.rows.verdict:
-                raise CuratorError("the run was replaced since app.py was started: restart app.py")
+                raise CuratorError("the run was replaced since this server was started: start it again")
             done = publish(self.rows.folder, target, policy, journal=self.journal, say=self._say, **options)
         except CuratorError as e:
             error = " ".join(str(e).split())

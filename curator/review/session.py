@@ -26,7 +26,8 @@ from curator.review.pictures import data_address, decoder_of
 from curator.review.publishing import Publishing
 from curator.review.queue import DECIDED, ORDERS, SHOW, Queue, View
 from curator.review.sent import checked, field
-from curator.text import as_cell
+from curator.sources.opening import NAMED
+from curator.text import as_cell, command_line
 
 PAGE = 64  # rows of a page
 SMALL, LARGE = 160, 1024  # pixels a side of thumbnails and of the large view
@@ -80,7 +81,17 @@ class Session:
             "features": self.rows.features is not None,
             "history": self.journal.history(reviewer),
             "counts": self.counts(reviewer),
+            "again": self._again(),
         }
+
+    def _again(self) -> str:
+        """The next run's command; a run has of a folder its name alone, and where files lie is nobody's who logs in."""
+        facts, journal = self.rows.facts, self.journal.path
+        known = facts["dataset"] in NAMED or facts["source"].get("id")
+        dataset = facts["dataset"] if known else f"PATH/TO/{facts['dataset']}"
+        method = facts["method"].replace("+", ",")
+        flags = "--dataset", dataset, "--ensemble" if "," in method else "--method", method
+        return command_line("clean", *flags, "--verified", journal if self.publisher is None else journal.name)
 
     def counts(self, reviewer: str) -> dict[str, Any]:
         """How far the review is."""

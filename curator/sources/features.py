@@ -17,6 +17,7 @@ from torch import Tensor
 from curator.engine.cache import keep, read_npy
 from curator.engine.encoders import UNLIKE
 from curator.engine.held import Held
+from curator.engine.progress import EVERY, FIRST, Pace, time_left
 from curator.errors import CuratorError
 from curator.sources.columns import column_array, with_columns
 from curator.sources.images import NO_FILES, Access, content_hashes, decode_images, why_broken
@@ -120,19 +121,21 @@ def _halved(features: Tensor, rows: np.ndarray, flag: str) -> np.ndarray:
 
 
 def _progress(starts: range, name: str, shown: bool, say: Log) -> Iterator[int]:
-    """The starts, with a bar on a terminal; elsewhere a line a minute."""
+    """The starts, with a bar on a terminal; elsewhere a line a minute, the first one soon."""
     from curator.bars import tqdm
 
-    last = time.monotonic()
+    pace, due = Pace(), time.monotonic() + FIRST
     with tqdm(
         total=len(starts) * CHUNK, desc="features", unit="img", disable=None if shown else True, leave=False
     ) as bar:
         for i, start in enumerate(starts):
             yield start
             bar.update(CHUNK)
-            if bar.disable and shown and time.monotonic() - last > 60:
-                last = time.monotonic()
-                say(f"{(i + 1) / len(starts):4.0%}  features of {name}")
+            share = (i + 1) / len(starts)
+            if bar.disable and shown and time.monotonic() > due:
+                due = time.monotonic() + EVERY
+                say(f"{share:4.0%}  features of {name}{time_left(pace.left(share))}")
+            pace.mark(share)
 
 
 def with_array(dataset: Dataset, column: Held, split: str) -> Dataset:

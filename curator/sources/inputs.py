@@ -19,7 +19,7 @@ from curator.evidence import Source
 from curator.sources.features import backbone_features, column_features
 from curator.sources.images import Decoded, choose_size, decode_images, reader_of
 from curator.sources.table import Table, remaining
-from curator.text import Log, duration
+from curator.text import Log, span
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -129,13 +129,13 @@ class Reader:
     def sample(self) -> Inputs:
         """Features (n, d) for a dry run: those of the first rows over and over. It says how long all would take."""
         assert self.backbone is not None
-        self.backbone(self._images(1))  # the first call also warms up
+        self.backbone(self._images(self.backbone.batch))  # the first call also warms up
         started = time.perf_counter()
         found = self.backbone(self._images(SAMPLE))
         n = len(self.table.rows)
         total = n + sum(map(len, self.table.others.values()))
         seconds = (time.perf_counter() - started) * total / len(found) / self.state.num_processes
-        self.say(f"features  {found.shape[1]} per row, about {duration(seconds)} if none are cached yet")
+        self.say(f"features  {found.shape[1]} per row, about {span(seconds)} if none are cached yet")
         return _held(found[torch.arange(n) % len(found)], None)
 
     def _images(self, n: int) -> Tensor:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from curator.engine.encoders import UNLIKE
-from curator.engine.hardware import Precision, best_precision, process_state
+from curator.engine.hardware import Precision, best_precision, launched_precision, process_state
 from curator.errors import CuratorError
 from curator.evidence import NoisyDataset
 from curator.sources.inputs import Inputs, Reader
@@ -88,8 +88,8 @@ def read(
 
 
 def precision(settings: Settings) -> Precision:
-    """The precision of forward passes."""
-    return settings.mixed_precision or best_precision(process_state().device)
+    """The precision of forward passes: the flag's, else the launcher's, else the best that the hardware has."""
+    return settings.mixed_precision or launched_precision() or best_precision(process_state().device)
 
 
 def _read_others(

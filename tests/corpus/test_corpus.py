@@ -368,7 +368,7 @@ def interrupted(tmp_path_factory):
     save = Run.checkpoint
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "checkpoint", stop)
-        patch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
+        patch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
         assert main([*flags, "--output", str(base / "out")]) == 130
     return flags, base / "out"
 
@@ -376,7 +376,7 @@ def interrupted(tmp_path_factory):
 @pytest.mark.parametrize("name", CHECKPOINTS)
 def test_checkpoint(name, interrupted, tmp_path, capsys, monkeypatch):
     """One line, and nothing is changed."""
-    monkeypatch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
+    monkeypatch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
     damage, words = CHECKPOINTS[name]
     flags, out = interrupted
     shutil.copytree(out, tmp_path / "out")
@@ -388,7 +388,7 @@ def test_checkpoint(name, interrupted, tmp_path, capsys, monkeypatch):
 
 @pytest.mark.parametrize("name", ["latest_is_a_folder", "state_with_code"])
 def test_a_damaged_checkpoint_gives_way(name, interrupted, tmp_path, monkeypatch):
-    monkeypatch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
+    monkeypatch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
     monkeypatch.setattr("curator.result.write.write_report", lambda *args: None)
     flags, out = interrupted
     shutil.copytree(out, tmp_path / "out")

@@ -27,7 +27,7 @@ from tests.corpus.test_corpus import QUICK, tree
 @pytest.fixture
 def flags(tmp_path, monkeypatch):
     """Of a quick run, from the command's name on."""
-    monkeypatch.setattr("curator.train.measure_speed", lambda *args: 1000.0)
+    monkeypatch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
     monkeypatch.setattr("curator.result.write.write_report", lambda *args: None)
     (tmp_path / "in").mkdir()
     return ["clean", "--dataset", str(make.good(tmp_path / "in")), *QUICK[:2], "--method.epochs", "3", *QUICK[4:]]
@@ -119,7 +119,7 @@ def test_a_gpu_that_is_full_before_the_training(flags, tmp_path, monkeypatch):
     def measure(*args):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("curator.train.measure_speed", measure)
+    monkeypatch.setattr("curator.train.expected_seconds", measure)
     with pytest.raises(CuratorError, match=r"try method.batch_size = 64$"):
         curator.curate(hf_dataset(40), CrossEntropy(), output=tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -334,7 +334,7 @@ def test_what_is_not_saved_is_said_and_kept(run, tmp_path):
         server.start()
         page.keyboard.press("ArrowRight")
         page.keyboard.press("k")
-        page.wait_for_selector("text=open the address that app.py printed")
+        page.wait_for_selector("text=open the address that was printed when this server was started")
         assert len(decisions(journal)) == 1
         ready(page, server.address)
         assert len(decisions(journal)) == 2 and page.errors == [] and page.outside == []

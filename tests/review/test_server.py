@@ -154,9 +154,12 @@ def test_the_printed_address(run, tmp_path):
             ("", {"Cookie": server.cookie.replace(str(server.port), "1")}), (f"config?token={server.token}", {}),
         ):  # fmt: skip
             status, text = server.get(path, **{"Cookie": "", **headers})
-            assert status == 401 and "open the address that app.py printed" in text, path
+            assert status == 401 and "open the address that was printed when this server was started" in text, path
         status, text = server.post("ask", {"what": "hello"}, Cookie="")
-        assert status == 401 and "open the address that app.py printed" in json.loads(text)["error"]
+        assert (
+            status == 401
+            and "open the address that was printed when this server was started" in json.loads(text)["error"]
+        )
         connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
         connection.request("GET", f"/?token={server.token}")
         answer = connection.getresponse()

@@ -224,7 +224,7 @@ function openHelp() {
   const rows = keys.map(([key, what]) => make("tr", {}, make("td", {}, ...keyNodes(key)), make("td", { text: what })));
   const words = [
     "A decision shows at once and is saved in the background; “all saved” means that it is on the server's disk. It survives a reload and a restart of the server.",
-    "A row's bars are the method's soft label; the given label is underlined. Decided rows can be used as verified rows in the next run: clean.py --verified review.sqlite.",
+    "A row's bars are the method's soft label; the given label is underlined. Decided rows can be used as verified rows in the next run:",
   ];
-  openPanel({ name: "help", key: () => false }, heading("Keys"), make("table", {}, make("tbody", {}, ...rows)), ...words.map((text) => make("p", { text })));
+  openPanel({ name: "help", key: () => false }, heading("Keys"), make("table", {}, make("tbody", {}, ...rows)), ...words.map((text) => make("p", { text })), make("p", {}, make("code", { text: facts.again })));
 }
