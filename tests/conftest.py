@@ -115,12 +115,6 @@ def hf_dataset(n: int = 60, k: int = 3, share: float = 0.2, size: int = 12):
     return Dataset.from_dict(rows, features=features)
 
 
-def without_plots(patch: pytest.MonkeyPatch) -> None:
-    """No plots in a result and no measured speed in a plan: they take most of the time of a tiny run."""
-    patch.setattr("curator.result.report.draw", lambda *args: [])
-    patch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
-
-
 @contextmanager
 def with_plots() -> Iterator[None]:
     """Inside, runs of this process draw their plots and measure their speed, as users have it."""
@@ -134,10 +128,11 @@ def with_plots() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def no_plots():
-    """Runs of this process as without_plots has them, unless they are made with_plots."""
+def without_plots():
+    """Runs of this process draw no plots and measure no speed, which would take most of the time of a tiny run."""
     with pytest.MonkeyPatch.context() as patch:
-        without_plots(patch)
+        patch.setattr("curator.result.report.draw", lambda *args: [])
+        patch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
         yield
 
 
@@ -163,12 +158,10 @@ def small_run(tmp_path_factory):
     labels[39] = (labels[0] + 1) % 3
     data = data.remove_columns("label").add_column("label", labels, feature=hf_dataset(3).features["label"])
     (folder / "trusted.csv").write_text(f"row,label\n3,{labels[3]}\n4,{(labels[4] + 1) % 3}\n")
-    with pytest.MonkeyPatch.context() as patch:
-        without_plots(patch)
-        curator.curate(
-            data, method="ce", epochs=1, output=folder / "run", verified=str(folder / "trusted.csv"),
-            reference_column="true_label",
-        )  # fmt: skip
+    curator.curate(
+        data, method="ce", epochs=1, output=folder / "run", verified=str(folder / "trusted.csv"),
+        reference_column="true_label",
+    )  # fmt: skip
     assert (folder / "run" / "trusted.parquet").exists() and (folder / "run" / "duplicates.parquet").exists()
     return folder / "run"
 

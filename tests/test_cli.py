@@ -131,7 +131,7 @@ def test_hostile_and_wrong_label_files(capsys, tmp_path, data_dir):
     assert "differs from the dataset's labels in 45000 rows" in refused(capsys, *argv, output=tmp_path / "out")
 
 
-def test_a_finished_run_is_not_overwritten(capsys, finished, tmp_path, no_plots):
+def test_a_finished_run_is_not_overwritten(capsys, finished, tmp_path):
     out = tmp_path / "out"
     shutil.copytree(finished / "out", out)
     before = (out / "curation.json").read_bytes()
@@ -151,7 +151,7 @@ def test_a_strangers_checkpoints_are_left_alone(capsys, tmp_path):
     assert (tmp_path / "checkpoints" / "best.pt").read_text() == "weights"
 
 
-def test_a_run_killed_while_it_moved_its_results_can_be_run_again(capsys, tmp_path, no_plots):
+def test_a_run_killed_while_it_moved_its_results_can_be_run_again(capsys, tmp_path):
     """It leaves .staging and some of its files, and without training (--pred-probs) no checkpoint."""
     (tmp_path / ".staging").mkdir()
     (tmp_path / "issues.csv").write_text("row")
@@ -159,7 +159,7 @@ def test_a_run_killed_while_it_moved_its_results_can_be_run_again(capsys, tmp_pa
     assert (tmp_path / "curation.json").exists() and not (tmp_path / ".staging").exists()
 
 
-def test_a_run_killed_while_it_removed_its_checkpoints(capsys, tmp_path, monkeypatch, no_plots):
+def test_a_run_killed_while_it_removed_its_checkpoints(capsys, tmp_path, monkeypatch):
     """It is finished: the same command says so, does the rest and ends well; another is refused as ever."""
     from curator.engine.checkpoint import Checkpoints
 
@@ -183,7 +183,7 @@ def test_a_run_killed_while_it_removed_its_checkpoints(capsys, tmp_path, monkeyp
     assert "it holds a finished run" in refused(capsys, *argv)
 
 
-def test_results_that_are_links(capsys, tmp_path, no_plots):
+def test_results_that_are_links(capsys, tmp_path):
     """The links are replaced; what they lead to stays as it is."""
     argv, far = ["--output", tmp_path / "out", *QUICK, "--limit-rows", "60"], tmp_path / "far"
     assert run(capsys, *argv)[0] == 0
@@ -272,7 +272,7 @@ def test_streams_that_are_closed(tmp_path, shell, code, printed):
     assert printed is None or printed in done.stdout + done.stderr
 
 
-def test_resume_after_an_early_stop(tmp_path, monkeypatch, no_plots):
+def test_resume_after_an_early_stop(tmp_path, monkeypatch):
     """Stopped early, then killed while writing: the same command writes the same result."""
     from curator.result import write
 
@@ -359,7 +359,7 @@ def test_the_output_is_a_dataset(finished, monkeypatch):
         assert selected == (p.argmax() == given) and corrected == (given if selected else p.argmax())
 
 
-def test_load_dataset_sees_the_latest_run(tmp_path, no_plots):
+def test_load_dataset_sees_the_latest_run(tmp_path):
     """Same folder and sizes, other content: the cache of datasets must not give the old rows, nor to Curator itself."""
     import datasets
 
@@ -416,7 +416,7 @@ def test_card(finished):
     assert "label-curator clean --dataset" in card.text
 
 
-def test_a_loss_that_is_not_finite(capsys, tmp_path, no_plots):
+def test_a_loss_that_is_not_finite(capsys, tmp_path):
     """Exit code 1: the input was fine. The epoch and the step are named, and nothing is left to continue."""
     code, _, err = run(capsys, "--output", tmp_path / "out", *QUICK, "--method.lr", "1e12", "--mixed-precision", "no")
     assert code == 1 and "error: the loss became" in err and "in epoch 0 of stage train, step" in err.splitlines()[-1]
@@ -426,13 +426,13 @@ def test_a_loss_that_is_not_finite(capsys, tmp_path, no_plots):
     assert code == 1 and "predictions stopped being numbers in epoch 0 of stage train, step 0" in err.splitlines()[-1]
 
 
-def test_tracking(capsys, tmp_path, no_plots):
+def test_tracking(capsys, tmp_path):
     pytest.importorskip("tensorboard")
     assert run(capsys, "--output", tmp_path / "out", *QUICK, "--track", "tensorboard")[0] == 0
     assert list((tmp_path / "out" / "tracker").rglob("events.out.tfevents*"))
 
 
-def test_the_card_tells_how_to_make_it_again(finished, capsys, tmp_path, no_plots):
+def test_the_card_tells_how_to_make_it_again(finished, capsys, tmp_path):
     import shlex
 
     card = (finished / "out" / "README.md").read_text()
@@ -461,7 +461,7 @@ def test_dry_run_writes_nothing(capsys, tmp_path):
         assert words in err
 
 
-def test_batches_are_smaller_where_an_epoch_would_have_few_steps(tmp_path, capsys, monkeypatch, no_plots):
+def test_batches_are_smaller_where_an_epoch_would_have_few_steps(tmp_path, capsys, monkeypatch):
     """The plan says so; the same command continues with them, and the card's makes the same again."""
     import shlex
 
@@ -566,7 +566,7 @@ def test_no_command(capsys):
     assert not said.err and all(f"\n  {name} " in said.out for name in COMMANDS)
 
 
-def test_curate_from_python(tmp_path, no_plots):
+def test_curate_from_python(tmp_path):
     ds = hf_dataset(60, share=0.2)
     out = curator.curate(ds, method="ce", epochs=2, output=tmp_path / "a", flip=False)
     assert len(out) == 60 and out.column_names[-5:] == [
@@ -605,7 +605,7 @@ class Collapsing(CrossEntropy):
             yield found
 
 
-def test_a_collapse_is_reported(tmp_path, capsys, no_plots):
+def test_a_collapse_is_reported(tmp_path, capsys):
     def warned(name, **settings):
         curator.curate(
             hf_dataset(60), Collapsing(lr=0.05, batch_size=16, **settings), flip=False, output=tmp_path / name
@@ -621,7 +621,7 @@ def test_a_collapse_is_reported(tmp_path, capsys, no_plots):
     assert facts == [] and "Warning" not in report and "given up" not in err
 
 
-def test_flag_worst_and_early_stop_and_time_limit(tmp_path, no_plots):
+def test_flag_worst_and_early_stop_and_time_limit(tmp_path):
     ds = hf_dataset(60, share=0.2)
     out = curator.curate(ds, method="ce", epochs=2, output=tmp_path / "a", flag_worst=7)
     assert sum(not s for s in out["selected"]) == 7
@@ -631,7 +631,7 @@ def test_flag_worst_and_early_stop_and_time_limit(tmp_path, no_plots):
     assert json.loads((tmp_path / "c" / "curation.json").read_text())["epochs"] == 1
 
 
-def test_pred_probs_train_nothing(tmp_path, no_plots):
+def test_pred_probs_train_nothing(tmp_path):
     ds = hf_dataset(60, share=0.2)
     probs = np.full((60, 3), 0.05)
     probs[np.arange(60), ds["true_label"][:]] = 0.9
@@ -642,7 +642,7 @@ def test_pred_probs_train_nothing(tmp_path, no_plots):
     assert [ds["true_label"][r] for r in out["row"]] == out["corrected_label"][:]
 
 
-def test_other_settings_do_not_continue_a_run(tmp_path, capsys, monkeypatch, no_plots):
+def test_other_settings_do_not_continue_a_run(tmp_path, capsys, monkeypatch):
     """An interrupted run goes on with its own settings only; the first that differs is named."""
     from curator.engine.run import Run
 

@@ -25,7 +25,7 @@ def test_the_method_that_is_chosen(given, method):
     assert resolve(given).settings.method == method
 
 
-def test_a_run_without_flags(tmp_path, capsys, no_plots):
+def test_a_run_without_flags(tmp_path, capsys):
     """Wrong labels of overlapping classes are found, the plan says what was seen, and the score is a probability."""
     data, truth = noisy(600, 4, kind="features", share=0.15)
     rows = {"e": data.inputs.features.tolist(), "label": data.labels.tolist(), "true_label": truth.tolist()}

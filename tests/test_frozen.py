@@ -64,7 +64,7 @@ def run(*argv) -> int:
     return main(["clean", *map(str, argv)])
 
 
-def test_a_backbone(backbone, tmp_path, capsys, no_plots):
+def test_a_backbone(backbone, tmp_path, capsys):
     argv = ["--dataset", source(tmp_path), "--method", "confident", "--output", tmp_path / "out", *QUICK]
     assert run(*argv, "--backbone", backbone) == 0
     assert seen(tmp_path) == 243
@@ -97,7 +97,7 @@ def test_a_dry_run_looks_at_a_few_rows(backbone, tmp_path, capsys):
     assert not (tmp_path / "out").exists() and not (tmp_path / "cache").exists()
 
 
-def test_a_function_that_wants_one_size(tmp_path, monkeypatch, capsys, no_plots):
+def test_a_function_that_wants_one_size(tmp_path, monkeypatch, capsys):
     """Its images have that size from the first call on, and those of other splits too."""
     (tmp_path / "flat_backbone.py").write_text(
         "import torch\nweights = torch.linspace(-1, 1, 3 * 16 * 16 * 8).view(-1, 8)\n"
@@ -175,7 +175,7 @@ def test_a_column_of_embeddings_and_no_images(tmp_path, capsys):
     assert "--label-noise idn:0.2: it needs images" in capsys.readouterr().err
 
 
-def test_an_ensemble(tmp_path, capsys, monkeypatch, no_plots):
+def test_an_ensemble(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv = ["--dataset", source(tmp_path), "--epochs", "4", "--seed", "3"]
     assert run(*argv, "--ensemble", "mixup,confident") == 0

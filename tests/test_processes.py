@@ -85,13 +85,6 @@ def warnings_of(folder: Path) -> list[str]:
     return json.loads((folder / "curation.json").read_text())["warnings"]
 
 
-@pytest.fixture
-def plain(monkeypatch):
-    """Runs of this process without what takes longer than so small a training: the plots and the ETA."""
-    monkeypatch.setattr("curator.result.write.write_report", lambda *args: None)
-    monkeypatch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
-
-
 # One with two stages, one with folds, one without batches: what is written when is the same for all.
 OFTEN = ("pudistill", "confident", "linear")
 
@@ -99,7 +92,7 @@ OFTEN = ("pudistill", "confident", "linear")
 @pytest.mark.parametrize(
     "method", [name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow) for name in METHODS]
 )
-def test_killed_at_a_random_moment(method, tmp_path, monkeypatch, plain):
+def test_killed_at_a_random_moment(method, tmp_path, monkeypatch):
     """kill -9, then the same command: the parquet of an uninterrupted run, byte for byte."""
     hf_dataset(60, 3, 0.3, size=8).to_parquet(tmp_path / "source" / "train.parquet")
     argv = ["clean", "--dataset", f"{tmp_path}/source", "--method", method, "--epochs", "8", *VERIFIED.get(method, [])]
@@ -234,7 +227,7 @@ STREAM = ["--memory-budget", "0.000001", "--image-size", "12"]
     ("mixup", 12, STREAM),  # one process holds what two decode
     pytest.param("mixup", 12, [], marks=pytest.mark.slow), pytest.param("pudistill", 10, [], marks=pytest.mark.slow),
 ])  # fmt: skip
-def test_two_processes_agree_with_one(method, epochs, own, source, tmp_path, plain):
+def test_two_processes_agree_with_one(method, epochs, own, source, tmp_path):
     argv = ["clean", "--dataset", str(source), "--method", method, "--epochs", str(epochs), *VERIFIED.get(method, [])]
     argv += ["--method.batch-size", "16", "--output"]
     with socket.socket() as free:
@@ -330,7 +323,7 @@ def test_errors_under_a_launcher_come_first(tmp_path):
     assert process.returncode == 1 and len(lines) == 1
 
 
-def test_three_ways_one_result(source, tmp_path, plain):
+def test_three_ways_one_result(source, tmp_path):
     """accelerate launch on clean.py, the command that is installed and curate() give the same parquet."""
     argv = ["--dataset", source, "--method", "ce", "--epochs", "3", "--output"]
     beside = Path(sys.executable).parent

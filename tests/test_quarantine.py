@@ -76,7 +76,7 @@ def test_a_review_never_shows_them(run, tmp_path):
     journal.close()
 
 
-def test_verified_rows_come_back_although_one_cannot_be_used(run, tmp_path, no_plots):
+def test_verified_rows_come_back_although_one_cannot_be_used(run, tmp_path):
     """The journal's sample of rows holds broken ones, and one of them was verified."""
     rows = Rows(run[0])
     facts = {"classes": rows.classes, "dataset": "dataset", "split": "train", "digests": rows.digests(list(range(80)))}
@@ -88,7 +88,7 @@ def test_verified_rows_come_back_although_one_cannot_be_used(run, tmp_path, no_p
     assert set(again.trusted) == {9, 11} and not again.present[7]
 
 
-def test_labels_that_mean_none(tmp_path, no_plots):
+def test_labels_that_mean_none(tmp_path):
     """-100 is what torch ignores; such rows pass through every order of the page and every policy."""
     ds = hf_dataset(60).remove_columns("true_label").cast_column("label", Value("int64"))
     values = ds["label"][:]
@@ -113,7 +113,7 @@ def test_versions_keep_or_drop_them(run, tmp_path, policy):
     assert not set(clean["row"]) & set(BAD)
 
 
-def test_too_many_stop_the_run(tmp_path, no_plots):
+def test_too_many_stop_the_run(tmp_path):
     ds = spoilt(50)
     with pytest.raises(CuratorError, match=r"3 of 50 rows cannot be used \(row 3: the label is missing\).*allow_quar"):
         curate(ds, output=str(tmp_path / "run"), **QUICK)
@@ -122,7 +122,7 @@ def test_too_many_stop_the_run(tmp_path, no_plots):
     assert found["selected"][3] is None and found["selected"][4] is not None
 
 
-def test_good_rows_have_no_quarantine(tmp_path, no_plots):
+def test_good_rows_have_no_quarantine(tmp_path):
     curate(hf_dataset(60), output=str(tmp_path / "run"), **QUICK)
     assert not (tmp_path / "run" / "quarantine.parquet").exists()
     assert not (tmp_path / "run" / "duplicates.parquet").exists()
@@ -133,7 +133,7 @@ def test_good_rows_have_no_quarantine(tmp_path, no_plots):
     ("promix", {"method.warmup": 1, "method.gamma_ramp": 1, "method.lambda_u_ramp": 1, "method.lga_epochs": 1}),
     ("dividemix", {"method.warmup": 1, "method.warmup_batch": 16}),
 ])  # fmt: skip
-def test_streamed_and_resident_give_the_same_bytes(tmp_path, method, own, no_plots):
+def test_streamed_and_resident_give_the_same_bytes(tmp_path, method, own):
     settings = {**QUICK, "method": method, **own}
     for name, budget in (("held", 1.0), ("streamed", 1e-6)):
         curate(spoilt(true_label=True), output=str(tmp_path / name), memory_budget=budget, **settings)
@@ -141,7 +141,7 @@ def test_streamed_and_resident_give_the_same_bytes(tmp_path, method, own, no_plo
     assert held == streamed
 
 
-def test_frozen_features_leave_broken_images_out(tmp_path, monkeypatch, no_plots):
+def test_frozen_features_leave_broken_images_out(tmp_path, monkeypatch):
     (tmp_path / "tiny_backbone.py").write_text("def net(x):\n    return x.float().mean((2, 3)).repeat(1, 2)\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

@@ -265,7 +265,7 @@ CASES = [
 
 
 @pytest.fixture
-def quick(monkeypatch, request, no_plots):
+def quick(monkeypatch, request):
     """Without training, too, which takes its time; gives the rows that the method saw.
 
     Training is part of the cases in which rows are set aside.
@@ -368,15 +368,13 @@ def interrupted(tmp_path_factory):
     save = Run.checkpoint
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Run, "checkpoint", stop)
-        patch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
         assert main([*flags, "--output", str(base / "out")]) == 130
     return flags, base / "out"
 
 
 @pytest.mark.parametrize("name", CHECKPOINTS)
-def test_checkpoint(name, interrupted, tmp_path, capsys, monkeypatch):
+def test_checkpoint(name, interrupted, tmp_path, capsys):
     """One line, and nothing is changed."""
-    monkeypatch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
     damage, words = CHECKPOINTS[name]
     flags, out = interrupted
     shutil.copytree(out, tmp_path / "out")
@@ -387,9 +385,7 @@ def test_checkpoint(name, interrupted, tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["latest_is_a_folder", "state_with_code"])
-def test_a_damaged_checkpoint_gives_way(name, interrupted, tmp_path, monkeypatch):
-    monkeypatch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
-    monkeypatch.setattr("curator.result.write.write_report", lambda *args: None)
+def test_a_damaged_checkpoint_gives_way(name, interrupted, tmp_path):
     flags, out = interrupted
     shutil.copytree(out, tmp_path / "out")
     CHECKPOINTS[name][0](tmp_path / "out" / "checkpoints")

@@ -25,10 +25,8 @@ from tests.corpus.test_corpus import QUICK, tree
 
 
 @pytest.fixture
-def flags(tmp_path, monkeypatch):
+def flags(tmp_path):
     """Of a quick run, from the command's name on."""
-    monkeypatch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
-    monkeypatch.setattr("curator.result.write.write_report", lambda *args: None)
     (tmp_path / "in").mkdir()
     return ["clean", "--dataset", str(make.good(tmp_path / "in")), *QUICK[:2], "--method.epochs", "3", *QUICK[4:]]
 

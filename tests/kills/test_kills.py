@@ -22,7 +22,7 @@ import curator
 from curator.cli.main import main
 from curator.decisions.journal import Journal
 from curator.result.read import Rows
-from tests.conftest import ROOT, hf_dataset, without_plots
+from tests.conftest import ROOT, hf_dataset
 
 HERE = Path(__file__).parent
 LIBRARIES = [
@@ -224,9 +224,7 @@ def run(tmp_path_factory):
     base = tmp_path_factory.mktemp("run")
     rows = hf_dataset(40, 3, 0.4, size=8)
     rows.to_parquet(base / "rows.parquet")
-    with pytest.MonkeyPatch.context() as patch:
-        without_plots(patch)
-        curator.curate(rows, method="ce", epochs=1, output=base / "out")
+    curator.curate(rows, method="ce", epochs=1, output=base / "out")
     probs = np.full((40, 3), 0.05)
     probs[np.arange(40), rows["true_label"][:]] = 0.9
     np.save(base / "probs.npy", probs)
@@ -310,9 +308,7 @@ def photos(tmp_path_factory):
     (base / "labels.csv").write_text("\n".join(lines))
     np.save(base / "probs.npy", np.eye(3)[np.arange(12) // 4])
     argv = ["--dataset", base / "photos", "--pred-probs", base / "probs.npy", "--output", base / "out"]
-    with pytest.MonkeyPatch.context() as patch:
-        without_plots(patch)
-        assert main(["clean", *map(str, argv)]) == 0
+    assert main(["clean", *map(str, argv)]) == 0
     read = Rows(base / "out")
     with closing(Journal(base / "out" / "review.sqlite", read.facts_for_a_journal())) as journal:
         acts = [(0, "relabel", "kind1"), (1, "drop", None), (4, "relabel", "kind2")]

@@ -13,7 +13,7 @@ import curator
 from curator.cli.main import main
 from curator.library.curated import Curated
 from curator.library.plan import Plan
-from tests.conftest import hf_dataset, image_folder, planted_images, without_plots
+from tests.conftest import hf_dataset, image_folder, planted_images
 
 EVIL = ["<script>alert(1)</script>", "'><img src=x onerror=alert(1)>", "\u202eevil" + "x" * 200]
 QUICK = {"method": "ce", "epochs": 1, "flip": False}
@@ -31,9 +31,7 @@ def curated(tmp_path_factory):
     labels = [EVIL[(c + (i % 4 == 0)) % 3] for i, c in enumerate(truth)]
     probs = np.full((48, 3), 0.05)
     probs[np.arange(48), truth if sorted(EVIL) == EVIL else [sorted(EVIL).index(EVIL[c]) for c in truth]] = 0.9
-    with pytest.MonkeyPatch.context() as patch:
-        without_plots(patch)
-        return curator.curate(files, labels=labels, pred_probs=probs, output=home / "<i>out</i> &", verified=None)
+    return curator.curate(files, labels=labels, pred_probs=probs, output=home / "<i>out</i> &", verified=None)
 
 
 def test_the_summary_of_a_notebook(curated):
@@ -74,7 +72,7 @@ def test_a_summary_is_that_of_its_run(curated, tmp_path):
     assert moved._repr_html_() is None
 
 
-def test_a_plan(tmp_path, capsys, no_plots):
+def test_a_plan(tmp_path, capsys):
     """It has the lines that the command prints, in the words of Python, and nothing is printed, trained or written."""
     folder = image_folder(tmp_path / "pictures", 24)
     plan = curator.curate(folder, dry_run=True, output=tmp_path / "out", **QUICK)
@@ -87,13 +85,14 @@ def test_a_plan(tmp_path, capsys, no_plots):
     said = capsys.readouterr().err
 
     def without_numbers(text):  # which are measured
-        return [re.sub(r"[\d.,]+", "0", line) for line in text.splitlines() if "--" not in line and "**" not in line]
+        lines = [line for line in text.splitlines() if "--" not in line and "method.batch" not in line]
+        return [re.sub(r"[\d.,]+( \w+ to [\d.,]+)?", "0", line) for line in lines]
 
     assert without_numbers(said) == without_numbers(plan.text)
     assert all(warning in plan.text for warning in plan.warnings) and "--" not in plan.text
 
 
-def test_features_of_a_callable(tmp_path, monkeypatch, no_plots):
+def test_features_of_a_callable(tmp_path, monkeypatch):
     """Those of a lambda are not kept, and a run with it that was interrupted does not go on with another."""
     from curator.engine.run import Run
     from curator.errors import CuratorError

@@ -29,7 +29,7 @@ def test_it_is_found_with_its_recipe(name, tmp_path, monkeypatch, no_gpu):
 
 
 @pytest.mark.parametrize("by_name", [True, False])
-def test_curate_runs_it(by_name, name, tmp_path, no_plots, no_gpu):
+def test_curate_runs_it(by_name, name, tmp_path, no_gpu):
     given = {"method": name, "method.lr": 0.1} if by_name else {"method": Forgetting(lr=0.1)}
     found = curator.curate(hf_dataset(60), **given, epochs=3, flip=False, output=tmp_path / "out")
     facts = json.loads((tmp_path / "out" / "curation.json").read_text())

@@ -20,7 +20,6 @@ from curator.publish.moves import Folder, Stays
 from curator.publish.policy import Fix, decisions, fixes_of
 from curator.publish.sheet import cut, read_sheet
 from curator.result.read import Rows
-from tests.conftest import without_plots
 
 CLASSES = ("ant", "bee", "cat")
 
@@ -40,10 +39,8 @@ def made(tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         Pil.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
     np.save(base / "p.npy", np.eye(3, dtype=np.float32)[np.arange(24) // 8] * 0.97 + 0.01)
-    with pytest.MonkeyPatch.context() as patch:
-        without_plots(patch)
-        argv = ["clean", "--dataset", str(base / "photos"), "--pred-probs", str(base / "p.npy")]
-        assert main([*argv, "--output", str(base / "run"), "--flag-worst", "3"]) == 0
+    argv = ["clean", "--dataset", str(base / "photos"), "--pred-probs", str(base / "p.npy")]
+    assert main([*argv, "--output", str(base / "run"), "--flag-worst", "3"]) == 0
     return base
 
 

@@ -19,7 +19,7 @@ from curator.publish.imagefolder import set_aside
 from curator.result.layout import content_hash
 from curator.result.read import Rows
 from curator.review.session import Session
-from tests.conftest import hf_dataset, load_table, without_plots
+from tests.conftest import hf_dataset, load_table
 from tests.review.serving import shown, verified
 
 NAMES = ["a/1.png", "b/1.png", "b/IMG (2).PNG", "a/_DSC3.png", "c/.4.png", "a/5", "a/6.png", "a/7.png", "b/8.png",
@@ -43,10 +43,8 @@ def run(tmp_path_factory):
     train = train.remove_columns("image").add_column("image", images, feature=Image())
     test = split(["t/1.png", "t/2.png", "t/3.png"], ["bee", "zebra/x", None])
     np.save(folder / "p.npy", np.full((12, 2), 0.5, np.float32))
-    with pytest.MonkeyPatch.context() as patch:
-        without_plots(patch)
-        splits = datasets.DatasetDict(train=train, test=test.cast(train.features))
-        curator.curate(splits, pred_probs=folder / "p.npy", flag_worst=6, allow_quarantine=True, output=folder / "run")
+    splits = datasets.DatasetDict(train=train, test=test.cast(train.features))
+    curator.curate(splits, pred_probs=folder / "p.npy", flag_worst=6, allow_quarantine=True, output=folder / "run")
     return folder / "run"
 
 

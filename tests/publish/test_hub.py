@@ -251,7 +251,7 @@ def test_clean_pushes_when_it_is_done(run, hub, tmp_path, capsys, monkeypatch):
     assert not hub.repos["me/other"].private and len(load("me/other")) == 60
 
 
-def test_a_push_that_was_stopped(hub, tmp_path, capsys, monkeypatch, no_plots):
+def test_a_push_that_was_stopped(hub, tmp_path, capsys, monkeypatch):
     """By a signal or the network: the same command pushes the finished run and trains nothing, once."""
     import curator.publish.hub as publishing
 

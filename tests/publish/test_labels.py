@@ -26,7 +26,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", [pytest.param(k, marks=[] if k == "tens" else pytest.mark.slow) for k in KINDS])
-def test_labels_of_every_type_are_published(tmp_path, no_plots, kind):
+def test_labels_of_every_type_are_published(tmp_path, kind):
     feature, values, classes = KINDS[kind]
     rows = hf_dataset(40, 2, 0.2).select_columns(["image", "label"])
     given = [values[code] for code in rows["label"]]

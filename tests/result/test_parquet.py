@@ -181,7 +181,7 @@ def test_the_folder_of_each_kind_of_dataset(tmp_path, monkeypatch):
     assert not reads(table, tmp_path / "hub/datasets--a--c/snapshots/1/a.png")
 
 
-def test_a_dataset_object_that_names_files_says_what_to_do(tmp_path, no_plots):
+def test_a_dataset_object_that_names_files_says_what_to_do(tmp_path):
     """And with data_dir they are read and embedded."""
     items = []
     for i in range(24):
@@ -294,7 +294,7 @@ def test_a_folder_of_images_on_the_hub(hub, tmp_path):
 
 
 @pytest.mark.parametrize("features_column", [None, "x"])
-def test_nothing_of_a_secret_is_in_a_result_or_a_version(tmp_path, no_plots, features_column):
+def test_nothing_of_a_secret_is_in_a_result_or_a_version(tmp_path, features_column):
     """Not by an image that is looked at or not, by another column, or by a link; with a row of it set aside."""
     (tmp_path / "secret").write_bytes(SECRET)
     (tmp_path / "in").mkdir()

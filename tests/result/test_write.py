@@ -10,7 +10,7 @@ import pytest
 
 from curator.cli.main import main
 from curator.result.provenance import without_places
-from tests.conftest import planted_images, without_plots
+from tests.conftest import planted_images
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,7 @@ def published(tmp_path_factory):
         "dataset": photos, "data-dir": base, "output": out, "recipe": base / "mine.yaml",
         "trusted": base / "checked.csv", "pred-probs": base / "probs.npy",
     }  # fmt: skip
-    with pytest.MonkeyPatch.context() as patch:
-        without_plots(patch)
-        assert main(["clean", *(f"--{name}={path}" for name, path in paths.items()), "--label-column", "cls"]) == 0
+    assert main(["clean", *(f"--{name}={path}" for name, path in paths.items()), "--label-column", "cls"]) == 0
     for form in ("parquet", "imagefolder"):
         assert main(["publish", str(out), str(base / form), "--policy", "annotate", "--format", form]) == 0
     return base

@@ -14,7 +14,7 @@ from curator.errors import CuratorError
 from curator.result.read import Rows
 from curator.review.imports import import_decisions
 from curator.review.session import Session
-from tests.conftest import hf_dataset, without_plots
+from tests.conftest import hf_dataset
 from tests.review.serving import verified
 
 
@@ -118,9 +118,7 @@ def numbered(tmp_path_factory):
     """A run whose classes have numbers for names."""
     folder = tmp_path_factory.mktemp("numbered")
     data = hf_dataset(60, 3, 0.3).remove_columns("true_label").cast_column("label", ClassLabel(names=NUMBERED))
-    with pytest.MonkeyPatch.context() as patch:
-        without_plots(patch)
-        curator.curate(data, method="ce", epochs=1, output=folder / "run")
+    curator.curate(data, method="ce", epochs=1, output=folder / "run")
     return folder / "run"
 
 

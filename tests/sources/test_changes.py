@@ -74,7 +74,7 @@ def test_an_image_that_is_another_one_now(tmp_path):
 
 
 @pytest.mark.parametrize("split, budget", [("train", 0), ("train", 1), ("test", 1)])
-def test_a_run_does_not_go_on_with_other_images(tmp_path, split, budget, no_plots):
+def test_a_run_does_not_go_on_with_other_images(tmp_path, split, budget):
     """Streamed, it ends at once; held in memory, when its images are to be written. Nothing is put out, and resuming
     says the same."""
     out = tmp_path / "out"

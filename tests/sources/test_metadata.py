@@ -211,7 +211,7 @@ def test_two_columns_of_one_name(tmp_path, capsys):
     assert "could not be loaded" in line and "label: int64" in line and "label: int64" not in "".join(bars)
 
 
-def test_no_name_of_a_stranger_acts_on_the_terminal(tmp_path, capsys, no_plots):
+def test_no_name_of_a_stranger_acts_on_the_terminal(tmp_path, capsys):
     """In columns, classes and files: through the plan, an error, and the end of a run."""
     act, folder = "\x1b]0;x\x07\x9b2J\u202e", tmp_path / "rows\x1b[2J"
     names = [f"a{act}", f"b{act}"]

@@ -302,7 +302,7 @@ def test_recipes_take_the_rows_of_their_papers():
     assert (pudistill.config_name, pudistill.verified) == (None, "verified")
 
 
-def test_one_epoch_by_the_command(tmp_path, no_gpu, capsys, no_plots):
+def test_one_epoch_by_the_command(tmp_path, no_gpu, capsys):
     out = tmp_path / "out"
     flags = ["--net", "small", "--image-size", "16", "--epochs", "1", "--method", "ce", "--output", str(out)]
     data = ["--dataset", "animal10n", "--data-dir", str(animal10n(tmp_path / "data" / "ANIMAL-10N", each=4))]
@@ -316,7 +316,7 @@ def test_one_epoch_by_the_command(tmp_path, no_gpu, capsys, no_plots):
     assert "--data-dir: animal10n is not downloaded by Curator: get it from" in capsys.readouterr().err
 
 
-def test_verified_rows_of_clothing1m_are_kept(tmp_path, no_gpu, no_plots):
+def test_verified_rows_of_clothing1m_are_kept(tmp_path, no_gpu):
     settings = {"net": "small", "image_size": 16, "epochs": 1, "output": tmp_path / "out"}
     folder = clothing1m(tmp_path / "data", "annotations")
     rows = curate("clothing1m", "ce", data_dir=folder, trusted="verified", **settings).with_format("numpy")[:]
