@@ -88,7 +88,7 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     if resolved.batch_was is not None:
         say(
             f"batch     {resolved.fits_batch[0].batch_size} rows a step instead of {resolved.batch_was}, with which an "
-            f"epoch had few steps ({max(1, len(data) // resolved.batch_was)}); --method.batch-size sets it"
+            f"epoch had few steps ({max(1, len(data) // resolved.batch_was)}); method.batch_size sets it"
         )
     if resolved.scaled:
         say("epochs    " + ", ".join(f"method.{k} {a} -> {b}" for k, (a, b) in resolved.scaled.items()))
