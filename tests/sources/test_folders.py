@@ -198,7 +198,9 @@ def test_what_is_said_of_other_columns_and_other_names(tmp_path):
     names = [f"{name}/{i}.png" for name in ("01", "02") for i in range(3)]
     put(tmp_path / "numbers", *names)
     (tmp_path / "numbers" / "t.csv").write_text("file,label\n" + "".join(f"{n},{n[1]}\n" for n in names))
-    assert placed(load_table(str(tmp_path / "numbers")), tmp_path / "numbers") == by_folder(names)  # pandas made 1 of 01
+    assert placed(load_table(str(tmp_path / "numbers")), tmp_path / "numbers") == by_folder(
+        names
+    )  # pandas made 1 of 01
     put(tmp_path / "telephone", "cat/1.heic", "dog/2.HEIC")
     with pytest.raises(CuratorError, match=r"no image in it .*: 2 image files \(cat/1.heic, .* HEIC is not read"):
         load_table(str(tmp_path / "telephone"))
