@@ -133,7 +133,7 @@ def _tables(
     if own and not named:
         raise CuratorError(f"{flag}: {own[0]}: expected a column file_name with the names of image files; rename it")
     if own or not layout.classes:
-        return named
+        return [entry for entry in named if entry.label] or named  # one of sizes says nothing of labels
     # Beside class folders a table counts that has other classes for most of the images: the folders are shards. One of
     # the same classes is a list of some files, as of verified ones.
     half, classes = len(found.images) / 2, Classes(sorted({*layout.classes.values()}))
@@ -170,7 +170,7 @@ def _of_tables(folder: Path, tables: list[Named], layout: Layout, flag: str) -> 
             if seen.setdefault(path, table.name) != table.name:
                 raise CuratorError(
                     f"{flag}: {seen[path]} and {table.name} both name {path}; keep one, or name it: "
-                    f"--dataset {folder / table.name}"
+                    f"--dataset {folder / seen[path]}"
                 )
         rows = _rows(folder, table, classes)
         if layout.named:

@@ -188,6 +188,13 @@ def test_a_table_and_its_images_apart(tmp_path):
         decode_images(table.data, "Filename", table.rows, None, 1e9, table.access)
 
 
+def test_a_table_without_labels_beside_one_with_labels(tmp_path):
+    put(tmp_path, *FLAT)
+    (tmp_path / "labels.csv").write_bytes(TABLES["labels.csv"])
+    (tmp_path / "sizes.csv").write_text("file,width\n" + "".join(f"{name},4\n" for name in FLAT))
+    assert placed(load_table(str(tmp_path)), tmp_path) == WANT
+
+
 def test_what_is_said_of_other_columns_and_other_names(tmp_path):
     put(tmp_path / "flat", *FLAT)
     (tmp_path / "flat" / "t.csv").write_text("file,breed,species\n" + "".join(f"{f},b{f[0]},x{f[0]}\n" for f in FLAT))
