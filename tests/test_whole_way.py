@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from curator.cli.main import main
-from curator.publish.policy import ORIGINAL
 from tests.hub import hub  # noqa: F401
 
 
@@ -35,7 +34,7 @@ def test_from_the_demo_to_training(target, demo, hub, tmp_path, capsys):  # noqa
     data = datasets.load_dataset(where, split="train")
     labels = data.with_format("numpy")["label"][:]
     assert (labels[first] == rows["true_label"][first]).all()
-    assert data[ORIGINAL][:] == rows["label"].tolist()
+    assert data["original_label"][:] == rows["label"].tolist()
     assert (labels == rows["true_label"]).mean() > (rows["label"] == rows["true_label"]).mean()
 
     # One epoch, as anybody would train on a dataset of the Hub; on clean rows only, tested on all.

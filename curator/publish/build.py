@@ -22,7 +22,7 @@ from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.publish.audit import audited
 from curator.publish.imagefolder import FORMATS, as_imagefolder, batches
-from curator.publish.policy import ORIGINAL, POLICIES, Verdict, decisions, inside_default, require_share, verdict
+from curator.publish.policy import POLICIES, Verdict, decisions, inside_default, require_share, verdict
 from curator.result.card import dataset_card, own_text
 from curator.result.facts import (
     AGAIN,
@@ -41,6 +41,7 @@ from curator.result.read import Rows
 from curator.result.report import pairs
 from curator.sources.files import own_files
 from curator.sources.labels import encoded_labels
+from curator.sources.table import ORIGINAL
 from curator.system import clear_leftovers, open_regular, read_file, replace_folder, workspace
 from curator.text import Log, did_you_mean
 

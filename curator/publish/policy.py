@@ -14,7 +14,6 @@ from curator.errors import CuratorError
 from curator.result.read import Rows
 
 POLICIES = ("annotate", "relabel", "filter")
-ORIGINAL = "original_label"
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,16 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import DatasetDict
+from datasets import DatasetDict, Image
 
 from curator.errors import CuratorError
 from curator.sources.builders import read_rows
 from curator.sources.cards import own_card, require_cards
 from curator.sources.files import beside, real_folders, whole_of
 from curator.sources.folders import METADATA, read_folder, read_single
+from curator.sources.images import paths
 from curator.sources.layout import notes_of
-from curator.sources.listing import Listing, counted, listing
+from curator.sources.listing import Listing, listing
 from curator.sources.matching import Files
 from curator.sources.metadata import names_files, require_own_files
 
@@ -126,15 +127,22 @@ def _count(opened: Opened, found: Listing, pictures: bool, others: list[str], fl
         )
     if others:
         opened.notes += notes_of({f"the rows are those of {others[0]}": found.images})
-    rest = len(found.images) - sum(map(len, opened.splits.values()))
-    if pictures and rest > 0:
-        left_out = f"{rest:,} of {counted(found.images)} left out: the dataset's card or metadata do not name them"
-        opened.notes += [left_out, *notes_of(found.left_out)]
+    if pictures and len(found.images) > sum(map(len, opened.splits.values())):
+        rest = _no_rows(opened, found.images)
+        why = {"the dataset's card or metadata do not name them": rest} if rest else {}
+        opened.notes += [*notes_of(why), *notes_of(found.left_out)]
     if pictures and all(split.column_names == ["image"] for split in opened.splits.values()):
         raise CuratorError(
             f"{flag}: its card names images, and nothing tells their labels: name one folder per class there, or take "
             "`configs` out of README.md"
         )
+
+
+def _no_rows(opened: Opened, images: list[str]) -> list[str]:
+    """Those of the image files of a folder that are no rows."""
+    columns = [(s, c) for s in opened.splits.values() for c, kind in s.features.items() if isinstance(kind, Image)]
+    rows = {os.path.realpath(path) for split, column in columns for path in paths(split, column) if path}
+    return [path for path in images if os.path.realpath(Path(str(opened.home), path)) not in rows]
 
 
 def _of_rows(folder: Path, found: Listing, flag: str) -> list[str]:

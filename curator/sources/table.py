@@ -20,6 +20,7 @@ from curator.sources.labels import KINDS, encoded_labels, is_integer, is_string,
 # The columns Curator writes: never taken for input.
 COLUMNS = ("clean_score", "selected", "corrected_label", "teacher_soft_label", "row")
 TRUE_LABEL = "true_label"
+ORIGINAL = "original_label"  # of a published version, whose labels were corrected: those that were given
 NAMES = ("label", "labels")  # of a label column, if there is one of such a name
 MOST_ASIDE = 0.05  # share of the rows that may be set aside without being asked
 
@@ -179,7 +180,7 @@ def guess_label_column(features: Features, wanted: str | None, reference: str | 
     Raises:
         CuratorError: where there is not exactly one, and where the one that is named so cannot hold labels.
     """
-    skip = {*COLUMNS, TRUE_LABEL, reference}
+    skip = {*COLUMNS, TRUE_LABEL, ORIGINAL, reference}
     kinds = {name: feature for name, feature in features.items() if name not in skip and not name.startswith("__")}
     named = [name for name in kinds if name.lower() in NAMES]
     odd = next((name for name in named if not may_be_labels(kinds[name])), None)

@@ -340,7 +340,7 @@ def test_several_configurations(tmp_path):
             load_table(str(tmp_path), config_name=config)
     table = load_table(str(tmp_path), config_name="a")
     assert table.classes == ("cat", "dog") and len(table.ids) == 4
-    assert table.notes[0].startswith("2 of 6 image files") and "card" in table.notes[0]
+    assert table.notes[0].startswith("2 image files (cat/2.png, …) are left out: the dataset's card")
 
 
 def test_rows_and_images_in_one_folder(tmp_path):

@@ -24,6 +24,7 @@ S, N = Value("string"), Value("int32")
     (columns(image=Image(), digit=N), None, "digit"),
     (columns(image=Image(), coarse=C, fine=C), "fine", "fine"),
     (columns(image=Image(), label=C, true_label=C, corrected_label=C), None, "label"),
+    (columns(image=Image(), label=C, original_label=C), None, "label"),
 ])  # fmt: skip
 def test_label_column(features, wanted, expected):
     assert guess_label_column(features, wanted, None) == expected
