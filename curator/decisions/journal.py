@@ -76,7 +76,10 @@ class Journal:
             ),
         ):
             if differ:
-                raise CuratorError(f"{self.path}: its decisions are about {what} this run's; name another file{hint}")
+                raise CuratorError(
+                    f"{self.path}: its decisions are about {what} this run's; name another with --journal or --verified"
+                    + hint
+                )
 
     def close(self) -> None:
         """Close the file."""

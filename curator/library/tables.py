@@ -62,7 +62,8 @@ def rows_of_files(
 def _of_frame(frame: Any) -> pa.Table:
     """A DataFrame as a table, with Path objects as texts."""
     frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
-    for name in frame.select_dtypes("object").columns if frame.columns.is_unique else ():
+    names = [name for name, kind in frame.dtypes.items() if kind.name == "object"]
+    for name in names if frame.columns.is_unique else ():
         if any(isinstance(item, os.PathLike) for item in frame[name]):
             texts = [os.fspath(item) if isinstance(item, os.PathLike) else item for item in frame[name]]
             frame = frame.assign(**{name: texts})
