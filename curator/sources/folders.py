@@ -14,7 +14,7 @@ from curator.decisions.names import Classes
 from curator.errors import CuratorError
 from curator.sources.columns import with_columns
 from curator.sources.layout import Layout, layout_of, notes_of, split_of
-from curator.sources.listing import Listing
+from curator.sources.listing import Listing, listing
 from curator.sources.matching import Files
 from curator.sources.metadata import require_own_files
 from curator.sources.named import Named, named_in, notes_on_columns
@@ -92,13 +92,23 @@ def read_folder(
     return Found(splits, labelled, notes)
 
 
-def read_single(file: Path, home: Path, files: Files | None, image: str | None, label: str | None) -> Found:
-    """The rows of one file of CSV, JSON or JSON lines, whose images are the files of a folder."""
-    table = read_table(file)
-    named = named_in(table, file.name, files, "", image, label, exact=False)
-    if named is None:  # perhaps rows of embeddings
+def read_single(file: Path, homes: list[Path], image: str | None, label: str | None) -> Found:
+    """The rows of one file of CSV, JSON or JSON lines, whose images lie in the first of the folders that has any."""
+    table, best = read_table(file), None
+    for home in homes or [file.parent]:
+        files = Files(partial(_images_in, home), home) if homes else None
+        named = named_in(table, file.name, files, "", image, label, exact=False)
+        if named is not None and (best is None or any(named.files)):
+            best = home, named
+            if any(named.files):
+                break
+    if best is None:  # perhaps rows of embeddings
         return Found(DatasetDict({"train": Dataset(table)}))
-    return Found(DatasetDict({"train": _rows(home, named, {})}), named.label, notes_on_columns([named]))
+    return Found(DatasetDict({"train": _rows(*best, {})}), best[1].label, notes_on_columns([best[1]]))
+
+
+def _images_in(folder: Path) -> list[str]:
+    return listing(folder, strict=False).images
 
 
 def _tables(

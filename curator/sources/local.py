@@ -19,7 +19,6 @@ from curator.sources.folders import METADATA, read_folder, read_single
 from curator.sources.images import paths
 from curator.sources.layout import notes_of
 from curator.sources.listing import Listing, listing
-from curator.sources.matching import Files
 from curator.sources.metadata import names_files, require_own_files
 
 
@@ -75,11 +74,11 @@ def open_local(path: Path, asked: Asked, flag: str) -> Opened:
 def _file(path: Path, asked: Asked, flag: str) -> tuple[Opened, bool]:
     """Rows of one file, and whether --class-level has a meaning."""
     folders = real_folders(beside(path))
-    home = asked.data_dir or (path.parent if folders else None)  # what paths are relative to
+    homes = [path.parent] * bool(folders) + ([asked.data_dir] if asked.data_dir else [])
+    home = homes[-1] if homes else None
     if path.suffix.lower() not in (".csv", ".tsv", ".json", ".jsonl", ".ndjson"):
         return Opened(read_rows(str(path), None, None, flag)[0], {"id": None}, folders, home), False
-    files = Files(lambda: listing(home, strict=False).images, home) if home else None
-    found = read_single(path, home or path.parent, files, asked.image_column, asked.label_column)
+    found = read_single(path, homes, asked.image_column, asked.label_column)
     return Opened(found.splits, {"id": None}, folders, home, found.label, found.notes), False
 
 

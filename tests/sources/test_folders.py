@@ -183,6 +183,11 @@ def test_a_table_and_its_images_apart(tmp_path):
     for name in ("t.csv", "t.parquet"):
         table = load_table(str(tmp_path / "tables" / name), data_dir=tmp_path / "images")
         assert placed(table, tmp_path / "images") == WANT
+    put(tmp_path / "tables", *FLAT)  # those beside it come first
+    beside = load_table(str(tmp_path / "tables" / "t.csv"), data_dir=tmp_path / "images")
+    assert placed(beside, tmp_path / "tables") == WANT
+    for name in FLAT:
+        (tmp_path / "tables" / name).unlink()
     with pytest.raises(CuratorError, match="No such file.*beside the dataset's tables, or in --data-dir"):
         table = load_table(str(tmp_path / "tables" / "t.csv"))
         decode_images(table.data, "Filename", table.rows, None, 1e9, table.access)
