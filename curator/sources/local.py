@@ -17,7 +17,7 @@ from curator.sources.cards import own_card, require_cards
 from curator.sources.files import beside, real_folders, whole_of
 from curator.sources.folders import METADATA, read_folder, read_single
 from curator.sources.layout import notes_of
-from curator.sources.listing import Listing, counted, listing
+from curator.sources.listing import Listing, counted, is_text, listing
 from curator.sources.matching import Files
 from curator.sources.metadata import names_files, require_own_files
 
@@ -65,6 +65,8 @@ def open_local(path: Path, asked: Asked, flag: str) -> Opened:
         CuratorError: beginning with the flag, in the user's terms.
     """
     path = Path(os.path.abspath(path))  # datasets takes `csv` for its own reader, and `.` for nothing
+    if not is_text(str(path)):
+        raise CuratorError(f"{flag}: expected a path that is UTF-8 text; rename its folders")
     opened, levels = _file(path, asked, flag) if path.is_file() else _folder(path, asked, flag)
     if asked.class_level is not None and not levels:
         raise CuratorError("--class-level: it is for folders of images that no card describes; leave it out")
