@@ -19,6 +19,7 @@ from curator.engine.run import Run
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.library.plan import Plan
+from curator.methods.confident import read_probs
 from curator.methods.posterior import Posterior
 from curator.methods.timing import expected_seconds
 from curator.result.metrics import precision_recall_f1
@@ -96,6 +97,8 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     say(f"method    {s.method}, net {s.net}, {hyper}")
     say(f"machine   {run.device}, {run.world} process(es) of {run.threads} thread(s), precision {run.precision}")
     total = method.total_epochs(len(data.classes), len(data))
+    if s.pred_probs is not None:
+        read_probs(s.pred_probs, data)  # a plan is of what the run will take
     with enough_memory(resolved, run):
         seconds = expected_seconds(method, data, run)
     speed = total * len(data) / seconds if seconds else 0.0

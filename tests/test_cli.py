@@ -73,7 +73,7 @@ def finished(tmp_path_factory):
     (["--features-column", "embedding"], "--features-column: no column 'embedding'; the columns are image, label"),
     (["--ensemble", "promix"], "--ensemble: expected two or more of promix, dividemix, cpc, bootstrap, pudistill, "),
     (["--split", "test"], "no split 'test'"),
-    (["--pred-probs", "nothing.npy"], "expected an .npy file"),
+    (["--pred-probs", "nothing.npy", "--dry-run"], "expected an .npy file"),
     (["--net", "vgg19_bn"], "--net vgg19_bn: expected images of at least 32 px, found 8 x 8"),
     (["--seed", "-1"], "--seed: expected at least 0, found -1"),
     (["--limit-rows", "3", "--method", "confident"], "--method confident: expected at least 10 rows, found 3"),

@@ -2,6 +2,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, get_args, get_origin
 
+import numpy as np
 import pytest
 import yaml
 
@@ -276,7 +277,8 @@ def test_coerce(value, hint, expected):
 
 @pytest.mark.parametrize(
     "value, hint",
-    [(True, int), (1, bool), (1.5, int), ("inf", int), (None, int), (1, str), ([], float), ("x", Literal["a"])],
+    [(True, int), (1, bool), (1.5, int), ("inf", int), (None, int), (1, str), ([], float), ("x", Literal["a"])]
+    + [(np.zeros(2), Path), (np.zeros(2), Literal["a"])],  # with which == gives no bool
 )
 def test_coerce_refuses(value, hint):
     with pytest.raises(CuratorError, match="--x: expected"):

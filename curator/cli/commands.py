@@ -204,7 +204,7 @@ class Apply:
 
 def apply(argv: list[str]) -> int:
     """Carry verified labels into your own folder or CSV file."""
-    flags = read_flags(Apply, argv, "label-curator apply")
+    flags = read_flags(Apply, argv, command_line("apply"))
     from curator.publish.apply import apply_moves
     from curator.publish.relabel import apply_csv
 

@@ -70,14 +70,14 @@ def coerce(value: Any, hint: Any, flag: str) -> Any:
         return coerce(value, kinds[-1], flag)
     if origin is Literal:
         value = "no" if value is False and "no" in args else value  # YAML reads no as false
-        if value not in args:
+        if not isinstance(value, str | int | float) or value not in args:
             raise CuratorError(f"{flag}: expected one of {', '.join(map(str, args))}; found {shown(value)}")
         return value
     if hint is bool and isinstance(value, bool):
         return value
     if hint is str and isinstance(value, str):
         return value
-    if hint is Path and value == "":  # it would be the working folder
+    if hint is Path and isinstance(value, str) and not value:  # it would be the working folder
         raise CuratorError(f"{flag}: it is empty; was a variable of the shell not set?")
     if hint is Path and isinstance(value, str | Path):
         return Path(value).expanduser()
@@ -94,7 +94,7 @@ def coerce(value: Any, hint: Any, flag: str) -> Any:
 def shown(value: Any) -> str:
     """A value as an error quotes it: of strangers, so not at any length."""
     try:
-        text = repr(value)
+        text = " ".join(repr(value).split())  # of a table it has lines
     except ValueError:  # Python writes no integer of more than 4300 digits
         text = "a number of thousands of digits"
     return text if len(text) <= 100 else f"{text[:97]}..."

@@ -65,16 +65,18 @@ class Journal:
         """
         sample = self.facts.get("sample", {})
         now = digests([int(row) for row in sample])
-        for differ, what in (
-            (self.facts["classes"] != classes, "other classes than"),
-            (self.facts["split"] != split, "another split than"),
+        moved = "; where label-curator apply has moved them, its --undo moves them back"
+        for differ, what, hint in (
+            (self.facts["classes"] != classes, "other classes than", ""),
+            (self.facts["split"] != split, "another split than", ""),
             (
                 any(sample[row] != digest for row, digest in now.items()),
                 "other images, or images in another order, than",
+                moved,
             ),
         ):
             if differ:
-                raise CuratorError(f"{self.path}: its decisions are about {what} this run's; name another --journal")
+                raise CuratorError(f"{self.path}: its decisions are about {what} this run's; name another file{hint}")
 
     def close(self) -> None:
         """Close the file."""

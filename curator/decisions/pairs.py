@@ -86,7 +86,10 @@ class _Unfit(ValueError):
 
 def _csv(path: Path, wanted: Sequence[str], most: int, largest: int) -> tuple[dict[str, list[Any]], list[str]]:
     with open(path, newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
+        head = file.readline(largest)
+        file.seek(0)
+        separator = max(",;\t", key=re.sub('"[^"]*"', "", head).count)  # spreadsheets of many countries write ;
+        reader = csv.reader(file, delimiter=separator)
         names = next(reader, [])
         _require_once(names, wanted)
         place = {name: names.index(name) for name in wanted if name in names}

@@ -62,6 +62,7 @@ class Places:
             return None
         if not found:
             hint = did_you_mean(text, self._rows) if len(self._rows) < 10_000 else ""
+            hint = hint or f"; name it by its path in the dataset's folder, as {next(iter(self._rows))}"
             raise CuratorError(f"{flag} {path}: no row has the file {text[:200]!r}{hint}")
         what = f"{len(files):,} files are called" if len(files) > 1 else f"{len(found):,} rows have the file"
         hint = f"give its path, as {files[0]}" if len(files) > 1 else "name them by a column row"

@@ -35,6 +35,11 @@ def given_in_python(dataset: Any, settings: dict[str, Any]) -> tuple[dict[str, A
     if (probs := given.get("pred_probs")) is not None and not isinstance(probs, str | os.PathLike):
         array = _numbers("pred_probs", probs)
         given["pred_probs"] = Held(f"python-array-{array_hash(array)}", array)
+    if not isinstance(verified := given.get("verified"), str | os.PathLike | int | float | None):
+        raise CuratorError(
+            "--verified: expected a file (a table of row,label or file,label; a journal), the name of a boolean column "
+            f"or a share; found {type(verified).__name__}: write it to a file"
+        )
     if (call := given.get("backbone")) is not None and not isinstance(call, str):
         if isinstance(call, type) or not callable(call):
             raise CuratorError(f"--backbone: expected a name, a function or a module, found {type(call).__name__}")

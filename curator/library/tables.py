@@ -32,7 +32,7 @@ def table_of(value: Any, folder: Path, image_column: str | None) -> Dataset:
         CuratorError: for columns that Arrow has no type for.
     """
     try:
-        table = pa.Table.from_pandas(value, preserve_index=False) if _is_frame(value) else pa.table(value)
+        table = _of_frame(value) if _is_frame(value) else pa.table(value)
     except (pa.ArrowException, TypeError, ValueError) as e:
         raise CuratorError(f"dataset: the table cannot be read: {' '.join(str(e).split())[:200]}") from e
     table = table.replace_schema_metadata(None)  # of pandas, which would outlive the columns it speaks of
@@ -57,6 +57,16 @@ def rows_of_files(
         )
     images = with_columns(Dataset(pa.table(columns)), {"image": (path_column(paths), Image())})
     return images.select_columns(["image", *columns]), folder
+
+
+def _of_frame(frame: Any) -> pa.Table:
+    """A DataFrame as a table, with Path objects as texts."""
+    frame = frame.set_axis([str(name) for name in frame.columns], axis=1)
+    for name in frame.select_dtypes("object").columns if frame.columns.is_unique else ():
+        if any(isinstance(item, os.PathLike) for item in frame[name]):
+            texts = [os.fspath(item) if isinstance(item, os.PathLike) else item for item in frame[name]]
+            frame = frame.assign(**{name: texts})
+    return pa.Table.from_pandas(frame, preserve_index=False)
 
 
 def _is_frame(value: Any) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 from curator.errors import CuratorError
 from curator.publish.apply import NOT_YET, note_of
 from curator.publish.policy import decisions, fixes_of, require_share
-from curator.publish.sheet import Sheet, Span, columns_of, read_sheet, require_unchanged
+from curator.publish.sheet import Sheet, Span, columns_of, read_sheet, require_unchanged, rows_of
 from curator.result.facts import AGAIN, read_json
 from curator.result.layout import lock
 from curator.result.read import Rows, places_of
@@ -111,9 +111,9 @@ def _edits(rows: Rows, sheet: Sheet, wanted: dict[int, str], before: Written) ->
     known = {row: {name, wanted.get(row, name), *before.get(file_of[row], ("", []))[1]} for row, name in given.items()}
     file, label = columns_of(sheet, places, known, rows.facts["label_column"])
     met = set()
-    for line in sheet.lines[1:]:
-        name = sheet.value(line[file]) if file < len(line) else ""
-        found = places.rows(name)
+    lines = sheet.lines[sheet.body :]
+    names = [sheet.value(line[file]) if file < len(line) else "" for line in lines]
+    for line, name, found in zip(lines, names, rows_of(places, names), strict=True):
         if not any(row in wanted or file_of[row] in before for row in found):
             continue
         met |= {file_of[row] for row in found}

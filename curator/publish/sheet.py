@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from curator.decisions.places import Places
 from curator.errors import CuratorError
+from curator.sources.matching import Files
 from curator.system import read_file
 
 LARGEST = 2**30  # bytes of a CSV file
@@ -24,7 +25,8 @@ class Sheet:
     """A CSV file as it stands: its text, and where in it every cell is.
 
     Attributes:
-        lines: spans of the cells of every line that has any, quotes included; the first is the header.
+        lines: spans of the cells of every line that has any, quotes included.
+        body: how many of them come before the rows: the header, where there is one.
     """
 
     path: Path
@@ -34,6 +36,7 @@ class Sheet:
     text: str
     lines: list[list[Span]] = field(default_factory=list)
     separator: str = ","
+    body: int = 1
 
     def value(self, span: Span) -> str:
         """What a cell says, without spaces around it."""
@@ -110,11 +113,22 @@ def cut(text: str, separator: str) -> Iterator[list[Span]]:
         at += 2 if text[at : at + 2] == "\r\n" else 1
 
 
+def rows_of(places: Places, cells: Sequence[str]) -> list[list[int]]:
+    """For each cell of a column the rows that it may name: by their files, else as tables that are read may name these.
+
+    That is by paths of another machine, addresses, or names without a suffix.
+    """
+    files = Files(places.known)
+    means = files.found(cells)
+    means = means if any(means) else files.found(cells, stems=True)
+    return [places.rows(cell) or (places.rows(path) if path else []) for cell, path in zip(cells, means, strict=True)]
+
+
 def columns_of(sheet: Sheet, places: Places, labels: dict[int, set[str]], named: str) -> tuple[int, int]:
     """Cut the sheet into cells, and find its columns of files and of labels: by what they hold.
 
     Args:
-        sheet: gets its lines and separator.
+        sheet: gets its lines, separator and body.
         places: rows by their files.
         labels: what a row's label may be, by row.
         named: the label column of the run, where two columns hold the same.
@@ -124,16 +138,18 @@ def columns_of(sheet: Sheet, places: Places, labels: dict[int, set[str]], named:
     """
     for separator in SEPARATORS:
         lines = list(cut(sheet.text, separator))
+        lines = lines[1:] if lines and sheet.value(lines[0][0]) == "sep=" else lines  # Excel's own line
         if len(lines) < 2 or len(lines[0]) < 2:
             continue
         sheet.lines, sheet.separator = lines, separator
         head = [sheet.value(span) for span in lines[0]]
         some = [[sheet.value(span) for span in line] for line in lines[1 : LOOK + 1]]
-        rows = [[places.rows(line[c]) if c < len(line) else [] for line in some] for c in range(len(head))]
+        rows = [rows_of(places, [line[c] if c < len(line) else "" for line in some]) for c in range(len(head))]
         hits = [sum(len(found) == 1 for found in column) for column in rows]
         file = max(range(len(head)), key=lambda c: (hits[c], -c))
         if not hits[file]:
             continue
+        sheet.body = 0 if places.rows(head[file]) else 1
         pairs = [(found[0], line) for found, line in zip(rows[file], some, strict=True) if len(found) == 1]
         fits = [
             sum(c < len(line) and line[c] in labels.get(row, ()) for row, line in pairs) if c != file else 0

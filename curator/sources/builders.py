@@ -107,7 +107,7 @@ def _without_magic(source: Path, cache: str) -> str:
         place = Path(cache) / f"source{source.suffix}"
         _link(place, source)
         return str(place)
-    place = Path(cache) / "source"
+    place = Path(cache) / "links" / "source"  # datasets makes a folder of its name beside it for what it has read
     for base, _, names in os.walk(source):
         for name in names:
             file = Path(base, name)

@@ -10,13 +10,14 @@ from pathlib import Path
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 
+from curator.decisions.names import Classes
 from curator.errors import CuratorError
 from curator.sources.columns import with_columns
 from curator.sources.layout import Layout, layout_of, notes_of, split_of
 from curator.sources.listing import Listing
 from curator.sources.matching import Files
 from curator.sources.metadata import require_own_files
-from curator.sources.named import Named, named_in
+from curator.sources.named import Named, named_in, notes_on_columns
 from curator.sources.tables import path_column
 from curator.sources.written import read_table
 
@@ -80,6 +81,7 @@ def read_folder(
         notes.append(
             f"the labels are column {tables[0].label} of {tables[0].name}; to use the folders, --class-level 1"
         )
+    notes += notes_on_columns(tables)
     splits = _of_tables(folder, tables, layout, flag)
     listed = {path for table in tables for path in table.files if path}
     rest = [path for path in found.images if path not in listed]
@@ -90,13 +92,13 @@ def read_folder(
     return Found(splits, labelled, notes)
 
 
-def read_single(file: Path, files: Files | None, image: str | None, label: str | None) -> Found:
-    """The rows of one file of CSV, JSON or JSON lines, whose images lie beside it."""
+def read_single(file: Path, home: Path, files: Files | None, image: str | None, label: str | None) -> Found:
+    """The rows of one file of CSV, JSON or JSON lines, whose images are the files of a folder."""
     table = read_table(file)
     named = named_in(table, file.name, files, "", image, label, exact=False)
     if named is None:  # perhaps rows of embeddings
         return Found(DatasetDict({"train": Dataset(table)}))
-    return Found(DatasetDict({"train": _rows(file.parent, named, {})}), named.label)
+    return Found(DatasetDict({"train": _rows(home, named, {})}), named.label, notes_on_columns([named]))
 
 
 def _tables(
@@ -131,15 +133,15 @@ def _tables(
     if own and not named:
         raise CuratorError(f"{flag}: {own[0]}: expected a column file_name with the names of image files; rename it")
     if own or not layout.classes:
-        return named
+        return [entry for entry in named if entry.label] or named  # one of sizes says nothing of labels
     # Beside class folders a table counts that has other classes for most of the images: the folders are shards. One of
     # the same classes is a list of some files, as of verified ones.
-    half = len(found.images) / 2
+    half, classes = len(found.images) / 2, Classes(sorted({*layout.classes.values()}))
     return [
         entry
         for entry in named
         if entry.label
-        and not {*map(str, entry.table[entry.label].drop_null().to_pylist())} <= {*layout.classes.values()}
+        and any(classes.named(value) is None for value in entry.table[entry.label].drop_null().unique().to_pylist())
         and sum(path is not None for path in entry.files) >= half
     ]
 
@@ -168,7 +170,7 @@ def _of_tables(folder: Path, tables: list[Named], layout: Layout, flag: str) -> 
             if seen.setdefault(path, table.name) != table.name:
                 raise CuratorError(
                     f"{flag}: {seen[path]} and {table.name} both name {path}; keep one, or name it: "
-                    f"--dataset {folder / table.name}"
+                    f"--dataset {folder / seen[path]}"
                 )
         rows = _rows(folder, table, classes)
         if layout.named:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ OWN_SIZE = 64
 SIDE = {"small": 64, "resnet18": 64, "preact18": 64, "resnet50": 224, "vgg19_bn": 224, "mlp": 224, "linear": 224}
 CHUNK = 64 * 2**20  # bytes of encoded images held at once
 CHUNK_ROWS = 4096
+MISSING = os.strerror(errno.ENOENT)
 
 
 @dataclass(frozen=True)
@@ -170,8 +173,9 @@ def decode_images(
                         counts[c] += np.bincount(image[..., c].reshape(-1), minlength=256)
     if shape is None and size is None:
         first = min(broken)
+        hint = "; paths are looked up beside the dataset's tables, or in --data-dir" if MISSING in broken[first] else ""
         raise CuratorError(
-            f"column {column!r}: none of the {n:,} images could be decoded (row {rows[first]}: {broken[first]})"
+            f"column {column!r}: none of the {n:,} images could be decoded (row {rows[first]}: {broken[first]}){hint}"
         )
     if shape is None:  # the caller sees how many are broken
         shape = (*cast(tuple[int, ...], size), 3)

@@ -76,11 +76,11 @@ def open_local(path: Path, asked: Asked, flag: str) -> Opened:
 def _file(path: Path, asked: Asked, flag: str) -> tuple[Opened, bool]:
     """Rows of one file, and whether --class-level has a meaning."""
     folders = real_folders(beside(path))
-    home = path.parent if folders else None
+    home = asked.data_dir or (path.parent if folders else None)  # what paths are relative to
     if path.suffix.lower() not in (".csv", ".tsv", ".json", ".jsonl", ".ndjson"):
         return Opened(read_rows(str(path), None, None, flag)[0], {"id": None}, folders, home), False
-    files = Files(lambda: listing(path.parent, strict=False).images, path.parent) if home else None
-    found = read_single(path, files, asked.image_column, asked.label_column)
+    files = Files(lambda: listing(home, strict=False).images, home) if home else None
+    found = read_single(path, home or path.parent, files, asked.image_column, asked.label_column)
     return Opened(found.splits, {"id": None}, folders, home, found.label, found.notes), False
 
 
@@ -98,6 +98,8 @@ def _folder(path: Path, asked: Asked, flag: str) -> tuple[Opened, bool]:
         )
     if not saved:
         require_cards(path, None, flag)
+    if files.left_out and not (files.images or files.tables or files.rows):
+        raise CuratorError(f"{flag}: no image in it can be read: {'; '.join(notes_of(files.left_out))}")
     opened = Opened(DatasetDict(), {**own_card(path), "id": None}, (whole_of(path),), path)
     own = bool(files.images) and not names_files(path)
     others = _of_rows(path, files, flag) if own else []

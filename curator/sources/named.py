@@ -26,6 +26,7 @@ class Named:
         table: its n rows; `column` names the images, and `label`, if there is one, holds labels by its name.
         name: of its file, relative to the folder.
         files: (n,) the image that each row means, relative to the folder; None where there is none.
+        others: columns that may hold labels by their names, too, where none is called label and none was named.
     """
 
     table: pa.Table
@@ -33,6 +34,7 @@ class Named:
     column: str
     label: str | None
     files: list[str | None]
+    others: tuple[str, ...] = ()
 
     @property
     def base(self) -> str:
@@ -77,8 +79,18 @@ def named_in(
     if best is None:
         return None
     labels = {plain(c): c for c in reversed(names) if c != best[0]}
-    known = label if label in names else next((labels[n] for n in LABELS if n in labels), None)
-    return Named(table, name, best[0], known, best[1])
+    may = [labels[n] for n in LABELS if n in labels]
+    known = label if label in names else may[0] if may else None
+    sure = label in names or known is None or plain(known) in LABELS[:2]
+    return Named(table, name, best[0], known, best[1], () if sure else tuple(may[1:]))
+
+
+def notes_on_columns(tables: list[Named]) -> list[str]:
+    """A line where another column than that of the labels may be it."""
+    first = next((table for table in tables if table.others), None)
+    if first is None:
+        return []
+    return [f"the labels are column {first.label}; {', '.join(first.others)} may be, too: --label-column names another"]
 
 
 def plain(column: str) -> str:

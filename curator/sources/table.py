@@ -190,9 +190,13 @@ def guess_label_column(features: Features, wanted: str | None, reference: str | 
         )
     candidates = [name for name, feature in kinds.items() if name in named or isinstance(feature, ClassLabel)]
     candidates = candidates or [name for name, feature in kinds.items() if is_string(feature) or is_integer(feature)]
-    return _pick(
-        "--label-column", wanted, candidates, list(features), "a label column (class labels, integers or strings)"
-    )
+    columns = [*features, *_fields(features)]
+    return _pick("--label-column", wanted, candidates, columns, "a label column (class labels, integers or strings)")
+
+
+def _fields(features: Features) -> list[str]:
+    """COLUMN.FIELD of every struct."""
+    return [f"{column}.{field}" for column, inner in features.items() if isinstance(inner, dict) for field in inner]
 
 
 def field_of_labels(features: Features, wanted: str | None) -> str | None:
@@ -200,7 +204,7 @@ def field_of_labels(features: Features, wanted: str | None) -> str | None:
 
     It is the wanted one, or the only one named label or labels where no column is and none holds class labels.
     """
-    fields = [f"{column}.{field}" for column, inner in features.items() if isinstance(inner, dict) for field in inner]
+    fields = _fields(features)
     if wanted is not None:
         return wanted if wanted in fields and wanted not in features else None
     if any(name.lower() in NAMES or isinstance(feature, ClassLabel) for name, feature in features.items()):

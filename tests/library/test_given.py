@@ -75,6 +75,8 @@ def test_tables(make, files, folder, monkeypatch):
     assert relative(table_of(make({"picture": names, "label": LABELS}))) == names  # of the working folder
     whole = table_of(make({"picture": [str(file) for file in files], "label": LABELS}))
     assert relative(whole) == names
+    if make is pd.DataFrame:
+        assert relative(table_of(make({0: files, "label": LABELS}))) == names  # Path objects
     monkeypatch.chdir(folder / "test")
     outside = table_of(make({"picture": [str(file) for file in files], "label": LABELS}))
     assert not lies_inside(files[0], outside.access.folders)
@@ -135,6 +137,7 @@ def test_objects_are_named_by_what_they_are():
         ("digits", {"pred_probs": [1.0]}, "pred_probs: expected numbers"),
         ("digits", {"backbone": 3}, "--backbone: expected a name, a function or a module, found int"),
         ("digits", {"backbone": nn.Flatten}, "found type"),
+        ("digits", {"verified": pd.DataFrame({"row": [1], "label": ["a"]})}, "row,label .*found DataFrame: write it"),
     ],
 )
 def test_what_is_refused(dataset, settings, words):

@@ -201,6 +201,29 @@ def test_a_csv_keeps_all_but_its_labels(user, capsys, encoding, separator, end):
     assert main([*argv, "--undo", "--yes"]) == 2
 
 
+@pytest.mark.parametrize(
+    "cell, head",
+    [
+        (str, "file,label\n"),
+        ("D:\\old\\{}".format, "sep=,\r\nfile,label,class\r\n"),
+        ("https://x.org/a/{}?w=1".format, "file,label\n"),
+        (lambda file: file[:-4], "id,label\n"),
+        (str, ""),
+    ],
+)
+def test_a_csv_that_curator_reads_is_changed_too(user, cell, head):
+    """Its files are named by other paths than the run's; a header there is none of, or Excel's line is before it."""
+    path, names = user / "t.csv", sorted(Rows(user / "run").files, key=lambda name: name != "ant/1.png")
+    more = ",{}" if "class" in head else ""
+    path.write_text(head + "".join(f"{cell(name)},{name[:3]}{more.format(name[:3])}\n" for name in names))
+    before = path.read_text()
+    assert main(["apply", str(user / "run"), "--csv", str(path), "--yes"]) == 0
+    want = before
+    for name, label in (("ant/1.png", "bee"), ("ant/2.png", "cat"), ("ant/0.png", "bee")):
+        want = want.replace(f"{cell(name)},ant", f"{cell(name)},{label}")
+    assert path.read_text() == want != before
+
+
 def test_what_a_run_before_did_is_undone(user, capsys):
     """Its run was replaced by another, which has other given labels, or none of its own to undo."""
     table, argv = user / "t.csv", ["apply", str(user / "run")]

@@ -102,6 +102,7 @@ def test_a_version_in_the_place_of_another_is_what_is_loaded(run, tmp_path):
 
 TABLES = {
     "file,label\na/1.png,bee\nb/8.png,bee\n": {0: "bee", 8: "bee"},
+    "note;file;label\na,b;a/1.png;bee\n": {0: "bee"},  # of spreadsheets of many countries
     "label,file\nbee,8.png\nant,.\\b\\11.png\n": {8: "bee", 11: "ant"},
     "row,file,label\n8,b/8.png,bee\n11,11.png,ant\n3,,ant\n": {8: "bee", 11: "ant", 3: "ant"},
     "file,label\n1.png,bee\n": "2 files are called '1.png'; give its path, as a/1.png",

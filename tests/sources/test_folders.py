@@ -15,7 +15,7 @@ from PIL import Image as Pil
 
 from curator.errors import CuratorError
 from curator.result.issues import write_issues
-from curator.sources.images import paths
+from curator.sources.images import decode_images, paths
 from curator.sources.table import Table
 from tests.conftest import hf_dataset, load_table
 
@@ -174,6 +174,45 @@ def test_labels_in_a_table_beside_the_images(tmp_path, name, as_file):
     assert placed(table, tmp_path) == WANT and not table.notes
 
 
+def test_a_table_and_its_images_apart(tmp_path):
+    """--data-dir is what paths of a table are relative to."""
+    put(tmp_path / "images", *FLAT)
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "t.csv").write_bytes(TABLES["labels.csv"])
+    pq.write_table(pa.table({"path": FLAT, "label": list(WANT.values())}), tmp_path / "tables" / "t.parquet")
+    for name in ("t.csv", "t.parquet"):
+        table = load_table(str(tmp_path / "tables" / name), data_dir=tmp_path / "images")
+        assert placed(table, tmp_path / "images") == WANT
+    with pytest.raises(CuratorError, match="No such file.*beside the dataset's tables, or in --data-dir"):
+        table = load_table(str(tmp_path / "tables" / "t.csv"))
+        decode_images(table.data, "Filename", table.rows, None, 1e9, table.access)
+
+
+def test_a_table_without_labels_beside_one_with_labels(tmp_path):
+    put(tmp_path, *FLAT)
+    (tmp_path / "labels.csv").write_bytes(TABLES["labels.csv"])
+    (tmp_path / "sizes.csv").write_text("file,width\n" + "".join(f"{name},4\n" for name in FLAT))
+    assert placed(load_table(str(tmp_path)), tmp_path) == WANT
+
+
+def test_what_is_said_of_other_columns_and_other_names(tmp_path):
+    put(tmp_path / "flat", *FLAT)
+    (tmp_path / "flat" / "t.csv").write_text("file,breed,species\n" + "".join(f"{f},b{f[0]},x{f[0]}\n" for f in FLAT))
+    for dataset in (tmp_path / "flat", tmp_path / "flat" / "t.csv"):
+        table = load_table(str(dataset))
+        assert table.label_column == "species" and "species; breed may be, too: --label-column" in table.notes[0]
+        assert not load_table(str(dataset), label_column="breed").notes
+    names = [f"{name}/{i}.png" for name in ("01", "02") for i in range(3)]
+    put(tmp_path / "numbers", *names)
+    (tmp_path / "numbers" / "t.csv").write_text("file,label\n" + "".join(f"{n},{n[1]}\n" for n in names))
+    assert placed(load_table(str(tmp_path / "numbers")), tmp_path / "numbers") == by_folder(
+        names
+    )  # pandas made 1 of 01
+    put(tmp_path / "telephone", "cat/1.heic", "dog/2.HEIC")
+    with pytest.raises(CuratorError, match=r"no image in it .*: 2 image files \(cat/1.heic, .* HEIC is not read"):
+        load_table(str(tmp_path / "telephone"))
+
+
 def test_a_parquet_file_of_paths(tmp_path):
     put(tmp_path, *FLAT)
     pq.write_table(pa.table({"path": FLAT, "label": list(WANT.values())}), tmp_path / "rows.parquet")
@@ -279,6 +318,7 @@ def test_the_folder_is_the_one_that_is_named(tmp_path, monkeypatch, name, images
         shutil.rmtree(tmp_path / name / "dog")
     want = ("cat", "dog") if images else ("b", "here")
     assert load_table(f"./{name}").classes == want
+    assert load_table(f"./{name}").classes == want  # what datasets has put into the cache by then is none of the files
     if name != "digits":
         assert load_table(name).classes == want
     else:

@@ -125,7 +125,7 @@ def test_a_sample_keeps_the_ids(rows, tmp_path):
 
 
 BAD = {
-    "text": ("row;label\n1;2\n", "expected the columns row and label, found row;label"),
+    "text": ("row label\n1 2\n", "expected the columns row and label, found row label"),
     "empty": ("", "expected the columns row and label, found none"),
     "row": ("row,label\none,class 1\n", "expected row numbers in column row, as 0 or 17; found 'one'"),
     "outside": ("row,label\n60,class 1\n", "expected rows 0 to 59 of split 'train', found 60"),

@@ -55,6 +55,8 @@ def test_a_field_that_is_asked_for():
     assert load_table(rows, label_column="meta.label").label_column == "meta_label"  # beside the other
     with pytest.raises(CuratorError, match="--label-column: no column 'meta.none'"):
         load_table(rows, label_column="meta.none")
+    with pytest.raises(CuratorError, match="none among .*meta.kind.*name it with --label-column"):
+        load_table(rows.remove_columns(["label", "meta"]).add_column("meta", [{"kind": k} for k in "abab"]))
 
 
 @pytest.mark.parametrize("split, name", [
