@@ -136,7 +136,8 @@ def test_killed_at_a_random_moment(method, tmp_path, monkeypatch):
 )
 def test_killed_at_random_moments(source, tmp_path, method, epochs, kills=5):
     """The same in processes that nothing prepared, over and over: 40 kills, of every method in all its phases."""
-    argv = ["--dataset", source, "--method", method, "--epochs", epochs, *VERIFIED.get(method, []), "--output"]
+    argv = ["--dataset", source, "--method", method, "--net", "small", "--epochs", epochs, *VERIFIED.get(method, [])]
+    argv += ["--output"]
     straight = start(*argv, tmp_path / "straight", core=0, XDG_CACHE_HOME=f"{tmp_path}/cache")
     rng = random.Random()
     seed = rng.randrange(10**6)
@@ -252,7 +253,7 @@ def test_two_processes(source, tmp_path, method):
     ProMix has priors, selections and two optimizer groups besides the nets; CPC has prototypes, scores and splits;
     PUDistill has ensembles, votes and two stages.
     """
-    argv = ["--dataset", source, "--method", method, "--epochs", 14, "--method.batch-size", "16"]
+    argv = ["--dataset", source, "--method", method, "--net", "small", "--epochs", 14, "--method.batch-size", "16"]
     argv += [*(["--method.warmup-batch", "16"] if method == "cpc" else []), *VERIFIED.get(method, []), "--output"]
     finish(start(*argv, tmp_path / "two", launcher=torchrun(2), XDG_CACHE_HOME=f"{tmp_path}/cache"))
     process = start(*argv, tmp_path / "killed", launcher=torchrun(2))
@@ -273,7 +274,8 @@ def test_two_machines(source, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    argv = ["--dataset", source, "--method", "mixup", "--epochs", 14, "--method.batch-size", "16", "--output"]
+    argv = ["--dataset", source, "--method", "mixup", "--net", "small", "--epochs", 14, "--method.batch-size", "16"]
+    argv += ["--output"]
     nodes = [
         start(*argv, tmp_path / "two", launcher=[
             sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(rank),
@@ -305,7 +307,7 @@ def test_curate_in_two_processes(source, tmp_path):
     script.write_text(
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import curator\n"
-        "out = curator.curate(sys.argv[2], method='ce', epochs=2, output=sys.argv[3])\n"
+        "out = curator.curate(sys.argv[2], method='ce', net='small', epochs=2, output=sys.argv[3])\n"
         "print(f'{len(out)} rows; {sum(out[\"clean_score\"]):.4f}', flush=True)\n"
     )
     launcher = [*torchrun(2)[:-1], str(script)]
@@ -325,7 +327,7 @@ def test_errors_under_a_launcher_come_first(tmp_path):
 
 def test_three_ways_one_result(source, tmp_path):
     """accelerate launch on clean.py, the command that is installed and curate() give the same parquet."""
-    argv = ["--dataset", source, "--method", "ce", "--epochs", "3", "--output"]
+    argv = ["--dataset", source, "--method", "ce", "--net", "small", "--epochs", "3", "--output"]
     beside = Path(sys.executable).parent
     if not (beside / "label-curator").exists():
         pytest.fail("label-curator is not installed: pip install -e .")
@@ -333,7 +335,7 @@ def test_three_ways_one_result(source, tmp_path):
     finish(start(*argv, tmp_path / "launched", launcher=accelerate))
     text = finish(start("clean", *argv, tmp_path / "installed", launcher=[str(beside / "label-curator")]))
     assert f"result: {tmp_path}/installed" in text and (tmp_path / "installed" / "curation.json").exists()
-    curator.curate(str(source), method="ce", epochs=3, output=tmp_path / "called")
+    curator.curate(str(source), method="ce", net="small", epochs=3, output=tmp_path / "called")
     files = parquet(tmp_path / "installed")
     assert set(files) == {"train-00000-of-00001.parquet", "test-00000-of-00001.parquet"}
     assert parquet(tmp_path / "launched") == files

@@ -83,13 +83,15 @@ class MethodFlags:
     """A YAML file or a name in recipes/; :VARIANT picks a variant.
     Default: the recipe of the dataset and method, if there is one."""
     net: Annotated[str | None, PICKS] = None
-    """small, resnet18, preact18, resnet50 or vgg19_bn; mlp or linear on frozen features.
-    Default: small without an accelerator, else resnet18."""
+    """Train from scratch: small, resnet18, preact18, resnet50 or vgg19_bn; on frozen features mlp or linear.
+    Default on a named dataset: small without an accelerator, else resnet18; else see --backbone."""
     pretrained: bool = False
     """Start from torchvision's ImageNet weights (resnet50, vgg19_bn)."""
     backbone: Annotated[str | None, PICKS, PATH] = None
-    """Train on frozen features from a pretrained torchvision model (resnet50),
-    or from MODULE:CALLABLE, which maps uint8 (b, 3, h, w) to float32 (b, d)."""
+    """Train on frozen features of pretrained models: timm/NAME or another id of timm's or transformers' encoders on the
+    Hub (owner/name, owner/name@revision), a classifier of torchvision (resnet50), or MODULE:CALLABLE, which maps uint8
+    (b, 3, h, w) to float32 (b, d); several as a+b. Default: auto, DINOv2 ViT-S/14 at 224 px, on all but named datasets
+    where neither --net nor --features-column is given."""
     features_column: Annotated[str | None, PICKS] = None
     """Train on a column of embeddings: lists of numbers, of the same length in every row."""
     pred_probs: Annotated[Path | None, PICKS, PATH] = None

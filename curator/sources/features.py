@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,8 @@ from curator.engine.held import Held
 from curator.engine.progress import EVERY, FIRST, Pace, time_left
 from curator.errors import CuratorError
 from curator.sources.columns import column_array, with_columns
-from curator.sources.images import NO_FILES, Access, content_hashes, decode_images, why_broken
+from curator.sources.images import NO_FILES, Access, Decoded, content_hashes, decode_images, why_broken
+from curator.sources.pace import ahead, plan_line, timed
 from curator.system import cache_folder, is_main
 from curator.text import Log
 
@@ -30,6 +31,26 @@ if TYPE_CHECKING:
     from curator.engine.encoders import Backbone
 
 CHUNK = 512  # rows a file of the cache; at most these are lost when a run is killed
+
+
+class Chunk(NamedTuple):
+    """Rows of a split on their way to the encoder.
+
+    Attributes:
+        positions: (m,) in the source, for error messages.
+        path: of their features in the cache.
+        hashes: (m,) uint64, of the encoded bytes.
+        kept: features (m, d) float16 of the cache; or
+        decoded: the images,
+        decoding: and the seconds that each took.
+    """
+
+    positions: np.ndarray
+    path: Path
+    hashes: np.ndarray
+    kept: np.ndarray | None
+    decoded: Decoded | None = None
+    decoding: float = 0.0
 
 
 def backbone_features(
@@ -52,6 +73,9 @@ def backbone_features(
     where a dataset has grown at its end; of a backbone UNLIKE any other nothing is kept. Processes share the chunks. A
     broken image is kept as a row of NaN.
 
+    Images are decoded in threads while the backbone is at work on those before. What it will take is said once it is
+    known.
+
     Raises:
         CuratorError: for features that are not finite in float16.
     """
@@ -60,20 +84,35 @@ def backbone_features(
     width = backbone(torch.zeros(1, 3, *size, dtype=torch.uint8)).shape[1]  # which all that is kept must have
     starts = range(0, len(dataset), CHUNK)
     done: dict[int, tuple[np.ndarray, str, np.ndarray]] = {}
+    planned = False
 
-    def chunk(start: int) -> tuple[np.ndarray, str, np.ndarray]:
+    def opened(start: int) -> Chunk:
         positions = rows[start : start + CHUNK]
         part = dataset.select(range(start, start + len(positions)))
         hashes, digest = content_hashes(part, column, positions, access)
         path = folder / f"{digest}.npy"
         kept = read_npy(path, (len(part), width), np.float16) if lasts else None
-        if kept is None or not sound(kept, part, positions):
-            decoded = decode_images(part, column, positions, size, float("inf"), access)
-            kept = _halved(backbone(cast(Tensor, decoded.images)), positions, f"--backbone {backbone.name}")
+        if kept is not None and sound(kept, part, positions):
+            return Chunk(positions, path, hashes, kept)
+        began = time.perf_counter()
+        decoded = decode_images(part, column, positions, size, float("inf"), access)
+        return Chunk(positions, path, hashes, None, decoded, (time.perf_counter() - began) / len(part))
+
+    def finished(start: int, chunk: Chunk) -> tuple[np.ndarray, str, np.ndarray]:
+        nonlocal planned
+        kept, decoded = chunk.kept, chunk.decoded
+        if decoded is not None:
+            images = cast(Tensor, decoded.images)
+            if planned:
+                features = backbone(images)
+            else:
+                planned, (features, encoding) = True, timed(backbone, images)
+                say(plan_line(backbone, width, chunk.decoding, encoding, len(dataset) - start, state.num_processes))
+            kept = _halved(features, chunk.positions, f"--backbone {backbone.name}")
             kept[list(decoded.broken)] = np.nan
             if lasts:
-                _keep(path, kept)
-        return kept, digest, hashes
+                _keep(chunk.path, kept)
+        return cast(np.ndarray, kept), chunk.path.stem, chunk.hashes
 
     def sound(kept: np.ndarray, part: Dataset, positions: np.ndarray) -> bool:
         """Whether what is not finite are whole rows, of images that cannot be decoded here and now."""
@@ -82,10 +121,10 @@ def backbone_features(
         return len(broken) == len(bad) and bool(np.isnan(kept[bad]).all())
 
     mine = starts[state.process_index :: state.num_processes]
-    for start in _progress(mine, backbone.name, is_main(), say):
-        done[start] = chunk(start)
+    for start, chunk in _progress(ahead(mine, opened), len(mine), backbone.name, is_main(), say):
+        done[start] = finished(start, chunk)
     state.wait_for_everyone()
-    parts = [done.get(start) or chunk(start) for start in starts]
+    parts = [done.get(start) or finished(start, opened(start)) for start in starts]
     digest = hashlib.blake2b(folder.name.encode(), digest_size=16)
     for _, name, _ in parts:
         digest.update(name.encode())
@@ -120,18 +159,18 @@ def _halved(features: Tensor, rows: np.ndarray, flag: str) -> np.ndarray:
     return values.numpy()
 
 
-def _progress(starts: range, name: str, shown: bool, say: Log) -> Iterator[int]:
-    """The starts, with a bar on a terminal; elsewhere a line a minute, the first one soon."""
+def _progress(
+    chunks: Iterable[tuple[int, Chunk]], count: int, name: str, shown: bool, say: Log
+) -> Iterator[tuple[int, Chunk]]:
+    """The chunks, with a bar on a terminal; elsewhere a line a minute, the first one soon."""
     from curator.bars import tqdm
 
     pace, due = Pace(), time.monotonic() + FIRST
-    with tqdm(
-        total=len(starts) * CHUNK, desc="features", unit="img", disable=None if shown else True, leave=False
-    ) as bar:
-        for i, start in enumerate(starts):
-            yield start
+    with tqdm(total=count * CHUNK, desc="features", unit="img", disable=None if shown else True, leave=False) as bar:
+        for i, chunk in enumerate(chunks):
+            yield chunk
             bar.update(CHUNK)
-            share = (i + 1) / len(starts)
+            share = (i + 1) / count
             if bar.disable and shown and time.monotonic() > due:
                 due = time.monotonic() + EVERY
                 say(f"{share:4.0%}  features of {name}{time_left(pace.left(share))}")
