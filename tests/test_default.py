@@ -78,7 +78,7 @@ def as_users_have_it(monkeypatch):
     monkeypatch.setattr("curator.config.defaults.BACKBONE", BACKBONE)
 
 
-def test_a_folder_and_nothing_else(tmp_path, monkeypatch, capsys, no_plots, hub, as_users_have_it):  # noqa: F811
+def test_a_folder_and_nothing_else(tmp_path, monkeypatch, capsys, hub, as_users_have_it):  # noqa: F811
     """Weights from the Hub, a plan, a result that names them, and a command that gives it again."""
     commit = hub.serve_model(AUTO, timm_files("cc-by-nc-4.0", side=224))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
