@@ -296,6 +296,8 @@ def test_names_of_folders():
         "runs/cifar10n-ce-worst"
     )
     assert output_folder(Settings(), False) == Path("runs/digits-promix")
+    assert output_folder(Settings(dataset="owner/name", backbone="auto"), False) == Path("runs/owner--name-promix")
+    assert output_folder(Settings(backbone="auto"), False) == Path("runs/digits-promix-auto")
     for given, name in {
         ("backbone", "dinov2s"): "digits-promix-dinov2s",
         ("backbone", "my.models:dinov2.small"): "digits-promix-models-dinov2-small",

@@ -9,4 +9,4 @@ NAMES = (
 )  # fmt: skip
 
 # What makes features of any other one.
-BACKBONE = "auto"
+AUTO = BACKBONE = "auto"

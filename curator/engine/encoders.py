@@ -69,7 +69,7 @@ class Backbone:
         self.run, self.whole, self.compiled = self.call, False, False
         if isinstance(self.call, nn.Module):
             if pays(self.call, self.side or 224, device, rows):
-                self.run, self.compiled, self.batch = frozen(self.call), True, 8
+                self.run, self.compiled = frozen(self.call), True
             if isinstance(self.call, Encoder | _Normalised) and precision == "bf16":
                 self.call.body.to(torch.bfloat16)  # autocast would turn the weights anew for every batch
                 self.whole = True
