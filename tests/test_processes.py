@@ -95,7 +95,18 @@ OFTEN = ("pudistill", "confident", "linear")
 def test_killed_at_a_random_moment(method, tmp_path, monkeypatch):
     """kill -9, then the same command: the parquet of an uninterrupted run, byte for byte."""
     hf_dataset(60, 3, 0.3, size=8).to_parquet(tmp_path / "source" / "train.parquet")
-    argv = ["clean", "--dataset", f"{tmp_path}/source", "--method", method, "--epochs", "8", *VERIFIED.get(method, [])]
+    argv = [
+        "clean",
+        "--dataset",
+        f"{tmp_path}/source",
+        "--net",
+        "small",
+        "--method",
+        method,
+        "--epochs",
+        "8",
+        *VERIFIED.get(method, []),
+    ]
     # Linear models have no batches; where they come in rounds, as many as others have epochs.
     argv += {"linear": [], "posterior": ["--method.rounds", "8"]}.get(method, ["--method.batch-size", "30"])
     argv += ["--output"]
@@ -174,7 +185,19 @@ def from_a_terminal(argv: list[str], err: Path) -> None:
 
 def test_sigterm_and_ctrl_c_and_the_lock(source, tmp_path, capsys):
     """143 and 130, the checkpoint stands; meanwhile a second run on the folder is refused."""
-    argv = ["clean", "--dataset", str(source), "--method", "ce", "--epochs", "2000", "--output", f"{tmp_path}/out"]
+    argv = [
+        "clean",
+        "--dataset",
+        str(source),
+        "--net",
+        "small",
+        "--method",
+        "ce",
+        "--epochs",
+        "2000",
+        "--output",
+        f"{tmp_path}/out",
+    ]
     for sent, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         process = FORKS.Process(target=from_a_terminal, args=(argv, tmp_path / "err"))
         process.start()
@@ -229,7 +252,18 @@ STREAM = ["--memory-budget", "0.000001", "--image-size", "12"]
     pytest.param("mixup", 12, [], marks=pytest.mark.slow), pytest.param("pudistill", 10, [], marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_two_processes_agree_with_one(method, epochs, own, source, tmp_path):
-    argv = ["clean", "--dataset", str(source), "--method", method, "--epochs", str(epochs), *VERIFIED.get(method, [])]
+    argv = [
+        "clean",
+        "--dataset",
+        str(source),
+        "--net",
+        "small",
+        "--method",
+        method,
+        "--epochs",
+        str(epochs),
+        *VERIFIED.get(method, []),
+    ]
     argv += ["--method.batch-size", "16", "--output"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
