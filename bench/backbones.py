@@ -3,6 +3,7 @@
 pip install 'label-curator[bench]'
 python curator/clean.py --dataset cifar10n --backbone bench.backbones:efficientnet_lite0
 python -m bench.backbones    # minutes: EfficientNet-Lite0 at 128 px and ViT-S/16 at 224 px, as before and now
+python curator/clean.py --dataset banking.csv --text-column text --backbone bench.backbones:wordllama
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ import importlib
 import io
 import time
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +40,19 @@ class EfficientNetLite(nn.Module):
         """Features of the images, scaled to SIDE x SIDE."""
         x = F.interpolate(images.float(), (SIDE, SIDE), mode="bilinear", antialias=True)
         return self.net.extract_features((x - 127) / 128).mean((2, 3))
+
+
+def wordllama(texts: list[str]) -> Tensor:
+    """Features (b, 256) float32 of texts: the mean of the words' vectors (of tokens, trained on sentences)."""
+    return torch.from_numpy(_wordllama().embed(texts)).float()
+
+
+@cache
+def _wordllama() -> Any:
+    import wordllama
+
+    inside = Path(wordllama.__file__).parent  # where it does not look for its own tokenizer
+    return wordllama.WordLlama.load(cache_dir=inside, disable_download=True)
 
 
 def __getattr__(name: str) -> nn.Module:

@@ -92,15 +92,18 @@ def work(jobs: list[str], part: int, parts: int) -> None:
 
 def measure(cell: Cell, job: str) -> dict[str, dict[str, Any]]:
     """Figures of all methods of a job by name."""
+    x, truth = features(cell.set, cell.encoder)
+    return measure_on(x, noisy_labels(cell.set, cell.noise, cell.seed), truth, cell.seed, job)
+
+
+def measure_on(x: torch.Tensor, given: np.ndarray, truth: np.ndarray, seed: int, job: str) -> dict[str, dict[str, Any]]:
+    """The same on features (n, d) float32 with given and true labels (n,) int64."""
     from curator.engine.source import Features
     from curator.evidence import NoisyDataset
     from curator.methods.confident import Confident
     from curator.methods.ensemble import mean_evidence
 
-    x, truth = features(cell.set, cell.encoder)
-    given, k = noisy_labels(cell.set, cell.noise, cell.seed), int(truth.max()) + 1
-    n = len(given)
-    classes = tuple(map(str, range(k)))
+    n, classes = len(given), tuple(map(str, range(int(truth.max()) + 1)))
     data = NoisyDataset(
         Features(x), torch.from_numpy(given), classes, torch.zeros(n, dtype=torch.bool), torch.arange(n)
     )
@@ -116,7 +119,7 @@ def measure(cell: Cell, job: str) -> dict[str, dict[str, Any]]:
         elif name == "k-NN":
             found[name] = neighbours(x, data)
         else:
-            found[name] = by_method(name, data, cell.seed)
+            found[name] = by_method(name, data, seed)
         seconds[name] = time.perf_counter() - started + (seconds["linear"] if name == "cleanlab" else 0)
     return {name: {**figures(f, data, truth), "seconds": round(seconds[name], 2)} for name, f in found.items()}
 

@@ -75,6 +75,7 @@ def curate(
             split: the one to curate; default: the only one, or train.
             revision: branch, tag or commit on the Hub.
             image_column, label_column: guessed where there is one candidate.
+            text_column: of rows of text; guessed where there is one candidate and no image.
             reference_column: true labels, if known; used by the report only.
             verified: rows with verified labels: a boolean column, a file with row,label, a journal, or a fraction.
             label_noise: noise to inject, as "sym:0.4"; of CIFAR-N the human labels.
@@ -87,7 +88,7 @@ def curate(
             net: small, resnet18, preact18, resnet50 or vgg19_bn; on features mlp or linear.
             pretrained: start from ImageNet weights.
             backbone: what makes features of images: a name, or a function or nn.Module that maps uint8 (b, 3, h, w) on
-                the device to floats (b, d). Of a lambda nothing is kept for another run.
+                the device to floats (b, d), of texts a list of str. Of a lambda nothing is kept for another run.
             features_column: a column of embeddings to train on.
             pred_probs: your own out-of-sample probabilities, an array (n, classes) or an .npy file; nothing is trained.
             epochs: of training; all settings that count epochs are scaled.

@@ -72,7 +72,10 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     counts = np.bincount(table.labels, minlength=len(table.classes))
     order = sorted(range(len(counts)), key=lambda c: -counts[c])
     shown = order if len(order) <= 12 else [*order[:5], *order[-3:]]
-    columns = {"image": table.image_column, "features": s.features_column, "label": table.label_column}
+    columns = {
+        "image": table.image_column, "text": table.text_column, "features": s.features_column,
+        "label": table.label_column,
+    }  # fmt: skip
     found = ", ".join(f"{kind} column {name!r}" for kind, name in columns.items() if name)
     say(
         f"dataset   {table.name}, split {table.split}: {len(data):,} rows, {len(table.classes)} classes; {found}, "

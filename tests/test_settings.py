@@ -544,7 +544,7 @@ def test_every_flag_stands_in_one_group():
     (NOT_IDENTITY, "output overwrite resume max_minutes keep_checkpoints track dry_run data_dir recipe epochs "
      "memory_budget push_to_hub public"),
     (NOT_IN_RECIPES, "recipe ensemble output overwrite resume dry_run push_to_hub public"),
-    (PICKS, "dataset method ensemble recipe label_noise imbalance net backbone features_column pred_probs"),
+    (PICKS, "dataset method ensemble recipe label_noise imbalance net backbone features_column pred_probs text_column"),
     (PATH, "data_dir recipe verified output pred_probs backbone"),
 ])  # fmt: skip
 def test_the_nature_of_a_flag_stands_on_its_field(nature, names):

@@ -36,7 +36,7 @@ class DataFlags:
     dataset: Annotated[str, PICKS] = "digits"
     """A named dataset (digits, cifar10, cifar100, cifar10n, cifar100n; from files you have, with --data-dir:
     animal10n, clothing1m, webvision, tiny-imagenet), a Hub id (owner/name), a local folder, or a
-    CSV, JSON lines or parquet file with paths of images."""
+    CSV, JSON lines or parquet file with paths of images or with texts."""
     data_dir: Annotated[Path | None, NOT_IDENTITY, PATH] = None
     """Folder with the files of a named dataset, instead of downloading them; for any other dataset, a folder outside it
     from which files named in its rows may be read."""
@@ -51,6 +51,9 @@ class DataFlags:
     """Revision of the dataset on the Hub: a branch, tag or commit."""
     image_column: str | None = None
     """Column with the images; guessed when there is one candidate."""
+    text_column: Annotated[str | None, PICKS] = None
+    """Column with the texts, of rows of text: --backbone makes features of them. Guessed when there is one candidate
+    and no image."""
     label_column: str | None = None
     """Column with the given labels, or COLUMN.FIELD of a struct; guessed when there is one candidate."""
     reference_column: str | None = None
@@ -69,7 +72,8 @@ class DataFlags:
     """Resize images to squares of this many pixels a side.
     Default: their own size up to 64 px, else 64 (large nets and backbones: 224, or what their weights expect)."""
     allow_quarantine: bool = False
-    """Continue even if more than 5 % of the rows are unusable: no label, or an image that cannot be decoded."""
+    """Continue even if more than 5 % of the rows are unusable: no label, an empty text, or an image that cannot be
+    decoded."""
 
 
 @dataclass
@@ -90,8 +94,9 @@ class MethodFlags:
     backbone: Annotated[str | None, PICKS, PATH] = None
     """Train on frozen features of pretrained models: timm/NAME or another id of timm's or transformers' encoders on the
     Hub (owner/name, owner/name@revision), a classifier of torchvision (resnet50), or MODULE:CALLABLE, which maps uint8
-    (b, 3, h, w) to float32 (b, d); several as a+b. Default: auto, DINOv2 ViT-S/14 at 224 px, on all but named datasets
-    where neither --net nor --features-column is given."""
+    (b, 3, h, w) to float32 (b, d); several as a+b. Of texts: an id of sentence-transformers,
+    or MODULE:CALLABLE, which maps a list of str to float32 (b, d). Default: auto, DINOv2 ViT-S/14 at 224 px, of texts
+    multilingual-E5-small, on all but named datasets where neither --net nor --features-column is given."""
     features_column: Annotated[str | None, PICKS] = None
     """Train on a column of embeddings: lists of numbers, of the same length in every row."""
     pred_probs: Annotated[Path | None, PICKS, PATH] = None

@@ -42,6 +42,7 @@ def layers(given: Values, method: Method | None = None) -> Layers:
     Raises:
         CuratorError: for an unknown method, recipe or variant, and for a recipe that cannot be read.
     """
+    given = with_encoder(given)
     recipe, label, picked = named_recipe(str(given["recipe"])) if given.get("recipe") is not None else ({}, None, [])
     dataset = str(given.get("dataset") or recipe.get("dataset") or Settings.dataset)
     given = _with_backbone(given, recipe, dataset)
@@ -65,6 +66,11 @@ def layers(given: Values, method: Method | None = None) -> Layers:
     found = {"dataset": dataset, "method": name, "net": net}
     label = f"{label}:{'+'.join(chosen)}" if chosen else label
     return Layers(name, label, [of_size, of_recipe, given, found])
+
+
+def with_encoder(given: Values) -> Values:
+    """What was given; of texts with what reads them."""
+    return {**given, "backbone": "auto"} if given.get("text_column") is not None and not is_frozen(given) else given
 
 
 def is_frozen(given: Values) -> bool:

@@ -51,12 +51,12 @@ class Backbone:
         self.code: list[bytes] | None = []
         self.held = isinstance(name, Held)
         if isinstance(name, Held):
-            self.call, self.code = _own_copy(name), code_of(name.value)
+            self.call, self.code = own_copy(name), code_of(name.value)
         elif encoder is not None:
             self.call, self.side = encoder, encoder.look.read
             self.code = [repr(encoder.look).encode()]
         elif ":" in name:
-            self.call, code = _imported(name)
+            self.call, code = imported(name)
             self.code = [code]
         else:
             self.call, self.side = _torchvision(name)
@@ -138,7 +138,7 @@ class Backbone:
         return digest.hexdigest()
 
 
-def _own_copy(held: Held) -> Callable[[Tensor], Tensor]:
+def own_copy(held: Held) -> Callable[[Any], Tensor]:
     """The callable; of a module a copy, since it will be moved and set to evaluation, and the caller's is his own."""
     call: Any = held.value
     if not isinstance(call, nn.Module):
@@ -152,7 +152,7 @@ def _own_copy(held: Held) -> Callable[[Tensor], Tensor]:
         ) from e
 
 
-def _imported(name: str) -> tuple[Callable[[Tensor], Tensor], bytes]:
+def imported(name: str) -> tuple[Callable[[Any], Tensor], bytes]:
     """The callable that MODULE:CALLABLE names, from the working folder or what is installed; and its module's code."""
     module_name, _, attribute = name.partition(":")
     if (here := str(Path.cwd())) not in sys.path:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from curator.engine.loading import loading, quiet
 from curator.errors import CuratorError
 from curator.system import read_file
 
@@ -100,43 +100,8 @@ def load_encoder(folder: Path, name: str, side: int | None = None) -> Encoder:
     of_timm = "architecture" in config
     if not of_timm:
         _require_transformers(name)
-    with _quiet(), _loading(name):
+    with quiet(), loading(name, OTHER):
         return (_timm if of_timm else _transformers)(folder, config, name, side).eval()
-
-
-@contextmanager
-def _loading(name: str) -> Iterator[None]:
-    """Whatever goes wrong with a stranger's files, as one line."""
-    try:
-        yield
-    except (CuratorError, MemoryError):
-        raise
-    except Exception as e:
-        why = f"{type(e).__name__}: {' '.join(str(e).split())[:200]}"
-        raise CuratorError(f"--backbone {name}: it cannot be loaded ({why}); {OTHER}") from e
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Neither warnings nor lines nor bars of the libraries: what counts is said by us."""
-    import logging
-    import sys
-    import warnings
-
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    bars: Any = getattr(sys.modules.get("transformers"), "logging", None)
-    shown = bars is not None and bars.is_progress_bar_enabled()
-    try:
-        if shown:
-            bars.disable_progress_bar()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
-        if shown:
-            bars.enable_progress_bar()
 
 
 def _timm(folder: Path, config: dict[str, Any], name: str, side: int | None) -> Encoder:

@@ -11,7 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from curator.errors import CuratorError
-from curator.result.columns import Columns
+from curator.result.columns import Columns, least_clean
 from curator.result.findings import Findings
 from curator.result.metrics import reliability
 from curator.sources.images import Access, encoded, with_bytes
@@ -184,8 +184,7 @@ def contact_sheet(
     """The least clean images with their given and suggested labels; whether it was drawn."""
     from matplotlib.figure import Figure
 
-    wrong = np.flatnonzero(~columns.selected)
-    worst = wrong[np.argsort(columns.clean_score[wrong], kind="stable")][:CONTACT]
+    worst = least_clean(columns, CONTACT)
     if not len(worst) or image_column is None:
         return False
     lines, wide, high = -(-len(worst) // ACROSS), CELL, CELL + TITLE

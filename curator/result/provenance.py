@@ -44,6 +44,7 @@ def facts_of_run(
         "source": {name: value for name, value in table.source.items() if name != "text" and value},
         "split": table.split,
         "image_column": table.image_column,
+        "text_column": table.text_column,
         "label_column": table.label_column,
         "reference_column": table.reference_column,
         "n": len(data),

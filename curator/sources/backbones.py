@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import torch
 
@@ -20,13 +20,15 @@ from curator.text import Log
 if TYPE_CHECKING:
     from curator.config.flags import Settings
     from curator.engine.hardware import Precision
+    from curator.engine.texts import TextEncoder
 
+Encoder = TypeVar("Encoder", Backbone, "TextEncoder")  # of images, or of texts
 AUTO, SIDE = "timm/vit_small_patch14_dinov2.lvd142m", 224  # what auto is, for images
 
 
 @dataclass
-class Eye:
-    """A backbone, and how the images of a table are decoded for it.
+class Eye(Generic[Encoder]):
+    """A backbone, and how the images of a table are decoded for it; of texts an encoder of them.
 
     Attributes:
         backbone: makes features of them.
@@ -38,7 +40,7 @@ class Eye:
         fingerprint: of the backbone, once the size is known.
     """
 
-    backbone: Backbone
+    backbone: Encoder
     size: tuple[int, ...] | None
     access: Access
     weights: Weights | None = None
@@ -55,7 +57,9 @@ class Eye:
         return {"given": f"{name}@{w.commit}", "px": self.side, **known}
 
 
-def open_eyes(settings: Settings, table: Table, device: torch.device, precision: Precision, say: Log) -> list[Eye]:
+def open_eyes(
+    settings: Settings, table: Table, device: torch.device, precision: Precision, say: Log
+) -> list[Eye[Backbone]]:
     """The backbones that a run names, with their weights.
 
     Raises:
@@ -73,7 +77,7 @@ def open_eyes(settings: Settings, table: Table, device: torch.device, precision:
 
 def _open(
     name: str, settings: Settings, table: Table, device: torch.device, precision: Precision, rows: int, say: Log
-) -> Eye:
+) -> Eye[Backbone]:
     wanted, net = settings.image_size, str(settings.net)
 
     def sized(side: int | None) -> tuple[int, int] | None:

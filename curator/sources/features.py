@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from curator.engine.encoders import Backbone
 
+Opened = TypeVar("Opened")
+Finished = TypeVar("Finished")
 CHUNK = 512  # rows a file of the cache; at most these are lost when a run is killed
 
 
@@ -82,8 +84,6 @@ def backbone_features(
     folder = cache_folder("features") / f"{fingerprint}-{'x'.join(map(str, size))}"
     lasts = not fingerprint.startswith(UNLIKE)
     width = backbone(torch.zeros(1, 3, *size, dtype=torch.uint8)).shape[1]  # which all that is kept must have
-    starts = range(0, len(dataset), CHUNK)
-    done: dict[int, tuple[np.ndarray, str, np.ndarray]] = {}
     planned = False
 
     def opened(start: int) -> Chunk:
@@ -108,10 +108,10 @@ def backbone_features(
             else:
                 planned, (features, encoding) = True, timed(backbone, images)
                 say(plan_line(backbone, width, chunk.decoding, encoding, len(dataset) - start, state.num_processes))
-            kept = _halved(features, chunk.positions, f"--backbone {backbone.name}")
+            kept = halved(features, chunk.positions, f"--backbone {backbone.name}")
             kept[list(decoded.broken)] = np.nan
             if lasts:
-                _keep(chunk.path, kept)
+                keep_chunk(chunk.path, kept)
         return cast(np.ndarray, kept), chunk.path.stem, chunk.hashes
 
     def sound(kept: np.ndarray, part: Dataset, positions: np.ndarray) -> bool:
@@ -120,11 +120,7 @@ def backbone_features(
         broken = why_broken(part, column, positions, bad, access) if len(bad) else {}
         return len(broken) == len(bad) and bool(np.isnan(kept[bad]).all())
 
-    mine = starts[state.process_index :: state.num_processes]
-    for start, chunk in _progress(ahead(mine, opened), len(mine), backbone.name, is_main(), say):
-        done[start] = finished(start, chunk)
-    state.wait_for_everyone()
-    parts = [done.get(start) or finished(start, opened(start)) for start in starts]
+    parts = shared_chunks(len(dataset), opened, finished, backbone.name, "img", state, say)
     digest = hashlib.blake2b(folder.name.encode(), digest_size=16)
     for _, name, _ in parts:
         digest.update(name.encode())
@@ -134,7 +130,35 @@ def backbone_features(
     return torch.from_numpy(values[~bad] if broken else values).float(), digest.hexdigest(), broken, hashes[~bad]
 
 
-def _keep(path: Path, values: np.ndarray) -> None:
+def shared_chunks(
+    n: int,
+    opened: Callable[[int], Opened],
+    finished: Callable[[int, Opened], Finished],
+    name: str,
+    unit: str,
+    state: PartialState,
+    say: Log,
+) -> list[Finished]:
+    """The chunks of n rows, each made by one of the processes and found in the cache by the others.
+
+    Args:
+        n: rows.
+        opened: what reads the one that begins at a row, in a thread while the one before is finished.
+        finished: what makes the features of it, where they are not kept.
+        name: of what makes them.
+        unit: what a row is on the bar.
+        state: the processes.
+        say: what prints a line.
+    """
+    starts, done = range(0, n, CHUNK), {}
+    mine = starts[state.process_index :: state.num_processes]
+    for start, chunk in _progress(ahead(mine, opened), len(mine), name, unit, is_main(), say):
+        done[start] = finished(start, chunk)
+    state.wait_for_everyone()
+    return [done[start] if start in done else finished(start, opened(start)) for start in starts]
+
+
+def keep_chunk(path: Path, values: np.ndarray) -> None:
     """Write a chunk's features to the cache."""
     try:
         keep(path, lambda file: np.save(file, values))
@@ -145,7 +169,7 @@ def _keep(path: Path, values: np.ndarray) -> None:
         ) from e
 
 
-def _halved(features: Tensor, rows: np.ndarray, flag: str) -> np.ndarray:
+def halved(features: Tensor, rows: np.ndarray, flag: str) -> np.ndarray:
     """Features (n, d) as float16, in which they are kept."""
     values = features.half()
     finite = torch.isfinite(values)
@@ -160,13 +184,13 @@ def _halved(features: Tensor, rows: np.ndarray, flag: str) -> np.ndarray:
 
 
 def _progress(
-    chunks: Iterable[tuple[int, Chunk]], count: int, name: str, shown: bool, say: Log
-) -> Iterator[tuple[int, Chunk]]:
+    chunks: Iterable[tuple[int, Opened]], count: int, name: str, unit: str, shown: bool, say: Log
+) -> Iterator[tuple[int, Opened]]:
     """The chunks, with a bar on a terminal; elsewhere a line a minute, the first one soon."""
     from curator.bars import tqdm
 
     pace, due = Pace(), time.monotonic() + FIRST
-    with tqdm(total=count * CHUNK, desc="features", unit="img", disable=None if shown else True, leave=False) as bar:
+    with tqdm(total=count * CHUNK, desc="features", unit=unit, disable=None if shown else True, leave=False) as bar:
         for i, chunk in enumerate(chunks):
             yield chunk
             bar.update(CHUNK)
@@ -229,5 +253,5 @@ def column_features(dataset: Dataset, column: str, rows: np.ndarray) -> tuple[Te
         raise CuratorError(f"--features-column {column}: expected numbers, found a missing value in row {row}")
     array = np.array(numbers.to_numpy(zero_copy_only=False), np.float32).reshape(len(values), -1)
     features = torch.from_numpy(array)
-    _halved(features, rows, f"--features-column {column}")
+    halved(features, rows, f"--features-column {column}")
     return features, hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()

@@ -89,7 +89,7 @@ class Reader:
         """
         column = str(self.table.image_column)
         if self.features_column is not None:
-            return _held(*column_features(dataset, self.features_column, rows))
+            return in_memory(*column_features(dataset, self.features_column, rows))
         if self.eyes:
             parts = [
                 backbone_features(
@@ -98,11 +98,13 @@ class Reader:
                 )
                 for eye in self.eyes
             ]  # fmt: skip
-            return _held(*(parts[0] if self.standard is None else self.standard.together(parts, len(dataset))))
+            return in_memory(*(parts[0] if self.standard is None else self.standard.together(parts, len(dataset))))
         decoded = self._decode(dataset, column, rows, budget)
         good = remaining(len(dataset), decoded.broken)
         if decoded.images is not None:
-            return _held(_without(decoded.images, decoded.broken), decoded.digest, decoded.broken, decoded.hashes[good])
+            return in_memory(
+                _without(decoded.images, decoded.broken), decoded.digest, decoded.broken, decoded.hashes[good]
+            )
         part, shape = dataset.select(good) if decoded.broken else dataset, decoded.shape
         read = reader_of(part, column, rows[good], shape[1:], decoded.hashes[good], self.table.access)
         counts = torch.from_numpy(decoded.counts)
@@ -141,7 +143,7 @@ class Reader:
             found.append(features)
             self.say(plan_line(eye.backbone, features.shape[1], decoding, encoding, total, self.state.num_processes))
         rows = torch.cat(found, 1)
-        return _held(rows[torch.arange(n) % len(rows)], None)
+        return in_memory(rows[torch.arange(n) % len(rows)], None)
 
     def _images(self, n: int, size: tuple[int, ...] | None, access: Access) -> Tensor:
         """The first n images of the table; broken ones are black."""
@@ -162,7 +164,7 @@ def _without(images: Tensor, broken: dict[int, str]) -> Tensor:
     return images[:at]
 
 
-def _held(
+def in_memory(
     rows: Tensor, digest: str | None, broken: dict[int, str] | None = None, hashes: np.ndarray | None = None
 ) -> Inputs:
     """Images uint8 (n, c, h, w) or features float (n, d) that are all in memory."""

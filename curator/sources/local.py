@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import DatasetDict
+from datasets import Dataset, DatasetDict
 
 from curator.errors import CuratorError
 from curator.sources.builders import read_rows
@@ -20,6 +20,7 @@ from curator.sources.layout import notes_of
 from curator.sources.listing import Listing, counted, is_text, listing
 from curator.sources.matching import Files
 from curator.sources.metadata import names_files, require_own_files
+from curator.sources.written import read_table
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Asked:
     """What the user said of the dataset's files.
 
     Attributes:
-        data_dir, config_name, class_level, image_column, label_column: the flags.
+        data_dir, config_name, class_level, image_column, label_column, text_column: the flags.
     """
 
     data_dir: Path | None = None
@@ -56,6 +57,7 @@ class Asked:
     class_level: int | None = None
     image_column: str | None = None
     label_column: str | None = None
+    text_column: str | None = None
 
 
 def open_local(path: Path, asked: Asked, flag: str) -> Opened:
@@ -79,6 +81,8 @@ def _file(path: Path, asked: Asked, flag: str) -> tuple[Opened, bool]:
     home = asked.data_dir or (path.parent if folders else None)  # what paths are relative to
     if path.suffix.lower() not in (".csv", ".tsv", ".json", ".jsonl", ".ndjson"):
         return Opened(read_rows(str(path), None, None, flag)[0], {"id": None}, folders, home), False
+    if asked.text_column is not None:  # none of its columns names images
+        return Opened(DatasetDict({"train": Dataset(read_table(path))}), {"id": None}, folders, home), False
     files = Files(lambda: listing(home, strict=False).images, home) if home else None
     found = read_single(path, home or path.parent, files, asked.image_column, asked.label_column)
     return Opened(found.splits, {"id": None}, folders, home, found.label, found.notes), False

@@ -14,6 +14,7 @@ from curator.text import span
 
 if TYPE_CHECKING:
     from curator.engine.encoders import Backbone
+    from curator.engine.texts import TextEncoder
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -53,13 +54,21 @@ def _thirds(n: int, batch: int) -> list[int]:
     return [first, some, n - first - some]
 
 
-def plan_line(backbone: Backbone, width: int, decoding: float, encoding: float, rows: int, processes: int) -> str:
-    """What is said before features are made of so many images; the seconds are those of one image.
+def plan_line(
+    backbone: Backbone | TextEncoder,
+    width: int,
+    decoding: float,
+    encoding: float,
+    rows: int,
+    processes: int,
+    what: str = "images",
+) -> str:
+    """What is said before features are made of so many images or texts; the seconds are those of one of them.
 
     On a CPU the same cores decode and encode.
     """
     each = (decoding + encoding if backbone.device.type == "cpu" else max(decoding, encoding)) / processes
     return (
-        f"features  {width:,} per row of {str(backbone.name)[:80]}, {1 / max(each, 1e-9):,.0f} images/s: "
-        f"{span(each * rows)} for {rows:,} images, less for what is kept of them"
+        f"features  {width:,} per row of {str(backbone.name)[:80]}, {1 / max(each, 1e-9):,.0f} {what}/s: "
+        f"{span(each * rows)} for {rows:,} {what}, less for what is kept of them"
     )

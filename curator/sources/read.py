@@ -16,6 +16,7 @@ from curator.evidence import NoisyDataset
 from curator.sources.inputs import Inputs, Reader
 from curator.sources.load import memory_budget, other_labels
 from curator.sources.table import Table
+from curator.sources.text_inputs import TextReader
 from curator.system import threads_per_process
 from curator.text import Log
 
@@ -72,7 +73,8 @@ def read(
     budget = memory_budget(s) if budget is None else budget
     torch.set_num_threads(threads_per_process())
     resolved.method.require(torch.from_numpy(table.learned), torch.from_numpy(table.trusted), table.classes)
-    reader = Reader(s, table, precision(s), state, say)
+    texts = table.text_column is not None and s.features_column is None
+    reader = (TextReader if texts else Reader)(s, table, precision(s), state, say)
     if s.dry_run and reader.eyes:  # its features can take longer than the training
         inputs, others = reader.sample(), {}
     else:
@@ -96,7 +98,7 @@ def precision(settings: Settings) -> Precision:
 
 
 def _read_others(
-    table: Table, method: Method, reader: Reader, shape: tuple[int, ...], budget: float
+    table: Table, method: Method, reader: Reader | TextReader, shape: tuple[int, ...], budget: float
 ) -> dict[str, Inputs]:
     """Rows of the other splits that will be scored: what is wrong with them is said before the training."""
     inputs: dict[str, Inputs] = {}

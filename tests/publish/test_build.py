@@ -206,7 +206,7 @@ def test_a_journal_of_other_rows(run, tmp_path, capsys):
     curator.curate(shuffled, method="ce", epochs=1, output=tmp_path / "out")
     shutil.copy(run / "review.sqlite", tmp_path / "out")
     assert main(["publish", str(tmp_path / "out"), str(tmp_path / "p")]) == 2
-    assert "about other images, or images in another order, than" in capsys.readouterr().err
+    assert "about other images or texts, or in another order, than" in capsys.readouterr().err
     assert main(["publish", str(tmp_path / "out"), str(tmp_path / "p"), "--journal", str(run / "review.sqlite")]) == 2
     with pytest.raises(curator.CuratorError, match="another order"):
         Session([tmp_path / "out"])
