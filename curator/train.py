@@ -108,7 +108,7 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     held = len(data) * int(np.prod(data.inputs.shape)) * (1 if data.inputs.kind == "images" else 4)
     used = peak_memory(run.device)
     say(f"memory    {held / 2**30:.2f} GiB of {data.inputs.kind} on {run.device}, {used / 2**30:.2f} GiB in use")
-    say(f"schedule  {total:g} passes over the rows, about {span(seconds)} at {speed:,.0f} images/s; output {output}")
+    say(f"schedule  {total:g} passes over the rows, about {span(seconds)} at {speed:,.0f} rows/s; output {output}")
     if data.inputs.kind == "features" and len(data) < BY_HEART and not method.out_of_sample:
         say(
             f"note      nets memorise the labels of {len(data):,} rows, so their scores say little about them: "

@@ -52,7 +52,7 @@ def test_the_result(run):
         lines = list(csv.DictReader(file))
     assert len(lines) == 40 and all(line["text"] == given["train"]["text"][int(line["row"])] for line in lines)
     report = (run / "report" / "report.md").read_text()
-    assert "| train | 3 | the text is empty |" in report and "contact_sheet" not in report
+    assert "| train | 3 |  | the text is empty |" in report and "contact_sheet" not in report
     table = report.partition("## The least clean rows")[2].partition("##")[0]
     assert [line.split(" | ")[0] for line in table.splitlines()[4:44]] == [f"| {line['row']}" for line in lines]
     assert "<img" not in report and "<script" not in report
