@@ -13,6 +13,7 @@ from torch import nn
 
 from curator.engine.checkpoint import Checkpoints
 from curator.engine.hardware import Precision, accelerator, autocast, best_precision, device_name
+from curator.engine.identity import code_of
 from curator.engine.kept import Kept
 from curator.engine.loop import Stages, Steps
 from curator.engine.nets import Net, build_net
@@ -89,7 +90,8 @@ class Run:
         identity: tuple[Any, ...] | None = None
         if content is not None:
             machine = (device_name(self.device), self.world, self.threads, self.precision, compile, torch.__version__)
-            identity = (content, seed, net, pretrained, machine)
+            # The code of the nets, too: a net of the same name and shapes may have become another function.
+            identity = (content, seed, net, code_of(build_net), pretrained, machine)
         self.kept = Kept(self.processes, identity, self.notices.warn)
 
         # What is called often, of every part; bound here, so that a training step pays for no call more.
