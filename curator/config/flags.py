@@ -60,7 +60,7 @@ class DataFlags:
     or a fraction such as 0.1, sampled from the true labels (for experiments)."""
     label_noise: Annotated[str | None, PICKS] = None
     """CIFAR-10N: worst, aggre, rand1, rand2, rand3.
-    Any dataset: inject sym:R, sym-other:R, asym:R or idn:R, with the noise rate R in [0, 1]."""
+    Any dataset: inject sym:R, sym-other:R, asym:R, idn:R or idn-class:R, with the noise rate R in [0, 1]."""
     imbalance: Annotated[float | None, AtLeast(1), PICKS] = None
     """Make the classes long-tailed first: the largest has this many times the rows of the smallest (>= 1)."""
     limit_rows: Annotated[int, AtLeast(1)] | None = None
