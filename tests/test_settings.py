@@ -227,7 +227,7 @@ def test_epochs_scale():
 
 @pytest.mark.parametrize("given, message", [
     ({"epochs": 0}, "--epochs: expected at least 1"), ({"limit_rows": 0}, "--limit-rows: expected at least 1, found 0"),
-    ({"method.reading": "parity"}, "--method.reading: expected one of released, paper; found 'parity'"),
+    ({"method.reading": "parity"}, "--method.reading: expected one of released, paper, recommended; found 'parity'"),
     ({"method.preset": "paper"}, "unknown setting 'method.preset'; did you mean 'method.reading'"),
     ({"method.flip": False}, "unknown setting 'method.flip'; did you mean 'flip'"),
     ({"method.momentum": 0.9}, "unknown setting 'method.momentum'; it is always 0.9"),

@@ -14,7 +14,8 @@ Where the released code differs from the paper it is the default, because it gav
   random k-means, batches of an epoch are of nearly equal size, where there the last one is short.
 - Where fewer than two rows (a process) are labelled, the epoch is one of warm-up; fewer than two unlabelled ones are
   left out. Compiled, all batches are of one size and the rest of an epoch is left out.
-- AutoAugment is torchvision's: it also rotates clockwise, shears to the nearest pixel and solarizes from 255.
+- AutoAugment is torchvision's but for its translations: it also rotates clockwise, shears to the nearest pixel and
+  solarizes from 255.
 - With several processes, batches, their statistics and the penalty on the mean prediction are each process's own.
 
 On features the weak view is the row itself and the strong view adds noise and drops features.

@@ -71,6 +71,9 @@ class PUDistill(Method):
     """Epoch of a round from which the rate is a hundredth (0: never)."""
     teachers: Annotated[int, AtLeast(1)] = 5
     """Number of teachers (>= 1)."""
+    teacher_rows: Annotated[int, AtLeast(0)] | None = None
+    """Rows of every class that an epoch of a teacher has at least, some of them twice where fewer are known (>= 0).
+    None: 50; as released 0."""
     batch_size: Annotated[int, AtLeast(2)] = 128
     """Rows per step of a teacher and of the student (>= 2)."""
     lr: Annotated[float, Above(0)] = 0.05
@@ -203,8 +206,10 @@ class PUDistill(Method):
 
     def least(self, classes: list[Tensor], data: NoisyDataset) -> int:
         """Rows of every class in an epoch of a teacher: as many as the smallest pool has, but not next to none."""
-        least = min(len(rows) for found in classes for rows in self.pools(found, data))
-        return least if self.reading == "released" else max(least, ADVISED)
+        floor = self.teacher_rows
+        if floor is None:
+            floor = 0 if self.reading == "released" else ADVISED
+        return max(floor, min(len(rows) for found in classes for rows in self.pools(found, data)))
 
     def balanced(self, classes: Tensor, data: NoisyDataset, generator: torch.Generator, least: int) -> Tensor:
         """Rows of an epoch of a teacher, shuffled: so many of every class; as released besides all verified rows."""

@@ -146,6 +146,8 @@ def test_samples_of_a_teacher():
     balanced, released = PUDistill(), PUDistill(reading="released")
     assert sample(balanced, classes, data) == [170] * 4  # 680 a teacher and epoch, either way
     assert sample(released, classes, data) == [170] * 4
+    assert sample(PUDistill(teacher_rows=200), classes, data) == [200] * 4
+    assert sample(PUDistill(reading="released", teacher_rows=150), classes, data) == [200] * 4
     # Where classes are verified unequally the released sample is not balanced.
     fewer = trusted & ((classes > 0) | (torch.arange(len(classes)) < 20))
     uneven = NoisyDataset(data.inputs, data.labels, data.classes, fewer, data.rows)
