@@ -93,6 +93,7 @@ def curate(
             epochs: of training; all settings that count epochs are scaled.
             early_stop: stop when labels no longer change over so many epochs.
             max_minutes: stop training after so many minutes and write the result so far.
+            crop: pixels a side of the window that nets see of images.
             flip: flip images at random (default True).
             feature_noise, feature_drop: augmentation of features (default 0.2 each).
             seed: of all randomness (default 123).

@@ -39,6 +39,7 @@ LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
 def start(resolved: Resolved, reading: Reading, output: Path | None = None, say: Log = lambda line: None) -> Run:
     """The run of the settings on what was read; with a folder, its checkpoints and what a tracker writes are there."""
     s = resolved.settings
+    _require_room(s.crop, reading.data)
     _fit_batch(resolved, len(reading.data))
     return Run(
         seed=s.seed,
@@ -53,6 +54,16 @@ def start(resolved: Resolved, reading: Reading, output: Path | None = None, say:
         content=None if s.dry_run else reading.content,
         say=say,
     )
+
+
+def _require_room(crop: int | None, data: NoisyDataset) -> None:
+    """Refuse a window that is larger than the images."""
+    if crop is not None and data.inputs.kind == "images" and crop > min(data.inputs.shape[1:]):
+        h, w = data.inputs.shape[1:]
+        raise CuratorError(
+            f"--crop {crop}: expected at most the side of the images, found {w} x {h} px; give a smaller one, "
+            "or a larger --image-size"
+        )
 
 
 def _fit_batch(resolved: Resolved, rows: int) -> None:

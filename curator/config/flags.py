@@ -109,6 +109,9 @@ class TrainingFlags:
     """Stop training after this many minutes and write the result so far."""
     flip: bool = True
     """Flip images horizontally at random; turn off where a flipped image can be of another class, as for digits."""
+    crop: Annotated[int, Between(4, 4096)] | None = None
+    """Pixels a side of the window that nets see of each image: anywhere in it during training, else its centre.
+    Default: the whole image, moved by up to an eighth over a black margin during training."""
     feature_noise: Annotated[float, AtLeast(0)] = 0.2
     """On features: standard deviation of the noise added in training, relative to that of each feature (>= 0)."""
     feature_drop: Annotated[float, BELOW_1] = 0.2
@@ -167,7 +170,7 @@ class Settings(HubFlags, OutputFlags, TrainingFlags, MethodFlags, DataFlags):  #
 
     def views(self) -> Views:
         """How rows look in training."""
-        return Views(self.flip, self.feature_noise, self.feature_drop)
+        return Views(self.flip, self.feature_noise, self.feature_drop, self.crop)
 
 
 GROUPS: dict[str, Any] = {  # by its title in --help

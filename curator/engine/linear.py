@@ -68,7 +68,7 @@ class Rows:
     def __init__(self, data: NoisyDataset, run: Run, *, alike_long: bool = False):
         self.alike_long = alike_long  # scaled to one length
         self.inputs, self.normaliser, self.n = data.inputs, run.normaliser(data.inputs), len(data)
-        self.width = int(np.prod(data.inputs.shape))
+        self.width = int(np.prod(run.views.shape(data.inputs.shape)))
         if data.inputs.kind == "images" and self.n * self.width > MOST:
             raise CuratorError(
                 f"{self.n:,} images of shape {data.inputs.shape} have too many values for a linear model; "

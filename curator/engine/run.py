@@ -86,7 +86,7 @@ class Run:
         self.registry = Registry(self.device, restored["registered"], restored["forgotten"])
         self.stages = Stages(self.registry, self.seeds, restored["progress"], restored["stopping"])
         self.steps = Steps(self.processes, self.seeds, self.stages, self.checkpoints)
-        self.predict = Predictor(self.processes, self.steps, self.precision)
+        self.predict = Predictor(self.processes, self.steps, self.precision, self.normaliser)
         identity: tuple[Any, ...] | None = None
         if content is not None:
             machine = (device_name(self.device), self.world, self.threads, self.precision, compile, torch.__version__)
@@ -121,7 +121,7 @@ class Run:
         """
         with self.seeded(f"init/{name}"):
             k = len(data.classes) if classes is None else classes
-            return build_net(self.net, data.inputs.shape, k, pretrained=self.pretrained, **heads)
+            return build_net(self.net, self.views.shape(data.inputs.shape), k, pretrained=self.pretrained, **heads)
 
     def prepare(self, net: nn.Module) -> nn.Module:
         """The registered net as it is called in training: compiled if asked for."""
@@ -131,8 +131,8 @@ class Run:
         return cast(nn.Module, torch.compile(net))
 
     def normaliser(self, inputs: Source) -> Normaliser:
-        """A function that normalises batches by the mean and deviation of the rows."""
-        return normaliser_of(inputs, self.device)
+        """A function that normalises batches by the mean and deviation of the rows, as nets see them."""
+        return normaliser_of(inputs, self.device, self.views.crop)
 
     def autocast(self) -> AbstractContextManager:
         """The forward pass's precision."""

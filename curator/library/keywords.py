@@ -52,6 +52,7 @@ class Keywords(TypedDict, total=False):
     early_stop: int | None
     max_minutes: float | None
     flip: bool
+    crop: int | None
     feature_noise: float
     feature_drop: float
     seed: int

@@ -35,7 +35,7 @@ from curator.engine.losses import log_mean_prediction, negative_entropy, prior_d
 from curator.engine.nets import Net
 from curator.engine.optim import ramp, set_rate, sgd
 from curator.engine.run import Run
-from curator.engine.views import Normaliser, Strong, crop_flip, mixup, strengthen
+from curator.engine.views import Normaliser, Strong, mixup, strengthen
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import BELOW_1, Above, AtLeast, Epochs
 from curator.methods.method import Method
@@ -317,8 +317,7 @@ class DivideMix(Method):
             return seen, (seen * 2)[:2]
         if x.ndim == 2:
             return seen, [run.views.jittered(seen[0], generator) for _ in range(2)]
-        padding = x.shape[-1] // 8
-        cropped = [crop_flip(x, generator, padding=padding, flip=run.views.flip) for _ in range(2)]
+        cropped = [run.views.window(x, generator) for _ in range(2)]
         return seen, [normaliser(strengthen(crop, self.strong, generator, fill=128)) for crop in cropped]
 
     # The result

@@ -61,7 +61,7 @@ def facts_of_run(
         "seconds": round(seconds, 1),
         "epochs": len(history),
         "images_per_second": round(sum(entry["images"] for entry in history) / seconds, 1) if seconds else None,
-        "mfu": mfu(run, data.inputs.shape),
+        "mfu": mfu(run, run.views.shape(data.inputs.shape)),
         "peak_memory": peak_memory(run.device),
         "device": device_name(run.device),
         "threads": run.threads,

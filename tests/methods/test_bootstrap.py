@@ -191,14 +191,14 @@ def test_every_variant_finds_planted_errors(variant, share, make_run):
     run = make_run(net="mlp", views=Views(noise=0.3, drop=0.3))
     found = result(Bootstrap(**{**settings, **VARIANTS[variant]}), data, run)
     wrong = torch.from_numpy(data.labels.numpy() != truth)
-    weak = (
+    weak = (  # no defence at all; figures vary by processor
         "M",
         "CE",
         "static soft",
         "paper",
         "released",
         "released, dynamic",
-    )  # or no defence at all; figures vary by processor
+    )
     least = 0.85 if variant in weak else 0.9
     assert (found.selected == ~wrong).float().mean() > least
     assert (found.corrected.numpy() == truth).mean() > least
