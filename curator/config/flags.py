@@ -102,6 +102,9 @@ class TrainingFlags:
 
     epochs: Annotated[int | None, AtLeast(1), NOT_IDENTITY] = None
     """Train for this many epochs: every setting that counts epochs is scaled in proportion."""
+    eval_every: Annotated[int, AtLeast(1)] | None = None
+    """Score every other split that has labels after every N-th epoch, and after the last one: top-1 and top-5 accuracy,
+    last, best and mean of the last 10, in the report and curation.json. Default: the test split, at the end alone."""
     early_stop: Annotated[int, Between(1, 1000)] | None = None
     """Stop early when fewer than 0.1 % of the corrected labels changed over this many yields of the method,
     usually one per epoch."""

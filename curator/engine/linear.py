@@ -34,6 +34,7 @@ class LinearNet(nn.Module):
         super().__init__()
         self.head = nn.Linear(int(np.prod(shape)), classes)
         self.alike_long = nn.Buffer(torch.tensor(False))
+        self.done = nn.Buffer(torch.tensor(False))
 
     def forward(self, x: Tensor) -> Output:
         """Logits (b, k) of rows (b, ...); the rows themselves are the features."""
@@ -42,10 +43,16 @@ class LinearNet(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return Output(self.head(features), features)
 
+    @property
+    def fitted(self) -> bool:
+        """Whether it is a model by now: weights are random before."""
+        return bool(self.done)
+
     def load(self, weight: Tensor, bias: Tensor, alike_long: bool = False) -> None:
         """Take a model's weights (k, d) and biases (k,), and whether it reads rows scaled to one length."""
         with torch.no_grad():
             self.alike_long.fill_(alike_long)
+            self.done.fill_(True)
             self.head.weight.copy_(weight)
             self.head.bias.copy_(bias)
 

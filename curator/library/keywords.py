@@ -49,6 +49,7 @@ class Keywords(TypedDict, total=False):
     features_column: str | None
     pred_probs: str | Path | ArrayLike | None
     epochs: int | None
+    eval_every: int | None
     early_stop: int | None
     max_minutes: float | None
     flip: bool

@@ -10,6 +10,7 @@ from curator.config.flags import PATH, as_words, flags_of
 from curator.engine.hardware import device_name, peak_memory
 from curator.engine.throughput import mfu
 from curator.evidence import NoisyDataset
+from curator.result.accuracy import summary
 from curator.result.columns import Columns
 from curator.result.facts import RANGES
 from curator.result.metrics import metrics
@@ -73,6 +74,8 @@ def facts_of_run(
         facts[RANGES] = {kind: [low, high] for kind, (low, high) in spans.items()}
     if table.truth is not None:
         facts["metrics"] = metrics(columns, table.labels, table.truth, trusted)
+    if accuracy := summary(history):
+        facts["accuracy"] = accuracy
     if test_accuracy is not None:
         facts.setdefault("metrics", {})["test_accuracy"] = test_accuracy
     return facts
