@@ -127,6 +127,8 @@ class DivideMix(Method):
     """Views that train: weak ones as in DivideMix, or strong ones with targets from weak ones as in AugDMix."""
     strong: Strong = "auto_cifar10"
     """Operations of the strong view of augdmix: a policy of AutoAugment, RandAugment, or ProMix's with cutout."""
+    warmup_strong: Strong | None = None
+    """Operations of strong views in warm-up, as AugDMix's with strong warm-up (SAW). None: weak views."""
     alpha: Annotated[float, AtLeast(0)] = 4.0
     """Parameter of mixup's Beta distribution (> 0)."""
     p_threshold: Annotated[float, BELOW_1] = 0.5
@@ -225,8 +227,14 @@ class DivideMix(Method):
         peer.net.train()
 
         def step(x: Tensor, batch: Tensor) -> None:
+            if self.warmup_strong is None:
+                seen = run.views.weak(x, normaliser, generator)
+            elif x.ndim == 2:
+                seen = run.views.strong(x, self.warmup_strong, normaliser, generator)
+            else:
+                seen = strong_view(run.views.window(x, generator), self.warmup_strong, normaliser, generator)
             with run.autocast():
-                logits = peer.model(run.views.weak(x, normaliser, generator)).logits
+                logits = peer.model(seen).logits
             loss = F.cross_entropy(logits, labels[batch])
             if self.confidence_penalty:
                 loss = loss + negative_entropy(logits)
@@ -318,7 +326,7 @@ class DivideMix(Method):
         if x.ndim == 2:
             return seen, [run.views.jittered(seen[0], generator) for _ in range(2)]
         cropped = [run.views.window(x, generator) for _ in range(2)]
-        return seen, [normaliser(strengthen(crop, self.strong, generator, fill=128)) for crop in cropped]
+        return seen, [strong_view(crop, self.strong, normaliser, generator) for crop in cropped]
 
     # The result
 
@@ -363,3 +371,8 @@ def mixmatch_loss(
     if labelled < len(logits):
         loss = loss + lambda_u * ((log_p.exp() - targets) ** 2)[labelled:].mean()
     return loss + prior_penalty * prior_divergence(log_mean_prediction(log_p))
+
+
+def strong_view(images: Tensor, kind: Strong, normaliser: Normaliser, generator: torch.Generator) -> Tensor:
+    """AugDMix's strong view of images that were cropped and mirrored: grey shows where they were moved away."""
+    return normaliser(strengthen(images, kind, generator, fill=128))

@@ -330,28 +330,6 @@ def test_as_released_w_is_looked_up_after_passes_in_training_mode(settings, seco
     assert "".join(passes) == 2 * "t" + 2 * second + 2 * third
 
 
-@pytest.mark.parametrize("settings, second, third", [
-    ({}, "tte", "tte"), ({"mix": "none"}, "tte", "tte"), ({"target": "soft"}, "tet", "tet"),
-    ({"target": "annealed", "mix": "dynamic"}, "et", "tet"),
-])  # fmt: skip
-def test_as_released_w_is_looked_up_after_passes_in_training_mode(settings, second, third, make_run):
-    """Passes of a step: t in training mode, which move the statistics of batch normalisation, e in evaluation mode.
-
-    Two steps an epoch: of warm-up, of the second and of the third epoch.
-    """
-    data, _ = noisy(40, 2, share=0.2, kind="features")
-    method = Bootstrap(epochs=3, warmup=1, dynamic_warmup=1, batch_size=20, reading="released", **settings)
-    run, passes = make_run(net="mlp"), []
-
-    def noted(net):
-        net.register_forward_pre_hook(lambda net, _: passes.append("t" if net.training else "e"))
-        return net
-
-    run.prepare, run.predict = noted, lambda *_, **__: torch.zeros(40, 2)
-    list(method(data, run))
-    assert "".join(passes) == 2 * "t" + 2 * second + 2 * third
-
-
 def test_trusted_rows_keep_their_labels_in_training(make_run):
     trusted = np.arange(120) % 2 == 0
     data, _ = noisy(120, 3, share=0.4, trusted=trusted, kind="features")
