@@ -92,8 +92,10 @@ def curate(
             features_column: a column of embeddings to train on.
             pred_probs: your own out-of-sample probabilities, an array (n, classes) or an .npy file; nothing is trained.
             epochs: of training; all settings that count epochs are scaled.
+            eval_every: score the other splits after every so many epochs.
             early_stop: stop when labels no longer change over so many epochs.
             max_minutes: stop training after so many minutes and write the result so far.
+            crop: pixels a side of the window that nets see of images.
             flip: flip images at random (default True).
             feature_noise, feature_drop: augmentation of features (default 0.2 each).
             seed: of all randomness (default 123).
@@ -218,7 +220,7 @@ def _steps(
         return plan.of(lines)
     _begin(folder, run, identity, say)
     try:
-        found, history = train(resolved, table, reading.data, run, say)
+        found, history = train(resolved, table, reading, run, say)
         done = write(resolved, table, reading, run, found, history, folder.path, identity)
     except CuratorError:
         folder.failed()

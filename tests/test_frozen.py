@@ -173,8 +173,8 @@ def test_a_column_of_embeddings_and_no_images(tmp_path, capsys):
         epochs=8, feature_drop=0.1, **{"method.batch_size": 16},
     )  # fmt: skip
     assert returned["selected"][:] == again["train"]["selected"][:]
-    assert run(*argv, "--label-noise", "idn:0.2", "--output", tmp_path / "no") == 2
-    assert "--label-noise idn:0.2: it needs images" in capsys.readouterr().err
+    assert run(*argv, "--label-noise", "idn-class:0.2", "--output", tmp_path / "no") == 2
+    assert "--label-noise idn-class:0.2: it needs images" in capsys.readouterr().err
 
 
 def test_an_ensemble(tmp_path, capsys, monkeypatch):

@@ -90,9 +90,9 @@ def gpu(monkeypatch):
 def test_published_values_of_promix(name, differs, gpu):
     r = resolve({"recipe": name})
     assert {"net": r.settings.net, **vars(r.method)} == {**vars(ProMix()), **RELEASED, **differs}
-    assert (r.settings.pretrained, r.settings.image_size) == {"animal10n": (False, 64), "clothing1m": (True, 224)}.get(
-        r.settings.dataset, (False, None)
-    )
+    photos = {"animal10n": (False, 64, None), "clothing1m": (True, 256, 224)}
+    found = (r.settings.pretrained, r.settings.image_size, r.settings.crop)
+    assert found == photos.get(r.settings.dataset, (False, None, None))
 
 
 def test_published_values_are_of_all_promix_recipes():
@@ -227,7 +227,7 @@ def test_epochs_scale():
 
 @pytest.mark.parametrize("given, message", [
     ({"epochs": 0}, "--epochs: expected at least 1"), ({"limit_rows": 0}, "--limit-rows: expected at least 1, found 0"),
-    ({"method.reading": "parity"}, "--method.reading: expected one of released, paper; found 'parity'"),
+    ({"method.reading": "parity"}, "--method.reading: expected one of released, paper, recommended; found 'parity'"),
     ({"method.preset": "paper"}, "unknown setting 'method.preset'; did you mean 'method.reading'"),
     ({"method.flip": False}, "unknown setting 'method.flip'; did you mean 'flip'"),
     ({"method.momentum": 0.9}, "unknown setting 'method.momentum'; it is always 0.9"),
@@ -401,8 +401,8 @@ def test_members_see_rows_alike():
         CuratorError, match="the recipes of promix and ce differ in --feature-noise .0.2 and 0.0.; set it"
     ):
         resolve({"ensemble": "promix,ce", **FROZEN})
-    r = resolve({"ensemble": "promix,ce", "feature_noise": 0.1, **FROZEN})
-    assert r.settings.views() == Views(noise=0.1, drop=0.5)
+    r = resolve({"ensemble": "promix,ce", "feature_noise": 0.1, "crop": 28, **FROZEN})
+    assert r.settings.views() == Views(noise=0.1, drop=0.5, crop=28)
 
 
 @pytest.mark.parametrize("given, words", [

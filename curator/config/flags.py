@@ -63,7 +63,7 @@ class DataFlags:
     or a fraction such as 0.1, sampled from the true labels (for experiments)."""
     label_noise: Annotated[str | None, PICKS] = None
     """CIFAR-10N: worst, aggre, rand1, rand2, rand3.
-    Any dataset: inject sym:R, sym-other:R, asym:R or idn:R, with the noise rate R in [0, 1]."""
+    Any dataset: inject sym:R, sym-other:R, asym:R, idn:R or idn-class:R, with the noise rate R in [0, 1]."""
     imbalance: Annotated[float | None, AtLeast(1), PICKS] = None
     """Make the classes long-tailed first: the largest has this many times the rows of the smallest (>= 1)."""
     limit_rows: Annotated[int, AtLeast(1)] | None = None
@@ -109,6 +109,9 @@ class TrainingFlags:
 
     epochs: Annotated[int | None, AtLeast(1), NOT_IDENTITY] = None
     """Train for this many epochs: every setting that counts epochs is scaled in proportion."""
+    eval_every: Annotated[int, AtLeast(1)] | None = None
+    """Score every other split that has labels after every N-th epoch, and after the last one: top-1 and top-5 accuracy,
+    last, best and mean of the last 10, in the report and curation.json. Default: the test split, at the end alone."""
     early_stop: Annotated[int, Between(1, 1000)] | None = None
     """Stop early when fewer than 0.1 % of the corrected labels changed over this many yields of the method,
     usually one per epoch."""
@@ -116,6 +119,9 @@ class TrainingFlags:
     """Stop training after this many minutes and write the result so far."""
     flip: bool = True
     """Flip images horizontally at random; turn off where a flipped image can be of another class, as for digits."""
+    crop: Annotated[int, Between(4, 4096)] | None = None
+    """Pixels a side of the window that nets see of each image: anywhere in it during training, else its centre.
+    Default: the whole image, moved by up to an eighth over a black margin during training."""
     feature_noise: Annotated[float, AtLeast(0)] = 0.2
     """On features: standard deviation of the noise added in training, relative to that of each feature (>= 0)."""
     feature_drop: Annotated[float, BELOW_1] = 0.2
@@ -174,7 +180,7 @@ class Settings(HubFlags, OutputFlags, TrainingFlags, MethodFlags, DataFlags):  #
 
     def views(self) -> Views:
         """How rows look in training."""
-        return Views(self.flip, self.feature_noise, self.feature_drop)
+        return Views(self.flip, self.feature_noise, self.feature_drop, self.crop)
 
 
 GROUPS: dict[str, Any] = {  # by its title in --help

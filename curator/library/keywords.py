@@ -50,9 +50,11 @@ class Keywords(TypedDict, total=False):
     features_column: str | None
     pred_probs: str | Path | ArrayLike | None
     epochs: int | None
+    eval_every: int | None
     early_stop: int | None
     max_minutes: float | None
     flip: bool
+    crop: int | None
     feature_noise: float
     feature_drop: float
     seed: int

@@ -35,7 +35,8 @@ TYPES: dict[str, tuple[type, ...]] = {
     "versions": (dict,), "versions.label-curator": (str,),
     "settings": (dict,), "?settings.column_prefix": (str, NONE), "?settings.features_column": (str, NONE),
     "?settings.label_noise": (str, NONE), "?settings.revision": (str, NONE),
-    f"?{RANGES}": (dict,), "?encoders": (list,), "?published": (dict,), "?published.policy": (str,),
+    f"?{RANGES}": (dict,), "?encoders": (list,), "?accuracy": (dict,),
+     "?published": (dict,), "?published.policy": (str,),
 }  # fmt: skip
 
 

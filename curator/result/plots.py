@@ -11,6 +11,7 @@ import numpy as np
 from datasets import Dataset
 
 from curator.errors import CuratorError
+from curator.result.accuracy import figures
 from curator.result.columns import Columns, least_clean
 from curator.result.findings import Findings
 from curator.result.metrics import reliability
@@ -166,6 +167,9 @@ def plot_training(out: Path, history: list[dict[str, float]]) -> bool:
     ):
         if name in history[-1]:
             right.plot(x, [h[name] for h in history], label=title)
+    for name in figures(history):
+        scored = [(i, h[name]) for i, h in zip(x, history, strict=True) if name in h]
+        right.plot(*zip(*scored, strict=True), linestyle=":", marker=".", label=_label(name.replace("/", ", "), 30))
     right.set(ylabel="share", ylim=(0, 1))
     lines = [*axes.get_lines(), *right.get_lines()]
     axes.legend(lines, [str(line.get_label()) for line in lines], loc="lower right", fontsize=8)

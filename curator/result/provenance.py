@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from curator.config.flags import PATH, as_words, flags_of
 from curator.engine.hardware import device_name, peak_memory
 from curator.engine.throughput import mfu
+from curator.result.accuracy import summary
 from curator.result.columns import Columns
 from curator.result.facts import RANGES
 from curator.result.metrics import metrics
@@ -63,7 +64,7 @@ def facts_of_run(
         "seconds": round(seconds, 1),
         "epochs": len(history),
         "images_per_second": round(sum(entry["images"] for entry in history) / seconds, 1) if seconds else None,
-        "mfu": mfu(run, data.inputs.shape),
+        "mfu": mfu(run, run.views.shape(data.inputs.shape)),
         "peak_memory": peak_memory(run.device),
         "device": device_name(run.device),
         "threads": run.threads,
@@ -77,6 +78,8 @@ def facts_of_run(
         facts["encoders"] = encoders
     if table.truth is not None:
         facts["metrics"] = metrics(columns, table.labels, table.truth, trusted)
+    if accuracy := summary(history):
+        facts["accuracy"] = accuracy
     if test_accuracy is not None:
         facts.setdefault("metrics", {})["test_accuracy"] = test_accuracy
     return facts

@@ -97,6 +97,30 @@ def _texts(findings: Findings) -> list[str]:
     return [*lines, ""]
 
 
+def _accuracy(findings: Findings) -> list[str]:
+    """The section on the other splits, where they were scored while the nets trained."""
+    splits = findings.facts.get("accuracy", {})
+    if not splits:
+        return []
+    rows = [(f"{split}, {name}", found) for split, by in splits.items() for name, found in by.items()]
+    epochs = sorted({epoch for _, found in rows for epoch in found["epochs"]})[-SHOWN:]
+    by_epoch = [dict(zip(found["epochs"], found["by_epoch"], strict=True)) for _, found in rows]
+    lines = [
+        "## Accuracy of the nets on other splits", "",
+        "| split | last | best | at epoch | mean of the last 10 |", "|---|---|---|---|---|",
+        *(
+            f"| {md(name)} | {found['last']:.4f} | {found['best']:.4f} | {found['best_epoch']} "
+            f"| {found['mean_of_last_10']:.4f} |"
+            for name, found in rows
+        ),
+        "", f"| epoch | {' | '.join(md(name) for name, _ in rows)} |", "|---" * (1 + len(rows)) + "|",
+    ]  # fmt: skip
+    for epoch in epochs:
+        cells = (f"{found[epoch]:.4f}" if epoch in found else "" for found in by_epoch)
+        lines.append(f"| {epoch} | {' | '.join(cells)} |")
+    return [*lines, "", "The last epochs that were scored; curation.json has all of them.", ""]
+
+
 def _text(findings: Findings, plots: list[tuple[str, str]]) -> str:
     facts, classes = findings.facts, findings.table.classes
     lines = [
@@ -118,6 +142,7 @@ def _text(findings: Findings, plots: list[tuple[str, str]]) -> str:
         lines += ["## Against the truth", "", "| figure | value |", "|---|---|"]
         lines += [f"| {figure} | {value:.4f} |" for figure, value in facts["metrics"].items() if value is not None]
         lines.append("")
+    lines += _accuracy(findings)
     lines += ["## Most frequent changes", "", "| given | suggested | rows |", "|---|---|---|"]
     changes = pairs(findings.table.labels, findings.columns.corrected, len(classes))
     lines += [f"| {md(classes[a])} | {md(classes[b])} | {n} |" for a, b, n in changes]

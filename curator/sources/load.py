@@ -193,9 +193,9 @@ def _make_noisy(
         table.take(noise.long_tail(by, k, imbalance, seed))
     if injected:
         kind, rate = injected
-        if kind == "idn" and table.image_column is None:
+        if kind in noise.OF_IMAGES and table.image_column is None:
             raise CuratorError(f"--label-noise {label_noise}: it needs images, but there is no image column")
-        images = decode().numpy() if kind == "idn" else None
+        images = decode().numpy() if kind in noise.OF_IMAGES else None
         table.relabel(noise.inject(table.labels, table.classes, kind, rate, seed, images))
 
 
