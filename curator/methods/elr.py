@@ -7,9 +7,9 @@ copy of the other one predicts of the rows unmixed; its result is the mean of bo
 
 Where the paper is silent or the published runs differ:
 - Targets are moved before the loss of the step is taken, and p is clamped first, which bounds the logarithm.
-- Each net of ELR+ has targets of its own, and the averaged copies are in training mode: their batch normalisation keeps
-  the statistics of their own passes, only weights are averaged.
-- The rate falls within an epoch, too, so that restarts hold when --epochs shortens them; a ramp is in epochs, not steps.
+- Each net of ELR+ has targets of its own, and the averaged copies are in training mode: their batch normalisation
+  keeps the statistics of their own passes, only weights are averaged.
+- The rate falls within an epoch, too: --epochs may make a restart of one epoch. The ramp is in epochs, not in steps.
 - With several processes each row's target is moved by the one that sees it, and shared at the end of an epoch.
 
 On features the rows have noise and gaps, as in plain training.
@@ -125,7 +125,7 @@ class ELR(Method):
         """One epoch of a net on all rows; `other` is the net whose copy makes its targets."""
         name, net, model, optimizer, averaged, targets = peer
         generator, normaliser = run.generator(f"views{name}", epoch), run.normaliser(data.inputs)
-        labels, k = F.one_hot(data.labels, len(data.classes)).float().to(run.device), len(data.classes)
+        labels = F.one_hot(data.labels, len(data.classes)).float().to(run.device)
         batches = run.batches(data.inputs, torch.arange(len(data)), self.batch_size, epoch, f"shuffle{name}")
         weights = run.beta(self.alpha if self.plus else 0.0, len(batches), f"mixup{name}", epoch)
         before = targets.clone()

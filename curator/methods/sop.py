@@ -91,12 +91,15 @@ class SOP(Method):
             part = refreshed(rows, epoch)
             logits[part] = run.predict(nets, data.inputs, part)
             yield self.result(logits, u, data)
-        if self.score == "u" and not (u**2 > 0.5).any():
+        found = self.result(run.predict(nets, data.inputs), u, data)
+        grown = (u.cpu() ** 2 > 0.5)[~found.selected].float().mean()  # NaN where no label is called wrong
+        if self.score == "u" and grown < 0.5:
             run.warn(
-                "SOP: no row's u has grown (u^2 > .5), so every clean score is near 1 and only tells the order: "
-                "raise --method.rate-u or --method.epochs, or take --method.score prediction"
+                f"SOP: u has grown (u^2 > .5) in only {grown:.0%} of the rows whose label the net calls wrong, so "
+                "clean scores tell the order and not how sure: raise --method.rate-u or --method.epochs, or take "
+                "--method.score prediction"
             )
-        yield self.result(run.predict(nets, data.inputs), u, data)
+        yield found
 
     def rate(self, epoch: float) -> float:
         """Learning rate of the net after so many epochs."""

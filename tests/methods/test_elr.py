@@ -95,7 +95,7 @@ def test_the_nets_of_elr_plus_learn_from_each_other(make_run):
 def test_elr_plus_stops_and_resumes(make_run, tmp_path):
     data, _ = noisy(60, 3, kind="features")
     straight, copies = make_run(net="mlp", checkpoints=tmp_path / "now"), []
-    for found in ELR(**PLUS, epochs=3, batch_size=16)(data, straight):
+    for found in ELR(**PLUS, epochs=3, batch_size=16)(data, straight):  # noqa: B007 (the last one is the result)
         straight.close_epoch()
         straight.checkpoint()
         copies.append(shutil.copytree(tmp_path / "now", tmp_path / f"after {len(copies)}"))

@@ -12,11 +12,12 @@ from tests.conftest import noisy
 from tests.methods.test_contract import result
 
 P = torch.tensor([[0.5, 0.3, 0.2]], dtype=torch.float64)
+LOGITS = P.log()
 Y = torch.tensor([[0.0, 0, 1]], dtype=torch.float64)
 U, V = torch.tensor([0.5], dtype=torch.float64), torch.tensor([[0.2, 0.4, 0.3]], dtype=torch.float64)
 
 
-def leaves(logits=P.log(), u=U, v=V):
+def leaves(logits=LOGITS, u=U, v=V):
     return [x.clone().requires_grad_() for x in (logits, u, v)]
 
 
@@ -84,14 +85,18 @@ def test_u_grows_where_the_label_goes_against_the_net(make_run):
     found = result("sop", data, run, epochs=4, lr=0.05, batch_size=16, rate_u=30.0, consistency=0.0, balance=0.0)
     wrong, u = torch.from_numpy(data.labels.numpy() != truth), run.registered["u"].abs()
     assert u[wrong].median() > 1e4 * u[~wrong].median()
-    assert torch.equal(found.selected, found.probs.argmax(1) == data.labels) and not run.warnings
+    assert torch.equal(found.selected, found.probs.argmax(1) == data.labels)
+    assert (found.clean_score[u > 1] < 2e-3).all() and (found.clean_score[u < 1e-4] > 0.998).all()
 
 
 def test_where_no_u_grows_it_says_so(make_run):
     data, _ = noisy(60, 3, kind="features")
     run = make_run(net="mlp")
     result("sop", data, run, epochs=1, rate_u=1.0)
-    assert "no row's u has grown" in run.warnings[0] and "--method.score prediction" in run.warnings[0]
+    assert "u has grown (u^2 > .5) in only 0% of" in run.warnings[0] and "--method.score" in run.warnings[0]
+    run = make_run(net="mlp")
+    result("sop", data, run, epochs=3, rate_u=1e4)
+    assert not run.warnings
     run = make_run(net="mlp")
     found = result("sop", data, run, epochs=1, rate_u=1.0, score="prediction")
     torch.testing.assert_close(found.clean_score, found.probs.gather(1, data.labels[:, None])[:, 0])
