@@ -156,8 +156,8 @@ class ELR(Method):
             if self.plus:
                 average(averaged, net, self.averaging, epoch * len(batches) + step)
         run.processes.share_rows(targets, before)
-        run.share_buffers(averaged)
-        run.share_buffers(other.averaged)
+        for touched in (net, averaged, other.averaged):  # in training mode; what is predicted with is shared anyway
+            run.share_buffers(touched)
 
     def result(self, peers: list[Peer], logits: Tensor, data: NoisyDataset) -> Evidence:
         """Evidence of the targets, whose mean is scaled to a sum of 1, or of the nets' mean logits (n, k)."""
