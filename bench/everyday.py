@@ -7,9 +7,9 @@
 
 The sets, their noise and their features are in bench/everyday_sets.py; two seeds draw noise and training. A cell is a
 method on one set, encoder, noise and seed: a line of results/everyday.jsonl. Methods have the settings that the command
-gives them (`--features-column`, `--method NAME`); the default is what it takes without `--method`. Free are `linear`
-(logistic regression in folds, its argmax), cleanlab's rule on the probabilities of `linear`, and a vote of the 20
-nearest rows. PUDistill is not here: it needs verified rows.
+gives them (`--features-column`, `--method NAME`; elr+ and sop+: `--recipe features-NAME:plus`); the default is what it
+takes without `--method`. Free are `linear` (logistic regression in folds, its argmax), cleanlab's rule on the
+probabilities of `linear`, and a vote of the 20 nearest rows. PUDistill is not here: it needs verified rows.
 """
 
 from __future__ import annotations
@@ -40,11 +40,16 @@ JOBS = {
     "dividemix": ("dividemix",),
     "cpc": ("cpc",),
     "bootstrap": ("bootstrap",),
+    "elr": ("elr",),
+    "elr+": ("elr+",),
+    "sop": ("sop",),
+    "sop+": ("sop+",),
     "ce": ("ce",),
     "mixup": ("mixup",),
     "linear": ("linear", "cleanlab"),
     "k-NN": ("k-NN",),
 }
+RECIPES = {f"{name}+": f"features-{name}:plus" for name in ("elr", "sop")}  # of what --method does not name
 DEFAULT = ON_FEATURES
 FREE = ("linear", "cleanlab", "k-NN")
 METHODS = (DEFAULT, *(name for names in JOBS.values() for name in names if name not in (DEFAULT, *FREE)), *FREE)
@@ -129,7 +134,8 @@ def by_method(name: str, data, seed: int):
     from curator.config.resolve import resolve
     from curator.engine.run import Run
 
-    resolved = resolve({"dataset": "rows", "features_column": "features", "method": name})
+    chosen = {"recipe": RECIPES[name]} if name in RECIPES else {"method": name}
+    resolved = resolve({"dataset": "rows", "features_column": "features", **chosen})
     run = Run(seed=seed, net="mlp", threads=1, views=resolved.settings.views())
     for found in resolved.method(data, run):  # noqa: B007 (the last one is the result)
         run.close_epoch()

@@ -279,15 +279,22 @@ def test_two_processes_agree_with_one(method, epochs, own, source, tmp_path):
     agree(tmp_path / "one", tmp_path / "two", within=0.05 if method == "mixup" else 0.015)
 
 
+PLUS = {
+    "elr": ["--method.plus", "--method.soft-label", "target", "--method.restart", "7"],
+    "sop": ["--method.consistency", "0.9", "--method.balance", "0.1", "--method.rate-u", "30"],
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["mixup", "promix", "cpc", "bootstrap", "pudistill"])
+@pytest.mark.parametrize("method", ["mixup", "promix", "cpc", "bootstrap", "elr", "sop", "pudistill"])
 def test_two_processes(source, tmp_path, method):
     """A killed run under a launcher ends like one that was not.
 
     ProMix has priors, selections and two optimizer groups besides the nets; CPC has prototypes, scores and splits;
-    PUDistill has ensembles, votes and two stages.
+    PUDistill has ensembles, votes and two stages; ELR and SOP move numbers of a row where it is seen.
     """
     argv = ["--dataset", source, "--method", method, "--net", "small", "--epochs", 14, "--method.batch-size", "16"]
+    argv += PLUS.get(method, [])
     argv += [*(["--method.warmup-batch", "16"] if method == "cpc" else []), *VERIFIED.get(method, []), "--output"]
     finish(start(*argv, tmp_path / "two", launcher=torchrun(2), XDG_CACHE_HOME=f"{tmp_path}/cache"))
     process = start(*argv, tmp_path / "killed", launcher=torchrun(2))

@@ -530,6 +530,48 @@ def test_published_values_of_bootstrapping(name, differs, gpu):
     assert (r.settings.net, r.settings.backbone) == (("linear", "resnet50") if of_features else ("preact18", None))
 
 
+# ELR on CIFAR-10 with symmetric noise and SOP are the defaults.
+ELR_100 = {"restart": 0, "first_drop": 80, "second_drop": 120, "beta": 0.9, "lambda_t": 7.0}
+OF_TWO = {"plus": True, "restart": 0, "weight_decay": 5e-4, "drop": 0.1}
+SOP_ASYM = {"rate_u": 0.1, "rate_v": 100.0}
+SOP_PLUS = {"epochs": 300, "first_drop": 0, "second_drop": 0, "consistency": 0.9, "balance": 0.1}
+ELR_AND_SOP = {
+    "cifar10-elr": {}, "cifar10n-elr": {}, "cifar100-elr": ELR_100, "cifar100n-elr": ELR_100,
+    "cifar10-elr:asym40": {
+        "epochs": 120, "restart": 0, "first_drop": 40, "second_drop": 80, "beta": 0.9, "lambda_t": 1.0,
+    },
+    **{f"{c}-elr:plus": {**OF_TWO, "epochs": 200, "first_drop": 150} for c in ("cifar10", "cifar10n")},
+    **{
+        f"{c}-elr:plus": {
+            **ELR_100, **OF_TWO, "epochs": 250, "first_drop": 200, "second_drop": 0, "lambda_ramp": 102,
+            "weigh_labels": True,
+        }
+        for c in ("cifar100", "cifar100n")
+    },
+    "cifar100-sop": {}, "cifar10n-sop": {}, "cifar100-sop:asym40": SOP_ASYM,
+    "cifar100-sop:asym40+plus": SOP_ASYM | SOP_PLUS,
+    **{f"{c}-sop:plus": SOP_PLUS for c in ("cifar10", "cifar100", "cifar10n", "cifar100n")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, differs", ELR_AND_SOP.items(), ids=list(ELR_AND_SOP))
+def test_published_values_of_elr_and_sop(name, differs, gpu):
+    r = resolve({"recipe": name})
+    defaults: dict[str, dict] = {
+        "elr": {
+            "epochs": 150, "lr": 0.02, "weight_decay": 1e-3, "restart": 10, "drop": 0.01, "beta": 0.7, "lambda_t": 3.0,
+            "averaging": 0.997, "alpha": 1.0,
+        },
+        "sop": {
+            "epochs": 120, "lr": 0.02, "weight_decay": 1e-3, "rate_u": 1.0, "rate_v": 10.0, "first_drop": 40,
+            "second_drop": 80, "consistency": 0.0, "balance": 0.0, "strong": "auto_cifar10_cutout",
+        },
+    }  # fmt: skip
+    expected = {**vars(type(r.method)()), "batch_size": 128, **defaults[r.settings.method], **differs}
+    assert vars(r.method) == expected
+    assert r.settings.net == ("preact18" if "sop" in name or "plus" in name else "resnet18")
+
+
 def test_features_of_tiny_imagenet_find_their_recipe():
     given = {"dataset": "tiny-imagenet", "method": "bootstrap", "backbone": "resnet50", "label_noise": "sym:0.2"}
     assert resolve(given).recipe == "tiny-imagenet-bootstrap-features:sym20"

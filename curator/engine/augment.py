@@ -256,3 +256,16 @@ def cutout(
     values = colour if c == 3 else ((19595 * r + 38470 * g + 7471 * b + 32768) >> 16,)
     paint = torch.stack([torch.full((1, 1), v, dtype=torch.uint8, device=images.device) for v in values])
     return torch.where(covered[:, None], paint, images)
+
+
+def draw_square(
+    n: int,
+    size: tuple[int, int],  # (height, width) in pixels
+    generator: torch.Generator,
+) -> Tensor:  # (n, 4) int64: left, top, right, bottom, all inclusive
+    """Cutout's own squares (DeVries & Taylor 2017): half the image's side, centred on any pixel, cut at its edges."""
+    h, w = size
+    half = min(h, w) // 4
+    x = torch.randint(w, (n,), generator=generator, device=generator.device)
+    y = torch.randint(h, (n,), generator=generator, device=generator.device)
+    return torch.stack([x - half, y - half, x + half - 1, y + half - 1], 1)

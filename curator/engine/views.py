@@ -17,6 +17,7 @@ from curator.engine.augment import (
     draw_cutout,
     draw_rand_augment,
     draw_random_augment,
+    draw_square,
 )
 from curator.evidence import Source
 
@@ -125,7 +126,7 @@ def jitter(
     return (x + noise * torch.randn(x.shape, generator=generator, device=x.device)) * kept
 
 
-Strong = Literal["random_augment", "rand_augment", "auto_cifar10", "auto_imagenet"]
+Strong = Literal["random_augment", "rand_augment", "auto_cifar10", "auto_cifar10_cutout", "auto_imagenet"]
 
 
 def strengthen(
@@ -142,7 +143,9 @@ def strengthen(
         return cutout(images, draw_cutout(b, size, generator))
     if kind == "rand_augment":
         return augment(images, draw_rand_augment(b, size, generator), fill=fill)
-    return augment(images, draw_auto_augment(b, size, generator, policy=kind.removeprefix("auto_")), fill=fill)
+    policy = kind.removeprefix("auto_").removesuffix("_cutout")
+    images = augment(images, draw_auto_augment(b, size, generator, policy=policy), fill=fill)
+    return cutout(images, draw_square(b, size, generator)) if kind.endswith("_cutout") else images
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from curator.engine.augment import (
     draw_cutout,
     draw_rand_augment,
     draw_random_augment,
+    draw_square,
 )
 from curator.engine.nets import Net
 from curator.engine.source import held
@@ -185,16 +186,19 @@ def test_kinds_of_strong_views():
     for kind, draws in expected.items():
         assert torch.equal(strengthen(x, kind, seeded(1)), augment(x, draws)), kind
     g = seeded(1)
+    view = augment(x, draw_auto_augment(64, size, g, policy="cifar10"))
+    assert torch.equal(strengthen(x, "auto_cifar10_cutout", seeded(1)), cutout(view, draw_square(64, size, g)))
+    g = seeded(1)
     view = augment(x, draw_random_augment(64, size, g))
     assert torch.equal(strengthen(x, "random_augment", seeded(1)), cutout(view, draw_cutout(64, size, g)))
 
 
-def test_only_promix_cuts_out():
+def test_which_cut_out():
     painted = torch.tensor([125, 123, 114], dtype=torch.uint8).view(3, 1, 1)
     x = torch.zeros(64, 3, 12, 10, dtype=torch.uint8)
     for kind in get_args(Strong):
         has_box = (strengthen(x, kind, seeded(1)) == painted).all(1).flatten(1).any(1)
-        assert has_box.all() if kind == "random_augment" else not has_box.any()
+        assert has_box.all() if kind in ("random_augment", "auto_cifar10_cutout") else not has_box.any()
 
 
 def test_jitter():
