@@ -42,6 +42,7 @@ VARIANTS |= {
     "bootstrap gaussian": "--method bootstrap --method.mixture gaussian",
     "bootstrap soft gaussian": "--method bootstrap --method.target soft --method.mixture gaussian",
 }
+VARIANTS |= {f"{name}+": f"--recipe features-{name}:plus" for name in ("elr", "sop")}
 VERIFIED = {  # a share of the rows verified; promix is the best of the methods that need none
     f"{name}, {share:.0%} verified": f"--method {name} --verified {share}"
     for share in (0.01, 0.1)

@@ -7,9 +7,9 @@
 
 The sets, their noise and their features are in bench/everyday_sets.py; two seeds draw noise and training. A cell is a
 method on one set, encoder, noise and seed: a line of results/everyday.jsonl. Methods have the settings that the command
-gives them (`--features-column`, `--method NAME`); the default is what it takes without `--method`. Free are `linear`
-(logistic regression in folds, its argmax), cleanlab's rule on the probabilities of `linear`, and a vote of the 20
-nearest rows. PUDistill is not here: it needs verified rows.
+gives them (`--features-column`, `--method NAME`; elr+ and sop+: `--recipe features-NAME:plus`); the default is what it
+takes without `--method`. Free are `linear` (logistic regression in folds, its argmax), cleanlab's rule on the
+probabilities of `linear`, and a vote of the 20 nearest rows. PUDistill is not here: it needs verified rows.
 """
 
 from __future__ import annotations
@@ -40,11 +40,16 @@ JOBS = {
     "dividemix": ("dividemix",),
     "cpc": ("cpc",),
     "bootstrap": ("bootstrap",),
+    "elr": ("elr",),
+    "elr+": ("elr+",),
+    "sop": ("sop",),
+    "sop+": ("sop+",),
     "ce": ("ce",),
     "mixup": ("mixup",),
     "linear": ("linear", "cleanlab"),
     "k-NN": ("k-NN",),
 }
+RECIPES = {f"{name}+": f"features-{name}:plus" for name in ("elr", "sop")}  # of what --method does not name
 DEFAULT = ON_FEATURES
 FREE = ("linear", "cleanlab", "k-NN")
 METHODS = (DEFAULT, *(name for names in JOBS.values() for name in names if name not in (DEFAULT, *FREE)), *FREE)
@@ -92,15 +97,18 @@ def work(jobs: list[str], part: int, parts: int) -> None:
 
 def measure(cell: Cell, job: str) -> dict[str, dict[str, Any]]:
     """Figures of all methods of a job by name."""
+    x, truth = features(cell.set, cell.encoder)
+    return measure_on(x, noisy_labels(cell.set, cell.noise, cell.seed), truth, cell.seed, job)
+
+
+def measure_on(x: torch.Tensor, given: np.ndarray, truth: np.ndarray, seed: int, job: str) -> dict[str, dict[str, Any]]:
+    """The same on features (n, d) float32 with given and true labels (n,) int64."""
     from curator.engine.source import Features
     from curator.evidence import NoisyDataset
     from curator.methods.confident import Confident
     from curator.methods.ensemble import mean_evidence
 
-    x, truth = features(cell.set, cell.encoder)
-    given, k = noisy_labels(cell.set, cell.noise, cell.seed), int(truth.max()) + 1
-    n = len(given)
-    classes = tuple(map(str, range(k)))
+    n, classes = len(given), tuple(map(str, range(int(truth.max()) + 1)))
     data = NoisyDataset(
         Features(x), torch.from_numpy(given), classes, torch.zeros(n, dtype=torch.bool), torch.arange(n)
     )
@@ -116,7 +124,7 @@ def measure(cell: Cell, job: str) -> dict[str, dict[str, Any]]:
         elif name == "k-NN":
             found[name] = neighbours(x, data)
         else:
-            found[name] = by_method(name, data, cell.seed)
+            found[name] = by_method(name, data, seed)
         seconds[name] = time.perf_counter() - started + (seconds["linear"] if name == "cleanlab" else 0)
     return {name: {**figures(f, data, truth), "seconds": round(seconds[name], 2)} for name, f in found.items()}
 
@@ -126,7 +134,8 @@ def by_method(name: str, data, seed: int):
     from curator.config.resolve import resolve
     from curator.engine.run import Run
 
-    resolved = resolve({"dataset": "rows", "features_column": "features", "method": name})
+    chosen = {"recipe": RECIPES[name]} if name in RECIPES else {"method": name}
+    resolved = resolve({"dataset": "rows", "features_column": "features", **chosen})
     run = Run(seed=seed, net="mlp", threads=1, views=resolved.settings.views())
     for found in resolved.method(data, run):  # noqa: B007 (the last one is the result)
         run.close_epoch()

@@ -75,6 +75,7 @@ def curate(
             split: the one to curate; default: the only one, or train.
             revision: branch, tag or commit on the Hub.
             image_column, label_column: guessed where there is one candidate.
+            text_column: of rows of text; guessed where there is one candidate and no image.
             reference_column: true labels, if known; used by the report only.
             verified: rows with verified labels: a boolean column, a file with row,label, a journal, or a fraction.
             label_noise: noise to inject, as "sym:0.4"; of CIFAR-N the human labels.
@@ -87,12 +88,14 @@ def curate(
             net: small, resnet18, preact18, resnet50 or vgg19_bn; on features mlp or linear.
             pretrained: start from ImageNet weights.
             backbone: what makes features of images: a name, or a function or nn.Module that maps uint8 (b, 3, h, w) on
-                the device to floats (b, d). Of a lambda nothing is kept for another run.
+                the device to floats (b, d), of texts a list of str. Of a lambda nothing is kept for another run.
             features_column: a column of embeddings to train on.
             pred_probs: your own out-of-sample probabilities, an array (n, classes) or an .npy file; nothing is trained.
             epochs: of training; all settings that count epochs are scaled.
+            eval_every: score the other splits after every so many epochs.
             early_stop: stop when labels no longer change over so many epochs.
             max_minutes: stop training after so many minutes and write the result so far.
+            crop: pixels a side of the window that nets see of images.
             flip: flip images at random (default True).
             feature_noise, feature_drop: augmentation of features (default 0.2 each).
             seed: of all randomness (default 123).
@@ -217,7 +220,7 @@ def _steps(
         return plan.of(lines)
     _begin(folder, run, identity, say)
     try:
-        found, history = train(resolved, table, reading.data, run, say)
+        found, history = train(resolved, table, reading, run, say)
         done = write(resolved, table, reading, run, found, history, folder.path, identity)
     except CuratorError:
         folder.failed()

@@ -22,6 +22,7 @@ from curator.library.plan import Plan
 from curator.methods.confident import read_probs
 from curator.methods.posterior import Posterior
 from curator.methods.timing import expected_seconds
+from curator.result.accuracy import Accuracy, figures
 from curator.result.metrics import precision_recall_f1
 from curator.sources.read import Reading, precision
 from curator.text import Log, duration, span
@@ -39,6 +40,7 @@ LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
 def start(resolved: Resolved, reading: Reading, output: Path | None = None, say: Log = lambda line: None) -> Run:
     """The run of the settings on what was read; with a folder, its checkpoints and what a tracker writes are there."""
     s = resolved.settings
+    _require_room(s.crop, reading.data)
     _fit_batch(resolved, len(reading.data))
     return Run(
         seed=s.seed,
@@ -53,6 +55,16 @@ def start(resolved: Resolved, reading: Reading, output: Path | None = None, say:
         content=None if s.dry_run else reading.content,
         say=say,
     )
+
+
+def _require_room(crop: int | None, data: NoisyDataset) -> None:
+    """Refuse a window that is larger than the images."""
+    if crop is not None and data.inputs.kind == "images" and crop > min(data.inputs.shape[1:]):
+        h, w = data.inputs.shape[1:]
+        raise CuratorError(
+            f"--crop {crop}: expected at most the side of the images, found {w} x {h} px; give a smaller one, "
+            "or a larger --image-size"
+        )
 
 
 def _fit_batch(resolved: Resolved, rows: int) -> None:
@@ -72,7 +84,10 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     counts = np.bincount(table.labels, minlength=len(table.classes))
     order = sorted(range(len(counts)), key=lambda c: -counts[c])
     shown = order if len(order) <= 12 else [*order[:5], *order[-3:]]
-    columns = {"image": table.image_column, "features": s.features_column, "label": table.label_column}
+    columns = {
+        "image": table.image_column, "text": table.text_column, "features": s.features_column,
+        "label": table.label_column,
+    }  # fmt: skip
     found = ", ".join(f"{kind} column {name!r}" for kind, name in columns.items() if name)
     say(
         f"dataset   {table.name}, split {table.split}: {len(data):,} rows, {len(table.classes)} classes; {found}, "
@@ -105,7 +120,7 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     held = len(data) * int(np.prod(data.inputs.shape)) * (1 if data.inputs.kind == "images" else 4)
     used = peak_memory(run.device)
     say(f"memory    {held / 2**30:.2f} GiB of {data.inputs.kind} on {run.device}, {used / 2**30:.2f} GiB in use")
-    say(f"schedule  {total:g} passes over the rows, about {span(seconds)} at {speed:,.0f} images/s; output {output}")
+    say(f"schedule  {total:g} passes over the rows, about {span(seconds)} at {speed:,.0f} rows/s; output {output}")
     if data.inputs.kind == "features" and len(data) < BY_HEART and not method.out_of_sample:
         say(
             f"note      nets memorise the labels of {len(data):,} rows, so their scores say little about them: "
@@ -144,10 +159,11 @@ class History:
 
 
 def train(
-    resolved: Resolved, table: Table, data: NoisyDataset, run: Run, say: Log = lambda line: None
+    resolved: Resolved, table: Table, reading: Reading, run: Run, say: Log = lambda line: None
 ) -> tuple[Evidence, list[dict[str, float]]]:
     """Run the method to its end: progress, trackers, early stop, time limit and checkpoints are here."""
-    s, method = resolved.settings, resolved.method
+    s, method, data = resolved.settings, resolved.method, reading.data
+    accuracy = Accuracy(table, reading.others, data, run) if s.eval_every else None
     history = run.register("history", History())
     recent = run.register("recent", torch.full((s.early_stop, len(data)), -1)) if s.early_stop else None
     run.start_tracking(resolved.describe())
@@ -168,13 +184,19 @@ def train(
             entry |= {"selected": float(found.selected.float().mean())}
             if table.truth is not None and rest.any():
                 wrong = (data.labels.numpy() != table.truth)[rest]
-                f1 = precision_recall_f1(~found.selected.numpy()[rest], wrong)[2]
+                kept = found.selected.numpy()[rest]
                 right = (found.corrected.numpy() == table.truth)[rest]
-                entry["noisy_f1"], entry["label_accuracy_after"] = float(f1), float(right.mean())  # no numpy is saved
+                for kind, flags, actual in (("clean", kept, ~wrong), ("noisy", ~kept, wrong)):
+                    rates = zip(("precision", "recall", "f1"), precision_recall_f1(flags, actual), strict=True)
+                    entry |= {f"{kind}_{name}": float(value) for name, value in rates}  # no numpy is saved
+                entry["label_accuracy_after"] = float(right.mean())
             collapsed = collapsed_into(found, data)
             if learned and collapsed is not None:  # before, it only had not learned anything yet
                 say(f"warning   {collapse_warning(data.classes[collapsed])}")
             learned = collapsed is None
+            if accuracy is not None and s.eval_every and (len(history.entries) + 1) % s.eval_every == 0:
+                entry |= accuracy()
+                run.open_epoch()  # its seconds are not the next epoch's
             history.entries.append(entry)
             bar.advance(entry)
             run.track(entry, len(history.entries))
@@ -187,6 +209,8 @@ def train(
             run.checkpoint()
     if found is None:
         raise RunFailed(f"--method {s.method} gave no evidence")
+    if accuracy is not None and history.entries and not figures(history.entries[-1:]):  # the last epoch always counts
+        history.entries[-1] |= accuracy()
     return found, history.entries
 
 

@@ -115,6 +115,14 @@ def hf_dataset(n: int = 60, k: int = 3, share: float = 0.2, size: int = 12):
     return Dataset.from_dict(rows, features=features)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_default_backbone():
+    """Runs of this process on folders and Datasets train from scratch: they are quick, and need no weights."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("curator.config.defaults.BACKBONE", None)
+        yield
+
+
 @contextmanager
 def with_plots() -> Iterator[None]:
     """Inside, runs of this process draw their plots and measure their speed, as users have it."""

@@ -32,6 +32,7 @@ class Repo:
     tags: dict[str, str] = field(default_factory=dict)
     pulls: dict[str, str] = field(default_factory=dict)  # refs/pr/1 -> commit
     messages: list[str] = field(default_factory=list)
+    gated: bool = False  # its files are for those alone whom the owner has let in
 
     def commit(self, files: dict[str, str], message: str) -> str:
         sha = hashlib.sha1(f"{len(self.commits)}{sorted(files.items())}".encode()).hexdigest()
@@ -48,7 +49,8 @@ class Hub:
     """The state of the server."""
 
     def __init__(self):
-        self.repos: dict[str, Repo] = {}
+        self.repos: dict[str, Repo] = {}  # of datasets
+        self.models: dict[str, Repo] = {}
         self.objects: dict[str, bytes] = {}  # sha256 -> content
         self.uploads: list[str] = []  # sha256 of what was really sent
         self.seen: list[str] = []
@@ -57,6 +59,14 @@ class Hub:
         self.tokens_seen: list[str] = []
         self.tokens = {"owner": "me", "reader": "somebody"}
         self.lock = threading.Lock()
+
+    def serve_model(self, name: str, files: dict[str, bytes], *, private: bool = False, gated: bool = False) -> str:
+        """Put a repository of a model there, or another commit of it; back comes the commit."""
+        known = {path: hashlib.sha256(content).hexdigest() for path, content in files.items()}
+        self.objects |= {oid: files[path] for path, oid in known.items()}
+        repo = self.models.setdefault(name, Repo(private, gated=gated))
+        repo.branches["main"] = repo.commit(known, "weights")
+        return repo.branches["main"]
 
     def fail(self, method: str, pattern: str, status: int, times: int = 1) -> None:
         self.faults.append([method, pattern, status, times])
@@ -154,10 +164,14 @@ def handler(hub: Hub):
                 hub.uploads.append(m[1])
                 return self.reply(200)
             m = re.match(r"(?:/api)?/datasets/([\w.-]+/[\w.-]+?)(\.git)?(/.*)?$", path)
+            known = hub.repos
+            if not m:
+                m = re.match(r"(?:/api/models)?/([\w.-]+/[\w.-]+?)()(/(?:revision|resolve|refs)\b.*)?$", path)
+                known = hub.models
             if not m:
                 return self.missing("EntryNotFound")
             name, rest = m[1], m[3] or ""
-            repo = hub.repos.get(name)
+            repo = known.get(name)
             if repo is None or (repo.private and user != name.split("/")[0]):
                 return (
                     self.missing("RepoNotFound")
@@ -172,7 +186,10 @@ def handler(hub: Hub):
                 sha = repo.find(unquote(rest.removeprefix("/revision/")) or "main")
                 if sha is None:
                     return self.missing("RevisionNotFound")
-                files = [{"rfilename": path} for path in sorted(repo.commits[sha])]
+                files = [
+                    {"rfilename": path, "size": len(hub.objects[oid]), "blobId": oid}
+                    for path, oid in sorted(repo.commits[sha].items())
+                ]
                 return self.reply(200, {
                     "id": name, "sha": sha, "private": repo.private, "tags": [], "siblings": files, "gated": False,
                     "disabled": False, "downloads": 0, "likes": 0, "lastModified": "2026-01-01T00:00:00.000Z",
@@ -235,6 +252,8 @@ def handler(hub: Hub):
                 return self.reply(200, [self.entry(p, files[p]) for p in wanted if p in files])
             if m := re.fullmatch(r"/resolve/([^/]+)/(.+)", rest):
                 sha, file = repo.find(unquote(m[1])), unquote(m[2])
+                if repo.gated:
+                    return self.reply(403, {"error": "ask"}, {"X-Error-Code": "GatedRepo", "X-Error-Message": "ask"})
                 if sha is None:
                     return self.missing("RevisionNotFound")
                 if file not in repo.commits[sha]:
@@ -315,7 +334,7 @@ def loopback_hub():
     hub = Hub()
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler(hub))
     server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)  # its end is not waited for long
     thread.start()
     try:
         yield hub, f"http://127.0.0.1:{server.server_port}"

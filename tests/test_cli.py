@@ -74,6 +74,7 @@ def finished(tmp_path_factory):
     (["--ensemble", "promix"], "--ensemble: expected two or more of promix, dividemix, cpc, bootstrap, pudistill, "),
     (["--split", "test"], "no split 'test'"),
     (["--pred-probs", "nothing.npy", "--dry-run"], "expected an .npy file"),
+    (["--crop", "9"], "--crop 9: expected at most the side of the images, found 8 x 8 px; give a smaller"),
     (["--net", "vgg19_bn"], "--net vgg19_bn: expected images of at least 32 px, found 8 x 8"),
     (["--seed", "-1"], "--seed: expected at least 0, found -1"),
     (["--limit-rows", "3", "--method", "confident"], "--method confident: expected at least 10 rows, found 3"),

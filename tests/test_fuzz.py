@@ -20,6 +20,7 @@ from curator.config.flags import Settings, hints
 from curator.config.recipes import read_recipe
 from curator.config.resolve import resolve
 from curator.errors import CuratorError
+from curator.library.plan import Plan
 from curator.methods import METHODS
 from curator.sources.cifar_n import align, read_labels
 
@@ -73,7 +74,11 @@ def stopped():
     """Commands that end before they would read or serve anything."""
     with pytest.MonkeyPatch.context() as patch:
         for module, name in (("curator.curate", "execute"), ("curator.review.page", "launch")):
-            patch.setattr(importlib.import_module(module), name, lambda *args, **options: None)
+            patch.setattr(
+                importlib.import_module(module),
+                name,
+                lambda *args, **options: Plan(0, 0, "", None, "", None, 0, 0, 0, 0),
+            )
         yield
 
 

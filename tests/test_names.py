@@ -2,6 +2,8 @@ import ast
 import sys
 import tomllib
 
+import pytest
+
 import curator
 from tests.conftest import ROOT
 
@@ -34,7 +36,8 @@ def test_every_package_that_is_imported_is_a_dependency():
                 found |= {name.name.split(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 found.add(str(node.module).split(".")[0])
-    assert found - sys.stdlib_module_names - {"curator"} == packages(PROJECT["dependencies"])
+    extra = {p for name in ("transformers", "text") for p in packages(PROJECT["optional-dependencies"][name])}
+    assert found - sys.stdlib_module_names - {"curator"} - extra == packages(PROJECT["dependencies"])
 
 
 def test_public_names():
@@ -54,3 +57,21 @@ def test_engine_and_methods_import_only_torch_numpy_and_accelerate():
         "import bench.gpu, bench.step, bench.reference_step\n"  # they travel to machines without datasets
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("given, waiting", [(None, "passive"), ("active", "active")])
+def test_threads_wait_passively_unless_the_user_says_otherwise(given, waiting):
+    """OpenMP reads it when torch is loaded, which neither the import nor the command have done by then."""
+    import os
+    import subprocess
+
+    code = (
+        "import os, sys, runpy\n"
+        "sys.modules['torch'] = None\n"
+        "runpy.run_path('curator/clean.py')\n"
+        "import curator, curator.cli.main\n"
+        f"assert os.environ['OMP_WAIT_POLICY'] == {waiting!r}\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    env |= {} if given is None else {"OMP_WAIT_POLICY": given}
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env={**env, "PYTHONPATH": str(ROOT)})

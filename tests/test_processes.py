@@ -95,7 +95,18 @@ OFTEN = ("pudistill", "confident", "linear")
 def test_killed_at_a_random_moment(method, tmp_path, monkeypatch):
     """kill -9, then the same command: the parquet of an uninterrupted run, byte for byte."""
     hf_dataset(60, 3, 0.3, size=8).to_parquet(tmp_path / "source" / "train.parquet")
-    argv = ["clean", "--dataset", f"{tmp_path}/source", "--method", method, "--epochs", "8", *VERIFIED.get(method, [])]
+    argv = [
+        "clean",
+        "--dataset",
+        f"{tmp_path}/source",
+        "--net",
+        "small",
+        "--method",
+        method,
+        "--epochs",
+        "8",
+        *VERIFIED.get(method, []),
+    ]
     # Linear models have no batches; where they come in rounds, as many as others have epochs.
     argv += {"linear": [], "posterior": ["--method.rounds", "8"]}.get(method, ["--method.batch-size", "30"])
     argv += ["--output"]
@@ -136,7 +147,8 @@ def test_killed_at_a_random_moment(method, tmp_path, monkeypatch):
 )
 def test_killed_at_random_moments(source, tmp_path, method, epochs, kills=5):
     """The same in processes that nothing prepared, over and over: 40 kills, of every method in all its phases."""
-    argv = ["--dataset", source, "--method", method, "--epochs", epochs, *VERIFIED.get(method, []), "--output"]
+    argv = ["--dataset", source, "--method", method, "--net", "small", "--epochs", epochs, *VERIFIED.get(method, [])]
+    argv += ["--output"]
     straight = start(*argv, tmp_path / "straight", core=0, XDG_CACHE_HOME=f"{tmp_path}/cache")
     rng = random.Random()
     seed = rng.randrange(10**6)
@@ -173,7 +185,19 @@ def from_a_terminal(argv: list[str], err: Path) -> None:
 
 def test_sigterm_and_ctrl_c_and_the_lock(source, tmp_path, capsys):
     """143 and 130, the checkpoint stands; meanwhile a second run on the folder is refused."""
-    argv = ["clean", "--dataset", str(source), "--method", "ce", "--epochs", "2000", "--output", f"{tmp_path}/out"]
+    argv = [
+        "clean",
+        "--dataset",
+        str(source),
+        "--net",
+        "small",
+        "--method",
+        "ce",
+        "--epochs",
+        "2000",
+        "--output",
+        f"{tmp_path}/out",
+    ]
     for sent, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         process = FORKS.Process(target=from_a_terminal, args=(argv, tmp_path / "err"))
         process.start()
@@ -228,7 +252,18 @@ STREAM = ["--memory-budget", "0.000001", "--image-size", "12"]
     pytest.param("mixup", 12, [], marks=pytest.mark.slow), pytest.param("pudistill", 10, [], marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_two_processes_agree_with_one(method, epochs, own, source, tmp_path):
-    argv = ["clean", "--dataset", str(source), "--method", method, "--epochs", str(epochs), *VERIFIED.get(method, [])]
+    argv = [
+        "clean",
+        "--dataset",
+        str(source),
+        "--net",
+        "small",
+        "--method",
+        method,
+        "--epochs",
+        str(epochs),
+        *VERIFIED.get(method, []),
+    ]
     argv += ["--method.batch-size", "16", "--output"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -244,15 +279,22 @@ def test_two_processes_agree_with_one(method, epochs, own, source, tmp_path):
     agree(tmp_path / "one", tmp_path / "two", within=0.05 if method == "mixup" else 0.015)
 
 
+PLUS = {
+    "elr": ["--method.plus", "--method.soft-label", "target", "--method.restart", "7"],
+    "sop": ["--method.consistency", "0.9", "--method.balance", "0.1", "--method.rate-u", "30"],
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["mixup", "promix", "cpc", "bootstrap", "pudistill"])
+@pytest.mark.parametrize("method", ["mixup", "promix", "cpc", "bootstrap", "elr", "sop", "pudistill"])
 def test_two_processes(source, tmp_path, method):
     """A killed run under a launcher ends like one that was not.
 
     ProMix has priors, selections and two optimizer groups besides the nets; CPC has prototypes, scores and splits;
-    PUDistill has ensembles, votes and two stages.
+    PUDistill has ensembles, votes and two stages; ELR and SOP move numbers of a row where it is seen.
     """
-    argv = ["--dataset", source, "--method", method, "--epochs", 14, "--method.batch-size", "16"]
+    argv = ["--dataset", source, "--method", method, "--net", "small", "--epochs", 14, "--method.batch-size", "16"]
+    argv += PLUS.get(method, [])
     argv += [*(["--method.warmup-batch", "16"] if method == "cpc" else []), *VERIFIED.get(method, []), "--output"]
     finish(start(*argv, tmp_path / "two", launcher=torchrun(2), XDG_CACHE_HOME=f"{tmp_path}/cache"))
     process = start(*argv, tmp_path / "killed", launcher=torchrun(2))
@@ -273,7 +315,8 @@ def test_two_machines(source, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    argv = ["--dataset", source, "--method", "mixup", "--epochs", 14, "--method.batch-size", "16", "--output"]
+    argv = ["--dataset", source, "--method", "mixup", "--net", "small", "--epochs", 14, "--method.batch-size", "16"]
+    argv += ["--output"]
     nodes = [
         start(*argv, tmp_path / "two", launcher=[
             sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node_rank", str(rank),
@@ -305,7 +348,7 @@ def test_curate_in_two_processes(source, tmp_path):
     script.write_text(
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "import curator\n"
-        "out = curator.curate(sys.argv[2], method='ce', epochs=2, output=sys.argv[3])\n"
+        "out = curator.curate(sys.argv[2], method='ce', net='small', epochs=2, output=sys.argv[3])\n"
         "print(f'{len(out)} rows; {sum(out[\"clean_score\"]):.4f}', flush=True)\n"
     )
     launcher = [*torchrun(2)[:-1], str(script)]
@@ -325,7 +368,7 @@ def test_errors_under_a_launcher_come_first(tmp_path):
 
 def test_three_ways_one_result(source, tmp_path):
     """accelerate launch on clean.py, the command that is installed and curate() give the same parquet."""
-    argv = ["--dataset", source, "--method", "ce", "--epochs", "3", "--output"]
+    argv = ["--dataset", source, "--method", "ce", "--net", "small", "--epochs", "3", "--output"]
     beside = Path(sys.executable).parent
     if not (beside / "label-curator").exists():
         pytest.fail("label-curator is not installed: pip install -e .")
@@ -333,7 +376,7 @@ def test_three_ways_one_result(source, tmp_path):
     finish(start(*argv, tmp_path / "launched", launcher=accelerate))
     text = finish(start("clean", *argv, tmp_path / "installed", launcher=[str(beside / "label-curator")]))
     assert f"result: {tmp_path}/installed" in text and (tmp_path / "installed" / "curation.json").exists()
-    curator.curate(str(source), method="ce", epochs=3, output=tmp_path / "called")
+    curator.curate(str(source), method="ce", net="small", epochs=3, output=tmp_path / "called")
     files = parquet(tmp_path / "installed")
     assert set(files) == {"train-00000-of-00001.parquet", "test-00000-of-00001.parquet"}
     assert parquet(tmp_path / "launched") == files

@@ -4,12 +4,15 @@ import re
 
 from curator.cli.commands import Apply, Diff, Publish, Review
 from curator.cli.main import main
+from curator.config.defaults import BACKBONE
 from curator.config.flags import ALIASES, Settings
 from curator.methods import METHODS
 from curator.review.session import Session
+from curator.sources.backbones import AUTO
 from tests.conftest import ROOT, image_folder
 from tests.hub import hub  # noqa: F401
 from tests.review.serving import shown
+from tests.sources.models import timm_files
 from tests.test_rooms import RANK
 
 README = (ROOT / "README.md").read_text()
@@ -48,12 +51,14 @@ def test_the_tree_lists_every_room_in_its_order():
 def test_the_examples_run(tmp_path, monkeypatch, hub):  # noqa: F811
     """The commands and the Python lines, in an empty folder with a folder of images."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("curator.config.defaults.BACKBONE", BACKBONE)
+    hub.serve_model(AUTO, timm_files(side=224))
     image_folder(tmp_path / "folder" / "of" / "images")
     first, again = re.findall(r"accelerate launch curator/clean.py (--dataset folder[^#\n]+)", README)
     assert main(["clean", *first.split(), "--epochs", "2"]) == 0
     (python,) = re.findall(r"```python\n(.*?)```", README, re.S)
-    exec(python.replace("epochs=30", "epochs=2, overwrite=True"), {})
-    (app,) = re.findall(r"python app.py (\S+-promix) ", README)
+    exec(python.replace('images")  #', 'images", epochs=2, overwrite=True)  #'), {})
+    (app,) = re.findall(r"python app.py (\S+-posterior) ", README)
     session = Session([tmp_path / app])  # what the page does
     step = {"key": "a-decision", "kind": "do", "rows": [[3, "keep", None]]}
     session.save({**shown(session), "steps": [step]}, "ann")

@@ -90,9 +90,9 @@ def gpu(monkeypatch):
 def test_published_values_of_promix(name, differs, gpu):
     r = resolve({"recipe": name})
     assert {"net": r.settings.net, **vars(r.method)} == {**vars(ProMix()), **RELEASED, **differs}
-    assert (r.settings.pretrained, r.settings.image_size) == {"animal10n": (False, 64), "clothing1m": (True, 224)}.get(
-        r.settings.dataset, (False, None)
-    )
+    photos = {"animal10n": (False, 64, None), "clothing1m": (True, 256, 224)}
+    found = (r.settings.pretrained, r.settings.image_size, r.settings.crop)
+    assert found == photos.get(r.settings.dataset, (False, None, None))
 
 
 def test_published_values_are_of_all_promix_recipes():
@@ -227,7 +227,7 @@ def test_epochs_scale():
 
 @pytest.mark.parametrize("given, message", [
     ({"epochs": 0}, "--epochs: expected at least 1"), ({"limit_rows": 0}, "--limit-rows: expected at least 1, found 0"),
-    ({"method.reading": "parity"}, "--method.reading: expected one of released, paper; found 'parity'"),
+    ({"method.reading": "parity"}, "--method.reading: expected one of released, paper, recommended; found 'parity'"),
     ({"method.preset": "paper"}, "unknown setting 'method.preset'; did you mean 'method.reading'"),
     ({"method.flip": False}, "unknown setting 'method.flip'; did you mean 'flip'"),
     ({"method.momentum": 0.9}, "unknown setting 'method.momentum'; it is always 0.9"),
@@ -296,6 +296,8 @@ def test_names_of_folders():
         "runs/cifar10n-ce-worst"
     )
     assert output_folder(Settings(), False) == Path("runs/digits-promix")
+    assert output_folder(Settings(dataset="owner/name", backbone="auto"), False) == Path("runs/owner--name-promix")
+    assert output_folder(Settings(backbone="auto"), False) == Path("runs/digits-promix-auto")
     for given, name in {
         ("backbone", "dinov2s"): "digits-promix-dinov2s",
         ("backbone", "my.models:dinov2.small"): "digits-promix-models-dinov2-small",
@@ -399,8 +401,8 @@ def test_members_see_rows_alike():
         CuratorError, match="the recipes of promix and ce differ in --feature-noise .0.2 and 0.0.; set it"
     ):
         resolve({"ensemble": "promix,ce", **FROZEN})
-    r = resolve({"ensemble": "promix,ce", "feature_noise": 0.1, **FROZEN})
-    assert r.settings.views() == Views(noise=0.1, drop=0.5)
+    r = resolve({"ensemble": "promix,ce", "feature_noise": 0.1, "crop": 28, **FROZEN})
+    assert r.settings.views() == Views(noise=0.1, drop=0.5, crop=28)
 
 
 @pytest.mark.parametrize("given, words", [
@@ -528,6 +530,48 @@ def test_published_values_of_bootstrapping(name, differs, gpu):
     assert (r.settings.net, r.settings.backbone) == (("linear", "resnet50") if of_features else ("preact18", None))
 
 
+# ELR on CIFAR-10 with symmetric noise and SOP are the defaults.
+ELR_100 = {"restart": 0, "first_drop": 80, "second_drop": 120, "beta": 0.9, "lambda_t": 7.0}
+OF_TWO = {"plus": True, "restart": 0, "weight_decay": 5e-4, "drop": 0.1}
+SOP_ASYM = {"rate_u": 0.1, "rate_v": 100.0}
+SOP_PLUS = {"epochs": 300, "first_drop": 0, "second_drop": 0, "consistency": 0.9, "balance": 0.1}
+ELR_AND_SOP = {
+    "cifar10-elr": {}, "cifar10n-elr": {}, "cifar100-elr": ELR_100, "cifar100n-elr": ELR_100,
+    "cifar10-elr:asym40": {
+        "epochs": 120, "restart": 0, "first_drop": 40, "second_drop": 80, "beta": 0.9, "lambda_t": 1.0,
+    },
+    **{f"{c}-elr:plus": {**OF_TWO, "epochs": 200, "first_drop": 150} for c in ("cifar10", "cifar10n")},
+    **{
+        f"{c}-elr:plus": {
+            **ELR_100, **OF_TWO, "epochs": 250, "first_drop": 200, "second_drop": 0, "lambda_ramp": 102,
+            "weigh_labels": True,
+        }
+        for c in ("cifar100", "cifar100n")
+    },
+    "cifar100-sop": {}, "cifar10n-sop": {}, "cifar100-sop:asym40": SOP_ASYM,
+    "cifar100-sop:asym40+plus": SOP_ASYM | SOP_PLUS,
+    **{f"{c}-sop:plus": SOP_PLUS for c in ("cifar10", "cifar100", "cifar10n", "cifar100n")},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name, differs", ELR_AND_SOP.items(), ids=list(ELR_AND_SOP))
+def test_published_values_of_elr_and_sop(name, differs, gpu):
+    r = resolve({"recipe": name})
+    defaults: dict[str, dict] = {
+        "elr": {
+            "epochs": 150, "lr": 0.02, "weight_decay": 1e-3, "restart": 10, "drop": 0.01, "beta": 0.7, "lambda_t": 3.0,
+            "averaging": 0.997, "alpha": 1.0,
+        },
+        "sop": {
+            "epochs": 120, "lr": 0.02, "weight_decay": 1e-3, "rate_u": 1.0, "rate_v": 10.0, "first_drop": 40,
+            "second_drop": 80, "consistency": 0.0, "balance": 0.0, "strong": "auto_cifar10_cutout",
+        },
+    }  # fmt: skip
+    expected = {**vars(type(r.method)()), "batch_size": 128, **defaults[r.settings.method], **differs}
+    assert vars(r.method) == expected
+    assert r.settings.net == ("preact18" if "sop" in name or "plus" in name else "resnet18")
+
+
 def test_features_of_tiny_imagenet_find_their_recipe():
     given = {"dataset": "tiny-imagenet", "method": "bootstrap", "backbone": "resnet50", "label_noise": "sym:0.2"}
     assert resolve(given).recipe == "tiny-imagenet-bootstrap-features:sym20"
@@ -542,7 +586,7 @@ def test_every_flag_stands_in_one_group():
     (NOT_IDENTITY, "output overwrite resume max_minutes keep_checkpoints track dry_run data_dir recipe epochs "
      "memory_budget push_to_hub public"),
     (NOT_IN_RECIPES, "recipe ensemble output overwrite resume dry_run push_to_hub public"),
-    (PICKS, "dataset method ensemble recipe label_noise imbalance net backbone features_column pred_probs"),
+    (PICKS, "dataset method ensemble recipe label_noise imbalance net backbone features_column pred_probs text_column"),
     (PATH, "data_dir recipe verified output pred_probs backbone"),
 ])  # fmt: skip
 def test_the_nature_of_a_flag_stands_on_its_field(nature, names):

@@ -243,7 +243,8 @@ def summary(output: Path, facts: dict[str, Any], given: dict[str, Any]) -> None:
         print(f"{facts['quarantined']:,} rows could not be used: {shown}/quarantine.parquet says why")
     if facts["duplicates"]["groups"]:
         count = facts["duplicates"]["groups"]
-        print(f"{count:,} groups of near-identical images have different labels: {shown}/duplicates.parquet")
+        kind = "images" if facts.get("text_column") is None else "texts"
+        print(f"{count:,} groups of near-identical {kind} have different labels: {shown}/duplicates.parquet")
     for warning in facts["warnings"]:
         print(f"warning: {printable(warning)}")
     print(f"result: {shown}/    findings: {shown}/report/report.md    flagged rows: {shown}/issues.csv")

@@ -18,6 +18,10 @@ def check_net(settings: Settings) -> None:
     net, frozen = str(settings.net), is_frozen(vars(settings))
     if settings.backbone is not None and settings.features_column is not None:
         raise CuratorError("--backbone makes features, --features-column reads them; give only one")
+    if settings.text_column is not None and settings.image_column is not None:
+        raise CuratorError("--image-column and --text-column: rows are read as one of them; give only one")
+    if settings.text_column is not None and not frozen:  # of flags it is added, of a recipe it is not
+        raise CuratorError("--text-column: expected --backbone in the recipe, too; add it, or --features-column")
     if net not in NETS:
         raise CuratorError(f"--net: expected one of {', '.join(NETS)}{nearest(net, NETS)}; found {net!r}")
     if (net in OF_FEATURES) != frozen:

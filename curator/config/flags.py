@@ -36,7 +36,7 @@ class DataFlags:
     dataset: Annotated[str, PICKS] = "digits"
     """A named dataset (digits, cifar10, cifar100, cifar10n, cifar100n; from files you have, with --data-dir:
     animal10n, clothing1m, webvision, tiny-imagenet), a Hub id (owner/name), a local folder, or a
-    CSV, JSON lines or parquet file with paths of images."""
+    CSV, JSON lines or parquet file with paths of images or with texts."""
     data_dir: Annotated[Path | None, NOT_IDENTITY, PATH] = None
     """Folder with the files of a named dataset, instead of downloading them; for any other dataset, a folder outside it
     from which files named in its rows may be read."""
@@ -51,6 +51,9 @@ class DataFlags:
     """Revision of the dataset on the Hub: a branch, tag or commit."""
     image_column: str | None = None
     """Column with the images; guessed when there is one candidate."""
+    text_column: Annotated[str | None, PICKS] = None
+    """Column with the texts, of rows of text: --backbone makes features of them. Guessed when there is one candidate
+    and no image."""
     label_column: str | None = None
     """Column with the given labels, or COLUMN.FIELD of a struct; guessed when there is one candidate."""
     reference_column: str | None = None
@@ -60,7 +63,7 @@ class DataFlags:
     or a fraction such as 0.1, sampled from the true labels (for experiments)."""
     label_noise: Annotated[str | None, PICKS] = None
     """CIFAR-10N: worst, aggre, rand1, rand2, rand3.
-    Any dataset: inject sym:R, sym-other:R, asym:R or idn:R, with the noise rate R in [0, 1]."""
+    Any dataset: inject sym:R, sym-other:R, asym:R, idn:R or idn-class:R, with the noise rate R in [0, 1]."""
     imbalance: Annotated[float | None, AtLeast(1), PICKS] = None
     """Make the classes long-tailed first: the largest has this many times the rows of the smallest (>= 1)."""
     limit_rows: Annotated[int, AtLeast(1)] | None = None
@@ -69,7 +72,8 @@ class DataFlags:
     """Resize images to squares of this many pixels a side.
     Default: their own size up to 64 px, else 64 (large nets and backbones: 224, or what their weights expect)."""
     allow_quarantine: bool = False
-    """Continue even if more than 5 % of the rows are unusable: no label, or an image that cannot be decoded."""
+    """Continue even if more than 5 % of the rows are unusable: no label, an empty text, or an image that cannot be
+    decoded."""
 
 
 @dataclass
@@ -83,13 +87,16 @@ class MethodFlags:
     """A YAML file or a name in recipes/; :VARIANT picks a variant.
     Default: the recipe of the dataset and method, if there is one."""
     net: Annotated[str | None, PICKS] = None
-    """small, resnet18, preact18, resnet50 or vgg19_bn; mlp or linear on frozen features.
-    Default: small without an accelerator, else resnet18."""
+    """Train from scratch: small, resnet18, preact18, resnet50 or vgg19_bn; on frozen features mlp or linear.
+    Default on a named dataset: small without an accelerator, else resnet18; else see --backbone."""
     pretrained: bool = False
     """Start from torchvision's ImageNet weights (resnet50, vgg19_bn)."""
     backbone: Annotated[str | None, PICKS, PATH] = None
-    """Train on frozen features from a pretrained torchvision model (resnet50),
-    or from MODULE:CALLABLE, which maps uint8 (b, 3, h, w) to float32 (b, d)."""
+    """Train on frozen features of pretrained models: timm/NAME or another id of timm's or transformers' encoders on the
+    Hub (owner/name, owner/name@revision), a classifier of torchvision (resnet50), or MODULE:CALLABLE, which maps uint8
+    (b, 3, h, w) to float32 (b, d); several as a+b. Of texts: an id of sentence-transformers,
+    or MODULE:CALLABLE, which maps a list of str to float32 (b, d). Default: auto, DINOv2 ViT-S/14 at 224 px, of texts
+    multilingual-E5-small, on all but named datasets where neither --net nor --features-column is given."""
     features_column: Annotated[str | None, PICKS] = None
     """Train on a column of embeddings: lists of numbers, of the same length in every row."""
     pred_probs: Annotated[Path | None, PICKS, PATH] = None
@@ -102,6 +109,9 @@ class TrainingFlags:
 
     epochs: Annotated[int | None, AtLeast(1), NOT_IDENTITY] = None
     """Train for this many epochs: every setting that counts epochs is scaled in proportion."""
+    eval_every: Annotated[int, AtLeast(1)] | None = None
+    """Score every other split that has labels after every N-th epoch, and after the last one: top-1 and top-5 accuracy,
+    last, best and mean of the last 10, in the report and curation.json. Default: the test split, at the end alone."""
     early_stop: Annotated[int, Between(1, 1000)] | None = None
     """Stop early when fewer than 0.1 % of the corrected labels changed over this many yields of the method,
     usually one per epoch."""
@@ -109,6 +119,9 @@ class TrainingFlags:
     """Stop training after this many minutes and write the result so far."""
     flip: bool = True
     """Flip images horizontally at random; turn off where a flipped image can be of another class, as for digits."""
+    crop: Annotated[int, Between(4, 4096)] | None = None
+    """Pixels a side of the window that nets see of each image: anywhere in it during training, else its centre.
+    Default: the whole image, moved by up to an eighth over a black margin during training."""
     feature_noise: Annotated[float, AtLeast(0)] = 0.2
     """On features: standard deviation of the noise added in training, relative to that of each feature (>= 0)."""
     feature_drop: Annotated[float, BELOW_1] = 0.2
@@ -167,7 +180,7 @@ class Settings(HubFlags, OutputFlags, TrainingFlags, MethodFlags, DataFlags):  #
 
     def views(self) -> Views:
         """How rows look in training."""
-        return Views(self.flip, self.feature_noise, self.feature_drop)
+        return Views(self.flip, self.feature_noise, self.feature_drop, self.crop)
 
 
 GROUPS: dict[str, Any] = {  # by its title in --help

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from curator.config.defaults import DEFAULT_NOISE
+from curator.config import defaults
+from curator.config.defaults import DEFAULT_NOISE, NAMES
 from curator.config.flags import METHOD, Settings
 from curator.config.names import noise_name
 from curator.config.recipes import named_recipe, own_recipe
@@ -41,8 +42,10 @@ def layers(given: Values, method: Method | None = None) -> Layers:
     Raises:
         CuratorError: for an unknown method, recipe or variant, and for a recipe that cannot be read.
     """
+    given = with_encoder(given)
     recipe, label, picked = named_recipe(str(given["recipe"])) if given.get("recipe") is not None else ({}, None, [])
     dataset = str(given.get("dataset") or recipe.get("dataset") or Settings.dataset)
+    given = _with_backbone(given, recipe, dataset)
     name = str(given.get("method") or recipe.get("method") or _default_method(given))
     if method is not None:
         name = next((k for k, v in METHODS.items() if v is type(method)), type(method).__name__.lower())
@@ -65,9 +68,22 @@ def layers(given: Values, method: Method | None = None) -> Layers:
     return Layers(name, label, [of_size, of_recipe, given, found])
 
 
+def with_encoder(given: Values) -> Values:
+    """What was given; of texts with what reads them."""
+    return {**given, "backbone": "auto"} if given.get("text_column") is not None and not is_frozen(given) else given
+
+
 def is_frozen(given: Values) -> bool:
     """Whether frozen features are asked for."""
     return given.get("backbone") is not None or given.get("features_column") is not None
+
+
+def _with_backbone(given: Values, recipe: Values, dataset: str) -> Values:
+    """What was given, with the default backbone where nothing says what is learned from, and how."""
+    said = ("net", "backbone", "features_column", "pred_probs")
+    if dataset in NAMES or any(values.get(name) is not None for values in (given, recipe) for name in said):
+        return given
+    return {**given, "backbone": defaults.BACKBONE}
 
 
 def _default_method(given: Values) -> str:

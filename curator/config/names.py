@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from curator.config import defaults
 from curator.config.flags import Settings
 from curator.config.values import shown
 from curator.errors import CuratorError
@@ -29,7 +30,12 @@ def folder_name(dataset: str) -> str:
 
 
 def inputs_name(settings: Settings) -> str:
-    """What stands for images: models.dinov2:small -> dinov2-small, a column of features by its name; else nothing."""
+    """What stands for images: models.dinov2:small -> dinov2-small, a column of features by its name.
+
+    Nothing for images themselves, and for the default.
+    """
+    if settings.backbone == defaults.AUTO and settings.dataset not in defaults.NAMES:
+        return ""
     module, colon, call = (settings.backbone or settings.features_column or "").rpartition(":")
     name = f"{module.rpartition('.')[2]}-{call}" if colon and settings.backbone else module + colon + call
     return re.sub(r"\W+", "-", name).strip("-")[:40]

@@ -71,7 +71,7 @@ class Journal:
             (self.facts["split"] != split, "another split than", ""),
             (
                 any(sample[row] != digest for row, digest in now.items()),
-                "other images, or images in another order, than",
+                "other images or texts, or in another order, than",
                 moved,
             ),
         ):

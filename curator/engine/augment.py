@@ -94,12 +94,15 @@ def draw_auto_augment(
     *,
     policy: str,  # "cifar10" | "imagenet"
 ) -> Draws:
-    """AutoAugment (Cubuk et al. 2019) as in torchvision: one of 25 pairs of operations, each with its probability."""
+    """AutoAugment (Cubuk et al. 2019) as in torchvision: one of 25 pairs of operations, each with its probability.
+
+    Only translations are not cut to whole pixels, as in AugDMix: the nearest one is further at half of the levels.
+    """
     from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
     device = generator.device
     pairs = AutoAugment(AutoAugmentPolicy(policy)).policies  # an operation, its probability, its level or None
-    table = _magnitudes(OPS, 10, size).tolist()
+    table = _magnitudes(OPS, 10, size, whole_pixels=False).tolist()
     numbers = _on(device, tuple(tuple(NUMBER[name] for name, _, _ in pair) for pair in pairs))
     chances = _on(device, tuple(tuple(chance for _, chance, _ in pair) for pair in pairs))
     strengths = _on(device, tuple(tuple(table[NUMBER[name]][level or 0] for name, _, level in pair) for pair in pairs))
@@ -109,14 +112,16 @@ def draw_auto_augment(
     return _with_signs(op, strengths[pair], generator)
 
 
-def _magnitudes(names, bins: int, size: tuple[int, int]) -> Tensor:
+def _magnitudes(names, bins: int, size: tuple[int, int], *, whole_pixels: bool = True) -> Tensor:
     """Strengths as in torchvision: (len(names), bins) float32; factors as offsets from 1."""
     h, w = size
     rising = torch.linspace(0, 1, bins)
     tops = {"Rotate": 30.0, "ShearX": 0.3, "ShearY": 0.3}
     tops |= dict.fromkeys(("Brightness", "Contrast", "Color", "Sharpness"), 0.9)
     tables = {name: top * rising for name, top in tops.items()}
-    tables |= {"TranslateX": (150 / 331 * w * rising).floor(), "TranslateY": (150 / 331 * h * rising).floor()}
+    for name, side in (("TranslateX", w), ("TranslateY", h)):
+        pixels = 150 / 331 * side * rising
+        tables[name] = pixels.floor() if whole_pixels else pixels
     tables |= {"Posterize": 8 - (4 * rising).round(), "Solarize": 255 - 255 * rising}
     return torch.stack([tables.get(name, torch.zeros(bins)) for name in names])
 
@@ -226,13 +231,13 @@ def draw_cutout(
     *,
     largest: float = 0.5,  # side of the largest square, as a share of the image's
 ) -> Tensor:  # (n, 4) int64: left, top, right, bottom, all inclusive
-    """ProMix's cutout: a square of side uniform in (0, largest), centred anywhere.
+    """ProMix's cutout: a square of side uniform in (0, largest), centred in (1, w) and (1, h).
 
     A square that would begin beyond the left or upper edge is moved in; beyond the right or lower edge it is cut.
     """
     h, w = size
     side, x, y = torch.rand((3, n), generator=generator, device=generator.device)
-    side, x, y = side * (largest * w), x * w, y * h
+    side, x, y = side * (largest * w), 1 + x * (w - 1), 1 + y * (h - 1)  # as released: not from 0
     left, top = (x - side / 2).clamp_min(0).floor(), (y - side / 2).clamp_min(0).floor()
     return torch.stack([left, top, (left + side).clamp_max(w), (top + side).clamp_max(h)], 1).long()
 
@@ -251,3 +256,16 @@ def cutout(
     values = colour if c == 3 else ((19595 * r + 38470 * g + 7471 * b + 32768) >> 16,)
     paint = torch.stack([torch.full((1, 1), v, dtype=torch.uint8, device=images.device) for v in values])
     return torch.where(covered[:, None], paint, images)
+
+
+def draw_square(
+    n: int,
+    size: tuple[int, int],  # (height, width) in pixels
+    generator: torch.Generator,
+) -> Tensor:  # (n, 4) int64: left, top, right, bottom, all inclusive
+    """Cutout's own squares (DeVries & Taylor 2017): half the image's side, centred on any pixel, cut at its edges."""
+    h, w = size
+    half = min(h, w) // 4
+    x = torch.randint(w, (n,), generator=generator, device=generator.device)
+    y = torch.randint(h, (n,), generator=generator, device=generator.device)
+    return torch.stack([x - half, y - half, x + half - 1, y + half - 1], 1)

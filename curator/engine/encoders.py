@@ -1,4 +1,4 @@
-"""Frozen backbones: a torchvision model with weights, or a callable of one's own, turns images into features."""
+"""Frozen backbones: a pretrained model, or a callable of one's own, turns images into features."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ from curator.engine.hardware import Precision
 from curator.engine.held import Held
 from curator.engine.identity import as_bytes, code_of, state_of
 from curator.engine.nets import fetching
+from curator.engine.pretrained import Encoder
+from curator.engine.quick import frozen, pays, plain_attention
 from curator.errors import CuratorError
 from curator.text import did_you_mean
 
@@ -30,17 +32,31 @@ class Backbone:
     Attributes:
         name: as it was given: what to import or to load, or the callable itself.
         side: pixels a side that its weights want images to have; None: not known.
+        call: the callable, on its device.
+        batch: images that go through it at once.
+        whole: whether its weights are bf16, instead of being turned by autocast.
+        compiled: whether it was compiled.
     """
 
-    def __init__(self, name: str, device: torch.device, precision: Precision):
+    def __init__(
+        self,
+        name: str,
+        device: torch.device,
+        precision: Precision,
+        encoder: Encoder | None = None,  # what the name stands for, of a model of the Hub
+        rows: int = 0,  # images that will come, for which it may pay to compile it
+    ):
         self.name, self.device, self.precision = name, device, precision
         self.side: int | None = None
         self.code: list[bytes] | None = []
         self.held = isinstance(name, Held)
         if isinstance(name, Held):
-            self.call, self.code = _own_copy(name), code_of(name.value)
+            self.call, self.code = own_copy(name), code_of(name.value)
+        elif encoder is not None:
+            self.call, self.side = encoder, encoder.look.read
+            self.code = [repr(encoder.look).encode()]
         elif ":" in name:
-            self.call, code = _imported(name)
+            self.call, code = imported(name)
             self.code = [code]
         else:
             self.call, self.side = _torchvision(name)
@@ -48,6 +64,15 @@ class Backbone:
             self.call = self.call.eval().to(device).to(memory_format=torch.channels_last)
         # On a CPU, what 32 small images need between two layers stays in its cache: three times as fast as 256.
         self.batch = 32 if device.type == "cpu" else 256
+        if isinstance(self.call, Encoder) and device.type == "cpu" and plain_attention(self.call):
+            self.batch = 8  # as above; of 32 the attention alone is larger
+        self.run, self.whole, self.compiled = self.call, False, False
+        if isinstance(self.call, nn.Module):
+            if pays(self.call, self.side or 224, device, rows):
+                self.run, self.compiled = frozen(self.call), True
+            if isinstance(self.call, Encoder | _Normalised) and precision == "bf16":
+                self.call.body.to(torch.bfloat16)  # autocast would turn the weights anew for every batch
+                self.whole = True
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
@@ -60,8 +85,9 @@ class Backbone:
 
     def _checked(self, images: Tensor) -> Tensor:
         try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                features = self.call(images.to(self.device))
+            cast = self.precision == "bf16" and not self.whole
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=cast):
+                features = self._padded(images.to(self.device))
         except (torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as e:  # whatever it does not like about them
@@ -79,6 +105,18 @@ class Backbone:
             )
         return features.float().cpu()
 
+    @property
+    def kind(self) -> str:
+        """How it computes."""
+        return self.precision + " weights" * self.whole + " compiled" * self.compiled
+
+    def _padded(self, images: Tensor) -> Any:
+        """What comes of them; compiled code is made for one size of batches."""
+        if not self.compiled or len(images) == self.batch:
+            return self.run(images)
+        room = images.new_zeros(self.batch - len(images), *images.shape[1:])
+        return self.run(torch.cat([images, room]))[: len(images)]
+
     def fingerprint(self, size: tuple[int, ...]) -> str:
         """Hash of its weights, its code and the precision: features of an equal one may be used again.
 
@@ -88,7 +126,7 @@ class Backbone:
         """
         if self.code is None:
             return UNLIKE + secrets.token_hex(12)
-        digest = hashlib.blake2b(f"{self.name}\0{self.precision}\0{torch.__version__}\0".encode(), digest_size=16)
+        digest = hashlib.blake2b(f"{self.name}\0{self.kind}\0{torch.__version__}\0".encode(), digest_size=16)
         seen = list(self.code)
         if isinstance(self.call, nn.Module) and not self.held:
             seen += state_of(self.call)
@@ -100,7 +138,7 @@ class Backbone:
         return digest.hexdigest()
 
 
-def _own_copy(held: Held) -> Callable[[Tensor], Tensor]:
+def own_copy(held: Held) -> Callable[[Any], Tensor]:
     """The callable; of a module a copy, since it will be moved and set to evaluation, and the caller's is his own."""
     call: Any = held.value
     if not isinstance(call, nn.Module):
@@ -114,7 +152,7 @@ def _own_copy(held: Held) -> Callable[[Tensor], Tensor]:
         ) from e
 
 
-def _imported(name: str) -> tuple[Callable[[Tensor], Tensor], bytes]:
+def imported(name: str) -> tuple[Callable[[Any], Tensor], bytes]:
     """The callable that MODULE:CALLABLE names, from the working folder or what is installed; and its module's code."""
     module_name, _, attribute = name.partition(":")
     if (here := str(Path.cwd())) not in sys.path:
@@ -145,7 +183,9 @@ class _Normalised(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features (b, d)."""
-        return self.body((images.float() - self.mean) / self.std).flatten(1)
+        x = (images.float() - self.mean) / self.std
+        x = x.to(next(self.body.parameters()).dtype, memory_format=torch.channels_last)
+        return self.body(x).flatten(1)
 
 
 def _torchvision(name: str) -> tuple[nn.Module, int]:
@@ -159,8 +199,8 @@ def _torchvision(name: str) -> tuple[nn.Module, int]:
     known = models.list_models(module=models)
     if name not in known:
         raise CuratorError(
-            f"--backbone: expected a classifier of torchvision (resnet50, vit_b_16, ...) or MODULE:CALLABLE, "
-            f"found {name!r}{did_you_mean(name, known)}"
+            "--backbone: expected auto, timm/NAME or another id of the Hub, a classifier of torchvision (resnet50, "
+            f"...), or MODULE:CALLABLE, found {name!r}{did_you_mean(name, known)}"
         )
     weights = models.get_model_weights(name).DEFAULT
     with fetching("--backbone", name):

@@ -34,6 +34,7 @@ class LinearNet(nn.Module):
         super().__init__()
         self.head = nn.Linear(int(np.prod(shape)), classes)
         self.alike_long = nn.Buffer(torch.tensor(False))
+        self.done = nn.Buffer(torch.tensor(False))
 
     def forward(self, x: Tensor) -> Output:
         """Logits (b, k) of rows (b, ...); the rows themselves are the features."""
@@ -42,10 +43,16 @@ class LinearNet(nn.Module):
         with torch.autocast(x.device.type, enabled=False):
             return Output(self.head(features), features)
 
+    @property
+    def fitted(self) -> bool:
+        """Whether it is a model by now: weights are random before."""
+        return bool(self.done)
+
     def load(self, weight: Tensor, bias: Tensor, alike_long: bool = False) -> None:
         """Take a model's weights (k, d) and biases (k,), and whether it reads rows scaled to one length."""
         with torch.no_grad():
             self.alike_long.fill_(alike_long)
+            self.done.fill_(True)
             self.head.weight.copy_(weight)
             self.head.bias.copy_(bias)
 
@@ -68,7 +75,7 @@ class Rows:
     def __init__(self, data: NoisyDataset, run: Run, *, alike_long: bool = False):
         self.alike_long = alike_long  # scaled to one length
         self.inputs, self.normaliser, self.n = data.inputs, run.normaliser(data.inputs), len(data)
-        self.width = int(np.prod(data.inputs.shape))
+        self.width = int(np.prod(run.views.shape(data.inputs.shape)))
         if data.inputs.kind == "images" and self.n * self.width > MOST:
             raise CuratorError(
                 f"{self.n:,} images of shape {data.inputs.shape} have too many values for a linear model; "

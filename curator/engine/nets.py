@@ -58,47 +58,65 @@ def _mlp(width: int, sizes: tuple[int, ...]) -> nn.Sequential:
 
 
 class Block(nn.Module):
-    """A residual block of two 3x3 convolutions: post- (He et al. 2016a) or pre-activation (He et al. 2016b)."""
+    """A residual block of two 3x3 convolutions, post-activation (He et al. 2016a)."""
 
-    def __init__(self, c_in: int, c_out: int, stride: int, preact: bool = False):
+    def __init__(self, c_in: int, c_out: int, stride: int):
         super().__init__()
-        self.preact = preact
-        self.bn1 = nn.BatchNorm2d(c_in if preact else c_out)
+        self.bn1 = nn.BatchNorm2d(c_out)
         self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(c_out)
         self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
         self.shortcut: nn.Module | None = None
         if stride != 1 or c_in != c_out:
-            conv = nn.Conv2d(c_in, c_out, 1, stride, bias=False)
-            self.shortcut = conv if preact else nn.Sequential(conv, nn.BatchNorm2d(c_out))
+            self.shortcut = nn.Sequential(nn.Conv2d(c_in, c_out, 1, stride, bias=False), nn.BatchNorm2d(c_out))
 
     def forward(self, x: Tensor) -> Tensor:
         """The block's output, (b, c_out, h / stride, w / stride)."""
-        if self.preact:
-            h = F.relu(self.bn1(x))
-            skip = x if self.shortcut is None else self.shortcut(h)
-            return self.conv2(F.relu(self.bn2(self.conv1(h)))) + skip
         skip = x if self.shortcut is None else self.shortcut(x)
         h = F.relu(self.bn1(self.conv1(x)))
         return F.relu(self.bn2(self.conv2(h)) + skip)
+
+
+class PreactBlock(nn.Module):
+    """A residual block of two 3x3 convolutions, pre-activation (He et al. 2016b) as released.
+
+    The skip carries relu(bn(x)) even where it is the identity; in the paper it is x there. Checkpoints of the net that
+    did as the paper have a `bn1` where this block has `activated`: they are refused, not misread.
+    """
+
+    def __init__(self, c_in: int, c_out: int, stride: int):
+        super().__init__()
+        self.activated = nn.Sequential(nn.BatchNorm2d(c_in), nn.ReLU())
+        self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(c_out)
+        self.conv2 = nn.Conv2d(c_out, c_out, 3, 1, 1, bias=False)
+        self.shortcut: nn.Module | None = None
+        if stride != 1 or c_in != c_out:
+            self.shortcut = nn.Conv2d(c_in, c_out, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block's output, (b, c_out, h / stride, w / stride)."""
+        h = self.activated(x)
+        skip = h if self.shortcut is None else self.shortcut(h)
+        return self.conv2(F.relu(self.bn2(self.conv1(h)))) + skip
 
 
 def _pooled(*layers: nn.Module) -> nn.Sequential:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten())
 
 
-def _stages(widths: tuple[int, ...], c_in: int, depth: int, preact: bool) -> list[nn.Module]:
+def _stages(widths: tuple[int, ...], c_in: int, depth: int, kind: type[Block | PreactBlock]) -> list[nn.Module]:
     blocks: list[nn.Module] = []
     for i, width in enumerate(widths):
         for j in range(depth):
-            blocks.append(Block(c_in, width, 2 if i > 0 and j == 0 else 1, preact))
+            blocks.append(kind(c_in, width, 2 if i > 0 and j == 0 else 1))
             c_in = width
     return blocks
 
 
 def _resnet18(channels: int) -> tuple[nn.Module, int]:
     stem = [nn.Conv2d(channels, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
-    body = _pooled(*stem, *_stages((64, 128, 256, 512), 64, 2, preact=False))
+    body = _pooled(*stem, *_stages((64, 128, 256, 512), 64, 2, Block))
     for m in body.modules():
         if isinstance(m, nn.Conv2d):
             nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu")
@@ -107,7 +125,7 @@ def _resnet18(channels: int) -> tuple[nn.Module, int]:
 
 def _preact18(channels: int) -> tuple[nn.Module, int]:
     stem = [nn.Conv2d(channels, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
-    return _pooled(*stem, *_stages((64, 128, 256, 512), 64, 2, preact=True)), 512
+    return _pooled(*stem, *_stages((64, 128, 256, 512), 64, 2, PreactBlock)), 512
 
 
 def _small(channels: int, side: int) -> tuple[nn.Module, int]:
@@ -117,7 +135,7 @@ def _small(channels: int, side: int) -> tuple[nn.Module, int]:
         nn.BatchNorm2d(32),
         nn.ReLU(inplace=True),
     ]
-    return _pooled(*stem, *_stages((32, 64, 96), 32, 1, preact=False)), 96
+    return _pooled(*stem, *_stages((32, 64, 96), 32, 1, Block)), 96
 
 
 def _torchvision(name: str, channels: int, pretrained: bool) -> tuple[nn.Module, int]:

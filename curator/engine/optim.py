@@ -31,11 +31,16 @@ def cosine(lr: float, epoch: float, epochs: int, floor: float = 0.0) -> float:
     return floor + (lr - floor) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
-def dropped(lr: float, epoch: float, *drops: int) -> float:
-    """Learning rate of an epoch: a tenth from each of the epochs `drops` on; 0 is none."""
-    return lr * 0.1 ** sum(epoch >= drop for drop in drops if drop)
+def dropped(lr: float, epoch: float, *drops: int, factor: float = 0.1) -> float:
+    """Learning rate of an epoch: `factor` of it from each of the epochs `drops` on; 0 is none."""
+    return lr * factor ** sum(epoch >= drop for drop in drops if drop)
 
 
 def ramp(value: float, epochs: float, length: int) -> float:
     """The value after so many epochs of a linear ramp from 0 that takes `length` of them."""
     return value * min(1.0, max(0.0, epochs / length)) if length else value
+
+
+def sigmoid_ramp(value: float, epochs: float, length: int) -> float:
+    """The value after so many epochs of a rise exp(-5 (1 - s)^2) that takes `length` of them (Laine & Aila 2017)."""
+    return value * math.exp(-5 * (1 - min(1.0, epochs / length)) ** 2) if length else value

@@ -12,15 +12,22 @@ from torch import Tensor, nn
 from curator.engine.hardware import Precision, autocast
 from curator.engine.loop import Steps
 from curator.engine.processes import Processes
-from curator.engine.views import normaliser_of
+from curator.engine.views import Normaliser
 from curator.evidence import Source
 
 
 class Predictor:
     """A function of nets and rows, in a run's precision, by all of its processes."""
 
-    def __init__(self, processes: Processes, steps: Steps, precision: Precision):
+    def __init__(
+        self,
+        processes: Processes,
+        steps: Steps,
+        precision: Precision,
+        normaliser: Callable[[Source], Normaliser],  # where a call names none
+    ):
         self.processes, self.steps, self.precision = processes, steps, precision
+        self.normaliser = normaliser
 
     @torch.no_grad()
     def __call__(
@@ -41,7 +48,7 @@ class Predictor:
         device = self.processes.device
         nets = [nets] if isinstance(nets, nn.Module) and not isinstance(nets, nn.ModuleList) else list(nets)
         rows = torch.arange(len(inputs)) if rows is None else rows
-        normaliser = normaliser or normaliser_of(inputs, device)
+        normaliser = normaliser or self.normaliser(inputs)
         modes = [net.training for net in nets]
         for net in nets:
             self.processes.share_buffers(net)

@@ -50,6 +50,11 @@ class Processes:
         for grad, mean in zip(grads, means.split([g.numel() for g in grads]), strict=True):
             grad.copy_(mean.view_as(grad))
 
+    def share_rows(self, values: Tensor, before: Tensor) -> None:
+        """Give all processes, in place, what others have changed of the rows since `before`; each row one of them."""
+        if self.world > 1:
+            values.copy_(before + self.summed(values - before))
+
     def share_buffers(self, net: nn.Module) -> None:
         """Give all processes rank 0's BatchNorm statistics: all score alike and a checkpoint holds everything."""
         if self.world > 1:

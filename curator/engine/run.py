@@ -13,6 +13,7 @@ from torch import nn
 
 from curator.engine.checkpoint import Checkpoints
 from curator.engine.hardware import Precision, accelerator, autocast, best_precision, device_name
+from curator.engine.identity import code_of
 from curator.engine.kept import Kept
 from curator.engine.loop import Stages, Steps
 from curator.engine.nets import Net, build_net
@@ -85,11 +86,12 @@ class Run:
         self.registry = Registry(self.device, restored["registered"], restored["forgotten"])
         self.stages = Stages(self.registry, self.seeds, restored["progress"], restored["stopping"])
         self.steps = Steps(self.processes, self.seeds, self.stages, self.checkpoints)
-        self.predict = Predictor(self.processes, self.steps, self.precision)
+        self.predict = Predictor(self.processes, self.steps, self.precision, self.normaliser)
         identity: tuple[Any, ...] | None = None
         if content is not None:
             machine = (device_name(self.device), self.world, self.threads, self.precision, compile, torch.__version__)
-            identity = (content, seed, net, pretrained, machine)
+            # The code of the nets, too: a net of the same name and shapes may have become another function.
+            identity = (content, seed, net, code_of(build_net), pretrained, machine)
         self.kept = Kept(self.processes, identity, self.notices.warn)
 
         # What is called often, of every part; bound here, so that a training step pays for no call more.
@@ -119,7 +121,7 @@ class Run:
         """
         with self.seeded(f"init/{name}"):
             k = len(data.classes) if classes is None else classes
-            return build_net(self.net, data.inputs.shape, k, pretrained=self.pretrained, **heads)
+            return build_net(self.net, self.views.shape(data.inputs.shape), k, pretrained=self.pretrained, **heads)
 
     def prepare(self, net: nn.Module) -> nn.Module:
         """The registered net as it is called in training: compiled if asked for."""
@@ -129,8 +131,8 @@ class Run:
         return cast(nn.Module, torch.compile(net))
 
     def normaliser(self, inputs: Source) -> Normaliser:
-        """A function that normalises batches by the mean and deviation of the rows."""
-        return normaliser_of(inputs, self.device)
+        """A function that normalises batches by the mean and deviation of the rows, as nets see them."""
+        return normaliser_of(inputs, self.device, self.views.crop)
 
     def autocast(self) -> AbstractContextManager:
         """The forward pass's precision."""

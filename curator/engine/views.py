@@ -17,6 +17,7 @@ from curator.engine.augment import (
     draw_cutout,
     draw_rand_augment,
     draw_random_augment,
+    draw_square,
 )
 from curator.evidence import Source
 
@@ -29,12 +30,17 @@ def crop_flip(
     *,
     padding: int,  # pixels of black on each side; CIFAR: 4
     flip: bool,  # mirror each image left-right with probability 1/2
-) -> Tensor:  # uint8 (b, c, h, w), channels last in memory
-    """Random crop with zero padding and random horizontal flip: the usual weak view of CIFAR."""
-    b, device = len(images), images.device
-    offsets = torch.randint(2 * padding + 1, (2, b, 1), generator=generator, device=device)
+    side: int | None = None,  # of the window that is cut; None: as large as the image
+) -> Tensor:  # uint8 (b, c, h, w), or (b, c, side, side); channels last in memory
+    """Random crop with zero padding and random horizontal flip: the usual weak view of CIFAR, and of photos."""
+    (b, _, *sides), device = images.shape, images.device
+    if side is None:
+        offsets = torch.randint(2 * padding + 1, (2, b, 1), generator=generator, device=device)
+    else:
+        room = (n + 2 * padding - side + 1 for n in sides)
+        offsets = torch.stack([torch.randint(n, (b, 1), generator=generator, device=device) for n in room])
     mirrored = torch.rand((b, 1), generator=generator, device=device) < (0.5 if flip else 0.0)
-    return cropped(images, offsets, mirrored, padding)
+    return cropped(images, offsets, mirrored, padding, side)
 
 
 def cropped(
@@ -42,12 +48,14 @@ def cropped(
     offsets: Tensor,  # (2, b, 1) int64 in [0, 2 padding]: downwards and to the right, in the padded image
     mirrored: Tensor,  # (b, 1) bool
     padding: int,  # pixels of black on each side
-) -> Tensor:  # uint8 (b, c, h, w), channels last in memory
+    side: int | None = None,  # of the window; None: as large as the image
+) -> Tensor:  # uint8 (b, c, h, w), or (b, c, side, side); channels last in memory
     """Crop and mirror in one gather.
 
     Row i reads its pixel rows at dy[i] + y and its pixel columns, mirrored or not, at dx[i] + x.
     """
     b, _, h, w = images.shape
+    h, w = (side, side) if side else (h, w)
     x = torch.arange(w, device=images.device)
     ys = offsets[0] + torch.arange(h, device=images.device)  # (b, h)
     xs = offsets[1] + torch.where(mirrored, w - 1 - x, x)  # (b, w)
@@ -69,10 +77,21 @@ def normalise(
     return (x.to(memory_format=torch.channels_last).float() * scale).sub_(shift)
 
 
-def normaliser_of(inputs: Source, device: torch.device) -> Normaliser:
-    """A function that normalises batches by the mean and deviation of all rows."""
+def centre(images: Tensor, side: int | None) -> Tensor:
+    """The middle (b, c, side, side) of images (b, c, h, w); without a side, or of that size, they stay as they are."""
+    if side is None or images.shape[2:] == (side, side):
+        return images
+    top, left = (round((n - side) / 2) for n in images.shape[2:])
+    return images[:, :, top : top + side, left : left + side]
+
+
+def normaliser_of(inputs: Source, device: torch.device, crop: int | None = None) -> Normaliser:
+    """A function that normalises batches by the mean and deviation of all rows, and takes the centre of whole images.
+
+    crop: pixels a side of the window that nets see of images; None: all of them. What has that size was cut before.
+    """
     mean, std = (m.to(device) for m in inputs.moments())
-    return lambda x: normalise(x, mean, std)
+    return lambda x: normalise(centre(x, crop) if x.ndim == 4 else x, mean, std)
 
 
 def mixup(
@@ -107,7 +126,7 @@ def jitter(
     return (x + noise * torch.randn(x.shape, generator=generator, device=x.device)) * kept
 
 
-Strong = Literal["random_augment", "rand_augment", "auto_cifar10", "auto_imagenet"]
+Strong = Literal["random_augment", "rand_augment", "auto_cifar10", "auto_cifar10_cutout", "auto_imagenet"]
 
 
 def strengthen(
@@ -124,7 +143,9 @@ def strengthen(
         return cutout(images, draw_cutout(b, size, generator))
     if kind == "rand_augment":
         return augment(images, draw_rand_augment(b, size, generator), fill=fill)
-    return augment(images, draw_auto_augment(b, size, generator, policy=kind.removeprefix("auto_")), fill=fill)
+    policy = kind.removeprefix("auto_").removesuffix("_cutout")
+    images = augment(images, draw_auto_augment(b, size, generator, policy=policy), fill=fill)
+    return cutout(images, draw_square(b, size, generator)) if kind.endswith("_cutout") else images
 
 
 @dataclass(frozen=True)
@@ -137,12 +158,22 @@ class Views:
     flip: bool = True  # mirror images left-right at random
     noise: float = 0.2  # on features: deviation of the noise that is added, in deviations of a feature
     drop: float = 0.2  # on features: share of the features set to their mean
+    crop: int | None = None  # pixels a side of the window that nets see: anywhere in training, else in the centre
+
+    def shape(self, row: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of what nets see of a row of a shape."""
+        return row if self.crop is None or len(row) == 1 else (row[0], self.crop, self.crop)
+
+    def window(self, x: Tensor, generator: torch.Generator) -> Tensor:
+        """Images (b, c, h, w) cropped and mirrored: from a margin of black, or where a size is set without one."""
+        padding = x.shape[-1] // 8 if self.crop is None else 0
+        return crop_flip(x, generator, padding=padding, flip=self.flip, side=self.crop)
 
     def weak(self, x: Tensor, normaliser: Normaliser, generator: torch.Generator) -> Tensor:
         """Float rows (b, ...) that were only cropped and mirrored; of features (b, d) the rows themselves."""
         if x.ndim == 2:
             return normaliser(x)
-        return normaliser(crop_flip(x, generator, padding=x.shape[-1] // 8, flip=self.flip))
+        return normaliser(self.window(x, generator))
 
     def training(self, x: Tensor, normaliser: Normaliser, generator: torch.Generator) -> Tensor:
         """Float rows as plain training sees them: cropped and mirrored images, or features with noise and gaps."""

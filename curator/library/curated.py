@@ -72,7 +72,8 @@ def summary_html(run: Rows) -> str:
     )
     warnings = "".join(f"<p>warning: {_text(as_keywords(str(line)))}</p>" for line in facts.get("warnings", ()))
     worst = flagged[np.argsort(run.score[flagged], kind="stable")[:WORST]]
-    pictures = "".join(_figure(run, int(p), *image) for p, image in zip(worst, run.images(worst), strict=True))
+    shown = zip(worst, run.images(worst), run.texts(worst), strict=True)
+    pictures = "".join(_figure(run, int(p), image, file or text) for p, (image, file), text in shown)
     head = f"{facts['name']}, {facts['method']}"
     return (
         f"<div><p><b>{_text(head)}</b></p><table><tr>{cells}</tr></table>{warnings}"
@@ -82,7 +83,7 @@ def summary_html(run: Rows) -> str:
 
 
 def _figure(run: Rows, position: int, image: bytes, file: str) -> str:
-    """A row: picture, file, labels and score."""
+    """A row: picture, file or text, labels and score."""
     address = data_address(image, SIDE, decoder_of(run.facts))
     picture = f"<img src='{escape(address)}' alt='' style='max-width:{SIDE}px;max-height:{SIDE}px'>" if address else ""
     given, suggested = (run.classes[code] for code in (run.given[position], run.suggested[position]))

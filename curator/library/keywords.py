@@ -33,6 +33,7 @@ class Keywords(TypedDict, total=False):
     split: str | None
     revision: str | None
     image_column: str | None
+    text_column: str | None
     label_column: str | None
     reference_column: str | None
     verified: str | Path | float | None
@@ -45,13 +46,15 @@ class Keywords(TypedDict, total=False):
     recipe: str | None
     net: str | None
     pretrained: bool
-    backbone: str | Callable[[Tensor], Tensor] | None
+    backbone: str | Callable[[Tensor], Tensor] | Callable[[list[str]], Tensor] | None
     features_column: str | None
     pred_probs: str | Path | ArrayLike | None
     epochs: int | None
+    eval_every: int | None
     early_stop: int | None
     max_minutes: float | None
     flip: bool
+    crop: int | None
     feature_noise: float
     feature_drop: float
     seed: int

@@ -7,12 +7,14 @@ from curator.methods.ce import CrossEntropy
 from curator.methods.confident import Confident
 from curator.methods.cpc import CPC
 from curator.methods.dividemix import DivideMix
+from curator.methods.elr import ELR
 from curator.methods.linear import Linear
 from curator.methods.method import Method, scale_epochs
 from curator.methods.mixup import Mixup
 from curator.methods.posterior import Posterior
 from curator.methods.promix import ProMix
 from curator.methods.pudistill import PUDistill
+from curator.methods.sop import SOP
 
 __all__ = ["DEFAULT_METHOD", "METHODS", "ON_FEATURES", "Method", "scale_epochs"]
 
@@ -21,6 +23,8 @@ METHODS: dict[str, type[Method]] = {
     "dividemix": DivideMix,
     "cpc": CPC,
     "bootstrap": Bootstrap,
+    "elr": ELR,
+    "sop": SOP,
     "pudistill": PUDistill,
     "posterior": Posterior,
     "confident": Confident,

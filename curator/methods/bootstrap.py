@@ -17,7 +17,8 @@ counts as wrong at most as surely as the net doubts it: a mixture always finds a
 it holds a sixth to be wrong (paper: no such guard). `reading: paper` is the same but for the brackets. What the code
 does otherwise, all of which is `reading: released`:
 - w is the mixture of the last epoch at the current loss of the current view, and the prediction is made in training
-  mode: two forward passes a step on top of training and tracking.
+  mode: two forward passes a step on top of training and tracking. w is looked up after the prediction's pass, and of
+  hard targets after that of the mixed rows, too: both move the statistics of batch normalisation.
 - The pass at the end of an epoch sees cropped and mirrored images.
 - The posterior comes from a table of 100 entries, and the second component is the noisy one; there is no guard.
 - In the epochs of dynamic mixing before bootstrapping labels are mixed by a draw of their own, then half and half; the
@@ -43,7 +44,7 @@ from curator.engine.losses import log_mean_prediction, prior_divergence
 from curator.engine.optim import dropped, set_rate, sgd
 from curator.engine.run import Run
 from curator.engine.subset import REFRESH, refreshed
-from curator.engine.views import mixed, mixup
+from curator.engine.views import mixed
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import Above, AtLeast, Epochs
 from curator.methods.method import Method
@@ -218,29 +219,38 @@ class Bootstrap(Method):
         logits, noise = state.logits.to(run.device), state.noise.to(run.device)
         corrects, dynamic = self.bootstraps(epoch), self.mix == "dynamic" and epoch >= self.warmup
         looks = self.released and epoch >= self.warmup and self.uses_noise
+        last = looks and corrects and self.target == "hard" and not dynamic  # when w is looked up: after all passes
         batches = run.batches(data.inputs, torch.arange(n), self.batch_size, epoch)
         shares = run.beta(self.mixup_alpha, len(batches), "mixup", epoch)
+
+        def look(x: Tensor, rows: Tensor, w: Tensor) -> Tensor:
+            with torch.no_grad(), run.autocast():
+                net.eval()
+                w = self.current_noise(state.mixture, model(x).logits.float(), labels[rows], trusted[rows], w)
+                net.train()
+            return w
 
         def step(x: Tensor, rows: Tensor, drawn: Tensor) -> None:
             x = run.views.training(x, normaliser, generator)
             target, w, z = F.one_hot(labels[rows], k).float(), noise[rows], logits[rows]
-            with torch.no_grad(), run.autocast():
-                if looks:
-                    net.eval()
-                    w = self.current_noise(state.mixture, model(x).logits.float(), labels[rows], trusted[rows], w)
-                net.train()
-                if corrects and self.released:
+            net.train()
+            if corrects and self.released:
+                with torch.no_grad(), run.autocast():
                     z = model(x).logits
+            if looks and not last:  # the pass above has moved the batch statistics that w is read with
+                w = look(x, rows, w)
+            partner = torch.randperm(len(x), generator=generator, device=run.device)
+            share = draw_shares(mixing_share(w, w[partner]), self.weights, draws) if dynamic else drawn
+            with run.autocast():
+                out = model(mixed(x, share, partner) if dynamic or self.mix != "none" else x).logits
+            if last:
+                w = look(x, rows, w)
             if corrects:
                 target = torch.lerp(target, self.predicted(z, epoch), w[:, None])
-            partner = torch.randperm(len(x), generator=generator, device=run.device)
             if dynamic:
-                share = draw_shares(mixing_share(w, w[partner]), self.weights, draws)
-                x, target = mixed(x, share, partner), mixed(target, self.label_share(share, drawn, corrects), partner)
+                target = mixed(target, self.label_share(share, drawn, corrects), partner)
             elif self.mix != "none":
-                x, target = mixup(x, target, drawn, partner)
-            with run.autocast():
-                out = model(x).logits
+                target = mixed(target, drawn, partner)
             loss = F.cross_entropy(out, target)
             if corrects:
                 loss = loss + PENALTY * self.mean_penalty(out, state.mean, run)

@@ -14,7 +14,8 @@ Where the released code differs from the paper it is the default, because it gav
   random k-means, batches of an epoch are of nearly equal size, where there the last one is short.
 - Where fewer than two rows (a process) are labelled, the epoch is one of warm-up; fewer than two unlabelled ones are
   left out. Compiled, all batches are of one size and the rest of an epoch is left out.
-- AutoAugment is torchvision's: it also rotates clockwise, shears to the nearest pixel and solarizes from 255.
+- AutoAugment is torchvision's but for its translations: it also rotates clockwise, shears to the nearest pixel and
+  solarizes from 255.
 - With several processes, batches, their statistics and the penalty on the mean prediction are each process's own.
 
 On features the weak view is the row itself and the strong view adds noise and drops features.
@@ -34,7 +35,7 @@ from curator.engine.losses import log_mean_prediction, negative_entropy, prior_d
 from curator.engine.nets import Net
 from curator.engine.optim import ramp, set_rate, sgd
 from curator.engine.run import Run
-from curator.engine.views import Normaliser, Strong, crop_flip, mixup, strengthen
+from curator.engine.views import Normaliser, Strong, mixup, strengthen
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import BELOW_1, Above, AtLeast, Epochs
 from curator.methods.method import Method
@@ -126,6 +127,8 @@ class DivideMix(Method):
     """Views that train: weak ones as in DivideMix, or strong ones with targets from weak ones as in AugDMix."""
     strong: Strong = "auto_cifar10"
     """Operations of the strong view of augdmix: a policy of AutoAugment, RandAugment, or ProMix's with cutout."""
+    warmup_strong: Strong | None = None
+    """Operations of strong views in warm-up, as AugDMix's with strong warm-up (SAW). None: weak views."""
     alpha: Annotated[float, AtLeast(0)] = 4.0
     """Parameter of mixup's Beta distribution (> 0)."""
     p_threshold: Annotated[float, BELOW_1] = 0.5
@@ -224,8 +227,14 @@ class DivideMix(Method):
         peer.net.train()
 
         def step(x: Tensor, batch: Tensor) -> None:
+            if self.warmup_strong is None:
+                seen = run.views.weak(x, normaliser, generator)
+            elif x.ndim == 2:
+                seen = run.views.strong(x, self.warmup_strong, normaliser, generator)
+            else:
+                seen = strong_view(run.views.window(x, generator), self.warmup_strong, normaliser, generator)
             with run.autocast():
-                logits = peer.model(run.views.weak(x, normaliser, generator)).logits
+                logits = peer.model(seen).logits
             loss = F.cross_entropy(logits, labels[batch])
             if self.confidence_penalty:
                 loss = loss + negative_entropy(logits)
@@ -316,9 +325,8 @@ class DivideMix(Method):
             return seen, (seen * 2)[:2]
         if x.ndim == 2:
             return seen, [run.views.jittered(seen[0], generator) for _ in range(2)]
-        padding = x.shape[-1] // 8
-        cropped = [crop_flip(x, generator, padding=padding, flip=run.views.flip) for _ in range(2)]
-        return seen, [normaliser(strengthen(crop, self.strong, generator, fill=128)) for crop in cropped]
+        cropped = [run.views.window(x, generator) for _ in range(2)]
+        return seen, [strong_view(crop, self.strong, normaliser, generator) for crop in cropped]
 
     # The result
 
@@ -363,3 +371,8 @@ def mixmatch_loss(
     if labelled < len(logits):
         loss = loss + lambda_u * ((log_p.exp() - targets) ** 2)[labelled:].mean()
     return loss + prior_penalty * prior_divergence(log_mean_prediction(log_p))
+
+
+def strong_view(images: Tensor, kind: Strong, normaliser: Normaliser, generator: torch.Generator) -> Tensor:
+    """AugDMix's strong view of images that were cropped and mirrored: grey shows where they were moved away."""
+    return normaliser(strengthen(images, kind, generator, fill=128))

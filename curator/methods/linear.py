@@ -48,7 +48,7 @@ class Linear(Method):
         """Yield after every round; then train one more model on all rows, for the other splits."""
         n, k = len(data), len(data.classes)
         logits = run.register("logits", torch.zeros(n, k))
-        net = LinearNet(data.inputs.shape, k)
+        net = LinearNet(run.views.shape(data.inputs.shape), k)
         run.register("nets", nn.ModuleList([net]), scores=True)
         strength = run.register("strength", torch.tensor(self.strength or 0.0, dtype=torch.double))
         x = Rows(data, run)

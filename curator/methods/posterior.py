@@ -111,7 +111,7 @@ class Posterior(Method):
         again = run.register("again", torch.zeros(2, n, k))  # of those trained on the likeliest ones
         vote = run.register("vote", torch.full((n, k), 1 / k))
         strength = run.register("strength", torch.zeros(2, dtype=torch.double))
-        linear = [LinearNet(data.inputs.shape, k) for _ in (0, 1)]
+        linear = [LinearNet(run.views.shape(data.inputs.shape), k) for _ in (0, 1)]
         run.register("nets", nn.ModuleList(linear), scores=True)
         # Rows as they are, and scaled to one length: each tells more than the other on some features.
         views = [Rows(data, run), Rows(data, run, alike_long=True)]

@@ -6,13 +6,14 @@ on whose label both nets agree (LGA, equation 8). Selected rows train both heads
 (equation 5), on weak, strong, mixup and FMix views; the others reach only the auxiliary pseudo head, with debiased
 pseudo-labels (equation 6). The result is the mean of the two primary heads' logits.
 
-Where the released code differs from the paper it is the default, because it gave the published numbers (what stands in
+Where the released code differs from the paper it is followed, because it gave the published numbers (what stands in
 brackets is `reading: paper`):
 - lambda_u falls to 0 when its ramp ends (it stays). With alpha = 0 the released code also sets lambda_u to 1 for good;
   this is not followed.
 - MHCS is decided in every batch from weak views in training mode, with > tau (>= tau).
 - A row that LGA adds gets the net's own debiased argmax as its label (the label agreed on).
 - mixup's weight is max(w, 1 - w) (as drawn: the paper does not say).
+- Selected rows are forwarded as they are (by default they fill the batch where fixed shapes save time, see `subset`).
 - It runs one epoch more (601 passes), and a batch without unselected rows makes its loss NaN; both are not followed.
   LGA acts after epoch 350 as there, so in K - 1 of our 600 epochs.
 - With several processes each selects within its part of the batch and takes means over its own selected rows; gradients
@@ -107,7 +108,9 @@ class ProMix(Method):
     auxiliary_head: bool = True
     """Unselected rows train a pseudo head that is discarded, not the primary head (against confirmation bias)."""
     alpha: Annotated[float, AtLeast(0)] = 0.8
-    """Strength of debiasing in losses and pseudo-labels (>= 0; CIFAR-100: 0.5; 0: none)."""
+    """Strength of debiasing in losses, and in pseudo-labels where it has no own (>= 0; CIFAR-100: 0.5; 0: none)."""
+    pseudo_alpha: Annotated[float, AtLeast(0)] | None = None
+    """Strength of debiasing in pseudo-labels and in the labels that LGA gives (>= 0; 0: none). None: alpha."""
     prior_momentum: Annotated[float, SHARE] = 0.9999
     """Momentum m of the moving class priors, per step, in [0, 1]."""
     lambda_u: Annotated[float, AtLeast(0)] = 0.1
@@ -124,11 +127,12 @@ class ProMix(Method):
     """Penalty on confident predictions in warm-up, for asymmetric noise; the released code clamps logits at 0 first."""
     subset: Literal["exact", "pad"] | None = None
     """Selected rows are forwarded as they are, or repeated to fill the batch, which fixes all shapes: a GPU need not
-    wait for Python. None: pad on a GPU and when compiled."""
+    wait for Python. None: pad on a GPU and when compiled; as released exact."""
     selected_rule: Literal["agreement", "small_loss"] = "agreement"
     """What the result keeps: rows whose given label is predicted, or rows that both nets select."""
-    reading: Literal["released", "paper"] = "released"
-    """What code and paper do differently: as the released code, which gave the published numbers, or as printed."""
+    reading: Literal["released", "paper", "recommended"] = "recommended"
+    """What code and paper do differently: as the released code, which gave the published numbers, as printed, or as
+    the released code with selected rows that fill the batch where that saves time."""
 
     # A net of 0.2 M parameters is seldom sure of .99 on mixed views, and its steps count more than its epochs.
     small_net: ClassVar[dict[str, Any]] = {
@@ -199,7 +203,7 @@ class ProMix(Method):
     def draw_weights(self, run: Run, steps: int, epoch: int) -> Tensor:
         """Weights (steps, 2 nets, 2 heads, 2) of mixup and of FMix: the share of the row itself."""
         mix = run.beta(self.mixup_alpha, 4 * steps, "mixup", epoch)
-        if self.reading == "released":
+        if self.reading != "paper":
             mix = mix.maximum(1 - mix)
         return torch.stack([mix, run.beta(1.0, 4 * steps, "fmix", epoch)], 1).view(steps, 2, 2, 2)
 
@@ -273,18 +277,20 @@ class ProMix(Method):
         with torch.no_grad():
             logits = torch.stack([out.logits for out, _ in seen])
             probs = logits.softmax(2)
-            log_priors = self.alpha * priors.clamp_min(1e-8).log()  # (2, 2, k)
+            log_prior = priors.clamp_min(1e-8).log()  # (2, 2, k)
+            log_priors = self.alpha * log_prior
+            of_labels = log_priors if self.pseudo_alpha is None else self.pseudo_alpha * log_prior
             selected, targets = base, labels.expand(2, -1)
             if self.mhcs:
                 selected = selected | self.sure(probs, labels)
             if epoch > self.epochs - self.lga_epochs:
                 added = guess_by_agreement(probs, selected, self.tau, RHO)
-                own = (logits - log_priors[:, 0, None]).argmax(2) if self.reading == "released" else logits.argmax(2)
+                own = (logits - of_labels[:, 0, None]).argmax(2) if self.reading != "paper" else logits.argmax(2)
                 selected, targets = selected | added, torch.where(added, own, targets)
         gamma, lambda_u = self.ramps(epoch)
         for i, model in enumerate(models):
             goal = F.one_hot(targets[i], k).float()
-            pseudo = debiased_pseudo_labels(logits[i], log_priors[i, 1], TEMPERATURE)
+            pseudo = debiased_pseudo_labels(logits[i], of_labels[i, 1], TEMPERATURE)
             clean, rest = selected[i].float(), (~selected[i]).float()
             loss = torch.zeros((), device=weak.device)
             for view, weight in zip(seen[i], (1.0, gamma), strict=True):
@@ -309,7 +315,7 @@ class ProMix(Method):
         """Whether selected rows are repeated to fill the batch."""
         if self.subset is not None:
             return self.subset == "pad"
-        return run.compile or run.device.type == "cuda"
+        return self.reading != "released" and (run.compile or run.device.type == "cuda")
 
     def mixed_views(
         self,

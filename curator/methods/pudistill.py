@@ -13,7 +13,7 @@ entropy's weight together: 10, .7, .5 and .8 are the README's and the figures'.
 Not followed: its choice of checkpoints by test accuracy; scoring on augmented rows, and of teachers in training mode;
 that a class that claims a verified row changes its label, and that of several classes that claim a row the last one
 wins: here the surest one does, and none where two are close. Its batches of 64 in stage 1 are `pu_batch`, its decay one
-epoch early is `pu_drop` 19; its teachers' own learning rate (.03) has no option.
+epoch early is `pu_drop` 19, its teachers' own learning rate `teacher_lr` .03.
 """
 
 from __future__ import annotations
@@ -71,10 +71,21 @@ class PUDistill(Method):
     """Epoch of a round from which the rate is a hundredth (0: never)."""
     teachers: Annotated[int, AtLeast(1)] = 5
     """Number of teachers (>= 1)."""
+    balanced: bool = True
+    """A teacher's epoch is a new sample of equally many rows of every class; off: all rows that are of a class."""
+    teacher_lr: Annotated[float, Above(0)] | None = None
+    """Initial learning rate of the teachers (> 0). None: lr."""
+    teacher_mixup: Annotated[float, AtLeast(0)] | None = None
+    """Parameter of the teachers' mixup (>= 0; 0: no mixup). None: that of mixup_alpha."""
+    teacher_entropy: Annotated[float, AtLeast(0)] | None = None
+    """Weight of the entropy of the teachers' predictions (>= 0). None: entropy."""
+    teacher_rows: Annotated[int, AtLeast(0)] | None = None
+    """Rows of every class that a balanced epoch of a teacher has at least, some of them twice where fewer are known
+    (>= 0). None: 50; as released 0."""
     batch_size: Annotated[int, AtLeast(2)] = 128
     """Rows per step of a teacher and of the student (>= 2)."""
     lr: Annotated[float, Above(0)] = 0.05
-    """Initial learning rate of teachers and student (> 0); it falls to a tenth at each drop."""
+    """Initial learning rate of the student, and of teachers without their own (> 0); a tenth after each drop."""
     first_drop: Annotated[Epochs, AtLeast(0)] = 30
     """Epoch of the student's first drop (0: none); teachers have theirs after the same share of their epochs."""
     second_drop: Annotated[Epochs, AtLeast(0)] = 50
@@ -84,10 +95,10 @@ class PUDistill(Method):
     weight_decay: Annotated[float, AtLeast(0)] = 1e-4
     """Weight decay on all parameters (>= 0)."""
     mixup_alpha: Annotated[float, AtLeast(0)] | None = None
-    """Parameter mu of mixup's Beta distribution, for teachers and student (>= 0; 0: no mixup). None: 2;
-    as released 1."""
+    """Parameter mu of mixup's Beta distribution, for the student, and for teachers without their own (>= 0; 0: no
+    mixup). None: 2; as released 1."""
     entropy: Annotated[float, AtLeast(0)] = 0.8
-    """Weight of the mean entropy of predictions, for confident teachers and student (>= 0)."""
+    """Weight of the mean entropy of predictions, for a confident student, and teachers without their own (>= 0)."""
     eta: Annotated[float, SHARE] = 0.7
     """Probability from which the teachers' mean prediction counts as confident, in [0, 1]."""
     trust_teachers: Annotated[float, SHARE] = 0.5
@@ -175,14 +186,16 @@ class PUDistill(Method):
             warn_of_nothing_added(classes, data, run)
         least, rows = self.least(classes, data), torch.arange(len(data))
         for epoch in run.epochs(self.teacher_epochs, "teachers"):
-            set_rate(optimizer, self.rate(epoch * self.epochs / self.teacher_epochs))
+            share = (self.teacher_lr or self.lr) / self.lr
+            set_rate(optimizer, share * self.rate(epoch * self.epochs / self.teacher_epochs))
             draw, views = run.generator("teacher samples", epoch, shared=True), run.generator("teacher views", epoch)
-            samples = torch.stack([self.balanced(found, data, draw, least) for found in classes]).to(run.device)
+            samples = torch.stack([self.sample(found, data, draw, least) for found in classes]).to(run.device)
             targets = torch.stack(classes).to(run.device).gather(1, samples)
             teachers.train()
             parts = batches_of(torch.arange(samples.shape[1]).expand_as(samples).to(run.device), self.batch_size, run)
             data.inputs.expect([samples.gather(1, part).flatten() for part in parts])
-            shares = run.beta(self.mu(), len(parts) * self.teachers, "teacher mixup", epoch)
+            mu = self.mu() if self.teacher_mixup is None else self.teacher_mixup
+            shares = run.beta(mu, len(parts) * self.teachers, "teacher mixup", epoch)
             batches = (
                 mix_each(
                     viewed(samples.gather(1, part), data, run, views),
@@ -202,12 +215,24 @@ class PUDistill(Method):
         return [(pool == c).nonzero()[:, 0] for c in range(len(data.classes))]
 
     def least(self, classes: list[Tensor], data: NoisyDataset) -> int:
-        """Rows of every class in an epoch of a teacher: as many as the smallest pool has, but not next to none."""
-        least = min(len(rows) for found in classes for rows in self.pools(found, data))
-        return least if self.reading == "released" else max(least, ADVISED)
+        """Rows of every class in an epoch of a teacher: as many as the smallest pool has, but not next to none.
 
-    def balanced(self, classes: Tensor, data: NoisyDataset, generator: torch.Generator, least: int) -> Tensor:
-        """Rows of an epoch of a teacher, shuffled: so many of every class; as released besides all verified rows."""
+        Unbalanced: rows of all classes together, of the teacher that has the most.
+        """
+        if not self.balanced:
+            return max(int((found >= 0).sum()) for found in classes)
+        floor = self.teacher_rows
+        if floor is None:
+            floor = 0 if self.reading == "released" else ADVISED
+        return max(floor, min(len(rows) for found in classes for rows in self.pools(found, data)))
+
+    def sample(self, classes: Tensor, data: NoisyDataset, generator: torch.Generator, least: int) -> Tensor:
+        """Rows of an epoch of a teacher, shuffled: so many of every class; as released besides all verified rows.
+
+        Unbalanced: all that are of a class; a teacher that has fewer than the others has some of them twice.
+        """
+        if not self.balanced:
+            return drawn((classes >= 0).nonzero()[:, 0], least, generator)
         parts = [drawn(rows, least, generator) for rows in self.pools(classes, data)]
         if self.reading == "released":
             parts.append(data.trusted.nonzero()[:, 0])
@@ -242,13 +267,16 @@ class PUDistill(Method):
         given = F.one_hot(data.labels, len(data.classes)).float()
         return goal if released else torch.where(data.trusted[:, None], given, goal)
 
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+    def loss(self, logits: Tensor, targets: Tensor, entropy: float | None = None) -> Tensor:
         """Cross-entropy with soft targets (b, k), and the mean entropy of the predictions (equation 2)."""
-        return F.cross_entropy(logits, targets) - self.entropy * negative_entropy(logits.float())
+        weight = self.entropy if entropy is None else entropy
+        return F.cross_entropy(logits, targets) - weight * negative_entropy(logits.float())
 
     def losses(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The sum of the losses of all members, (members, b, k)."""
-        return torch.stack([self.loss(z, t) for z, t in zip(logits.float(), targets, strict=True)]).sum()
+        """The sum of the losses of all teachers, (members, b, k)."""
+        return torch.stack(
+            [self.loss(z, t, self.teacher_entropy) for z, t in zip(logits.float(), targets, strict=True)]
+        ).sum()
 
     def rate(self, epoch: float) -> float:
         """Learning rate of an epoch of the student, or of the one that stands for it in the teachers' training."""

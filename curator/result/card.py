@@ -55,13 +55,14 @@ def _metadata(facts: dict[str, Any], splits: list[str], content: str) -> Dataset
     configs = {"default": "data"}
     if said and said["clean"] and not images:  # a config without rows cannot be loaded
         configs["clean"] = "data" if said["policy"] == "filter" else "clean"
+    kind = "image" if facts.get("text_column") is None else "text"
     reviewed = said is not None and ({*said["reviewers"]} - {MACHINE} or facts["trusted"]["count"])
     return DatasetCardData(
         **{name: source.get(name) for name in LICENSE},
         annotations_creators=["machine-generated", *["expert-generated"] * bool(reviewed)],
         source_datasets=[source["id"]] if "/" in source.get("id", "") else None,
-        task_categories=["image-classification"],
-        task_ids=["multi-class-image-classification"],
+        task_categories=[f"{kind}-classification"],
+        task_ids=["multi-class-image-classification"] if kind == "image" else None,
         size_categories=[next((name for size, name in SIZES if facts["n"] < size), "n>10M")],
         tags=["label-errors", "noisy-labels", "label-curator"],
         pretty_name=f"{facts['name']}, curated",

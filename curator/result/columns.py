@@ -77,6 +77,12 @@ def flag_worst(columns: Columns, given: np.ndarray, trusted: np.ndarray, count: 
     return replace(columns, selected=selected, corrected=corrected)
 
 
+def least_clean(columns: Columns, most: int | None = None) -> np.ndarray:
+    """Positions (m,) of the rows that are not selected, the least clean first."""
+    wrong = np.flatnonzero(~columns.selected)
+    return wrong[np.argsort(columns.clean_score[wrong], kind="stable")][:most]
+
+
 def add_columns(dataset: Dataset, columns: Columns, classes: tuple[str, ...], prefix: str = "") -> Dataset:
     """The dataset with the columns at its end, as DESIGN's types; no value that is there is rewritten."""
     null = ~columns.present

@@ -28,13 +28,15 @@ NONE = type(None)
 TYPES: dict[str, tuple[type, ...]] = {
     "method": (str,), "recipe": (str, NONE), "dataset": (str,), "name": (str,), "split": (str,), "command": (str,),
     "image_column": (str, NONE), "label_column": (str,), "?reference_column": (str, NONE),
+    "?text_column": (str, NONE),
     "n": (int,), "classes": (int,), "selected": (int,), "changed": (int,), "?quarantined": (int,), "seed": (int,),
     "estimated_noise_rate": (int, float), "trusted": (dict,), "trusted.count": (int,),
     "source": (dict,), "?source.id": (str,), "?source.revision": (str, NONE),
     "versions": (dict,), "versions.label-curator": (str,),
     "settings": (dict,), "?settings.column_prefix": (str, NONE), "?settings.features_column": (str, NONE),
     "?settings.label_noise": (str, NONE), "?settings.revision": (str, NONE),
-    f"?{RANGES}": (dict,), "?published": (dict,), "?published.policy": (str,),
+    f"?{RANGES}": (dict,), "?encoders": (list,), "?accuracy": (dict,),
+     "?published": (dict,), "?published.policy": (str,),
 }  # fmt: skip
 
 

@@ -65,7 +65,7 @@ def findings_of(
     alike = conflicting_duplicates(table.labels, reading.hashes, frozen)
     aside = _quarantine(table, reading.others)
     collapsed = collapsed_into(found, data)
-    facts = facts_of_run(resolved, table, data, run, columns, history, test_accuracy)
+    facts = facts_of_run(resolved, table, reading, run, columns, history, test_accuracy)
     facts["duplicates"] = {"rows": len(alike.positions), "groups": len(np.unique(alike.groups))}
     facts["quarantined"] = len(aside)
     facts["warnings"] = [*run.warnings, *([] if collapsed is None else [collapse_warning(data.classes[collapsed])])]

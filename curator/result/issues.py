@@ -5,23 +5,23 @@ from __future__ import annotations
 import csv
 from pathlib import Path
 
-import numpy as np
-
+from curator.result.columns import least_clean
 from curator.result.findings import Findings
 from curator.sources.images import source_files
+from curator.sources.texts import texts_of
 from curator.text import as_cell
 
 
 def write_issues(path: Path, findings: Findings) -> None:
-    """issues.csv: row, file, given, suggested and score of every row that is not selected, worst first."""
+    """issues.csv: row, file (of texts: text), given, suggested and score of all that are not selected, worst first."""
     table, columns = findings.table, findings.columns
-    given, classes = table.labels, table.classes
-    wrong = np.flatnonzero(~columns.selected)
-    wrong = wrong[np.argsort(columns.clean_score[wrong], kind="stable")]
-    files = source_files(table.data.select(wrong), table.image_column, table.access)
+    given, classes, words = table.labels, table.classes, table.text_column
+    wrong = least_clean(columns)
+    rows = table.data.select(wrong)
+    shown = source_files(rows, table.image_column, table.access) if words is None else texts_of(rows, words)[0]
     with open(path, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["row", "file", "given", "suggested", "score"])
-        for i, source in zip(wrong.tolist(), files, strict=True):
-            cells = as_cell(source), as_cell(classes[given[i]]), as_cell(classes[columns.corrected[i]])
+        writer.writerow(["row", "file" if words is None else "text", "given", "suggested", "score"])
+        for i, what in zip(wrong.tolist(), shown, strict=True):
+            cells = as_cell(what), as_cell(classes[given[i]]), as_cell(classes[columns.corrected[i]])
             writer.writerow([columns.rows[i], *cells, f"{columns.clean_score[i]:.6f}"])

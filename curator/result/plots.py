@@ -11,7 +11,8 @@ import numpy as np
 from datasets import Dataset
 
 from curator.errors import CuratorError
-from curator.result.columns import Columns
+from curator.result.accuracy import figures
+from curator.result.columns import Columns, least_clean
 from curator.result.findings import Findings
 from curator.result.metrics import reliability
 from curator.sources.images import Access, encoded, with_bytes
@@ -166,6 +167,9 @@ def plot_training(out: Path, history: list[dict[str, float]]) -> bool:
     ):
         if name in history[-1]:
             right.plot(x, [h[name] for h in history], label=title)
+    for name in figures(history):
+        scored = [(i, h[name]) for i, h in zip(x, history, strict=True) if name in h]
+        right.plot(*zip(*scored, strict=True), linestyle=":", marker=".", label=_label(name.replace("/", ", "), 30))
     right.set(ylabel="share", ylim=(0, 1))
     lines = [*axes.get_lines(), *right.get_lines()]
     axes.legend(lines, [str(line.get_label()) for line in lines], loc="lower right", fontsize=8)
@@ -184,8 +188,7 @@ def contact_sheet(
     """The least clean images with their given and suggested labels; whether it was drawn."""
     from matplotlib.figure import Figure
 
-    wrong = np.flatnonzero(~columns.selected)
-    worst = wrong[np.argsort(columns.clean_score[wrong], kind="stable")][:CONTACT]
+    worst = least_clean(columns, CONTACT)
     if not len(worst) or image_column is None:
         return False
     lines, wide, high = -(-len(worst) // ACROSS), CELL, CELL + TITLE

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from curator.config.flags import PATH, as_words, flags_of
 from curator.engine.hardware import device_name, peak_memory
 from curator.engine.throughput import mfu
-from curator.evidence import NoisyDataset
+from curator.result.accuracy import summary
 from curator.result.columns import Columns
 from curator.result.facts import RANGES
 from curator.result.metrics import metrics
@@ -21,18 +21,20 @@ from curator.text import name_of, public_command
 if TYPE_CHECKING:
     from curator.config.resolve import Resolved
     from curator.engine.run import Run
+    from curator.sources.read import Reading
 
 
 def facts_of_run(
     resolved: Resolved,
     table: Table,
-    data: NoisyDataset,
+    reading: Reading,
     run: Run,
     columns: Columns,
     history: list[dict[str, float]],
     test_accuracy: float | None,
 ) -> dict[str, Any]:
     """What curation.json holds."""
+    data, encoders = reading.data, reading.encoders
     trusted = data.trusted.numpy()
     seconds = sum(entry["seconds"] for entry in history)
     facts: dict[str, Any] = {
@@ -43,12 +45,13 @@ def facts_of_run(
         "source": {name: value for name, value in table.source.items() if name != "text" and value},
         "split": table.split,
         "image_column": table.image_column,
+        "text_column": table.text_column,
         "label_column": table.label_column,
         "reference_column": table.reference_column,
         "n": len(data),
         "classes": len(table.classes),
         "settings": {**without_places(resolved.describe()), "dataset": dataset_name(resolved, table)},
-        "command": command(resolved, table),
+        "command": command(resolved, table, encoders),
         "seed": resolved.settings.seed,
         "trusted": {
             "count": int(trusted.sum()),
@@ -61,7 +64,7 @@ def facts_of_run(
         "seconds": round(seconds, 1),
         "epochs": len(history),
         "images_per_second": round(sum(entry["images"] for entry in history) / seconds, 1) if seconds else None,
-        "mfu": mfu(run, data.inputs.shape),
+        "mfu": mfu(run, run.views.shape(data.inputs.shape)),
         "peak_memory": peak_memory(run.device),
         "device": device_name(run.device),
         "threads": run.threads,
@@ -71,16 +74,25 @@ def facts_of_run(
     }
     if spans := table.access.decoder.spans:
         facts[RANGES] = {kind: [low, high] for kind, (low, high) in spans.items()}
+    if encoders:
+        facts["encoders"] = encoders
     if table.truth is not None:
         facts["metrics"] = metrics(columns, table.labels, table.truth, trusted)
+    if accuracy := summary(history):
+        facts["accuracy"] = accuracy
     if test_accuracy is not None:
         facts.setdefault("metrics", {})["test_accuracy"] = test_accuracy
     return facts
 
 
-def command(resolved: Resolved, table: Table) -> str:
-    """The shell line that gives this result again; of files and folders it has the names alone."""
+def command(resolved: Resolved, table: Table, encoders: list[dict[str, Any]]) -> str:
+    """The shell line that gives this result again; of files and folders it has the names alone.
+
+    Models of the Hub are named at the commit that was read.
+    """
     again = {**without_places(resolved.again()), "dataset": dataset_name(resolved, table)}
+    if any("revision" in found for found in encoders):
+        again["backbone"] = "+".join(found["given"] for found in encoders)
     return " ".join(f"{public_command('clean')} {shlex.join(as_words(again))}".split("\n"))
 
 

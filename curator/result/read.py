@@ -45,6 +45,10 @@ def _is_image(kind: pa.DataType) -> bool:
     return pa.types.is_struct(kind) and {f.name: f.type for f in kind} == {"bytes": pa.binary(), "path": pa.string()}
 
 
+def _is_text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
 # The columns of a verdict and their types.
 SOFT = "teacher_soft_label"  # a list of as many float32 as there are classes
 SCORES = ("clean_score", "selected", "corrected_label", "row")
@@ -106,6 +110,7 @@ class Rows:
             (facts["label_column"], is_label),
             (facts.get("reference_column"), is_label),
             (facts["image_column"], _is_image),
+            (facts.get("text_column"), _is_text),
             (facts["settings"].get("features_column"), _is_list),
         ):
             wanted += [] if name is None else [(name, fits)]
@@ -177,13 +182,15 @@ class Rows:
         return places[self.row[places] == ids]
 
     def _values(self, positions: np.ndarray, column: str) -> list[Any]:
-        """Values of a column at positions; each row group is read once."""
+        """Values of a column at positions, of texts their bytes; each row group is read once."""
         out: dict[int, Any] = {}
         groups = np.searchsorted(self._start, positions, "right") - 1
         for group in np.unique(groups):
             file, number = self._group[group]
             with self._lock, reading(self.folder / "data"):
                 values = file.read_row_group(number, [column], use_threads=False)[column]
+            if _is_text(values.type):  # a stranger's need not be UTF-8
+                values = values.cast(pa.binary() if pa.types.is_string(values.type) else pa.large_binary())
             for position in positions[groups == group].tolist():
                 out[position] = values[position - int(self._start[group])].as_py()
         return [out[position] for position in positions.tolist()]
@@ -217,6 +224,12 @@ class Rows:
         items = [value or {} for value in self._values(positions, column)]
         return [(item.get("bytes") or b"", item.get("path") or "") for item in items]
 
+    def texts(self, positions: np.ndarray) -> list[str]:
+        """Texts at positions; empty where there is none."""
+        column = self.facts.get("text_column")
+        values = [None] * len(positions) if column is None else self._values(positions, column)
+        return [(value or b"").decode(errors="replace") for value in values]
+
     def soft(self, positions: np.ndarray) -> np.ndarray:
         """Soft labels (m, k) float32 at positions; zeros where there is none."""
         values = self._values(positions, self.prefix + SOFT)
@@ -244,7 +257,7 @@ class Rows:
 
     @cached_property
     def duplicates(self) -> np.ndarray:
-        """(n,) int64, the group of a row whose image is there more than once with different labels; -1 for others."""
+        """(n,) int64, the group of a row that is there more than once, with different labels; -1 for others."""
         found = np.full(len(self), -1)
         table = read_small(self.folder / DUPLICATES, {"row": pa.int64(), "group": pa.int64()}, len(self))
         if table is not None:
@@ -263,8 +276,9 @@ class Rows:
         return self.codes(self._read([column])[column], column)
 
     def digests(self, rows: list[int]) -> dict[str, str]:
-        """What the rows of some ids show, as hashes by id (text): of the image, or of the features column."""
-        column = self.facts["image_column"] or self.facts["settings"].get("features_column")
+        """What the rows of some ids show, as hashes by id: of the image, the text, or the features column."""
+        facts = self.facts
+        column = facts["image_column"] or facts.get("text_column") or facts["settings"].get("features_column")
         positions = self.positions(rows) if column else np.zeros(0, np.int64)
         values = self._values(positions, str(column))
         return {str(self.row[p]): content_of(value) for p, value in zip(positions.tolist(), values, strict=True)}

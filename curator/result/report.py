@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from curator.result.columns import least_clean
 from curator.result.findings import Findings
-from curator.result.plots import draw
+from curator.result.plots import CONTACT, draw
+from curator.sources.texts import texts_of
 from curator.text import printable
 
 SHOWN = 10  # rows or groups in a table
+TEXT = 200  # characters of a text
 
 
 def write_report(folder: Path, findings: Findings) -> None:
@@ -61,13 +64,13 @@ def _set_aside(aside: list[dict[str, Any]]) -> list[str]:
 
 
 def _alike(findings: Findings) -> list[str]:
-    """The section on images that are there more than once, with different labels."""
+    """The section on images or texts that are there more than once, with different labels."""
     alike, given, classes = findings.duplicates, findings.table.labels, findings.table.classes
     count = len(np.unique(alike.groups))
     if not count:
         return []
     lines = [
-        "## The same image, different labels", "",
+        f"## The same {'image' if findings.table.text_column is None else 'text'}, different labels", "",
         f"{len(alike.positions):,} rows in {count:,} groups (duplicates.parquet; on the page: show duplicates).", "",
         "| rows | given labels | match |", "|---|---|---|",
     ]  # fmt: skip
@@ -79,6 +82,43 @@ def _alike(findings: Findings) -> list[str]:
         names = [f"{row} ({md(file, 120)})" if file else str(row) for row, file in zip(rows, files, strict=True)]
         lines.append(f"| {', '.join(names)} | {md(', '.join(labels), 120)} | {kind} |")
     return [*lines, ""]
+
+
+def _texts(findings: Findings) -> list[str]:
+    """The section on the least clean texts, in the place of a contact sheet."""
+    table, columns, classes = findings.table, findings.columns, findings.table.classes
+    worst = least_clean(columns, CONTACT)
+    if table.text_column is None or not len(worst):
+        return []
+    lines = ["## The least clean rows", "", "| row | score | given | suggested | text |", "|---|---|---|---|---|"]
+    for i, text in zip(worst.tolist(), texts_of(table.data.select(worst), table.text_column)[0], strict=True):
+        names = f"{md(classes[table.labels[i]])} | {md(classes[columns.corrected[i]])}"
+        lines.append(f"| {columns.rows[i]} | {columns.clean_score[i]:.3f} | {names} | {md(text, TEXT)} |")
+    return [*lines, ""]
+
+
+def _accuracy(findings: Findings) -> list[str]:
+    """The section on the other splits, where they were scored while the nets trained."""
+    splits = findings.facts.get("accuracy", {})
+    if not splits:
+        return []
+    rows = [(f"{split}, {name}", found) for split, by in splits.items() for name, found in by.items()]
+    epochs = sorted({epoch for _, found in rows for epoch in found["epochs"]})[-SHOWN:]
+    by_epoch = [dict(zip(found["epochs"], found["by_epoch"], strict=True)) for _, found in rows]
+    lines = [
+        "## Accuracy of the nets on other splits", "",
+        "| split | last | best | at epoch | mean of the last 10 |", "|---|---|---|---|---|",
+        *(
+            f"| {md(name)} | {found['last']:.4f} | {found['best']:.4f} | {found['best_epoch']} "
+            f"| {found['mean_of_last_10']:.4f} |"
+            for name, found in rows
+        ),
+        "", f"| epoch | {' | '.join(md(name) for name, _ in rows)} |", "|---" * (1 + len(rows)) + "|",
+    ]  # fmt: skip
+    for epoch in epochs:
+        cells = (f"{found[epoch]:.4f}" if epoch in found else "" for found in by_epoch)
+        lines.append(f"| {epoch} | {' | '.join(cells)} |")
+    return [*lines, "", "The last epochs that were scored; curation.json has all of them.", ""]
 
 
 def _text(findings: Findings, plots: list[tuple[str, str]]) -> str:
@@ -102,10 +142,11 @@ def _text(findings: Findings, plots: list[tuple[str, str]]) -> str:
         lines += ["## Against the truth", "", "| figure | value |", "|---|---|"]
         lines += [f"| {figure} | {value:.4f} |" for figure, value in facts["metrics"].items() if value is not None]
         lines.append("")
+    lines += _accuracy(findings)
     lines += ["## Most frequent changes", "", "| given | suggested | rows |", "|---|---|---|"]
     changes = pairs(findings.table.labels, findings.columns.corrected, len(classes))
     lines += [f"| {md(classes[a])} | {md(classes[b])} | {n} |" for a, b, n in changes]
-    lines += ["", *_set_aside(findings.quarantine), *_alike(findings)]
+    lines += ["", *_set_aside(findings.quarantine), *_alike(findings), *_texts(findings)]
     for file, title in plots:
         lines += [f"## {title}", "", f"![{title}]({file})", ""]
     lines += ["## How it was made", "", "| setting | value |", "|---|---|"]

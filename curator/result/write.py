@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from datasets import Dataset
 from torch import Tensor
 
 from curator.engine.source import Features
 from curator.errors import RunFailed
 from curator.evidence import Evidence, NoisyDataset
+from curator.result.accuracy import predicted
 from curator.result.card import dataset_card
 from curator.result.columns import Columns, add_columns, columns_of_other, no_columns, spread
 from curator.result.facts import FACTS, data_files, read_facts
@@ -160,16 +160,15 @@ def _other_splits(
     table: Table, data: NoisyDataset, run: Run, inputs: dict[str, Inputs]
 ) -> tuple[dict[str, tuple[Dataset, Columns]], float | None]:
     """The other splits with their columns, by the run's nets if there are any, and the accuracy on the test split."""
-    ensembles, accuracy, scored = run.scorers, None, {}
+    accuracy, scored = None, {}
     for name, other in table.others.items():
         labels = other_labels(table, name)
-        if not ensembles or name not in inputs:
+        if not run.scorers or name not in inputs:
             scored[name] = other, no_columns(len(other), len(table.classes))
             continue
-        rows, normaliser = inputs[name].source(run.device), run.normaliser(data.inputs)
-        probs = [run.predict(nets, rows, normaliser=normaliser).softmax(1) for nets in ensembles]
+        probs = predicted(run, inputs[name].source(run.device), data)
         good = remaining(len(other), inputs[name].broken)
-        columns = columns_of_other(torch.stack(probs).mean(0).numpy(), labels[good])
+        columns = columns_of_other(probs.numpy(), labels[good])
         scored[name] = other, spread(columns, good, np.arange(len(other)))
         if name == "test" and (labels[good] >= 0).any():
             accuracy = float((columns.corrected == labels[good])[labels[good] >= 0].mean())

@@ -32,10 +32,17 @@ from curator.text import as_cell, command_line
 PAGE = 64  # rows of a page
 SMALL, LARGE = 160, 1024  # pixels a side of thumbnails and of the large view
 TOP = 9  # suggestions that keys reach
+SHORT = 400  # characters of a text in the grid
+LONG = 1_000_000  # in the large view: more no browser shows
 NAME = 300  # characters of a class name that travel
 VIEWS = 64  # opened views that pages can be asked of
 AUDIT = 10_000  # rows of an audit at most
 STEPS = 1000  # that are saved at once, at most
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters of a text."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 class Session:
@@ -78,6 +85,7 @@ class Session:
             "publishes": self.publisher in (None, reviewer),
             "accounts": self.publisher is not None,
             "images": self.rows.facts["image_column"] is not None,
+            "texts": self.rows.facts.get("text_column") is not None,
             "features": self.rows.features is not None,
             "history": self.journal.history(reviewer),
             "counts": self.counts(reviewer),
@@ -130,7 +138,7 @@ class Session:
         start, at = number * PAGE, self.journal.last
         return {"cards": self.cards(found[start : start + PAGE], reviewer), "at": at}
 
-    def cards(self, positions: np.ndarray, reviewer: str, side: int = SMALL) -> list[dict[str, Any]]:
+    def cards(self, positions: np.ndarray, reviewer: str, side: int = SMALL, most: int = SHORT) -> list[dict[str, Any]]:
         """What is shown of rows at positions."""
         positions = np.asarray(positions, np.int64)
         rows, soft = self.rows, self.rows.soft(positions)
@@ -152,8 +160,13 @@ class Session:
                     ],
                 }
             )
-        for card, (image, file) in zip(cards, rows.images(positions), strict=True):
-            card |= {"image": data_address(image, side, self.decoder), "file": file[:NAME]}
+        shown = zip(cards, rows.images(positions), rows.texts(positions), strict=True)
+        for card, (image, file), text in shown:
+            card |= {
+                "image": data_address(image, side, self.decoder),
+                "file": file[:NAME],
+                "text": shortened(text, most),
+            }
         return cards
 
     def decided(self, row: int, reviewer: str) -> dict[str, Any]:
@@ -174,7 +187,7 @@ class Session:
             raise CuratorError(f"no row {row}")
         self.journal.sync()
         at = self.journal.last
-        (card,) = self.cards(np.array([position]), reviewer, LARGE)
+        (card,) = self.cards(np.array([position]), reviewer, LARGE, LONG)
         card["at"] = at
         card["near"] = [
             {"label": label, "cards": self.near(position, label)}
@@ -185,10 +198,14 @@ class Session:
     def near(self, position: int, label: int) -> list[dict[str, Any]]:
         """The nearest rows whose corrected label is a class."""
         found = self.rows.nearest(position, label)
-        images = self.rows.images(found)
+        shown = zip(found.tolist(), self.rows.images(found), self.rows.texts(found), strict=True)
         return [
-            {"row": int(self.rows.row[p]), "image": data_address(image, SMALL, self.decoder)}
-            for p, (image, _) in zip(found.tolist(), images, strict=True)
+            {
+                "row": int(self.rows.row[p]),
+                "image": data_address(image, SMALL, self.decoder),
+                "text": shortened(text, SHORT),
+            }
+            for p, (image, _), text in shown
         ]
 
     def matrix(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
@@ -315,12 +332,17 @@ class Session:
         return {"audit": number, "rows": [row for row, _ in rows], "labels": codes}
 
     def pictures(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
-        """Images of rows and nothing else: the audit is blind."""
+        """Images and texts of rows and nothing else: the audit is blind."""
         asked = [field({"row": row}, "row", int) for row in field(data, "rows", list)[:PAGE]]
         positions = self.rows.positions(asked)
         images = self.rows.images(positions)
         addresses = [data_address(image, LARGE // 2, self.decoder) for image, _ in images]
-        return {"images": dict(zip(map(str, self.rows.row[positions].tolist()), addresses, strict=True))}
+        ids = [str(row) for row in self.rows.row[positions].tolist()]
+        shown = {"images": dict(zip(ids, addresses, strict=True))}
+        if self.rows.facts.get("text_column") is not None:
+            texts = (shortened(text, LONG) for text in self.rows.texts(positions))
+            shown["texts"] = dict(zip(ids, texts, strict=True))
+        return shown
 
     def audit_result(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """The label-error rate before and after, from the reviewer's labels of the current sample.

@@ -5,7 +5,8 @@ to those between, and a loss is judged by the posterior of the component with th
 
 Where the released code differs from what is done here, an option has it (see LossMixture): it reads the posterior from
 a table of 100 entries, which can turn into ones from end to end, and takes the second component for the noisy one,
-which it need not be. Its densities are floored at 1e-12; this moves no posterior by more than 1e-8 and is not followed.
+which it need not be. In the fit its densities are floored at 1e-12; this moves no posterior by more than 1e-8 and is
+not followed.
 """
 
 from __future__ import annotations
@@ -111,10 +112,7 @@ class LossMixture(nn.Module):
             getattr(self, name).copy_(getattr(components, name))
         self.line.copy_(components.line())
         self.put(clip=rising(self.kind, self.line) if self.posterior == "exact" else [EPS, 1 - EPS])
-        grid = torch.linspace(1e-12, 1 - 1e-12, ENTRIES, dtype=torch.float64, device=self.line.device)
-        table = log_odds(self.line, self.family.statistics(grid)).sigmoid()
-        table[int(table.argmax()) :] = table.max()
-        self.table.copy_(table)
+        self.table.copy_(released_table(components, self.family))
 
     def summary(self) -> dict[str, Any]:
         """The fit as JSON values; the share of the noisy component counts hard rows, too."""
@@ -150,6 +148,19 @@ class LossMixture(nn.Module):
         if self.guard:
             found = found.minimum(1 - (-losses).exp())
         return found.float().clamp(EPS, 1 - EPS)
+
+
+def released_table(components: Components, family: Family) -> Tensor:
+    """Posterior (ENTRIES,) of the second component between 0 and 1; from its largest entry on it stays that.
+
+    Densities are divided by their sum + 1e-12: where both vanish, as next to 0 late in training, no row is noisy.
+    Without it such a table begins with a 1, and is ones from end to end.
+    """
+    grid = torch.linspace(1e-12, 1 - 1e-12, ENTRIES, dtype=torch.float64, device=components.mean.device)
+    clean, noisy = (components.slope @ family.statistics(grid) + components.constant[:, None]).exp()
+    table = noisy / (clean + noisy + 1e-12)
+    table[int(table.argmax()) :] = table.max()
+    return table
 
 
 def rising(kind: str, line: Tensor) -> list[float]:

@@ -1,4 +1,4 @@
-"""What a dataset's card says of its license, and whether datasets may read it."""
+"""What the card of a dataset or a model says of its license, and whether datasets may read it."""
 
 from __future__ import annotations
 
@@ -29,6 +29,19 @@ def own_card(source: str | Path, revision: str | None = None) -> dict[str, Any]:
     licenses = {name: said(card.data.get(name)) for name in LICENSE}
     text = "\n".join(printable(line.expandtabs(4)) for line in card.text.strip().splitlines())
     return {**{name: value for name, value in licenses.items() if value}, "text": text or None}
+
+
+def license_of(card: Path) -> str | None:
+    """The license that a model's card names; None where it names none, or cannot be read."""
+    from huggingface_hub import ModelCard
+
+    try:
+        data = ModelCard(require_card(card, card.name), ignore_metadata_errors=True).data
+    except Exception:  # as above
+        return None
+    named = said(data.get("license_name")) if data.get("license") in (None, "other") else None
+    found = named or said(data.get("license"))
+    return ", ".join(found) if isinstance(found, list) else found
 
 
 def said(value: Any) -> str | list[str] | None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +20,8 @@ from curator.engine.held import Held
 from curator.engine.progress import EVERY, FIRST, Pace, time_left
 from curator.errors import CuratorError
 from curator.sources.columns import column_array, with_columns
-from curator.sources.images import NO_FILES, Access, content_hashes, decode_images, why_broken
+from curator.sources.images import NO_FILES, Access, Decoded, content_hashes, decode_images, why_broken
+from curator.sources.pace import ahead, plan_line, timed
 from curator.system import cache_folder, is_main
 from curator.text import Log
 
@@ -29,7 +30,29 @@ if TYPE_CHECKING:
 
     from curator.engine.encoders import Backbone
 
+Opened = TypeVar("Opened")
+Finished = TypeVar("Finished")
 CHUNK = 512  # rows a file of the cache; at most these are lost when a run is killed
+
+
+class Chunk(NamedTuple):
+    """Rows of a split on their way to the encoder.
+
+    Attributes:
+        positions: (m,) in the source, for error messages.
+        path: of their features in the cache.
+        hashes: (m,) uint64, of the encoded bytes.
+        kept: features (m, d) float16 of the cache; or
+        decoded: the images,
+        decoding: and the seconds that each took.
+    """
+
+    positions: np.ndarray
+    path: Path
+    hashes: np.ndarray
+    kept: np.ndarray | None
+    decoded: Decoded | None = None
+    decoding: float = 0.0
 
 
 def backbone_features(
@@ -52,28 +75,44 @@ def backbone_features(
     where a dataset has grown at its end; of a backbone UNLIKE any other nothing is kept. Processes share the chunks. A
     broken image is kept as a row of NaN.
 
+    Images are decoded in threads while the backbone is at work on those before. What it will take is said once it is
+    known.
+
     Raises:
         CuratorError: for features that are not finite in float16.
     """
     folder = cache_folder("features") / f"{fingerprint}-{'x'.join(map(str, size))}"
     lasts = not fingerprint.startswith(UNLIKE)
     width = backbone(torch.zeros(1, 3, *size, dtype=torch.uint8)).shape[1]  # which all that is kept must have
-    starts = range(0, len(dataset), CHUNK)
-    done: dict[int, tuple[np.ndarray, str, np.ndarray]] = {}
+    planned = False
 
-    def chunk(start: int) -> tuple[np.ndarray, str, np.ndarray]:
+    def opened(start: int) -> Chunk:
         positions = rows[start : start + CHUNK]
         part = dataset.select(range(start, start + len(positions)))
         hashes, digest = content_hashes(part, column, positions, access)
         path = folder / f"{digest}.npy"
         kept = read_npy(path, (len(part), width), np.float16) if lasts else None
-        if kept is None or not sound(kept, part, positions):
-            decoded = decode_images(part, column, positions, size, float("inf"), access)
-            kept = _halved(backbone(cast(Tensor, decoded.images)), positions, f"--backbone {backbone.name}")
+        if kept is not None and sound(kept, part, positions):
+            return Chunk(positions, path, hashes, kept)
+        began = time.perf_counter()
+        decoded = decode_images(part, column, positions, size, float("inf"), access)
+        return Chunk(positions, path, hashes, None, decoded, (time.perf_counter() - began) / len(part))
+
+    def finished(start: int, chunk: Chunk) -> tuple[np.ndarray, str, np.ndarray]:
+        nonlocal planned
+        kept, decoded = chunk.kept, chunk.decoded
+        if decoded is not None:
+            images = cast(Tensor, decoded.images)
+            if planned:
+                features = backbone(images)
+            else:
+                planned, (features, encoding) = True, timed(backbone, images)
+                say(plan_line(backbone, width, chunk.decoding, encoding, len(dataset) - start, state.num_processes))
+            kept = halved(features, chunk.positions, f"--backbone {backbone.name}")
             kept[list(decoded.broken)] = np.nan
             if lasts:
-                _keep(path, kept)
-        return kept, digest, hashes
+                keep_chunk(chunk.path, kept)
+        return cast(np.ndarray, kept), chunk.path.stem, chunk.hashes
 
     def sound(kept: np.ndarray, part: Dataset, positions: np.ndarray) -> bool:
         """Whether what is not finite are whole rows, of images that cannot be decoded here and now."""
@@ -81,11 +120,7 @@ def backbone_features(
         broken = why_broken(part, column, positions, bad, access) if len(bad) else {}
         return len(broken) == len(bad) and bool(np.isnan(kept[bad]).all())
 
-    mine = starts[state.process_index :: state.num_processes]
-    for start in _progress(mine, backbone.name, is_main(), say):
-        done[start] = chunk(start)
-    state.wait_for_everyone()
-    parts = [done.get(start) or chunk(start) for start in starts]
+    parts = shared_chunks(len(dataset), opened, finished, backbone.name, "img", state, say)
     digest = hashlib.blake2b(folder.name.encode(), digest_size=16)
     for _, name, _ in parts:
         digest.update(name.encode())
@@ -95,7 +130,35 @@ def backbone_features(
     return torch.from_numpy(values[~bad] if broken else values).float(), digest.hexdigest(), broken, hashes[~bad]
 
 
-def _keep(path: Path, values: np.ndarray) -> None:
+def shared_chunks(
+    n: int,
+    opened: Callable[[int], Opened],
+    finished: Callable[[int, Opened], Finished],
+    name: str,
+    unit: str,
+    state: PartialState,
+    say: Log,
+) -> list[Finished]:
+    """The chunks of n rows, each made by one of the processes and found in the cache by the others.
+
+    Args:
+        n: rows.
+        opened: what reads the one that begins at a row, in a thread while the one before is finished.
+        finished: what makes the features of it, where they are not kept.
+        name: of what makes them.
+        unit: what a row is on the bar.
+        state: the processes.
+        say: what prints a line.
+    """
+    starts, done = range(0, n, CHUNK), {}
+    mine = starts[state.process_index :: state.num_processes]
+    for start, chunk in _progress(ahead(mine, opened), len(mine), name, unit, is_main(), say):
+        done[start] = finished(start, chunk)
+    state.wait_for_everyone()
+    return [done[start] if start in done else finished(start, opened(start)) for start in starts]
+
+
+def keep_chunk(path: Path, values: np.ndarray) -> None:
     """Write a chunk's features to the cache."""
     try:
         keep(path, lambda file: np.save(file, values))
@@ -106,7 +169,7 @@ def _keep(path: Path, values: np.ndarray) -> None:
         ) from e
 
 
-def _halved(features: Tensor, rows: np.ndarray, flag: str) -> np.ndarray:
+def halved(features: Tensor, rows: np.ndarray, flag: str) -> np.ndarray:
     """Features (n, d) as float16, in which they are kept."""
     values = features.half()
     finite = torch.isfinite(values)
@@ -120,18 +183,18 @@ def _halved(features: Tensor, rows: np.ndarray, flag: str) -> np.ndarray:
     return values.numpy()
 
 
-def _progress(starts: range, name: str, shown: bool, say: Log) -> Iterator[int]:
-    """The starts, with a bar on a terminal; elsewhere a line a minute, the first one soon."""
+def _progress(
+    chunks: Iterable[tuple[int, Opened]], count: int, name: str, unit: str, shown: bool, say: Log
+) -> Iterator[tuple[int, Opened]]:
+    """The chunks, with a bar on a terminal; elsewhere a line a minute, the first one soon."""
     from curator.bars import tqdm
 
     pace, due = Pace(), time.monotonic() + FIRST
-    with tqdm(
-        total=len(starts) * CHUNK, desc="features", unit="img", disable=None if shown else True, leave=False
-    ) as bar:
-        for i, start in enumerate(starts):
-            yield start
+    with tqdm(total=count * CHUNK, desc="features", unit=unit, disable=None if shown else True, leave=False) as bar:
+        for i, chunk in enumerate(chunks):
+            yield chunk
             bar.update(CHUNK)
-            share = (i + 1) / len(starts)
+            share = (i + 1) / count
             if bar.disable and shown and time.monotonic() > due:
                 due = time.monotonic() + EVERY
                 say(f"{share:4.0%}  features of {name}{time_left(pace.left(share))}")
@@ -190,5 +253,5 @@ def column_features(dataset: Dataset, column: str, rows: np.ndarray) -> tuple[Te
         raise CuratorError(f"--features-column {column}: expected numbers, found a missing value in row {row}")
     array = np.array(numbers.to_numpy(zero_copy_only=False), np.float32).reshape(len(values), -1)
     features = torch.from_numpy(array)
-    _halved(features, rows, f"--features-column {column}")
+    halved(features, rows, f"--features-column {column}")
     return features, hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()

@@ -13,13 +13,15 @@ import torch
 from datasets import Dataset
 from torch import Tensor
 
-from curator.engine.encoders import UNLIKE, Backbone
 from curator.engine.source import Streamed, held
 from curator.evidence import Source
+from curator.sources.backbones import note_unlike, open_eyes
 from curator.sources.features import backbone_features, column_features
-from curator.sources.images import Decoded, choose_size, decode_images, reader_of
+from curator.sources.images import Access, Decoded, choose_size, decode_images, reader_of
+from curator.sources.pace import plan_line, timed
+from curator.sources.several import Standard
 from curator.sources.table import Table, remaining
-from curator.text import Log, span
+from curator.text import Log
 
 if TYPE_CHECKING:
     from accelerate import PartialState
@@ -55,29 +57,27 @@ class Reader:
     """Reads splits of one table, all in the same way.
 
     Attributes:
-        size: (h, w) of the images; None for a column of features, and where no image can be decoded.
-        backbone: what makes features of them, if anything does, and the fingerprint of it.
+        size: (h, w) of the images; None for features, and where no image can be decoded.
+        eyes: what makes features of them, if anything does.
+        fingerprint: of these together; empty where there are none.
     """
 
     def __init__(self, settings: Settings, table: Table, precision: Precision, state: PartialState, say: Log):
         s = settings
         self.table, self.state, self.say = table, state, say
         self.features_column = s.features_column
-        self.backbone = Backbone(s.backbone, state.device, precision) if s.backbone else None
-        self.fingerprint = ""
+        self.eyes = open_eyes(s, table, state.device, precision, say)
+        self.standard = Standard() if len(self.eyes) > 1 else None
         self.size: tuple[int, ...] | None = None
-        if self.features_column is None:
-            wanted = s.image_size or (self.backbone.side if self.backbone else None)
-            self.size = choose_size(table.data, str(table.image_column), table.rows, wanted, str(s.net), table.access)
-        if self.backbone:
-            self.size = self.size or tuple(self._images(1).shape[2:])
-            self.fingerprint = self.backbone.fingerprint(self.size)
-            if self.fingerprint.startswith(UNLIKE):
-                say(
-                    f"note      nothing tells {self.backbone.name} from another function: its features are not kept, "
-                    "and an interrupted run starts anew; give a function with a name of its own, or a module"
-                )
-            self.fingerprint += table.access.decoder.mark
+        if self.features_column is None and not self.eyes:
+            self.size = choose_size(
+                table.data, str(table.image_column), table.rows, s.image_size, str(s.net), table.access
+            )
+        for eye in self.eyes:
+            eye.size = eye.size or tuple(self._images(1, eye.size, eye.access).shape[2:])
+            eye.fingerprint = eye.backbone.fingerprint(eye.size) + eye.access.decoder.mark
+        note_unlike(self.eyes, say)
+        self.fingerprint = "+".join(eye.fingerprint for eye in self.eyes)
 
     def __call__(self, dataset: Dataset, rows: np.ndarray, budget: float) -> Inputs:
         """Read a split.
@@ -89,17 +89,22 @@ class Reader:
         """
         column = str(self.table.image_column)
         if self.features_column is not None:
-            return _held(*column_features(dataset, self.features_column, rows))
-        if self.backbone is not None and self.size is not None:
-            found, digest, broken, hashes = backbone_features(
-                dataset, column, rows, self.size, self.backbone, self.fingerprint, self.state, self.say,
-                self.table.access,
-            )  # fmt: skip
-            return _held(found, digest, broken, hashes)
+            return in_memory(*column_features(dataset, self.features_column, rows))
+        if self.eyes:
+            parts = [
+                backbone_features(
+                    dataset, column, rows, tuple(eye.size or ()), eye.backbone, eye.fingerprint, self.state, self.say,
+                    eye.access,
+                )
+                for eye in self.eyes
+            ]  # fmt: skip
+            return in_memory(*(parts[0] if self.standard is None else self.standard.together(parts, len(dataset))))
         decoded = self._decode(dataset, column, rows, budget)
         good = remaining(len(dataset), decoded.broken)
         if decoded.images is not None:
-            return _held(_without(decoded.images, decoded.broken), decoded.digest, decoded.broken, decoded.hashes[good])
+            return in_memory(
+                _without(decoded.images, decoded.broken), decoded.digest, decoded.broken, decoded.hashes[good]
+            )
         part, shape = dataset.select(good) if decoded.broken else dataset, decoded.shape
         read = reader_of(part, column, rows[good], shape[1:], decoded.hashes[good], self.table.access)
         counts = torch.from_numpy(decoded.counts)
@@ -128,22 +133,23 @@ class Reader:
 
     def sample(self) -> Inputs:
         """Features (n, d) for a dry run: those of the first rows over and over. It says how long all would take."""
-        assert self.backbone is not None
-        self.backbone(self._images(self.backbone.batch))  # the first call also warms up
-        started = time.perf_counter()
-        found = self.backbone(self._images(SAMPLE))
         n = len(self.table.rows)
-        total = n + sum(map(len, self.table.others.values()))
-        seconds = (time.perf_counter() - started) * total / len(found) / self.state.num_processes
-        self.say(f"features  {found.shape[1]} per row, about {span(seconds)} if none are cached yet")
-        return _held(found[torch.arange(n) % len(found)], None)
+        total, found = n + sum(map(len, self.table.others.values())), []
+        for eye in self.eyes:
+            started = time.perf_counter()
+            images = self._images(SAMPLE, eye.size, eye.access)
+            decoding = (time.perf_counter() - started) / len(images)
+            features, encoding = timed(eye.backbone, images)
+            found.append(features)
+            self.say(plan_line(eye.backbone, features.shape[1], decoding, encoding, total, self.state.num_processes))
+        rows = torch.cat(found, 1)
+        return in_memory(rows[torch.arange(n) % len(rows)], None)
 
-    def _images(self, n: int) -> Tensor:
+    def _images(self, n: int, size: tuple[int, ...] | None, access: Access) -> Tensor:
         """The first n images of the table; broken ones are black."""
         first = self.table.rows[:n]
         part = self.table.data.select(range(len(first)))
-        column, access = str(self.table.image_column), self.table.access
-        images = decode_images(part, column, first, self.size, float("inf"), access).images
+        images = decode_images(part, str(self.table.image_column), first, size, float("inf"), access).images
         assert images is not None
         return images
 
@@ -158,7 +164,7 @@ def _without(images: Tensor, broken: dict[int, str]) -> Tensor:
     return images[:at]
 
 
-def _held(
+def in_memory(
     rows: Tensor, digest: str | None, broken: dict[int, str] | None = None, hashes: np.ndarray | None = None
 ) -> Inputs:
     """Images uint8 (n, c, h, w) or features float (n, d) that are all in memory."""

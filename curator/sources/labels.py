@@ -75,12 +75,17 @@ def class_names(dataset: Dataset, column: str) -> tuple[str, ...]:
     else:
         found = _number_classes(_whole(values, what).to_pylist())
     count = len(found) or len(names)
-    if count > max(10, len(dataset) / 2):
+    if count > most_classes(len(dataset)):
         raise CuratorError(
             f"{what}: {count:,} classes for {len(dataset):,} rows look like ids, not labels; "
             "choose another column, or make it a ClassLabel"
         )
     return tuple(names or map(str, found))
+
+
+def most_classes(n: int) -> float:
+    """How many values the labels of n rows may have; more are ids, or texts."""
+    return max(10, n / 2)
 
 
 def _number_classes(values: list[int]) -> Sequence[int]:

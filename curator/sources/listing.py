@@ -95,6 +95,10 @@ def listing(folder: Path, outside: Iterable[Path] = (), *, strict: bool = True) 
             name = below + entry.name
             if entry.name.startswith(OURS):
                 continue
+            if not is_text(entry.name):
+                inner = _below(entry.path, name + "/") if entry.is_dir() else _images_of([entry], below)
+                found.left_out["their names are no UTF-8 text: rename them"] += inner
+                continue
             # Of a link alone the system is asked again, not of a million files.
             if entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path)):
                 if entry.name.startswith(".") or entry.name == "__MACOSX":
@@ -126,6 +130,15 @@ def listing(folder: Path, outside: Iterable[Path] = (), *, strict: bool = True) 
         paths.sort()
     found.left_out = {why: sorted(paths) for why, paths in found.left_out.items() if paths}
     return found
+
+
+def is_text(name: str) -> bool:
+    """Whether a name can stand in a column of text."""
+    try:
+        name.encode()
+        return True
+    except UnicodeEncodeError:
+        return False
 
 
 def _images_of(entries: Iterable[os.DirEntry], below: str) -> list[str]:

@@ -47,6 +47,7 @@ from curator.sources.table import (
     guess_label_column,
 )
 from curator.sources.tables import with_images
+from curator.sources.texts import guess_text_columns, has_no_images, texts_of
 from curator.sources.verified import trust
 from curator.system import is_path
 from curator.text import name_of
@@ -79,7 +80,7 @@ def load(
     s, dataset = settings, settings.dataset if source is None else source
     budget = memory_budget(s) if budget is None else budget
     name = dataset if isinstance(dataset, str) else "dataset"
-    asked = Asked(s.data_dir, s.config_name, s.class_level, s.image_column, s.label_column)
+    asked = Asked(s.data_dir, s.config_name, s.class_level, s.image_column, s.label_column, s.text_column)
     opened = open_dataset(dataset, asked, s.revision)
     splits = opened.splits
     odd = next((k for k in splits if not re.fullmatch(r"\w+(\.\w+)*", k)), None)
@@ -90,7 +91,7 @@ def load(
     named = NAMED.get(name)
     chosen = _choose_split(splits, s.split)
     splits = {k: _without_places(v.with_format(None), dataset) for k, v in splits.items()}
-    if s.features_column is None:  # rows of embeddings may have paths beside them, which stay texts
+    if s.features_column is None and s.text_column is None:  # there may be paths beside these, which stay texts
         splits = {k: with_images(v, opened.home, s.image_column) for k, v in splits.items()}
     if isinstance(s.features_column, Held):
         splits[chosen] = with_array(splits[chosen], s.features_column, chosen)
@@ -103,14 +104,18 @@ def load(
     splits, notes = align(splits, chosen)
     main = _free_columns(splits[chosen], s.overwrite_columns, s.column_prefix)
     features = main.features
-    image_column = guess_image_column(features, s.image_column, needed=s.features_column is None)
-    reference_column = s.reference_column
+    reference_column, text_column = s.reference_column, s.text_column
     if reference_column is None and TRUE_LABEL in features:
         reference_column = TRUE_LABEL
     if label_column is None and named and named[2] in features:
         label_column = named[2]
     if label_column is None and opened.label in features and opened.label != reference_column:
         label_column = opened.label
+    if text_column is not None or (s.features_column is None and s.image_column is None and has_no_images(features)):
+        text_column, label_column = guess_text_columns(main, text_column, label_column, reference_column, s.backbone)
+    image_column = None
+    if text_column is None:
+        image_column = guess_image_column(features, s.image_column, needed=s.features_column is None)
     label_column = guess_label_column(features, label_column, reference_column)
     classes = class_names(main, label_column)
     if len(classes) < 2:
@@ -130,9 +135,12 @@ def load(
         chosen, main, others, image_column, label_column, classes, codes, np.arange(len(main)), reference_column,
         source_rows=len(main), source=opened.source, notes=list(opened.notes),
         access=Access(real_folders([*filter(None, [s.data_dir]), *opened.folders]), Decoder(budget / 2)),
+        text_column=text_column,
     )  # fmt: skip
     table.notes += said + notes_on_labels(main, label_column, classes)
     table.set_aside(missing_labels(main, label_column, codes))
+    if text_column is not None and s.features_column is None:
+        table.set_aside(texts_of(table.data, text_column)[1])
     table.require_few_aside(s.allow_quarantine)
     if image_column is not None:
         table.access.decoder.spans, ranges = measure(table.data, image_column, table.access)
@@ -185,9 +193,9 @@ def _make_noisy(
         table.take(noise.long_tail(by, k, imbalance, seed))
     if injected:
         kind, rate = injected
-        if kind == "idn" and table.image_column is None:
+        if kind in noise.OF_IMAGES and table.image_column is None:
             raise CuratorError(f"--label-noise {label_noise}: it needs images, but there is no image column")
-        images = decode().numpy() if kind == "idn" else None
+        images = decode().numpy() if kind in noise.OF_IMAGES else None
         table.relabel(noise.inject(table.labels, table.classes, kind, rate, seed, images))
 
 

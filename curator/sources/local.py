@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import DatasetDict, Image
+from datasets import Dataset, DatasetDict, Image
 
 from curator.errors import CuratorError
 from curator.sources.builders import read_rows
@@ -18,8 +18,9 @@ from curator.sources.files import beside, real_folders, whole_of
 from curator.sources.folders import METADATA, read_folder, read_single
 from curator.sources.images import paths
 from curator.sources.layout import notes_of
-from curator.sources.listing import Listing, listing
+from curator.sources.listing import Listing, is_text, listing
 from curator.sources.metadata import names_files, require_own_files
+from curator.sources.written import read_table
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Asked:
     """What the user said of the dataset's files.
 
     Attributes:
-        data_dir, config_name, class_level, image_column, label_column: the flags.
+        data_dir, config_name, class_level, image_column, label_column, text_column: the flags.
     """
 
     data_dir: Path | None = None
@@ -56,6 +57,7 @@ class Asked:
     class_level: int | None = None
     image_column: str | None = None
     label_column: str | None = None
+    text_column: str | None = None
 
 
 def open_local(path: Path, asked: Asked, flag: str) -> Opened:
@@ -65,6 +67,8 @@ def open_local(path: Path, asked: Asked, flag: str) -> Opened:
         CuratorError: beginning with the flag, in the user's terms.
     """
     path = Path(os.path.abspath(path))  # datasets takes `csv` for its own reader, and `.` for nothing
+    if not is_text(str(path)):
+        raise CuratorError(f"{flag}: expected a path that is UTF-8 text; rename its folders")
     opened, levels = _file(path, asked, flag) if path.is_file() else _folder(path, asked, flag)
     if asked.class_level is not None and not levels:
         raise CuratorError("--class-level: it is for folders of images that no card describes; leave it out")
@@ -78,6 +82,8 @@ def _file(path: Path, asked: Asked, flag: str) -> tuple[Opened, bool]:
     home = homes[-1] if homes else None
     if path.suffix.lower() not in (".csv", ".tsv", ".json", ".jsonl", ".ndjson"):
         return Opened(read_rows(str(path), None, None, flag)[0], {"id": None}, folders, home), False
+    if asked.text_column is not None:  # none of its columns names images
+        return Opened(DatasetDict({"train": Dataset(read_table(path))}), {"id": None}, folders, home), False
     found = read_single(path, homes, asked.image_column, asked.label_column)
     return Opened(found.splits, {"id": None}, folders, home, found.label, found.notes), False
 

@@ -11,7 +11,8 @@ from curator.errors import CuratorError
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # truck -> automobile, bird -> airplane, deer -> horse, cat <-> dog; the others stay (Patrini et al. 2017).
 CIFAR10_ASYM = {9: 1, 2: 0, 4: 7, 3: 5, 5: 3}
-KINDS = ("sym", "sym-other", "asym", "idn")
+OF_IMAGES = ("idn", "idn-class")
+KINDS = ("sym", "sym-other", "asym", *OF_IMAGES)
 
 
 def parse_noise(text: str) -> tuple[str, float] | None:
@@ -40,18 +41,19 @@ def inject(
     kind: str,  # of KINDS
     rate: float,  # in [0, 1]
     seed: int,
-    images: np.ndarray | None = None,  # (n, c, h, w) uint8, for idn
+    images: np.ndarray | None = None,  # (n, c, h, w) uint8, for OF_IMAGES
 ) -> np.ndarray:  # (n,) int64
     """Labels with noise of the kind.
 
     sym, asym: the procedure of the released DivideMix and ProMix code. A shuffled share of `rate` of the rows is noisy;
     sym redraws their labels over all classes (so a share of 1/k stays right), asym maps them by a fixed table
-    (CIFAR-10's, elsewhere the next class). sym-other redraws over the other classes.
+    (CIFAR-10's, elsewhere the next class). sym-other redraws over the other classes. idn, idn-class: see
+    _instance_dependent.
     """
-    if kind == "idn":
+    if kind in OF_IMAGES:
         if images is None:
-            raise ValueError("idn needs the images")
-        return _instance_dependent(labels, len(classes), rate, seed, images)
+            raise ValueError(f"{kind} needs the images")
+        return _instance_dependent(labels, len(classes), rate, seed, images, by_class=kind == "idn-class")
     n, k = len(labels), len(classes)
     rng = random.Random(seed)  # Python's own: the published label vectors come from this stream
     order = list(range(n))
@@ -71,33 +73,47 @@ def inject(
     return given
 
 
-def _instance_dependent(labels: np.ndarray, k: int, rate: float, seed: int, images: np.ndarray) -> np.ndarray:
-    """Part-dependent noise of Xia et al. 2020 (arXiv 2006.07836, algorithm 2).
+def _instance_dependent(
+    labels: np.ndarray, k: int, rate: float, seed: int, images: np.ndarray, *, by_class: bool
+) -> np.ndarray:
+    """Row i flips with probability q_i ~ N(rate, 0.1^2) truncated to [0, 1], to a class that depends on its image.
 
-    Row i flips with probability q_i ~ N(rate, 0.1^2) truncated to [0, 1], to a class that depends on its image: q times
-    the softmax of x W_y over the other classes, with W_y ~ N(0, 1) of shape (d, k) for each class y.
+    By class: Xia et al. 2020 (arXiv 2006.07836, algorithm 2). Of a row of class y it is q times the softmax of x W_y
+    over the other classes, where x is the image at mean 0 and deviation 1, and W_y ~ N(0, 1) of shape (d, k).
+
+    Else the published label files (Zhu et al. 2021): one W for all classes, and x the pixels in
+    [0, 1]. They are all above 0, so x W says much the same of every image, and most wrong labels are of a class or two.
     """
     from scipy.stats import truncnorm
 
     rng = np.random.default_rng(seed)
     n = len(labels)
     q = truncnorm.rvs(-rate / 0.1, (1 - rate) / 0.1, loc=rate, scale=0.1, size=n, random_state=rng)
-    counts = np.stack([np.bincount(images[:, c].reshape(-1), minlength=256) for c in range(images.shape[1])])
-    share, value = counts / counts.sum(1, keepdims=True), np.arange(256)
-    mean = (share @ value).astype(np.float32)[:, None, None]
-    std = np.sqrt(np.maximum(share @ value**2 - (share @ value) ** 2, 1e-6)).astype(np.float32)[:, None, None]
+    mean, std = _moments(images) if by_class else (np.float32(0), np.float32(255))
     uniform = rng.random(n)
+    shape = (int(np.prod(images.shape[1:])), k)
+    shared = None if by_class else rng.standard_normal(shape, dtype=np.float32)
     given = labels.copy()
     for y in range(k):
         rows = np.flatnonzero(labels == y)
-        x = ((images[rows] - mean) / std).reshape(len(rows), int(np.prod(images.shape[1:])))
-        z = (x @ rng.standard_normal((x.shape[1], k), dtype=np.float32)).astype(np.float64)
+        x = ((images[rows] - mean) / std).reshape(len(rows), shape[0])
+        projection = rng.standard_normal(shape, dtype=np.float32) if shared is None else shared
+        z = (x @ projection).astype(np.float64)
         z[:, y] = -np.inf
         p = np.exp(z - z.max(1, keepdims=True))
         p *= q[rows, None] / p.sum(1, keepdims=True)
         p[:, y] = 1 - q[rows]
         given[rows] = (p.cumsum(1) < uniform[rows, None]).sum(1).clip(max=k - 1)
     return given
+
+
+def _moments(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of every channel, (c, 1, 1) float32 each."""
+    counts = np.stack([np.bincount(images[:, c].reshape(-1), minlength=256) for c in range(images.shape[1])])
+    share, value = counts / counts.sum(1, keepdims=True), np.arange(256)
+    mean = (share @ value).astype(np.float32)[:, None, None]
+    std = np.sqrt(np.maximum(share @ value**2 - (share @ value) ** 2, 1e-6)).astype(np.float32)[:, None, None]
+    return mean, std
 
 
 def long_tail(labels: np.ndarray, k: int, factor: float, seed: int) -> np.ndarray:

@@ -8,6 +8,7 @@ import struct
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from threading import Condition
 from typing import Any
 
@@ -43,6 +44,21 @@ class NoPicture(CuratorError):
     """Bytes that are no image as expected; the text says why."""
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """How images are brought to one size.
+
+    Attributes:
+        resample: Pillow's number of the filter; 3 is bicubic.
+        squash: whether both sides are scaled, instead of the shorter one before the centre is cut.
+        near: sides that are enough, to decode large JPEGs faster; None: pixel for pixel.
+    """
+
+    resample: int = 3
+    squash: bool = False
+    near: int | None = None
+
+
 class Decoder:
     """Decodes images, in any number of threads at once, within some memory.
 
@@ -51,14 +67,21 @@ class Decoder:
         most: pixels that an image may have.
         spans: what becomes of more than 8 bits. Without one, 16 bits become 8 by their upper half, and 32 are refused:
             what is dark in them and what is bright, only the other images of their column tell.
+        scaling: how images are brought to one size.
     """
 
-    def __init__(self, memory: float = 2**31, spans: Spans | None = None):
+    def __init__(
+        self,
+        memory: float = 2**31,
+        spans: Spans | None = None,
+        scaling: Scaling = Scaling(),  # noqa: B008
+    ):
         warnings.filterwarnings("ignore", module="PIL")  # here, since threads share the filters: of size, which has a
         # limit here, and of EXIF that is damaged, where the image can be decoded
         self.memory = int(min(max(memory, LEAST * PIXEL), 2**62))
         self.most = min(self.memory // PIXEL, MOST)
         self.spans: Spans = spans or {}
+        self.scaling = scaling
         self._free, self._changed = self.memory, Condition()
 
     @property
@@ -134,17 +157,19 @@ class Decoder:
         Raises:
             NoPicture: where that cannot be done.
         """
+        from PIL import Image as Pil
         from PIL import ImageOps
 
-        image = self.look(content)
-        if near:
+        image, scaling = self.look(content), self.scaling
+        if near := near or scaling.near:
             image.draft("RGB", (near, near))
         with self._room(image.width * image.height * PIXEL), _readable():
             kind = _kind(image)
             ImageOps.exif_transpose(image, in_place=True)
             image = _rgb(image if kind is None else _eight_bits(image, kind, self.spans.get(kind)))
             if size and image.size != (size[1], size[0]):
-                image = ImageOps.fit(image, (size[1], size[0]))
+                wanted, filter = (size[1], size[0]), Pil.Resampling(scaling.resample)
+                image = image.resize(wanted, filter) if scaling.squash else ImageOps.fit(image, wanted, filter)
             return image
 
     @contextmanager

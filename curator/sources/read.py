@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from curator.evidence import NoisyDataset
 from curator.sources.inputs import Inputs, Reader
 from curator.sources.load import memory_budget, other_labels
 from curator.sources.table import Table
+from curator.sources.text_inputs import TextReader
 from curator.system import threads_per_process
 from curator.text import Log
 
@@ -34,7 +35,8 @@ class Reading:
         hashes: (n,) uint64, of their content.
         others: the splits that will be scored.
         digest: hash of what the rows were made from; None of a dry run's sample.
-        fingerprint: of the backbone that made features of them, if one did.
+        fingerprint: of the backbones that made features of them, if any did.
+        encoders: what is known of these: their name, and of those of the Hub id, commit and license.
     """
 
     data: NoisyDataset
@@ -42,11 +44,12 @@ class Reading:
     others: dict[str, Inputs]
     digest: str | None
     fingerprint: str | None
+    encoders: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def lasting(self) -> bool:
         """Whether another run can tell that it reads the same."""
-        return not (self.fingerprint or "").startswith(UNLIKE)
+        return UNLIKE not in (self.fingerprint or "")
 
     @property
     def content(self) -> str | None:
@@ -70,8 +73,9 @@ def read(
     budget = memory_budget(s) if budget is None else budget
     torch.set_num_threads(threads_per_process())
     resolved.method.require(torch.from_numpy(table.learned), torch.from_numpy(table.trusted), table.classes)
-    reader = Reader(s, table, precision(s), state, say)
-    if s.dry_run and reader.backbone:  # its features can take longer than the training
+    texts = table.text_column is not None and s.features_column is None
+    reader = (TextReader if texts else Reader)(s, table, precision(s), state, say)
+    if s.dry_run and reader.eyes:  # its features can take longer than the training
         inputs, others = reader.sample(), {}
     else:
         inputs = reader(table.data, table.rows, budget)
@@ -84,7 +88,8 @@ def read(
         torch.from_numpy(table.trusted), torch.from_numpy(table.rows), table.source_rows,
     )  # fmt: skip
     digest = None if inputs.digest is None else inputs.digest + table.access.decoder.mark
-    return Reading(data, inputs.hashes, others, digest, reader.fingerprint or None)
+    encoders = [eye.facts() for eye in reader.eyes]
+    return Reading(data, inputs.hashes, others, digest, reader.fingerprint or None, encoders)
 
 
 def precision(settings: Settings) -> Precision:
@@ -93,7 +98,7 @@ def precision(settings: Settings) -> Precision:
 
 
 def _read_others(
-    table: Table, method: Method, reader: Reader, shape: tuple[int, ...], budget: float
+    table: Table, method: Method, reader: Reader | TextReader, shape: tuple[int, ...], budget: float
 ) -> dict[str, Inputs]:
     """Rows of the other splits that will be scored: what is wrong with them is said before the training."""
     inputs: dict[str, Inputs] = {}

@@ -47,7 +47,7 @@ class Table:
     split: str
     dataset: Dataset
     others: dict[str, Dataset]
-    image_column: str | None  # None: a dataset of embeddings
+    image_column: str | None  # None: a dataset of texts or embeddings
     label_column: str
     classes: tuple[str, ...]
     labels: np.ndarray
@@ -61,6 +61,7 @@ class Table:
     notes: list[str] = field(default_factory=list)  # what the user should know of the loading
     aside: dict[int, str] = field(default_factory=dict)
     access: Access = NO_FILES
+    text_column: str | None = None  # of rows of text
 
     @property
     def kept(self) -> np.ndarray:
@@ -168,6 +169,11 @@ def guess_image_column(features: Features, wanted: str | None, *, needed: bool =
     candidates = [name for name, feature in features.items() if isinstance(feature, Image)]
     if not needed and wanted is None and len(candidates) != 1:
         return None
+    if not candidates and wanted is None:
+        raise CuratorError(
+            f"expected an image column (type Image), found none among {', '.join(features)}; name it with "
+            "--image-column, or a column of texts with --text-column"
+        )
     column = _pick("--image-column", wanted, candidates, list(features), "an image column (type Image)")
     if column not in candidates:
         raise CuratorError(f"--image-column {column}: expected a column of type Image, found {features[column]}")

@@ -20,6 +20,7 @@ from curator.sources.columns import column_array
 from curator.sources.images import BrokenImage, encoded, source_files, with_bytes
 from curator.sources.noise import stratified_sample
 from curator.sources.table import Table
+from curator.sources.texts import encoded_texts
 from curator.text import did_you_mean
 
 FORMS = (
@@ -132,10 +133,13 @@ def _journal(table: Table, path: Path) -> tuple[np.ndarray, str]:
 
 
 def _digests(table: Table, rows: list[int]) -> dict[str, str]:
-    """Rows.digests of a table of images."""
-    if table.image_column is None:
-        return {}
+    """Rows.digests of a table of images or texts."""
     places, column = np.flatnonzero(np.isin(table.ids, rows)), table.image_column
+    if table.text_column is not None:
+        texts = encoded_texts(table.dataset.select(places), table.text_column)
+        return {str(row): content_of(text) for row, text in zip(table.ids[places], texts, strict=True)}
+    if column is None:
+        return {}
     images = encoded(table.dataset.select(places), column)
     ids = table.ids[places]
 

@@ -174,8 +174,8 @@ def no_rows(folder: Path) -> Path:
 
 
 def not_a_dataset(folder: Path) -> Path:
-    path = folder / "rows.csv"
-    path.write_text("image,label\na.png,1\n")
+    path = folder / "rows.xlsx"
+    path.write_bytes(b"PK")
     return path
 
 

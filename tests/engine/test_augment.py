@@ -14,6 +14,7 @@ from curator.engine.augment import (
     OPS,
     SIGNED,
     Draws,
+    _magnitudes,
     augment,
     cutout,
     draw_auto_augment,
@@ -200,11 +201,11 @@ def test_draws_of_promix():
         assert share.clamp(0, 1).histc(10, 0, 1).div(len(m)).sub(0.1).abs().max() < 0.015, name
 
 
-def strengths(space, name, level):
+def strengths(space, name, level, whole=True):
     """Torchvision's strength at a level as the set of our magnitudes."""
     table, signed = space[name]
     m = float(table[level]) if table.ndim else 0.0
-    m = int(m) if name.startswith("Translate") else m  # torchvision cuts the pixels off where it uses them
+    m = int(m) if whole and name.startswith("Translate") else m  # torchvision cuts the pixels off where it uses them
     assert signed == (name in SIGNED)
     return {round((name in FACTORS) + s * m, 4) for s in ((-1, 1) if signed else (1,))}
 
@@ -236,7 +237,7 @@ def test_draws_of_auto_augment_are_torchvisions(policy):
     for pair in theirs.policies:
         outcomes = []
         for name, p, level in pair:
-            values = strengths(space, name, level)
+            values = strengths(space, name, level, whole=False)
             outcomes.append([("Identity", 0.0, 1 - p)] + [(name, m, p / len(values)) for m in values])
         for name0, m0, p0 in outcomes[0]:
             for name1, m1, p1 in outcomes[1]:
@@ -253,6 +254,16 @@ def test_draws_of_auto_augment_are_torchvisions(policy):
     assert max(abs(found[key] - p) for key, p in expected.items()) < 0.004
 
 
+def test_translations_of_augdmix():
+    """Of a side of 32 pixels they move by the nearest whole number of 150 / 331 of the side times the level / 9."""
+    moved, ramp = [], torch.arange(32, dtype=torch.uint8).expand(1, 1, 32, 32)
+    for x in _magnitudes(["TranslateX"], 10, (32, 32), whole_pixels=False)[0].tolist():
+        left, right = (augment(ramp, drawn("TranslateX", torch.tensor([m])))[0, 0, 0].tolist() for m in (x, -x))
+        moved.append(left[0])
+        assert right[-1] == 31 - left[0]
+    assert moved == [0, 2, 3, 5, 6, 8, 10, 11, 13, 15]
+
+
 def test_cutout_boxes():
     h, w = SIZE
     left, top, right, bottom = boxes = draw_cutout(20_000, SIZE, seeded()).T
@@ -266,6 +277,8 @@ def test_cutout_boxes():
     for at_edge in (left == 0, top == 0):
         assert at_edge.float().mean() > 0.1 and high[uncut & at_edge].max() == 13
     assert (wide < high)[(right == w) & (bottom < h)].any() and (wide > high)[(right < w) & (bottom == h)].any()
+    tiny = draw_cutout(20_000, SIZE, seeded(), largest=1e-6)  # where the centre is: as released in (1, w), not (0, w)
+    assert tiny.amin(0).tolist() == [1, 1, 1, 1] and tiny.amax(0).tolist() == [w - 1, h - 1, w - 1, h - 1]
     assert draw_cutout(2000, SIZE, seeded(), largest=0.25)[:, [0, 2]].diff().max() == 6
 
 
@@ -276,7 +289,7 @@ def test_cutout_covers_what_the_rule_covers():
     rng = np.random.default_rng(0)
     expected = np.zeros(SIZE)
     for _ in range(n):
-        side, x, y = rng.uniform(0, 0.5 * w), rng.uniform(0, w), rng.uniform(0, h)
+        side, x, y = rng.uniform(0, 0.5 * w), rng.uniform(1, w), rng.uniform(1, h)
         left, top = int(max(0, x - side / 2)), int(max(0, y - side / 2))
         canvas = Image.new("L", (w, h))
         ImageDraw.Draw(canvas).rectangle((left, top, min(w, left + side), min(h, top + side)), 1)

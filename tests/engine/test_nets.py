@@ -1,13 +1,93 @@
+import math
+
 import pytest
 import torch
 
 from curator.engine.hardware import forward_flops
-from curator.engine.nets import NETS, OF_FEATURES, build_net
+from curator.engine.nets import NETS, OF_FEATURES, Block, PreactBlock, build_net
 from curator.errors import CuratorError
 
 
 def count(net):
     return sum(p.numel() for p in net.parameters())
+
+
+def scattered(*shape):
+    """Numbers in [-1, 1) that look random and are the same on every machine."""
+    i = torch.arange(math.prod(shape))
+    return (((40503 * i + 7919) * i % 65537) / 32768.5 - 1).view(shape)
+
+
+def filled(make):
+    """A module in evaluation mode whose weights and running statistics follow from their shapes."""
+    with torch.device("meta"):  # no time for an initialisation
+        net = make()
+    net = net.to_empty(device="cpu").eval()
+    for name, value in net.state_dict().items():
+        if value.ndim > 1:
+            value.copy_((6 / value[0].numel()) ** 0.5 * scattered(*value.shape))
+        elif value.ndim:
+            value.copy_(name.endswith(("weight", "running_var")) + scattered(*value.shape) / 4)
+    return net
+
+
+# Stated numbers of blocks and nets: written down from a second implementation in numpy and float64.
+BLOCKS = [
+    (Block, 2, 1, [[0, 0, 0.80205, 0.54601], [0, 0, 2.35425, 0], [0, 0, 0, 0], [0.25042, 0, 0, 0]], 13.97081),
+    (Block, 3, 2, [[1.12101, 0], [0.57261, 1.89609]], 8.00681),
+    (PreactBlock, 2, 1, [
+        [0.02732, 0.17032, 0.02626, 0.73651], [-0.50021, -0.19197, 0.66233, 0.02853],
+        [-0.42936, -0.08881, -0.11918, -0.51567], [-0.18459, -0.44581, -0.50379, -0.45913],
+    ], 7.38639),
+    (PreactBlock, 3, 2, [[0.19738, -0.49643], [0.78466, 0.4145]], 1.70601),
+]  # fmt: skip
+FORWARD = {  # logits, and the first three features
+    "small": ([0.206586, -1.61413, -1.05614], [0.300931, 0.357651, 0.779398]),
+    "resnet18": ([10.1889, 10.7433, -13.7233], [4.91282, 1.84553, 12.2598]),
+    "preact18": ([7.83658, 11.6874, -11.7238], [6.87575, -3.46701, 12.5464]),
+    "resnet50": ([2037.58, -286.714, -859.951], [1063.10, 818.234, 0]),
+    "vgg19_bn": ([4.12317, 0.301466, -0.540066], [0, 0.021528, 0.190737]),
+    "mlp": ([3.04285, 1.00018, -1.73428], [0.979871, 0.248313, 0]),
+    "linear": ([4.73034, 0.672587, -0.654762], [-1, 0.4777, 0.427468]),
+}
+
+
+@pytest.mark.parametrize("kind, c_out, stride, first, total", BLOCKS)
+def test_a_worked_block(kind, c_out, stride, first, total):
+    """All of its first channel, and the sum of all."""
+    out = filled(lambda: kind(2, c_out, stride))(scattered(1, 2, 4, 4)).detach()
+    torch.testing.assert_close(out[0, 0], torch.tensor(first), rtol=0, atol=2e-5)
+    assert float(out.sum()) == pytest.approx(total, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", NETS)
+@torch.no_grad()
+def test_a_worked_forward_pass(name):
+    shape = (20,) if name in OF_FEATURES else (3, 32, 32)
+    out = filled(lambda: build_net(name, shape, 3))(scattered(1, *shape))
+    logits, features = FORWARD[name]
+    assert out.logits[0].tolist() == pytest.approx(logits, rel=1e-4)
+    assert out.features[0, :3].tolist() == pytest.approx(features, rel=1e-4)
+
+
+def test_a_checkpoint_of_another_preact18_is_refused(make_run, tmp_path):
+    """One of before the skip was activated has the same shapes, and would be misread."""
+    run = make_run(checkpoints=tmp_path)
+    run.register("nets", torch.nn.ModuleList([PreactBlock(2, 2, 1)]))
+    run.checkpoint()
+    file = next(tmp_path.glob("*/state.pt"))
+    state = torch.load(file, weights_only=True)
+    nets = state["registered"]["nets"]
+    state["registered"]["nets"] = {name.replace("activated.0", "bn1"): value for name, value in nets.items()}
+    assert state["registered"]["nets"].keys() != nets.keys()
+    torch.save(state, file)
+    with pytest.raises(CuratorError, match="'nets' does not fit .*another net; start anew with --no-resume"):
+        make_run(checkpoints=tmp_path).register("nets", torch.nn.ModuleList([PreactBlock(2, 2, 1)]))
+
+
+def test_what_is_kept_hangs_on_the_code_of_the_nets(make_run):
+    (name, code) = make_run(content="rows").kept.identity[3]
+    assert name == b"build_net" and b"class PreactBlock" in code
 
 
 def test_parameters():

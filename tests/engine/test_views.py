@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from curator.engine.augment import (
     augment,
@@ -12,9 +13,13 @@ from curator.engine.augment import (
     draw_cutout,
     draw_rand_augment,
     draw_random_augment,
+    draw_square,
 )
+from curator.engine.nets import Net
+from curator.engine.source import held
 from curator.engine.views import (
     Strong,
+    Views,
     crop_flip,
     cropped,
     fmix_masks,
@@ -23,8 +28,11 @@ from curator.engine.views import (
     low_frequency_images,
     mixup,
     normalise,
+    normaliser_of,
     strengthen,
 )
+from curator.methods import METHODS
+from tests.conftest import noisy
 
 
 def images(b=64, h=12, w=10, c=3):
@@ -66,6 +74,44 @@ def test_without_padding_half_is_mirrored():
     mirrored = (out == x.flip(-1)).flatten(1).all(1)
     kept = (out == x).flatten(1).all(1)
     assert (mirrored | kept).all() and 0.45 < mirrored.float().mean() < 0.55
+
+
+def test_windows_of_photos():
+    """Resized to 256, cut to 224: anywhere in training, and without black; in the centre else."""
+    x, views = images(300, 8, 7), Views(crop=5)
+    out = views.window(x, seeded(1))
+    h, w = x.shape[2:]
+    assert out.shape == (300, 3, 5, 5)
+    places = [(top, left) for top in range(h - 4) for left in range(w - 4)]
+    found = set()
+    for row, cut in zip(x, out, strict=True):
+        windows = [row[:, top : top + 5, left : left + 5] for top, left in places]
+        found.add(next(i for i, v in enumerate(windows + [v.flip(-1) for v in windows]) if torch.equal(v, cut)))
+    assert len(found) == 2 * len(places)  # all of them, mirrored or not
+    seen = normaliser_of(held(x, torch.device("cpu")), torch.device("cpu"), 5)
+    mean, std = held(x, torch.device("cpu")).moments()
+    top, left = round((h - 5) / 2), round((w - 5) / 2)
+    assert torch.equal(seen(x), normalise(x[:, :, top : top + 5, left : left + 5], mean, std))
+    assert torch.equal(seen(out), normalise(out, mean, std))  # what was cut in training
+
+
+@pytest.mark.parametrize("name, settings", [
+    ("ce", {}), ("promix", {"warmup": 1}), ("dividemix", {"warmup": 1, "augment": "augdmix"}), ("bootstrap", {}),
+])  # fmt: skip
+def test_nets_see_windows_alone(name, settings, make_run):
+    data, _ = noisy(40, 2, size=8)
+    run, shapes = make_run(views=Views(crop=6)), set()
+
+    def note(module, inputs):
+        shapes.update({tuple(inputs[0].shape[1:])} if isinstance(module, Net) else ())
+
+    hook = register_module_forward_pre_hook(note)
+    try:
+        for found in METHODS[name](epochs=2, batch_size=20, **settings)(data, run):
+            found.check(data)
+    finally:
+        hook.remove()
+    assert shapes == {(3, 6, 6)}
 
 
 def test_same_generator_same_views():
@@ -140,16 +186,19 @@ def test_kinds_of_strong_views():
     for kind, draws in expected.items():
         assert torch.equal(strengthen(x, kind, seeded(1)), augment(x, draws)), kind
     g = seeded(1)
+    view = augment(x, draw_auto_augment(64, size, g, policy="cifar10"))
+    assert torch.equal(strengthen(x, "auto_cifar10_cutout", seeded(1)), cutout(view, draw_square(64, size, g)))
+    g = seeded(1)
     view = augment(x, draw_random_augment(64, size, g))
     assert torch.equal(strengthen(x, "random_augment", seeded(1)), cutout(view, draw_cutout(64, size, g)))
 
 
-def test_only_promix_cuts_out():
+def test_which_cut_out():
     painted = torch.tensor([125, 123, 114], dtype=torch.uint8).view(3, 1, 1)
     x = torch.zeros(64, 3, 12, 10, dtype=torch.uint8)
     for kind in get_args(Strong):
         has_box = (strengthen(x, kind, seeded(1)) == painted).all(1).flatten(1).any(1)
-        assert has_box.all() if kind == "random_augment" else not has_box.any()
+        assert has_box.all() if kind in ("random_augment", "auto_cifar10_cutout") else not has_box.any()
 
 
 def test_jitter():

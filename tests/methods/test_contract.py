@@ -32,6 +32,9 @@ PHASES = {
         "pu_lr": 0.05,
         "first_drop": 4,
     },
+    "elr": {"restart": 2, "lambda_ramp": 2},
+    # SOP+; u and v grow by a factor whenever their row is seen, which here is seldom.
+    "sop": {"first_drop": 2, "second_drop": 3, "rate_u": 100.0, "rate_v": 100.0, "consistency": 0.9, "balance": 0.1},
     "cpc": {"batch_size": 16, "warmup_batch": 32, "warmup": 1, "lambda_u": 1.0, "cpc_warmup": 1, "cpc_alpha": 0.5},
 }
 

@@ -353,3 +353,22 @@ def test_readings():
         assert cls().reading == "released"  # the numbers that were published
     assert (CPC().epochs, CPC().lr_drop, CPC().batch_size, CPC().cpc_warmup, CPC().warmup) == (450, 225, 128, 22, 10)
     assert (DivideMix().epochs, DivideMix().lr_drop, DivideMix().batch_size, DivideMix().lr) == (300, 150, 64, 0.02)
+
+
+@pytest.mark.parametrize("kind, shape", [("images", 4), ("features", 2)])
+def test_strong_views_in_warm_up(kind, shape, make_run, monkeypatch):
+    """AugDMix's SAW: warm-up sees strong views, whose operations may be others than later."""
+    import curator.methods.dividemix as module
+
+    kinds = []
+
+    def note(images, kind, generator, *, fill=0):
+        kinds.append((kind, fill))
+        return images
+
+    monkeypatch.setattr(module, "strengthen", note)
+    data, _ = noisy(40, 2, kind=kind)
+    for strong, expected in ((None, set()), ("auto_cifar10", {("auto_cifar10", 128)} if shape == 4 else set())):
+        method = DivideMix(epochs=1, warmup=1, warmup_batch=20, warmup_strong=strong)
+        list(method(data, make_run(net="small" if shape == 4 else "mlp")))
+        assert set(kinds) == expected

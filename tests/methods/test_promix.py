@@ -1,6 +1,7 @@
 """ProMix's blocks against numbers worked out from the paper's equations, and what each ablation takes away."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -297,7 +298,26 @@ def test_mhcs_at_exactly_tau():
     probs, labels = torch.tensor([[[0.75, 0.25], [0.5, 0.5]]]), torch.tensor([0, 1])
     for reading, expected in (("released", [False, False]), ("paper", [True, False])):
         assert ProMix(tau=0.75, reading=reading).sure(probs, labels)[0].tolist() == expected
-    assert ProMix().reading == "released"  # the numbers that were published
+    assert ProMix(tau=0.75).sure(probs, labels)[0].tolist() == [False, False]  # the numbers that were published
+
+
+def test_selected_rows_are_forwarded_as_they_are_as_released():
+    gpu = SimpleNamespace(compile=False, device=torch.device("cuda"))
+    assert ProMix().pads(gpu) and ProMix(reading="paper").pads(gpu) and not ProMix(reading="released").pads(gpu)
+    assert ProMix(reading="released", subset="pad").pads(gpu)
+
+
+def test_pseudo_labels_have_a_strength_of_their_own(make_run):
+    """Under the prior [.98, .01, .01] a row of p = [.96, .03, .01] is of class 0, debiased of class 1."""
+    logits = torch.tensor([0.96, 0.03, 0.01]).log().expand(8, 3).tolist()
+    priors = torch.tensor([0.98, 0.01, 0.01]).repeat(2, 2, 1)
+    signs = {}
+    for pseudo in (None, 0.0, 0.8):  # the loss is not debiased
+        nets = [Lookup(logits, logits) for _ in range(2)]
+        method = plain(alpha=0.0, pseudo_alpha=pseudo, lambda_u=1.0)
+        terms(method, nets, make_run(), labels=[2, 2, 2, 2], selected=[0, 0, 0, 0], priors=priors)[0][0].backward()
+        signs[pseudo] = nets[0].pseudo.grad[0].sign().tolist()
+    assert signs == {None: [-1, 1, 1], 0.0: [-1, 1, 1], 0.8: [1, -1, -1]}
 
 
 def test_mixup_weights(make_run):

@@ -131,6 +131,18 @@ def test_pseudo_labels():
         close(pseudo_labels(mean, labels, eta, 0.25, kind)[0], row)  # lambda is the teacher's share
 
 
+def test_teachers_and_student_apart():
+    """Tables IV and VI: mixup and entropy of one of them alone."""
+    logits, targets = torch.tensor([[[2.0, 0.5, -1, 0]]]), torch.tensor([[[1.0, 0, 0, 0]]])
+    for method, teachers, student in (
+        (PUDistill(teacher_entropy=0.0), 0.342350, 0.342350 + 0.8 * 0.878281),
+        (PUDistill(entropy=0.0, teacher_entropy=0.5), 0.342350 + 0.5 * 0.878281, 0.342350),
+        (PUDistill(entropy=0.8), *[0.342350 + 0.8 * 0.878281] * 2),
+    ):
+        close(method.losses(logits, targets), teachers)
+        close(method.loss(logits[0], targets[0]), student)
+
+
 def test_samples_of_a_teacher():
     """300, 120, 500, 120 rows added and 50 verified a class: 170 of every class, or all verified and 120 of each."""
     added, own = [300, 120, 500, 120], 50
@@ -141,11 +153,14 @@ def test_samples_of_a_teacher():
 
     def sample(method, classes, data):
         least = method.least([classes], data)
-        return classes[method.balanced(classes, data, generator, least)].bincount().tolist()
+        return classes[method.sample(classes, data, generator, least)].bincount().tolist()
 
     balanced, released = PUDistill(), PUDistill(reading="released")
     assert sample(balanced, classes, data) == [170] * 4  # 680 a teacher and epoch, either way
     assert sample(released, classes, data) == [170] * 4
+    assert sample(PUDistill(teacher_rows=200), classes, data) == [200] * 4
+    assert sample(PUDistill(balanced=False), classes, data) == [350, 170, 550, 170]  # table IV without bootstrap
+    assert sample(PUDistill(reading="released", teacher_rows=150), classes, data) == [200] * 4
     # Where classes are verified unequally the released sample is not balanced.
     fewer = trusted & ((classes > 0) | (torch.arange(len(classes)) < 20))
     uneven = NoisyDataset(data.inputs, data.labels, data.classes, fewer, data.rows)

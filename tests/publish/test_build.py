@@ -207,7 +207,7 @@ def test_a_journal_of_other_rows(run, tmp_path, capsys):
     shutil.copy(run / "review.sqlite", tmp_path / "out")
     assert main(["publish", str(tmp_path / "out"), str(tmp_path / "p")]) == 2
     said = capsys.readouterr().err
-    assert "about other images, or images in another order, than" in said and "--undo moves them back" in said
+    assert "about other images or texts, or in another order, than" in said and "--undo moves them back" in said
     assert main(["publish", str(tmp_path / "out"), str(tmp_path / "p"), "--journal", str(run / "review.sqlite")]) == 2
     with pytest.raises(curator.CuratorError, match="another order"):
         Session([tmp_path / "out"])

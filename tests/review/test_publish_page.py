@@ -94,7 +94,7 @@ def test_review_20_rows_publish_and_load(digits, hub, tmp_path, monkeypatch):
 
 def test_only_the_first_account_publishes(digits, tmp_path):
     accounts = ["--auth", "ann:secret1", "ben:secret2"]
-    with serving(digits, "--journal", tmp_path / "r.sqlite", *accounts, launcher=APP) as server:
+    with serving(digits, "--journal", tmp_path / "r.sqlite", *accounts) as server:
         for who, password, may in (("ann", "secret1", True), ("ben", "secret2", False)):
             with browsing() as page:
                 page.goto(server.address)

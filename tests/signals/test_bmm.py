@@ -264,6 +264,17 @@ def test_the_released_table_can_turn_into_ones():
     close(judged(found, grid[places]), table, atol=2e-4)
 
 
+def test_the_released_table_where_both_densities_vanish():
+    """Late in training next to no loss is near 0: the ratio of two densities of 1e-20 says nothing there."""
+    found = of_parameters([5, 2.4], [30, 1.2], [0.3, 0.7])
+    grid = torch.linspace(1e-12, 1 - 1e-12, 100, dtype=F64)
+    assert float(log_odds(found.line(), BETA.statistics(grid))[0].sigmoid()) == 1
+    released = LossMixture(posterior="table")
+    released.take(found)
+    expected = [0.000036, 0.530637, 0.043535, 0.188584, 0.799694, 0.999951, 1.0, 1.0, 1.0]
+    close(released.table[ENTRIES], expected)
+
+
 def test_a_posterior_that_falls_again_is_clipped():
     found = of_parameters([0.489, 5.62], [1.875, 2.124], [0.622, 0.378])
     close(found.line()[:2], [5.131, 0.249])

@@ -84,32 +84,63 @@ def test_asymmetric_histogram(rate, histogram, wrong):
     assert set(truth[given != truth]) == {2, 3, 4, 5, 9}
 
 
+@pytest.mark.parametrize("kind", ["idn", "idn-class"])
 @pytest.mark.parametrize("rate, expected", [(0.2, 0.2055), (0.4, 0.4), (0.6, 0.6)])
-def test_instance_dependent_rate(rate, expected):
+def test_instance_dependent_rate(kind, rate, expected):
     """Within half a point of the mean of N(rate, .1^2) truncated to [0, 1], which for .2 is .2055."""
     rng = np.random.default_rng(0)
     truth = np.arange(50000) % 10
     images = rng.integers(0, 256, (50000, 3, 4, 4), dtype=np.uint8)
-    given = inject(truth, CIFAR10, "idn", rate, 9, images)
+    given = inject(truth, CIFAR10, kind, rate, 9, images)
     assert (given != truth).mean() == pytest.approx(expected, abs=0.005)
-    assert np.array_equal(given, inject(truth, CIFAR10, "idn", rate, 9, images))
+    assert np.array_equal(given, inject(truth, CIFAR10, kind, rate, 9, images))
 
 
-def test_instance_dependent_noise_depends_on_the_image():
+@pytest.mark.parametrize("kind", ["idn", "idn-class"])
+def test_instance_dependent_noise_depends_on_the_image(kind):
     """Two equal images of a class flip to the same class nearly always; independent flips would agree 1 time in 9."""
     rng = np.random.default_rng(0)
     images = np.repeat(rng.integers(0, 256, (500, 3, 16, 16), dtype=np.uint8), 2, axis=0)
     truth = np.repeat(np.arange(500) % 10, 2)
-    given = inject(truth, CIFAR10, "idn", 0.9, 1, images).reshape(-1, 2)
+    given = inject(truth, CIFAR10, kind, 0.9, 1, images).reshape(-1, 2)
     both = (given != truth.reshape(-1, 2)).all(1)
     assert both.sum() > 300 and (given[both, 0] == given[both, 1]).mean() > 0.8
 
 
+def test_the_laws_of_instance_dependent_noise():
+    """Of pixels that are all above 0 one projection says much the same; one a class, of normalised ones, does not."""
+    rng = np.random.default_rng(0)
+    images, truth = rng.integers(64, 192, (10000, 3, 8, 8), dtype=np.uint8), np.arange(10000) % 10
+
+    def most(kind, seed):  # share of the wrong labels that are of two classes
+        given = inject(truth, CIFAR10, kind, 0.4, seed, images)
+        return np.sort(np.bincount(given[given != truth], minlength=10))[-2:].sum() / (given != truth).sum()
+
+    assert min(most("idn", seed) for seed in range(3)) > 0.7
+    assert max(most("idn-class", seed) for seed in range(3)) < 0.35
+
+
+@pytest.mark.parametrize("kind, shared", [("idn", True), ("idn-class", False)])
+def test_whether_classes_share_a_projection(kind, shared):
+    """Of equal images, two wrong classes are to each other as in any other class: softmax of one x W, but for y."""
+    images = np.full((40000, 1, 1, 2), 200, np.uint8)
+    images[::2] = 150  # or there is no deviation to divide by
+    truth = np.arange(40000) // 2 % 4
+    given = inject(truth, tuple("abcd"), kind, 0.6, 2, images)[::2]
+    counts = np.zeros((4, 4))
+    np.add.at(counts, (truth[::2], given), 1)
+    odds = [np.log(counts[y, a] / counts[y, b]) for a, b in ((0, 1), (2, 3)) for y in set(range(4)) - {a, b}]
+    assert (abs(odds[0] - odds[1]) < 0.15 and abs(odds[2] - odds[3]) < 0.15) == shared
+
+
 def test_parse_noise():
     assert parse_noise("sym:0.5") == ("sym", 0.5)
+    assert parse_noise("idn-class:0.4") == ("idn-class", 0.4)
     assert parse_noise("worst") is None
     for text in ("sym:1.5", "sym:x", "symm:0.5", "sym:nan", "sym:-0.1"):
-        with pytest.raises(CuratorError, match="--label-noise: expected one of sym, sym-other, asym, idn"):
+        with pytest.raises(
+            CuratorError, match="--label-noise: expected one of sym, sym-other, asym, idn, idn-class with"
+        ):
             parse_noise(text)
 
 

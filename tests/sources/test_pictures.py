@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image as Pil
 
-from curator.sources.pictures import LEAST, MOST, PIXEL, Decoder, NoPicture
+from curator.sources.pictures import LEAST, MOST, PIXEL, Decoder, NoPicture, Scaling
 
 NOISE = Pil.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8))
 
@@ -234,3 +234,17 @@ def test_sixteen_bits_are_their_upper_half(kind):
     content = encode(Pil.fromarray(deep), kind)
     assert Decoder().kind(content) == "16-bit"
     assert np.array_equal(np.asarray(Decoder().rgb(content))[..., 0], deep >> 8)
+
+
+def test_images_are_scaled_as_a_model_wants_them():
+    """With its filter, squashed or cut; large JPEGs are decoded at a fraction of their size, and look the same."""
+    rng = np.random.default_rng(0)
+    photo = Pil.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8)).resize((800, 600), Pil.Resampling.BICUBIC)
+    file = io.BytesIO()
+    photo.save(file, "JPEG", quality=95)
+    whole, size = Pil.open(file).convert("RGB"), (64, 64)
+    squashed = Decoder(scaling=Scaling(2, squash=True)).rgb(file.getvalue(), size)
+    assert squashed == whole.resize(size, Pil.Resampling.BILINEAR)
+    exact = np.asarray(Decoder().rgb(file.getvalue(), size), float)
+    near = np.asarray(Decoder(scaling=Scaling(3, near=128)).rgb(file.getvalue(), size), float)
+    assert 0 < np.abs(near - exact).mean() < 3

@@ -180,9 +180,10 @@ def test_sample_and_long_tail():
     assert np.bincount(load_table(hf_dataset(300), imbalance=4, seed=3).truth).tolist() == [100, 50, 25]
 
 
-def test_idn_reads_the_images():
+@pytest.mark.parametrize("kind", ["idn", "idn-class"])
+def test_instance_dependent_noise_reads_the_images(kind):
     ds = hf_dataset(200).remove_columns("true_label")
-    table = load_table(ds, label_noise="idn:0.4", seed=3, image_size=16)
+    table = load_table(ds, label_noise=f"{kind}:0.4", seed=3, image_size=16)
     assert 0.25 < (table.labels != table.truth).mean() < 0.55
 
 

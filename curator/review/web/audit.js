@@ -29,7 +29,7 @@ function auditPictures(sample, place) {
   // a promise that the picture at the place is there; it comes with those after it, each asked for once
   const rows = sample.rows.slice(place, place + 16).filter((row) => !sample.asked.has(row));
   if (rows.length) {
-    const coming = ask("pictures", { rows }).then(({ images }) => rows.forEach((row) => sample.images.set(row, images[row] ?? null)));
+    const coming = ask("pictures", { rows }).then(({ images, texts }) => rows.forEach((row) => sample.images.set(row, [images[row] ?? null, texts?.[row] ?? ""])));
     coming.catch(() => rows.forEach((row) => sample.asked.delete(row)));
     rows.forEach((row) => sample.asked.set(row, coming));
   }
@@ -82,7 +82,7 @@ async function auditRow(sample, place) {
     make(
       "div",
       { class: "cr-audit" },
-      picture(sample.images.get(row), row),
+      picture(sample.images.get(row)[0], row, sample.images.get(row)[1]),
       make(
         "div",
         { class: "cr-classes" },

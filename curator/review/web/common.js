@@ -37,8 +37,10 @@ const name = (label, extra = "") =>
   make("span", { class: `cr-name ${extra}`, dir: "auto", text: className(label), title: className(label, 300) });
 const count = (n) => n.toLocaleString("en");
 const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)} %`;
-const picture = (address, row) =>
-  address
+const picture = (address, row, text = "") =>
+  facts.texts
+    ? make("div", { class: "cr-picture cr-text", dir: "auto", text: text || "no text" })
+    : address
     ? make("img", { class: "cr-picture", src: address, alt: `row ${row}`, loading: "lazy", draggable: "false" })
     : make("div", { class: "cr-picture cr-none", text: "no picture" });
 const table = (head, rows) =>

@@ -62,7 +62,7 @@ function cardNode(card, place) {
   return make(
     "figure",
     { class: "cr-card", "data-row": card.row, onclick: click, ondblclick: open },
-    picture(card.image, card.row),
+    picture(card.image, card.row, card.text),
     ...captions(card),
     bars(card, 5),
   );

@@ -82,7 +82,8 @@ async function begin() {
   $("h1").textContent = title;
   problem = "";
   [undoable, redoable] = facts.history.map((keys) => keys.map((key) => ({ key })));
-  $("[data-do=audit]").disabled = !facts.images;
+  $("[data-do=audit]").disabled = !facts.images && !facts.texts;
+  $(".cr-grid").classList.toggle("cr-texts", facts.texts);
   $("[data-do=publish]").hidden = !facts.publishes;
   $("form[action=logout]").hidden = !facts.accounts;
   fillFilters();

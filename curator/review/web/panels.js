@@ -48,11 +48,11 @@ function showLarge(card, place) {
     if (place >= 0 && to) guarded(openLarge)(to.row);
     else if (by > 0) closePanel();
   };
-  const frame = make("div", { class: "cr-large-picture", "data-row": card.row }, picture(card.image, card.row));
+  const frame = make("div", { class: "cr-large-picture", "data-row": card.row }, picture(card.image, card.row, card.text));
   const near = (card.near ?? []).flatMap(({ label, cards: rows }) => [
     make("h3", {}, "nearest rows labelled ", name(label)),
     rows.length
-      ? make("div", { class: "cr-strip" }, ...rows.map(neighbour))
+      ? make("div", { class: `cr-strip${facts.texts ? " cr-texts" : ""}` }, ...rows.map(neighbour))
       : make("p", { class: "cr-small", text: facts.features ? "none" : "this run has no features.npy" }),
   ]);
   const button = (text, title, onclick) => make("button", { text, title, onclick });
@@ -78,8 +78,8 @@ function showLarge(card, place) {
   paint(card.row);
 }
 
-const neighbour = ({ row, image }) =>
-  make("figure", { onclick: guarded(() => openLarge(row)) }, picture(image, row), make("figcaption", { text: `row ${row}` }));
+const neighbour = ({ row, image, text }) =>
+  make("figure", { onclick: guarded(() => openLarge(row)) }, picture(image, row, text), make("figcaption", { text: `row ${row}` }));
 
 // ---- the matrix
 

@@ -1,0 +1,90 @@
+"""A run beside other programs: digits, `ce`, alone and beside a busy loop on every core, threads waiting or spinning.
+
+    python -m bench.contention              # on idle cores; each cell is measured three times, the median counts
+    python -m bench.contention smoke        # one short measurement of each, nothing written
+
+Threads of OpenMP spin while they wait for each other unless OMP_WAIT_POLICY is passive, which curator sets before torch
+is loaded. What passive waiting costs on idle cores, and what it saves beside others, are the two rows of the table; the
+gate is at most 4 times the time alone, beside as many busy loops as there are cores.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench.table import Table, processor, today
+
+ROOT = Path(__file__).resolve().parent.parent
+HEADING = "Beside other programs: seconds of a run on the digits"
+COLUMNS = ["alone", "beside busy loops", "times as long", "runs", "date", "machine"]
+POLICIES = {"passive (default)": None, "active (OpenMP's own)": "active"}
+GATE = 4.0
+EPOCHS, RUNS = 15, 3
+
+
+def seconds(policy: str | None, epochs: int) -> float:
+    """How long the command takes, start and report included."""
+    free = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
+    given = {} if policy is None else {"OMP_WAIT_POLICY": policy}
+    with tempfile.TemporaryDirectory() as folder:
+        argv = [
+            sys.executable,
+            "curator/clean.py",
+            "--method",
+            "ce",
+            "--epochs",
+            str(epochs),
+            "--output",
+            f"{folder}/out",
+        ]
+        started = time.perf_counter()
+        subprocess.run(argv, cwd=ROOT, check=True, env={**free, **given}, capture_output=True)
+        return time.perf_counter() - started
+
+
+@contextmanager
+def busy(cores: int) -> Iterator[None]:
+    """So many processes that do nothing but work."""
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    try:
+        yield
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+
+
+def measure(policy: str | None, epochs: int, runs: int) -> tuple[float, float]:
+    """Median seconds alone, and beside a busy loop on every core."""
+    alone, beside = [], []
+    for _ in range(runs):
+        alone.append(seconds(policy, epochs))
+        with busy(len(os.sched_getaffinity(0))):
+            beside.append(seconds(policy, epochs))
+    return statistics.median(alone), statistics.median(beside)
+
+
+def main(words: list[str]) -> None:
+    """Fill the rows that are missing; with "smoke", only try."""
+    smoke = words == ["smoke"]
+    table = Table(HEADING, COLUMNS)
+    for name, policy in POLICIES.items():
+        if name in table and not smoke:
+            continue
+        alone, beside = measure(policy, 1 if smoke else EPOCHS, 1 if smoke else RUNS)
+        print(f"{name}: {alone:.1f} s alone, {beside:.1f} s beside: {beside / alone:.1f} times as long (gate {GATE:g})")
+        if not smoke:
+            shown = [f"{alone:.1f}", f"{beside:.1f}", f"{beside / alone:.1f}", str(RUNS)]
+            table.append(name, [*shown, today(), processor()])
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
