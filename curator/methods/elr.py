@@ -125,7 +125,7 @@ class ELR(Method):
         """One epoch of a net on all rows; `other` is the net whose copy makes its targets."""
         name, net, model, optimizer, averaged, targets = peer
         generator, normaliser = run.generator(f"views{name}", epoch), run.normaliser(data.inputs)
-        labels = F.one_hot(data.labels, len(data.classes)).float().to(run.device)
+        labels, k = data.labels.to(run.device), len(data.classes)
         batches = run.batches(data.inputs, torch.arange(len(data)), self.batch_size, epoch, f"shuffle{name}")
         weights = run.beta(self.alpha if self.plus else 0.0, len(batches), f"mixup{name}", epoch)
         before = targets.clone()
@@ -134,7 +134,8 @@ class ELR(Method):
         for step, (batch, weight) in enumerate(zip(batches, weights.maximum(1 - weights), strict=True)):
             passed = epoch + step / len(batches)
             set_rate(optimizer, self.rate(passed))
-            x, y = run.views.training(data.inputs.batch(batch), normaliser, generator), labels[batch]
+            x = run.views.training(data.inputs.batch(batch), normaliser, generator)
+            y = F.one_hot(labels[batch], k).float()
             if self.plus:
                 with torch.no_grad(), run.autocast():
                     guess = other.averaged(x).logits
@@ -145,11 +146,10 @@ class ELR(Method):
                 logits = model(x).logits
             if self.plus:
                 target = mixed(targets[batch], weight, partner)
+                y = F.normalize(y * target, p=1, dim=1) if self.weigh_labels else y
             else:
                 moved(targets, batch, logits, self.beta)
                 target = targets[batch]
-            if self.weigh_labels:
-                y = F.normalize(y * target, p=1, dim=1)
             weight_now = sigmoid_ramp(self.lambda_t, passed, self.lambda_ramp)
             run.backward(F.cross_entropy(logits, y) + weight_now * early_term(logits, target), len(batch))
             run.step(optimizer)
@@ -173,13 +173,13 @@ def moved(
     logits: Tensor,  # (b, k)
     beta: float,
 ) -> None:
-    """Move the rows' targets towards what is predicted of them (equation 8)."""
+    """Move the rows' targets towards what is predicted of them."""
     probs = logits.detach().softmax(1).clamp(CLAMP, 1 - CLAMP)
     targets[rows] = beta * targets[rows] + (1 - beta) * probs / probs.sum(1, keepdim=True)
 
 
 def early_term(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean over rows of log(1 - <t, p>) (equation 6): logits and targets (b, k) -> 0-d; targets get no gradient."""
+    """Mean over rows of log(1 - <t, p>): logits and targets (b, k) -> 0-d; targets get no gradient."""
     probs = logits.softmax(1).clamp(CLAMP, 1 - CLAMP)
     return (1 - (targets * probs).sum(1)).log().mean()
 

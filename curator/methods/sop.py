@@ -120,7 +120,7 @@ class SOP(Method):
     ) -> None:
         """One epoch on all rows."""
         generator, normaliser = run.generator("views0", epoch), run.normaliser(data.inputs)
-        labels, before = F.one_hot(data.labels, len(data.classes)).float().to(run.device), (u.clone(), v.clone())
+        labels, k, before = data.labels.to(run.device), len(data.classes), (u.clone(), v.clone())
         batches = run.batches(data.inputs, torch.arange(len(data)), self.batch_size, epoch, "shuffle0")
         net.train()
         for step, batch in enumerate(batches):
@@ -132,7 +132,7 @@ class SOP(Method):
             with run.autocast():
                 logits = model(x).logits
             weak, own_u, own_v = logits[: len(batch)], u[batch].requires_grad_(), v[batch].requires_grad_()
-            loss = label_loss(weak, labels[batch], own_u, own_v)
+            loss = label_loss(weak, F.one_hot(labels[batch], k).float(), own_u, own_v)
             if self.consistency:
                 loss = loss + self.consistency * consistency_loss(weak, logits[len(batch) :])
             if self.balance:
