@@ -59,6 +59,7 @@ def test_every_labelled_split_is_scored(splits, every, epochs, tmp_path):
         assert "accuracy" not in read_facts(tmp_path / "plain")
 
 
+@pytest.mark.slow
 def test_models_that_are_fitted_count_from_then_on(splits, tmp_path):
     assert not LinearNet((3, 12, 12), K).fitted
     curator.curate(splits, method="linear", output=tmp_path / "run", eval_every=1, **{"method.epochs": 2})
