@@ -84,7 +84,7 @@ def test_what_does_not_fit(run, tmp_path, capsys):
         "row,label\n60,class 1\n": "the run has no row 60; its rows are 0 to 59",
         "row,label\n3,clas 1\n": "did you mean 'class 1'",
         "row,label\n3,class 1\n3,class 2\n": "row 3 has two labels",
-        "row;label\n": "expected the columns row and label",
+        "line,label\n": "expected the columns row and label",
         "row,label\n1_0,class 1\n": "expected row numbers in column row, as 0 or 17; found '1_0'",
         "row,label,label\n1,class 1,class 2\n": "it has two columns label; keep one",
         "row,label\n" + "1,class 1\n" * 601: "it has more than 600 lines",
