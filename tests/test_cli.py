@@ -384,10 +384,11 @@ def test_load_dataset_sees_the_latest_run(tmp_path):
 def test_the_other_files(finished):
     facts = json.loads((finished / "out" / "curation.json").read_text())
     wanted = {
-        "method", "recipe", "dataset", "split", "image_column", "text_column", "label_column", "n", "classes", "settings",
-        "seed", "trusted", "estimated_noise_rate", "selected", "changed", "seconds", "epochs", "images_per_second", "mfu",
-        "device", "threads", "versions", "source_fingerprint", "metrics", "name", "source",
-        "reference_column", "command", "warnings", "findings", "quarantined", "duplicates", "peak_memory",
+        "method", "recipe", "dataset", "split", "image_column", "text_column", "label_column", "n", "classes",
+        "settings", "seed", "trusted", "estimated_noise_rate", "selected", "changed", "seconds", "epochs",
+        "images_per_second", "mfu", "device", "threads", "versions", "source_fingerprint", "metrics", "name",
+        "source", "reference_column", "command", "warnings", "findings", "quarantined", "duplicates",
+        "peak_memory",
     }  # fmt: skip
     assert set(facts) == wanted
     assert set(facts["metrics"]) == {
