@@ -8,6 +8,7 @@ import importlib
 import secrets
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -84,26 +85,16 @@ class Backbone:
         return torch.cat([self._checked(part) for part in images.split(self.batch)])
 
     def _checked(self, images: Tensor) -> Tensor:
-        try:
-            cast = self.precision == "bf16" and not self.whole
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=cast):
-                features = self._padded(images.to(self.device))
-        except (torch.OutOfMemoryError, MemoryError):
-            raise
-        except Exception as e:  # whatever it does not like about them
-            raise CuratorError(
-                f"--backbone {self.name}: it cannot read uint8 images of shape {tuple(images.shape)} "
-                f"({type(e).__name__}: {' '.join(str(e).split())[:150]}); it gets uint8 (b, 3, h, w), 0..255, so "
-                "scale and normalise in it, as by x.float() / 255; --image-size sets h and w"
-            ) from e
-        what = f"{features.dtype} {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
-        fits = isinstance(features, Tensor) and features.ndim == 2 and len(features) == len(images)
-        if not fits or not features.is_floating_point():
-            raise CuratorError(
-                f"--backbone {self.name}: expected floats of shape ({len(images)}, d) for uint8 images of shape "
-                f"{tuple(images.shape)}, found {what}"
-            )
-        return features.float().cpu()
+        cast = self.precision == "bf16" and not self.whole
+        return checked(
+            self.name,
+            lambda: self._padded(images.to(self.device)),
+            torch.autocast(self.device.type, torch.bfloat16, enabled=cast),
+            len(images),
+            f"uint8 images of shape {tuple(images.shape)}",
+            "; it gets uint8 (b, 3, h, w), 0..255, so scale and normalise in it, as by x.float() / 255; "
+            "--image-size sets h and w",
+        )
 
     @property
     def kind(self) -> str:
@@ -136,6 +127,35 @@ class Backbone:
         for part in seen:
             digest.update(part)
         return digest.hexdigest()
+
+
+def checked(
+    name: str | Held,  # of the backbone
+    call: Callable[[], Any],
+    precision: AbstractContextManager,
+    n: int,  # rows that were given
+    given: str,  # what they are
+    hint: str = "",
+) -> Tensor:
+    """Features (n, d) float32 on the CPU, of a call in a precision.
+
+    Raises:
+        CuratorError: when it fails, and when what comes back is not one row of floats for each that was given.
+    """
+    try:
+        with precision:
+            features = call()
+    except (torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as e:  # whatever it does not like about them
+        raise CuratorError(
+            f"--backbone {name}: it cannot read {given} ({type(e).__name__}: {' '.join(str(e).split())[:150]}){hint}"
+        ) from e
+    what = f"{features.dtype} {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+    fits = isinstance(features, Tensor) and features.ndim == 2 and len(features) == n
+    if not fits or not features.is_floating_point():
+        raise CuratorError(f"--backbone {name}: expected floats of shape ({n}, d) for {given}, found {what}")
+    return features.float().cpu()
 
 
 def own_copy(held: Held) -> Callable[[Any], Tensor]:

@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from curator.engine.encoders import UNLIKE, imported, own_copy
+from curator.engine.encoders import UNLIKE, checked, imported, own_copy
 from curator.engine.hardware import Precision
 from curator.engine.held import Held
 from curator.engine.identity import as_bytes, code_of, state_of
 from curator.engine.sentences import Sentences
-from curator.errors import CuratorError
 
 PROBES = ["What is this text about?", "¿Qué tal? 你好"]  # what a function makes of them stands for its weights
 
@@ -60,26 +59,12 @@ class TextEncoder:
         return features
 
     def _checked(self, texts: list[str]) -> Tensor:
-        try:
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
-                features = self.call(texts)
-        except (torch.OutOfMemoryError, MemoryError):
-            raise
-        except Exception as e:  # whatever it does not like about them
-            raise CuratorError(
-                f"--backbone {self.name}: it cannot read a list of {len(texts)} texts "
-                f"({type(e).__name__}: {' '.join(str(e).split())[:150]})"
-            ) from e
-        if isinstance(features, np.ndarray):
-            features = torch.from_numpy(features)
-        what = f"{features.dtype} {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
-        fits = isinstance(features, Tensor) and features.ndim == 2 and len(features) == len(texts)
-        if not fits or not features.is_floating_point():
-            raise CuratorError(
-                f"--backbone {self.name}: expected floats of shape ({len(texts)}, d) for a list of {len(texts)} texts, "
-                f"found {what}"
-            )
-        return features.float().cpu()
+        def call() -> Any:
+            features = self.call(texts)
+            return torch.from_numpy(features) if isinstance(features, np.ndarray) else features
+
+        precision = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        return checked(self.name, call, precision, len(texts), f"a list of {len(texts)} texts")
 
     def fingerprint(self) -> str:
         """Hash of its weights, its code and the precision, as of a Backbone."""
