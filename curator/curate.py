@@ -96,6 +96,7 @@ def curate(
             early_stop: stop when labels no longer change over so many epochs.
             max_minutes: stop training after so many minutes and write the result so far.
             crop: pixels a side of the window that nets see of images.
+            crop_area: least share of an image that such a window, scaled, has in training.
             flip: flip images at random (default True).
             feature_noise, feature_drop: augmentation of features (default 0.2 each).
             seed: of all randomness (default 123).

@@ -122,6 +122,9 @@ class TrainingFlags:
     crop: Annotated[int, Between(4, 4096)] | None = None
     """Pixels a side of the window that nets see of each image: anywhere in it during training, else its centre.
     Default: the whole image, moved by up to an eighth over a black margin during training."""
+    crop_area: Annotated[float, Between(0.001, 1)] | None = None
+    """With --crop: the window has a random shape and at least this share of the image's area in training, and is scaled
+    to --crop (torchvision's RandomResizedCrop, which has 0.08), from 0.001 to 1."""
     feature_noise: Annotated[float, AtLeast(0)] = 0.2
     """On features: standard deviation of the noise added in training, relative to that of each feature (>= 0)."""
     feature_drop: Annotated[float, BELOW_1] = 0.2
@@ -180,7 +183,7 @@ class Settings(HubFlags, OutputFlags, TrainingFlags, MethodFlags, DataFlags):  #
 
     def views(self) -> Views:
         """How rows look in training."""
-        return Views(self.flip, self.feature_noise, self.feature_drop, self.crop)
+        return Views(self.flip, self.feature_noise, self.feature_drop, self.crop, self.crop_area)
 
 
 GROUPS: dict[str, Any] = {  # by its title in --help

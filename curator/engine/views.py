@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torchvision.ops import roi_align
 
 from curator.engine.augment import (
     augment,
@@ -62,6 +64,38 @@ def cropped(
     padded = F.pad(images, (padding,) * 4)
     rows = torch.arange(b, device=images.device)[:, None, None]
     return padded[rows, :, ys[:, :, None], xs[:, None, :]].permute(0, 3, 1, 2)
+
+
+def resized_crop(
+    images: Tensor,  # uint8 (b, c, h, w)
+    generator: torch.Generator,
+    *,
+    side: int,  # to which windows are scaled
+    area: float,  # least share of the image's area that a window has, in (0, 1]
+    flip: bool,
+    tries: int = 10,
+) -> Tensor:  # uint8 (b, c, side, side), channels last in memory
+    """A window of random area and shape (3:4 to 4:3), scaled (Szegedy et al. 2015), and a random horizontal flip.
+
+    As torchvision's RandomResizedCrop: of ten draws the first that lies in the image counts, else all of the image.
+    """
+    (b, _, h, w), device = images.shape, images.device
+    draws = torch.rand((2, b, tries), generator=generator, device=device)
+    wanted = (area + (1 - area) * draws[0]) * h * w
+    ratio = ((2 * draws[1] - 1) * math.log(4 / 3)).exp()
+    sides = torch.stack([(wanted / ratio).sqrt().round(), (wanted * ratio).sqrt().round()])  # (2, b, tries)
+    limits = torch.tensor([h, w], device=device).view(2, 1, 1)
+    fits = ((sides <= limits) & (sides >= 1)).all(0)
+    first = fits.int().argmax(1)[None, :, None].expand(2, b, 1)
+    sides = torch.where(fits.any(1), sides.gather(2, first)[..., 0], limits[..., 0])  # (2, b)
+    room = limits[..., 0] - sides + 1
+    top, left = (torch.rand((2, b), generator=generator, device=device) * room).floor()
+    rows = torch.arange(b, device=device, dtype=torch.float32)
+    boxes = torch.stack([rows, left, top, left + sides[1], top + sides[0]], 1)
+    cut = roi_align(images.float(), boxes, side, aligned=True)
+    mirrored = torch.rand(b, generator=generator, device=device) < (0.5 if flip else 0.0)
+    cut = torch.where(mirrored.view(-1, 1, 1, 1), cut.flip(3), cut)
+    return cut.round().to(torch.uint8).contiguous(memory_format=torch.channels_last)
 
 
 def normalise(
@@ -159,6 +193,7 @@ class Views:
     noise: float = 0.2  # on features: deviation of the noise that is added, in deviations of a feature
     drop: float = 0.2  # on features: share of the features set to their mean
     crop: int | None = None  # pixels a side of the window that nets see: anywhere in training, else in the centre
+    crop_area: float | None = None  # in training: least share of an image that a window scaled to `crop` has
 
     def shape(self, row: tuple[int, ...]) -> tuple[int, ...]:
         """The shape of what nets see of a row of a shape."""
@@ -166,6 +201,8 @@ class Views:
 
     def window(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Images (b, c, h, w) cropped and mirrored: from a margin of black, or where a size is set without one."""
+        if self.crop is not None and self.crop_area is not None:
+            return resized_crop(x, generator, side=self.crop, area=self.crop_area, flip=self.flip)
         padding = x.shape[-1] // 8 if self.crop is None else 0
         return crop_flip(x, generator, padding=padding, flip=self.flip, side=self.crop)
 

@@ -55,6 +55,7 @@ class Keywords(TypedDict, total=False):
     max_minutes: float | None
     flip: bool
     crop: int | None
+    crop_area: float | None
     feature_noise: float
     feature_drop: float
     seed: int

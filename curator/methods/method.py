@@ -61,6 +61,13 @@ class Method(Protocol):
         """
         return  # a body: without one a protocol's method is abstract
 
+    def stages(self, data: NoisyDataset, run: Run, truth: Tensor) -> dict[str, Any]:
+        """How good what it passes from stage to stage is against the truth (n,) int64, as JSON values.
+
+        Called after the last epoch, for curation.json: no method sees the truth before.
+        """
+        return {}
+
 
 def scale_epochs(method: Method, epochs: int, keep: Container[str] = ()) -> dict[str, tuple[int, int]]:
     """Scale every hyperparameter that counts epochs by epochs / method.epochs, rounded, none but 0 to 0.

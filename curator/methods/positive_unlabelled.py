@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from curator.methods.pudistill import PUDistill
 
 SETTLED = 0.01  # a class's last round is one that changes less than this share of what it adds; ours
+
+
+class Claims(NamedTuple):
+    """What stage 1 has found, as Augmentation keeps it."""
+
+    claimed: Tensor  # (rounds, n, k) bool
+    score: Tensor  # (n, k)
 
 
 class Augmentation:

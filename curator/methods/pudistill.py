@@ -35,11 +35,12 @@ from curator.errors import CuratorError
 from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import SHARE, Above, AtLeast, Epochs
 from curator.methods.method import Method
-from curator.methods.positive_unlabelled import Augmentation, batches_of, drawn, ensemble, fit, scored, viewed
+from curator.methods.positive_unlabelled import Augmentation, Claims, batches_of, drawn, ensemble, fit, scored, viewed
 
 LEAST = 2  # verified rows of a class without which nothing works
 ADVISED = 50  # from which its binary nets learn enough; and rows of a class in every epoch of a teacher
 UNEVEN = 10  # times the verified rows of another class, from which the poorer one holds the others back
+CONFIDENCES = (0.9, 0.8, 0.7, 0.6, 0.5, 0.0)  # of table II
 MARGIN = 0.05  # a row that several classes claim is of the surest one; closer than this in probability, of none
 
 
@@ -167,7 +168,7 @@ class PUDistill(Method):
 
     # Stage 2: teachers and the student
 
-    def augmented(self, known: Augmentation, data: NoisyDataset, round: int = -1) -> Tensor:
+    def augmented(self, known: Augmentation | Claims, data: NoisyDataset, round: int = -1) -> Tensor:
         """Class (n,) int64 of every verified row and of every row that a class claims; -1 for the others."""
         claimed, score = known.claimed[round], known.score.masked_fill(~known.claimed[round], -1)
         best = score.topk(2, dim=1)
@@ -301,6 +302,31 @@ class PUDistill(Method):
         corrected = torch.where(found >= 0, found, torch.where(sure, probs.argmax(1), data.labels))
         selected = (corrected == data.labels) & ((found >= 0) | sure)
         return evidence(probs, data, selected=selected, corrected=corrected)
+
+    def stages(self, data: NoisyDataset, run: Run, truth: Tensor) -> dict[str, Any]:
+        """Tables I and II, on the rows that are not verified.
+
+        What each class added and how much of it is right; how often the teachers are right where they are sure.
+        """
+        known, taught = Claims(run.registered["claimed"], run.registered["score"]), run.registered["teacher"]
+        found, free = self.augmented(known, data), ~data.trusted
+        added = [(found == c) & free for c in range(len(data.classes))]
+        return {
+            "augmented": {
+                name: {"rows": int(rows.sum()), "right": share(truth[rows] == c)}
+                for c, (name, rows) in enumerate(zip(data.classes, added, strict=True))
+            },
+            "teachers": {
+                str(eta): {"rows": int(rows.sum()), "right": share((taught.argmax(1) == truth)[rows])}
+                for eta in CONFIDENCES
+                for rows in [(taught.amax(1) >= eta) & free & (taught.sum(1) > 0)]
+            },
+        }
+
+
+def share(hits: Tensor) -> float | None:
+    """Share of a mask (n,) bool that is true; None of an empty one."""
+    return round(float(hits.float().mean()), 4) if len(hits) else None
 
 
 def thin(data: NoisyDataset) -> list[str]:

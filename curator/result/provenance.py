@@ -6,6 +6,8 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from curator.config.flags import PATH, as_words, flags_of
 from curator.engine.hardware import device_name, peak_memory
 from curator.engine.throughput import mfu
@@ -78,6 +80,8 @@ def facts_of_run(
         facts["encoders"] = encoders
     if table.truth is not None:
         facts["metrics"] = metrics(columns, table.labels, table.truth, trusted)
+        if stages := resolved.method.stages(data, run, torch.from_numpy(table.truth)):
+            facts["stages"] = stages
     if accuracy := summary(history):
         facts["accuracy"] = accuracy
     if test_accuracy is not None:

@@ -121,6 +121,17 @@ def _accuracy(findings: Findings) -> list[str]:
     return [*lines, "", "The last epochs that were scored; curation.json has all of them.", ""]
 
 
+def _stages(findings: Findings) -> list[str]:
+    """The section on what a method hands from stage to stage, where the truth is known."""
+    lines = []
+    for stage, parts in findings.facts.get("stages", {}).items():
+        lines += [f"## {md(stage).capitalize()}", "", "| | rows | right |", "|---|---|---|"]
+        for name, found in parts.items():
+            lines.append(f"| {md(name)} | {found['rows']:,} | {'' if found['right'] is None else found['right']} |")
+        lines.append("")
+    return lines
+
+
 def _text(findings: Findings, plots: list[tuple[str, str]]) -> str:
     facts, classes = findings.facts, findings.table.classes
     lines = [
@@ -142,7 +153,7 @@ def _text(findings: Findings, plots: list[tuple[str, str]]) -> str:
         lines += ["## Against the truth", "", "| figure | value |", "|---|---|"]
         lines += [f"| {figure} | {value:.4f} |" for figure, value in facts["metrics"].items() if value is not None]
         lines.append("")
-    lines += _accuracy(findings)
+    lines += [*_accuracy(findings), *_stages(findings)]
     lines += ["## Most frequent changes", "", "| given | suggested | rows |", "|---|---|---|"]
     changes = pairs(findings.table.labels, findings.columns.corrected, len(classes))
     lines += [f"| {md(classes[a])} | {md(classes[b])} | {n} |" for a, b, n in changes]

@@ -95,6 +95,26 @@ def test_windows_of_photos():
     assert torch.equal(seen(out), normalise(out, mean, std))  # what was cut in training
 
 
+def test_windows_of_random_area():
+    """Areas are uniform from the least one to the whole, shapes from 3:4 to 4:3, and pixels those of the window."""
+    h, w, n = 40, 60, 2000
+    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    image = torch.stack([4 * x, 4 * y, torch.zeros_like(x)]).to(torch.uint8)
+    views = Views(crop=20, crop_area=0.1, flip=True)
+    out = views.window(image.expand(n, -1, -1, -1), seeded(1))
+    assert out.shape == (n, 3, 20, 20) and out.dtype == torch.uint8
+    out = out.float()
+    across, down = out[:, 0].mean(1), out[:, 1].mean(2)  # (n, 20) each
+    wide, high = ((v[:, -1] - v[:, 0]) / 19 * 20 / 4 for v in (across, down))
+    assert 0.45 < (wide < 0).float().mean() < 0.55  # mirrored
+    wide, area = wide.abs(), (wide.abs() * high) / (h * w)
+    assert 0.07 < area.min() < 0.15 and area.max() > 0.6
+    assert 0.7 < (wide / high).min() and (wide / high).max() < 1.4
+    assert across.min() < 8 and across.max() > 4 * w - 12 and down.min() < 8 and down.max() > 4 * h - 12  # anywhere
+    whole = Views(crop=20, crop_area=1.0, flip=False).window(torch.zeros(4, 3, 8, 90, dtype=torch.uint8), seeded(2))
+    assert whole.shape == (4, 3, 20, 20)  # no shape fits: all of it
+
+
 @pytest.mark.parametrize("name, settings", [
     ("ce", {}), ("promix", {"warmup": 1}), ("dividemix", {"warmup": 1, "augment": "augdmix"}), ("bootstrap", {}),
 ])  # fmt: skip

@@ -202,13 +202,20 @@ def test_any_noise(share, settings, make_run):
     """Nine of ten labels wrong change nothing: they are hardly read."""
     data, truth = verified(share=share)
     run = make_run(net="mlp")
-    found = result(PUDistill(**QUICK | settings), data, run)
+    method = PUDistill(**QUICK | settings)
+    found = result(method, data, run)
     assert (found.corrected.numpy() == truth).mean() > 0.95
     wrong = torch.from_numpy(data.labels.numpy() != truth)
     assert (found.selected == ~wrong).float().mean() > 0.95
     assert found.clean_score[~wrong].mean() > found.clean_score[wrong].mean() + 0.5
     student = run.predict(run.registered["nets"], data.inputs).argmax(1)
     assert (student.numpy() == truth).mean() > (0.9 if share == 0.3 else 0.8)
+    stages = method.stages(data, run, torch.from_numpy(truth))
+    assert list(stages["augmented"]) == list(data.classes)
+    assert all(part["right"] > 0.9 for part in stages["augmented"].values() if part["rows"])
+    by_eta = [part["rows"] for part in stages["teachers"].values()]
+    assert by_eta == sorted(by_eta) and by_eta[-1] == int((~data.trusted).sum())
+    assert sum(part["rows"] for part in stages["augmented"].values()) <= by_eta[-1]
 
 
 def test_stage_1_reads_no_noisy_label(make_run):
