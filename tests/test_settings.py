@@ -235,7 +235,7 @@ def test_epochs_scale():
     ({"feature_drop": 1.0}, "--feature-drop: expected 0 to below 1, found 1.0"),
     ({"method.warmup": 0}, "--method.warmup: expected at least 1"), ({"method.tau": 2}, "--method.tau"),
     ({"pretrained": True, "net": "small"}, "--pretrained is for --net resnet50 or vgg19_bn; found --net small"),
-    ({"imbalance": 0.5}, "--imbalance"), ({"crop_area": 0.08}, "--crop-area is of windows that are scaled to --crop"),
+    ({"imbalance": 0.5}, "--imbalance"), ({"crop_area": 0.08}, "--crop-area is of windows scaled to --crop"),
     ({"method.batch_size": 1}, "--method.batch-size: expected at least 2"),
     ({"method": "confident", "method.folds": 1}, "--method.folds"), ({"method.lr": "nan"}, "--method.lr"),
     ({"flag_worst": -1}, "--flag-worst"), ({"limit_rows": "abc"}, "--limit-rows: expected int, found 'abc'"),

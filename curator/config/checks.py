@@ -66,7 +66,7 @@ def check_ranges(settings: Settings, method: Method) -> None:
     if settings.public and settings.push_to_hub is None:
         raise CuratorError("--public is for --push-to-hub ID; add it, or leave --public out")
     if settings.crop_area is not None and settings.crop is None:
-        raise CuratorError("--crop-area is of windows that are scaled to --crop PIXELS; add it, or leave --crop-area out")
+        raise CuratorError("--crop-area is of windows scaled to --crop PIXELS; add it, or leave --crop-area out")
     if settings.early_stop is not None and not method.early_stops:
         raise CuratorError(
             f"--early-stop watches the corrected labels, which --method {settings.method} fixes before its last nets "

@@ -109,7 +109,7 @@ def test_windows_of_random_area():
     assert 0.45 < (wide < 0).float().mean() < 0.55  # mirrored
     wide, area = wide.abs(), (wide.abs() * high) / (h * w)
     assert 0.07 < area.min() < 0.15 and area.max() > 0.6
-    assert 0.7 < (wide / high).min() and (wide / high).max() < 1.4
+    assert (wide / high).min() > 0.7 and (wide / high).max() < 1.4
     assert across.min() < 8 and across.max() > 4 * w - 12 and down.min() < 8 and down.max() > 4 * h - 12  # anywhere
     whole = Views(crop=20, crop_area=1.0, flip=False).window(torch.zeros(4, 3, 8, 90, dtype=torch.uint8), seeded(2))
     assert whole.shape == (4, 3, 20, 20)  # no shape fits: all of it
