@@ -36,6 +36,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "settings": (dict,), "?settings.column_prefix": (str, NONE), "?settings.features_column": (str, NONE),
     "?settings.label_noise": (str, NONE), "?settings.revision": (str, NONE),
     f"?{RANGES}": (dict,), "?encoders": (list,), "?accuracy": (dict,),
+    "?suspect": (dict,), "?suspect.junk": (int,), "?suspect.ambiguous": (int,), "?suspect.below": (int, float),
      "?published": (dict,), "?published.policy": (str,),
 }  # fmt: skip
 

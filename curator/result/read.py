@@ -165,6 +165,10 @@ class Rows:
         with reading(self.folder / "data"):
             return pa.concat_tables([f.read(columns) for f in self._parquet]).select(columns)
 
+    def column(self, name: str) -> pa.ChunkedArray:
+        """The values of a column, of all rows."""
+        return self._read([name])[name]
+
     def codes(self, labels: pa.ChunkedArray, column: str | None = None) -> np.ndarray:
         """Class numbers (m,) int32 of values of a label column, by default the given labels; -1 where there is none."""
         names = names_of(self._described[column or self.facts["label_column"]])

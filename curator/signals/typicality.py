@@ -1,8 +1,8 @@
 """How much a row is like the rest: how far from it the nearest rows are whose class nobody doubts.
 
-Distance to the nearest rows alone (Datalab, LOF) does not find junk that comes in heaps: noise, blank and other pictures
-of a kind are each other's neighbours. But their labels have nothing to do with them, so only rows whose label is borne
-out by their neighbours' count here.
+Distance to the nearest rows alone (Datalab, LOF) does not find junk that comes in heaps: noise, or blank pictures, are
+each other's neighbours. But their labels have nothing to do with them, so only rows whose label is borne out by their
+neighbours' count here.
 """
 
 from __future__ import annotations
