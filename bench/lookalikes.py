@@ -20,7 +20,15 @@ from curator.signals.approximate import close_pairs
 from curator.system import cores
 
 HEADING = "Near duplicates among a million rows"
-COLUMNS = ["planted pairs", "found", "others found", "seconds", "processor seconds", "peak memory, GiB", "date and machine"]
+COLUMNS = [
+    "planted pairs",
+    "found",
+    "others found",
+    "seconds",
+    "processor seconds",
+    "peak memory, GiB",
+    "date and machine",
+]
 WIDTH = 384
 
 

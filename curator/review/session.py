@@ -87,6 +87,7 @@ class Session:
             "images": self.rows.facts["image_column"] is not None,
             "texts": self.rows.facts.get("text_column") is not None,
             "features": self.rows.features is not None,
+            "leaks": (self.rows.facts.get("leaks") or {}).get("rows", 0),
             "history": self.journal.history(reviewer),
             "counts": self.counts(reviewer),
             "again": self._again(),
@@ -153,6 +154,7 @@ class Session:
                     "selected": bool(rows.selected[position]),
                     "score": float(rows.score[position]),
                     "top": [[int(c), float(soft[i, c])] for c in top[i]],
+                    "said": self.queue.suspects.said(position),
                     **self.decided(int(rows.row[position]), reviewer),
                     "runs": [
                         {"suggested": int(run.suggested[position]), "score": float(run.score[position])}

@@ -213,7 +213,7 @@ async function downloadFixed() {
 
 function openHelp() {
   const keys = [
-    ["← → ↑ ↓", "move"], ["Enter", "accept the suggestion"], ["K", "keep the given label"],
+    ["← → ↑ ↓", "move"], ["Enter", "accept the suggestion; among junk: drop the row"], ["K", "keep the given label"],
     ["1 … 9", "give the row's 1st … 9th suggestion"], ["/", "search a label by typing"], ["D", "drop the row"],
     ["U", "unsure"], ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"],
     ["X, Shift+arrows", "choose rows: the keys above then act on all of them"],
