@@ -22,7 +22,22 @@ HEADING = "Junk among ordinary pictures: AUROC"
 COLUMNS = ["typicality", "Datalab", "LOF", "junk that is flagged", "other rows flagged", "date and machine"]
 NAMES = ("CIFAR", "clothing", "Fashion", "digits", "40 classes")
 SHARE = 0.02
-WORDS = "lorem ipsum dolor sit amet invoice total page chapter figure table name address street".split()
+WORDS = ["lorem", "ipsum", "dolor", "sit", "amet", "invoice", "total", "page", "chapter", "figure", "table", "name"]
+    "lorem",
+    "ipsum",
+    "dolor",
+    "sit",
+    "amet",
+    "invoice",
+    "total",
+    "page",
+    "chapter",
+    "figure",
+    "table",
+    "name",
+    "address",
+    "street",
+]
 
 
 def noise(n: int, random: np.random.Generator) -> Tensor:
