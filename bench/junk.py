@@ -23,21 +23,6 @@ COLUMNS = ["typicality", "Datalab", "LOF", "junk that is flagged", "other rows f
 NAMES = ("CIFAR", "clothing", "Fashion", "digits", "40 classes")
 SHARE = 0.02
 WORDS = ["lorem", "ipsum", "dolor", "sit", "amet", "invoice", "total", "page", "chapter", "figure", "table", "name"]
-    "lorem",
-    "ipsum",
-    "dolor",
-    "sit",
-    "amet",
-    "invoice",
-    "total",
-    "page",
-    "chapter",
-    "figure",
-    "table",
-    "name",
-    "address",
-    "street",
-]
 
 
 def noise(n: int, random: np.random.Generator) -> Tensor:
