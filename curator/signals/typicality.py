@@ -21,7 +21,9 @@ PART = 1024  # rows whose similarities are held at once
 VOTERS = 30  # neighbours that bear out a label
 NEAREST = 10  # rows of a certain class whose mean distance counts
 CHANCE = 1e-3  # a label is borne out where chance would give it to so many voters this seldom
-FAR = 2.5  # deviations (upwards) of the log distance from which a row is junk; bench/junk.py: 0.3 % of clean photos
+FAR = (
+    2.5  # deviations (upwards) of the log distance from which a row is junk; bench/junk.py: 0 to 0.9 % of clean photos
+)
 
 
 @dataclass(frozen=True)
