@@ -23,6 +23,7 @@ class Columns:
     soft: np.ndarray  # (n, k) float32
     rows: np.ndarray  # (n,) int64
     present: np.ndarray  # (n,) bool
+    ambiguous: np.ndarray | None = None  # (n,) bool; None where nobody has looked
 
 
 def columns_of(found: Evidence, given: np.ndarray, trusted: np.ndarray, rows: np.ndarray) -> Columns:
@@ -36,6 +37,7 @@ def columns_of(found: Evidence, given: np.ndarray, trusted: np.ndarray, rows: np
         soft=found.probs.numpy(),
         rows=rows,
         present=np.ones(len(rows), bool),
+        ambiguous=None if found.ambiguous is None else found.ambiguous.numpy(),
     )
 
 
@@ -63,17 +65,21 @@ def spread(columns: Columns, places: np.ndarray, ids: np.ndarray) -> Columns:
 
     if len(places) == len(ids):
         return columns
-    parts = {name: put(value) for name, value in vars(columns).items() if name != "rows"}
+    parts = {name: put(value) for name, value in vars(columns).items() if name != "rows" and value is not None}
     return Columns(**parts, rows=ids)
 
 
 def flag_worst(columns: Columns, given: np.ndarray, trusted: np.ndarray, count: int) -> Columns:
-    """The same with exactly the `count` least clean rows not selected, trusted rows left out (a review budget)."""
+    """The same with exactly the `count` least clean rows not selected, trusted rows left out (a review budget).
+
+    Of those that the method flags they have its suggestion; the others their given label, as nobody says that another
+    would mend them.
+    """
     candidates = np.flatnonzero(~trusted)
     worst = candidates[np.argsort(columns.clean_score[candidates], kind="stable")[:count]]
     selected = np.where(trusted, columns.selected, True)
     selected[worst] = False
-    corrected = np.where(trusted, columns.corrected, np.where(selected, given, columns.soft.argmax(1)))
+    corrected = np.where(trusted | ~selected, columns.corrected, given)
     return replace(columns, selected=selected, corrected=corrected)
 
 
@@ -90,11 +96,13 @@ def add_columns(dataset: Dataset, columns: Columns, classes: tuple[str, ...], pr
     soft = pa.FixedSizeListArray.from_arrays(
         pa.array(columns.soft.reshape(-1)), k, mask=pa.array(null) if null.any() else None
     )
+    unsure = np.zeros(len(null), bool) if columns.ambiguous is None else columns.ambiguous
     values = (
         (pa.array(columns.clean_score, mask=null), Value("float32")),
         (pa.array(columns.selected, mask=null), Value("bool")),
         (pa.array(columns.corrected, mask=null), ClassLabel(names=list(classes))),
         (soft, List(Value("float32"), length=k)),
         (pa.array(columns.rows), Value("int64")),
+        (pa.array(unsure, mask=null | (columns.ambiguous is None)), Value("bool")),
     )
     return with_columns(dataset, {prefix + name: value for name, value in zip(COLUMNS, values, strict=True)})

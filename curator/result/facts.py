@@ -29,7 +29,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "method": (str,), "recipe": (str, NONE), "dataset": (str,), "name": (str,), "split": (str,), "command": (str,),
     "image_column": (str, NONE), "label_column": (str,), "?reference_column": (str, NONE),
     "?text_column": (str, NONE),
-    "n": (int,), "classes": (int,), "selected": (int,), "changed": (int,), "?quarantined": (int,), "seed": (int,),
+    "n": (int,), "classes": (int,), "selected": (int,), "changed": (int,), "?quarantined": (int,), "?ambiguous": (int, NONE), "seed": (int,),
     "estimated_noise_rate": (int, float), "trusted": (dict,), "trusted.count": (int,),
     "source": (dict,), "?source.id": (str,), "?source.revision": (str, NONE),
     "versions": (dict,), "versions.label-curator": (str,),

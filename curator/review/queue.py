@@ -14,7 +14,7 @@ from curator.errors import CuratorError
 from curator.result.read import Rows
 
 ORDERS = ("least clean", "least sure", "margin", "given class", "pair", "disagreement", "row")
-SHOW = ("flagged", "all", "duplicates")
+SHOW = ("flagged", "all", "duplicates", "ambiguous")
 DECIDED = ("any", "undecided", "open", "mine", "conflicts")
 KEPT = 8  # opened views that are kept
 
@@ -25,8 +25,9 @@ class View:
 
     Attributes:
         order: one of ORDERS.
-        show: "flagged" (rows that are not selected), "all", or "duplicates" (rows whose image is there more than once,
-            with different labels; alike ones stand together, whatever the order).
+        show: "flagged" (rows that are not selected), "all", "duplicates" (rows whose image is there more than once,
+            with different labels; alike ones stand together, whatever the order), or "ambiguous" (rows that may have
+            two right labels).
         given, suggested: only rows of these classes; None for all.
         decided: "any"; "undecided" by the reviewer; "open", undecided by everybody; "mine", decided by the reviewer;
             "conflicts" between reviewers.
@@ -97,6 +98,8 @@ class Queue:
         rows = self.rows
         if show == "flagged":
             return ~rows.selected
+        if show == "ambiguous":
+            return rows.present & rows.ambiguous
         return rows.present & (rows.duplicates >= 0) if show == "duplicates" else rows.present.copy()
 
     def decided(self, reviewer: str | None) -> np.ndarray:
