@@ -12,8 +12,8 @@ MACHINE = "cleanlab"  # whose imported decisions are no person's
 class Decision(NamedTuple):
     """One reviewer's word on a row.
 
-    The label is the class name that holds from now on, None for drop and unsure: for keep and both the given one. `also`
-    is the second right label of both, None for anything else.
+    The label is the class name that holds from now on, None for drop and unsure: for keep and both the given one.
+    `also` is the second right label of both, None for anything else.
     """
 
     id: int

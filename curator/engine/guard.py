@@ -98,7 +98,8 @@ def mending(gain: Tensor, changed: Tensor, given: Tensor, new: Tensor, classes: 
 def ambiguous(judged: Judged, found: Evidence, data: NoisyDataset) -> Tensor:
     """Rows (n,) bool that may have two right labels.
 
-    Both are likely to models that did not learn the row, and stay so for the method's own nets. The second label is the method's, or the likeliest other one where it keeps the given.
+    Both are likely to models that did not learn the row, and stay so for the method's own nets. The second label
+    is the method's, or the likeliest other one where it keeps the given.
     """
     here, given, alone = torch.arange(len(data)), data.labels, judged.alone
     others = alone.scatter(1, given[:, None], -1.0).argmax(1)

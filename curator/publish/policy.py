@@ -32,7 +32,7 @@ def verdict(rows: Rows, journal: Journal | None, policy: str, min_confidence: fl
 
     A row on which reviewers conflict is as if nobody had looked, and not clean.
     """
-    n = len(rows)
+    n, code = len(rows), {name: i for i, name in enumerate(rows.classes)}
     also = np.full(n, -1, np.int32)
     verified, dropped, contested = (np.zeros(n, bool) for _ in range(3))
     label_of = rows.given.copy()
@@ -40,13 +40,11 @@ def verdict(rows: Rows, journal: Journal | None, policy: str, min_confidence: fl
     if journal is not None:
         people = journal.verified()
         found |= people.labels
-        code = {name: i for i, name in enumerate(rows.classes)}
         places = rows.positions(list(people.also))
         also[places] = [code[people.also[int(row)]] for row in rows.row[places]]
         contested[rows.positions(journal.conflicts())] = True
         dropped[rows.positions(journal.dropped())] = True
     places = rows.positions(list(found))
-    code = {name: i for i, name in enumerate(rows.classes)}
     verified[places] = True
     label_of[places] = [code[found[int(row)]] for row in rows.row[places]]
     verified &= ~contested
