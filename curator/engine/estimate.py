@@ -72,7 +72,7 @@ def _linear(read: Read, data: NoisyDataset, learned: Tensor) -> list[Tensor]:
         out[learned] = model.left_out.cpu()
     rest = torch.ones(n, dtype=torch.bool)
     rest[learned] = False
-    for part in rest.nonzero()[:, 0].split(PART):
+    for part in rest.nonzero()[:, 0].split(PART) if rest.any() else ():
         rows = read(part)
         for out, model, view in zip(found, models, views, strict=True):
             out[part] = model(view(rows)).cpu()

@@ -23,7 +23,7 @@ from curator.evidence import Evidence, NoisyDataset
 from curator.signals.posterior import Judged
 
 DOUBT = 0.2  # share of the probabilities as if labels said nothing: people label hard rows worse than easy ones
-CLEARLY = 1.5  # times as likely as the given label
+CLEARLY = 2.0  # times as likely as the given label
 ROWS = 10.0  # changed rows of a pair that count as much as all others together
 ALIKE = 4.0  # times as likely as the other, at most, is the likelier of two right labels
 BOTH = 0.5  # their probability together, at least
