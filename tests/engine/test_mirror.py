@@ -3,10 +3,13 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
+from curator.config.resolve import resolve
 from curator.engine.mirror import mirrored_class
 from curator.engine.patches import Patches
 from curator.engine.source import Resident
 from curator.evidence import NoisyDataset
+from curator.sources.read import Reading
+from curator.train import start
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +37,16 @@ def test_mirrored_digits_are_others(digits):
     wrong = torch.rand(600, generator=generator()) < 0.3
     noisy = torch.where(wrong, (labels + 1) % 10, labels)
     assert mirrored_class(rows(images, noisy), generator()) is not None
+
+
+def test_the_run_says_why_it_does_not_flip(digits, no_gpu):
+    data = rows(*digits)
+    reading = Reading(data, None, {}, None, None)
+    for given, flips in (({}, False), ({"flip": True}, True)):
+        said: list[str] = []
+        run = start(resolve({"dataset": "rows", "net": "small", "method": "ce", **given}), reading, say=said.append)
+        assert run.views.flip is flips and len(said) == (not flips) == len(run.findings)
+        assert flips or "look like" in said[0] and "--flip turns it on" in said[0]
 
 
 def test_images_that_face_both_ways_are_not(digits):
