@@ -53,7 +53,7 @@ def estimate(data: NoisyDataset, run: Run, also: Sequence[Tensor] = (), *, probe
 def _reader(data: NoisyDataset, run: Run, learned: Tensor) -> Read:
     if data.inputs.kind == "features":
         return Rows(data, run).tensor
-    some = learned[torch.randperm(len(learned), generator=run.generator("patches", shared=True))[:2000]]
+    some = learned[torch.randperm(len(learned), generator=run.generator("patches", shared=True))[:1000]]
     describe = Patches(data.inputs.batch(some), run.generator("typical", shared=True))
     x = describe(data.inputs.batch(some))
     mean, std = x.mean(0), x.std(0).clamp_min(1e-6)

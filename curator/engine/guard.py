@@ -27,6 +27,7 @@ CLEARLY = 2.0  # times as likely as the given label
 ROWS = 10.0  # changed rows of a pair that count as much as all others together
 ALIKE = 4.0  # times as likely as the other, at most, is the likelier of two right labels
 BOTH = 0.5  # their probability together, at least
+MOST = 2**28  # probabilities that are estimated: of more rows and classes the memory would not hold them
 SEEN = 0.05  # of the method's own probability, at least, of either
 
 
@@ -49,6 +50,9 @@ def guarded(
         probe: whether it asks linear models besides.
         guard: whether labels are held back at all.
     """
+    if len(data) * len(data.classes) > MOST:
+        run.warn("so many rows and classes are not guarded: new labels are the method's own")
+        return found
     judged = estimate(data, run, also, probe=probe)
     changed = (found.corrected != data.labels) & ~data.trusted
     probs = (1 - DOUBT) * judged.probs + DOUBT * judged.alone

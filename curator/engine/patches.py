@@ -15,6 +15,7 @@ from torch.nn import functional as F
 SIDE = 32  # pixels that images are scaled to where they are larger
 PATCH = 6  # pixels a side; of tiny images fewer
 TYPICAL = 128
+LOOKED_AT = 300  # images that the patches are sampled from
 SAMPLED = 20_000  # patches that the typical ones are found among
 TURNS = 10  # of k-means
 PART = 32  # images at once: what comes of them stays in the processor's cache
@@ -25,9 +26,10 @@ class Patches:
 
     def __init__(self, images: Tensor, generator: torch.Generator):
         """Find the typical patches of uint8 images (m, c, h, w); the generator is on the CPU."""
-        small = _small(images)
+        some = torch.randperm(len(images), generator=generator)[:LOOKED_AT]
+        small = _small(images[some.to(images.device)])
         self.side = min(PATCH, max(2, min(small.shape[2:]) // 2))
-        found = self._patches(small[torch.randperm(len(small), generator=generator)[: SAMPLED // 8]]).flatten(0, 1)
+        found = self._patches(small).flatten(0, 1)
         found = found[torch.randperm(len(found), generator=generator)[:SAMPLED].to(found.device)]
         found = _even(found)
         self.mean = found.mean(0)
