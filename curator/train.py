@@ -75,8 +75,8 @@ def start(resolved: Resolved, reading: Reading, output: Path | None = None, say:
 def _views(resolved: Resolved, data: NoisyDataset) -> tuple[Views, Mirrored | None]:
     """How rows look in training; images are not flipped where nobody says so and that would make them another class."""
     s = resolved.settings
-    trains = data.inputs.kind == "images" and resolved.method.total_epochs(len(data.classes), len(data)) > 0
-    if resolved.says_flip or not trains:
+    nets = resolved.method.total_epochs(len(data.classes), len(data)) > 0 and not resolved.method.fits
+    if resolved.says_flip or data.inputs.kind != "images" or not nets:
         return s.views(), None
     generator = torch.Generator().manual_seed(s.seed % 2**63)
     mirrored = of_main(mirrored_class(data, generator) if is_main() else None, process_state().num_processes)
