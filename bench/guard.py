@@ -146,9 +146,18 @@ def render() -> None:
     unguarded = sum(row["without"] < row["before"] - 1e-9 for row in rows.values() if row["before"] < 1)
     noisy = sum(row["before"] < 1 for row in rows.values())
     clean = [row["changed_with"] for row in rows.values() if row["before"] == 1]
+    left: dict[tuple[Any, ...], list[str]] = {}
+    for cell in cells():
+        if without := [name for name in METHODS if (cell, name) not in rows]:
+            left.setdefault(
+                (cell.seed, "all methods" if len(without) == len(METHODS) else " ".join(without)), []
+            ).append(f"{cell.set} {cell.noise}")
+    more = [name for name in SCRATCH if (Cell("digits from scratch", "patches", "none", 123), name) not in rows]
+    parts = [f"seed {seed}, {names}, on {', '.join(sets)}" for (seed, names), sets in left.items()]
+    missing = "; ".join(parts + [f"digits from scratch, {' '.join(more)}"] * bool(more)) or "nothing"
     about = (
-        f"`bench/guard.py`, {processor()}, one thread beside much other work, {today()}: means of the seeds that are "
-        f"there (two; of digits from scratch one). Corrected labels are worse than the given ones in {worse} of "
+        f"`bench/guard.py`, {processor()}, one thread beside much other work, {today()}: means of the seeds that "
+        f"are there. Not measured: {missing}. Corrected labels are worse than the given ones in {worse} of "
         f"{noisy} runs with wrong labels ({unguarded} without the guard); where no label is wrong, at most "
         f"{max(clean):.2%} are changed. `posterior` makes the estimate itself and is not guarded."
     )
