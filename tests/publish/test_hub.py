@@ -34,7 +34,8 @@ def expected(run: Path, policy: str, least: float = 0.9) -> tuple[list[int], lis
         given, corrected = rows["label"][i], rows["corrected_label"][i]
         label = given
         if policy == "relabel":
-            label = verified.get(i, corrected if rows["teacher_soft_label"][i][corrected] >= least else given)
+            sure = rows["teacher_soft_label"][i][corrected] >= least and not rows["ambiguous"][i]
+            label = verified.get(i, corrected if sure else given)
         if policy == "filter":
             label = verified.get(i, given)
         right = rows["selected"][i] if i not in verified else policy != "annotate" or verified[i] == given
