@@ -338,7 +338,7 @@ def test_the_output_is_a_dataset(finished, monkeypatch):
     source = datasets.load_dataset(str(finished / "kept"))
     out = datasets.load_dataset(str(finished / "out"))
     assert set(out) == {"train", "test"} and out["train"].features == out["test"].features
-    names = ["clean_score", "selected", "corrected_label", "teacher_soft_label", "row", "typicality"]
+    names = ["clean_score", "selected", "corrected_label", "teacher_soft_label", "row", "typicality", "ambiguous"]
     assert out["train"].column_names == ["image", "label", "true_label", *names]
     assert {n: out["train"].features[n] for n in ("image", "label")} == dict(source["train"].features)
     assert out["train"].features["teacher_soft_label"] == datasets.List(datasets.Value("float32"), length=3)
@@ -578,6 +578,7 @@ def test_curate_from_python(tmp_path):
         "teacher_soft_label",
         "row",
         "typicality",
+        "ambiguous",
     ]
     import datasets
 

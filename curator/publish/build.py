@@ -47,6 +47,7 @@ from curator.system import clear_leftovers, open_regular, read_file, replace_fol
 from curator.text import Log, did_you_mean
 
 # Top level of a version, but for the splits of an imagefolder.
+ALSO = "also"  # of the second right labels
 WRITTEN = {"README.md", "clean", FACTS, "data", "images", "issues.csv", "labels.csv", "report"}
 COPIED = ("README.md", FACTS, "data", "issues.csv", "report", QUARANTINE)  # of a run, to a version
 
@@ -155,7 +156,8 @@ def prepared(
         published = {
             "policy": version.policy, "min_confidence": min_confidence, "format": format, "rows": version.rows,
             "clean": version.clean, "labels_changed": version.changed, "verified": version.verified,
-            "dropped": version.dropped, "leaks_dropped": version.leaks, **_noise(rows, said, inside), **people,
+            "dropped": version.dropped, "leaks_dropped": version.leaks, "also": int((said.also >= 0)[inside].sum()),
+            **_noise(rows, said, inside), **people,
         }  # fmt: skip
         version.facts = {**rows.facts, "published": published}
         shown = rows.suggested if policy == "annotate" else said.labels
@@ -210,6 +212,13 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str, leaks: dic
             if ORIGINAL in features:
                 raise CuratorError(f"the dataset has a column {ORIGINAL}; rename it, or publish with --policy annotate")
             features[ORIGINAL] = features[column]
+        second = rows.prefix + ALSO if (said.also >= 0).any() else None
+        if second is not None:
+            if second in features:
+                raise CuratorError(
+                    f"the dataset has a column {second}, and reviewers found second right labels; rename it"
+                )
+            features[second] = features[column]
         schema = features.arrow_schema
         with pq.ParquetWriter(folder / "data" / path.name, schema) as writer:
             apart = curated and policy != "filter" and said.kept.any()
@@ -230,6 +239,12 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str, leaks: dic
                         part = part.set_column(part.column_names.index(column), column, values)
                         if policy == "relabel":
                             part = part.append_column(ORIGINAL, original)
+                    if second is not None:
+                        codes = said.also[here] if curated else np.full(len(batch), -1)
+                        values = encoded_labels(np.maximum(codes, 0), rows.classes, features[column])
+                        part = part.append_column(
+                            second, pc.if_else(pa.array(codes >= 0), values, pa.scalar(None, values.type))
+                        )
                     part = part.cast(schema)
                     left = part.filter(kept) if kept is not None else part
                     part, left = (_not_among(t, rows.prefix + "row", leaks.get(split_of(path))) for t in (part, left))

@@ -27,6 +27,7 @@ class Columns:
     rows: np.ndarray  # (n,) int64
     present: np.ndarray  # (n,) bool
     typicality: np.ndarray  # (n,) float32 in [0, 1] or NaN
+    ambiguous: np.ndarray | None = None  # (n,) bool; None where nobody has looked
 
 
 def columns_of(
@@ -43,6 +44,7 @@ def columns_of(
         rows=rows,
         present=np.ones(len(rows), bool),
         typicality=_unknown(len(rows)) if typicality is None else typicality,
+        ambiguous=None if found.ambiguous is None else found.ambiguous.numpy(),
     )
 
 
@@ -76,17 +78,21 @@ def spread(columns: Columns, places: np.ndarray, ids: np.ndarray) -> Columns:
 
     if len(places) == len(ids):
         return columns
-    parts = {name: put(value) for name, value in vars(columns).items() if name != "rows"}
+    parts = {name: put(value) for name, value in vars(columns).items() if name != "rows" and value is not None}
     return Columns(**parts, rows=ids)
 
 
 def flag_worst(columns: Columns, given: np.ndarray, trusted: np.ndarray, count: int) -> Columns:
-    """The same with exactly the `count` least clean rows not selected, trusted rows left out (a review budget)."""
+    """The same with exactly the `count` least clean rows not selected, trusted rows left out (a review budget).
+
+    Of those that the method flags they have its suggestion; the others their given label, as nobody says that another
+    would mend them.
+    """
     candidates = np.flatnonzero(~trusted)
     worst = candidates[np.argsort(columns.clean_score[candidates], kind="stable")[:count]]
     selected = np.where(trusted, columns.selected, True)
     selected[worst] = False
-    corrected = np.where(trusted, columns.corrected, np.where(selected, given, columns.soft.argmax(1)))
+    corrected = np.where(trusted | ~selected, columns.corrected, given)
     return replace(columns, selected=selected, corrected=corrected)
 
 
@@ -103,6 +109,7 @@ def add_columns(dataset: Dataset, columns: Columns, classes: tuple[str, ...], pr
     soft = pa.FixedSizeListArray.from_arrays(
         pa.array(columns.soft.reshape(-1)), k, mask=pa.array(null) if null.any() else None
     )
+    unsure = np.zeros(len(null), bool) if columns.ambiguous is None else columns.ambiguous
     values = (
         (pa.array(columns.clean_score, mask=null), Value("float32")),
         (pa.array(columns.selected, mask=null), Value("bool")),
@@ -110,5 +117,6 @@ def add_columns(dataset: Dataset, columns: Columns, classes: tuple[str, ...], pr
         (soft, List(Value("float32"), length=k)),
         (pa.array(columns.rows), Value("int64")),
         (pa.array(columns.typicality, mask=null | np.isnan(columns.typicality)), Value("float32")),
+        (pa.array(unsure, mask=null | (columns.ambiguous is None)), Value("bool")),
     )
     return with_columns(dataset, {prefix + name: value for name, value in zip(COLUMNS, values, strict=True)})

@@ -30,6 +30,7 @@ TYPES: dict[str, tuple[type, ...]] = {
     "image_column": (str, NONE), "label_column": (str,), "?reference_column": (str, NONE),
     "?text_column": (str, NONE),
     "n": (int,), "classes": (int,), "selected": (int,), "changed": (int,), "?quarantined": (int,), "seed": (int,),
+    "?ambiguous": (int, NONE),
     "estimated_noise_rate": (int, float), "trusted": (dict,), "trusted.count": (int,),
     "source": (dict,), "?source.id": (str,), "?source.revision": (str, NONE),
     "versions": (dict,), "versions.label-curator": (str,),

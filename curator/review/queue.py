@@ -15,7 +15,7 @@ from curator.result.read import Rows
 from curator.result.suspects import Suspects
 
 ORDERS = ("least clean", "least sure", "margin", "given class", "pair", "disagreement", "row")
-SHOW = ("flagged", "all", "duplicates", "junk", "picture faults", "look-alikes", "leaks")
+SHOW = ("flagged", "all", "duplicates", "junk", "picture faults", "look-alikes", "leaks", "ambiguous")
 # In the order of their finding, whatever the view's: alike rows stand together, the worst rows first.
 OF_THEIR_OWN = ("duplicates", "junk", "picture faults", "look-alikes", "leaks")
 DECIDED = ("any", "undecided", "open", "mine", "conflicts")
@@ -30,7 +30,8 @@ class View:
         order: one of ORDERS.
         show: "flagged" (rows that are not selected), "all", "duplicates" (rows whose image is there more than once,
             with different labels), "junk" (rows like nothing in the dataset), "picture faults",
-            "look-alikes" (there more than once, whatever their labels) or "leaks" (in another split, too).
+            "look-alikes" (there more than once, whatever their labels), "leaks" (in another split, too) or
+            "ambiguous" (rows that may have two right labels).
         given, suggested: only rows of these classes; None for all.
         decided: "any"; "undecided" by the reviewer; "open", undecided by everybody; "mine", decided by the reviewer;
             "conflicts" between reviewers.
@@ -109,6 +110,8 @@ class Queue:
         of = {"junk": "junk", "look-alikes": "twins", "leaks": "leaks"}.get(show)
         if of is not None:
             return rows.present & getattr(self.suspects, of)
+        if show == "ambiguous":
+            return rows.present & rows.ambiguous
         return rows.present & (rows.duplicates >= 0) if show == "duplicates" else rows.present.copy()
 
     def decided(self, reviewer: str | None) -> np.ndarray:

@@ -179,7 +179,8 @@ class Session:
         return {"mine": self._decision(mine) if mine else None, "others": others}
 
     def _decision(self, made: Decision) -> dict[str, Any]:
-        return {"action": made.action, "label": self.code.get(made.label) if made.label is not None else None}
+        label = made.label if made.also is None else made.also  # of two right ones the second
+        return {"action": made.action, "label": self.code.get(label) if label is not None else None}
 
     def detail(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """A row large, with the nearest rows of its given and its suggested class."""

@@ -6,7 +6,8 @@ let opening = 0; // counts views: an answer to an older one comes too late
 function badge(row) {
   const { mine, saved } = decided(row);
   if (!mine) return null;
-  const text = mine.action === "relabel" ? `→ ${className(mine.label)}` : mine.action;
+  const signs = { relabel: "→", both: "also" };
+  const text = signs[mine.action] ? `${signs[mine.action]} ${className(mine.label)}` : mine.action;
   return make("span", { class: `cr-badge${saved ? "" : " cr-unsaved"}`, "data-action": mine.action, dir: "auto", text });
 }
 
@@ -47,7 +48,7 @@ function captions(card) {
     ...card.said.map((text) => make("p", { class: "cr-small cr-said", dir: "auto", text: oneLine(text, 80) })),
     ...card.runs.map((run, i) => small(`${oneLine(facts.runs[i + 1], 20)}: `, name(run.suggested), ` ${run.score.toFixed(2)}`)),
     ...card.others.map(({ reviewer, action, label }) =>
-      make("p", { class: "cr-others", dir: "auto", text: `${oneLine(reviewer, 20)}: ${label === null ? action : className(label)}` }),
+      make("p", { class: "cr-others", dir: "auto", text: `${oneLine(reviewer, 20)}: ${label === null ? action : (action === "both" ? "also " : "") + className(label)}` }),
     ),
   ];
 }
@@ -199,7 +200,7 @@ function showFilters() {
 
 function fillFilters() {
   const words = {
-    undecided: "undecided by me", open: "undecided by all", mine: "decided by me", pair: "largest pair", row: "row id",
+    undecided: "undecided by me", open: "undecided by all", mine: "decided by me", pair: "largest pair", row: "row id", ambiguous: "two right labels?",
   };
   const plain = (values) => values.map((value) => make("option", { value, text: words[value] ?? value }));
   const classes = () => [

@@ -30,7 +30,7 @@ function pageKey(event) {
   };
   const anywhere = {
     Enter: () => (event.shiftKey && !panel ? rest(first) : act(first)), k: () => act(plainly("keep")),
-    d: () => act(plainly("drop")), u: () => act(plainly("unsure")), "/": labelSearch,
+    d: () => act(plainly("drop")), u: () => act(plainly("unsure")), b: () => act(both), "/": labelSearch,
   };
   const word = key.length === 1 ? key.toLowerCase() : key;
   const work = /^[1-9]$/.test(key) ? () => act(suggestion(Number(key) - 1)) : (anywhere[word] ?? (panel ? { " ": closePanel } : inGrid)[word]);
@@ -45,7 +45,7 @@ function forget() {
 
 const BUTTONS = {
   accept: () => act(accepted), keep: () => act(plainly("keep")), drop: () => act(plainly("drop")),
-  unsure: () => act(plainly("unsure")), label: labelSearch, undo: () => turn("undo"), redo: () => turn("redo"),
+  unsure: () => act(plainly("unsure")), both: () => act(both), label: labelSearch, undo: () => turn("undo"), redo: () => turn("redo"),
   "accept-page": () => rest(accepted), "keep-page": () => rest(plainly("keep")), "drop-page": () => rest(plainly("drop")),
   previous: () => turnPage(-1), next: () => turnPage(1), matrix: guarded(openMatrix), audit: guarded(() => openAudit()),
   people: guarded(openPeople), fixed: guarded(downloadFixed), publish: openPublish, help: openHelp,
