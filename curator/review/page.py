@@ -24,6 +24,7 @@ from curator.review.session import Session
 TOKEN = "CURATOR_TOKEN"
 SCRIPTS = (
     "common.js",
+    "shortcuts.js",
     "saving.js",
     "grid.js",
     "panels.js",

@@ -1,4 +1,4 @@
-// The review page, part 1 of 7: what all parts share. The parts are one script (page.py joins them).
+// The review page: what all parts share. The parts are one script (page.py joins them).
 // `element` is Gradio's: the component.
 // Text of strangers is only ever put in by textContent.
 

@@ -1,4 +1,4 @@
-// ---- part 3 of 7: the grid, its pages and filters.
+// ---- the grid, its pages and filters.
 
 let ahead = null; // {token, number, promise} of the page that was asked for early
 let opening = 0; // counts views: an answer to an older one comes too late
@@ -19,11 +19,11 @@ function paint(row) {
 }
 
 function bars(card, most) {
-  const items = card.top.slice(0, most).map(([label, share], place) =>
+  const items = drawn(card).slice(0, most).map(([label, share], place) =>
     make(
       "li",
       {
-        title: `${place + 1}: ${className(label, 300)}`,
+        title: [suggestingKey(place), className(label, 300)].filter(Boolean).join(": "),
         ondblclick: (event) => event.stopPropagation(),
         onclick: (event) => {
           event.stopPropagation();
@@ -31,7 +31,7 @@ function bars(card, most) {
         },
       },
       make("i", { style: `width:${(100 * share).toFixed(1)}%` }),
-      make("b", { text: place + 1 }),
+      make("kbd", { text: suggestingKey(place) }),
       name(label, label === card.given ? "cr-is-given" : ""),
       make("span", { text: percent(share, 0) }),
     ),

@@ -1,4 +1,4 @@
-// ---- part 7 of 7: keys and buttons, and how it all begins.
+// ---- keys and buttons, and how it all begins.
 
 const typing = (target) => target instanceof Element && target.closest("input, textarea, select, [contenteditable=true]");
 
@@ -16,7 +16,7 @@ function onKey(event) {
 
 function pageKey(event) {
   const { key } = event;
-  if (loading && !panel) return /^[a-z0-9/ ]$|Enter|Arrow/i.test(key); // nobody has seen the rows to come
+  if (loading && !panel) return classOfKey(event) !== undefined || /^[a-z0-9/ ]$|Enter|Arrow/i.test(key); // nobody has seen the rows to come
   const arrows = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(), ArrowDown: columns() };
   if (key in arrows) {
     if (event.shiftKey && !chosen.has(cards[focus]?.row)) toggle(focus);
@@ -33,7 +33,11 @@ function pageKey(event) {
     d: () => act(plainly("drop")), u: () => act(plainly("unsure")), "/": labelSearch,
   };
   const word = key.length === 1 ? key.toLowerCase() : key;
-  const work = /^[1-9]$/.test(key) ? () => act(suggestion(Number(key) - 1)) : (anywhere[word] ?? (panel ? { " ": closePanel } : inGrid)[word]);
+  const [label, place] = [classOfKey(event), placeOfKey(event)];
+  const work =
+    label !== undefined ? () => act(labelled(label))
+    : place >= 0 ? () => act(suggestion(place))
+    : (anywhere[word] ?? (panel ? { " ": closePanel } : inGrid)[word]);
   if (work && !event.repeat) work();
   return Boolean(work);
 }
@@ -86,6 +90,7 @@ async function begin() {
   $(".cr-grid").classList.toggle("cr-texts", facts.texts);
   $("[data-do=publish]").hidden = !facts.publishes;
   $("form[action=logout]").hidden = !facts.accounts;
+  learnKeys();
   fillFilters();
   recall();
   recallView();

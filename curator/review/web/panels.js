@@ -1,4 +1,4 @@
-// ---- part 4 of 7: what opens over the page. Only the newest panel opens: an answer that comes late is dropped.
+// ---- what opens over the page. Only the newest panel opens: an answer that comes late is dropped.
 
 let panel = null; // {name, key(event) -> whether it was handled}, and more of its own
 let tickets = 0;
@@ -60,7 +60,7 @@ function showLarge(card, place) {
     "div",
     { class: "cr-row" },
     button("Accept", "Enter", () => act(accepted)),
-    ...["keep", "drop", "unsure"].map((action) => button(action[0].toUpperCase() + action.slice(1), action[0].toUpperCase(), () => act(plainly(action)))),
+    ...["keep", "drop", "unsure"].map((action) => button(action[0].toUpperCase() + action.slice(1), shownKey(action[0]), () => act(plainly(action)))),
     button("◀", "left arrow", () => step(-1)),
     button("▶", "right arrow", () => step(1)),
   );
@@ -213,12 +213,14 @@ async function downloadFixed() {
 
 function openHelp() {
   const keys = [
-    ["← → ↑ ↓", "move"], ["Enter", "accept the suggestion"], ["K", "keep the given label"],
-    ["1 … 9", "give the row's 1st … 9th suggestion"], ["/", "search a label by typing"], ["D", "drop the row"],
-    ["U", "unsure"], ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"],
-    ["X, Shift+arrows", "choose rows: the keys above then act on all of them"],
-    ["Shift+Enter", "accept the rest of the page"], ["N, P", "next, previous page"], ["Space", "large view"],
-    ["M", "matrix"], ["?", "this help"], ["Esc", "close, choose none"],
+    ["← → ↑ ↓", "move"], ["Enter", "accept the suggestion"], [shownKey("k"), "keep the given label"],
+    [SUGGESTING.map((_, place) => suggestingKey(place)).join(", "), "give the row's 1st, 2nd, … suggestion: the key stands before it"],
+    ...(ofClass.size ? [["a class's name", "give that class; what the key does elsewhere it does with ⇧ (Shift)"]] : []),
+    ["/", "search a label by typing"], [shownKey("d"), "drop the row"],
+    [shownKey("u"), "unsure"], ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"],
+    [`${shownKey("x")}, Shift+arrows`, "choose rows: the keys above then act on all of them"],
+    ["Shift+Enter", "accept the rest of the page"], [`${shownKey("n")}, ${shownKey("p")}`, "next, previous page"], ["Space", "large view"],
+    [shownKey("m"), "matrix"], ["?", "this help"], ["Esc", "close, choose none"],
   ];
   const keyNodes = (text) => text.split(", ").flatMap((part, i) => [i ? " " : "", make("kbd", { text: part })]);
   const rows = keys.map(([key, what]) => make("tr", {}, make("td", {}, ...keyNodes(key)), make("td", { text: what })));

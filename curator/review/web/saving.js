@@ -1,4 +1,4 @@
-// ---- part 2 of 7: steps and how they are saved. What a key does shows at once and waits in `waiting`, kept in
+// ---- steps and how they are saved. What a key does shows at once and waits in `waiting`, kept in
 // localStorage too, until the server has it on its disk. A step that is sent twice counts once.
 
 const PAUSE = 60; // seconds without a decision that do not count as work
@@ -113,7 +113,8 @@ window.addEventListener("beforeunload", (event) => {
 const accepted = (card) => ({ action: "relabel", label: card.suggested });
 const plainly = (action) => () => ({ action, label: null });
 const labelled = (label) => () => ({ action: "relabel", label });
-const suggestion = (place) => (card) => (card.top[place] ? { action: "relabel", label: card.top[place][0] } : null);
+const drawn = (card) => card.top.filter(([, share]) => share >= 0.005); // those that would be 0 % are none
+const suggestion = (place) => (card) => (drawn(card)[place] ? { action: "relabel", label: drawn(card)[place][0] } : null);
 
 function decide(targets, choose) {
   // choose(card) -> decision or null; one step, one undo; whether anything was decided
