@@ -23,6 +23,7 @@ from curator.errors import CuratorError
 from curator.publish.audit import audited
 from curator.publish.imagefolder import FORMATS, as_imagefolder, batches
 from curator.publish.policy import POLICIES, Verdict, decisions, inside_default, require_share, verdict
+from curator.publish.remarks import remark_columns
 from curator.result.card import dataset_card, own_text
 from curator.result.facts import (
     AGAIN,
@@ -122,9 +123,11 @@ def prepared(
     if format == "imagefolder" and rows.facts["image_column"] is None:
         raise CuratorError("--format imagefolder: the run has no images; leave the flag out")
     people: dict[str, Any] = {"reviewers": {}, "decisions": {}, "audits": []}
+    remarks: dict[int, tuple[str, list[str]]] = {}
     with decisions(rows, journal) as opened:
         said = verdict(rows, opened, policy, min_confidence)
         if opened is not None:
+            remarks = opened.remarks.columns()
             people = {
                 "reviewers": opened.reviewers(),
                 "decisions": opened.verified().counts,
@@ -137,8 +140,9 @@ def prepared(
     with workspace(beside) as work:
         folder = work / "version"
         folder.mkdir()
-        _write_data(folder, rows, said, policy)
-        unlabelled = as_imagefolder(folder, rows, said.kept) if format == "imagefolder" else 0
+        remarked = remark_columns(rows, remarks)
+        _write_data(folder, rows, said, policy, remarked)
+        unlabelled = as_imagefolder(folder, rows, said.kept, [*remarked]) if format == "imagefolder" else 0
         inside = inside_default(said, policy)
         version = Version(
             folder, policy, rows.facts, int(inside.sum()), int(said.kept.sum()),
@@ -180,8 +184,11 @@ def _audits(rows: Rows, journal: Journal, said: Verdict, policy: str) -> list[di
     return found
 
 
-def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
-    """data/ and, where it differs, clean/: the run's files with the policy's labels, image bytes as they are."""
+def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str, remarked: dict[str, pa.Array]) -> None:
+    """data/ and, where it differs, clean/: the run's files with the policy's labels, image bytes as they are.
+
+    Columns of what people remarked stand at the end; of other splits they are empty.
+    """
     column, split = rows.facts["label_column"], rows.facts["split"]
     (folder / "data").mkdir()
     if policy != "filter":
@@ -200,13 +207,14 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
             if ORIGINAL in features:
                 raise CuratorError(f"the dataset has a column {ORIGINAL}; rename it, or publish with --policy annotate")
             features[ORIGINAL] = features[column]
+        features |= Features.from_arrow_schema(pa.schema([(name, of.type) for name, of in remarked.items()]))
         schema = features.arrow_schema
         with pq.ParquetWriter(folder / "data" / path.name, schema) as writer:
             apart = curated and policy != "filter" and said.kept.any()
             clean = pq.ParquetWriter(folder / "clean" / path.name, schema) if apart else None
             try:
                 for batch in batches(file, path):
-                    part, kept = pa.table(batch), None
+                    part, kept, here = pa.table(batch), None, slice(0, 0)
                     if curated:
                         here = slice(start, start + len(batch))
                         start, kept = here.stop, pa.array(said.kept[here])
@@ -220,6 +228,8 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
                         part = part.set_column(part.column_names.index(column), column, values)
                         if policy == "relabel":
                             part = part.append_column(ORIGINAL, original)
+                    for name, of in remarked.items():
+                        part = part.append_column(name, of[here] if curated else pa.nulls(len(part), of.type))
                     part = part.cast(schema)
                     left = part.filter(kept) if kept is not None else part
                     writer.write_table(left if policy == "filter" else part)

@@ -165,6 +165,14 @@ class Rows:
         with reading(self.folder / "data"):
             return pa.concat_tables([f.read(columns) for f in self._parquet]).select(columns)
 
+    def column(self, name: str) -> pa.ChunkedArray:
+        """The n values of a column."""
+        return self._read([name])[name]
+
+    def names_of_column(self, name: str) -> list[str] | None:
+        """Names of the classes of a column that holds class numbers; None for any other."""
+        return names_of(self._described[name])
+
     def codes(self, labels: pa.ChunkedArray, column: str | None = None) -> np.ndarray:
         """Class numbers (m,) int32 of values of a label column, by default the given labels; -1 where there is none."""
         names = names_of(self._described[column or self.facts["label_column"]])

@@ -27,14 +27,20 @@ SCRIPTS = (
     "shortcuts.js",
     "saving.js",
     "grid.js",
+    "more.js",
     "panels.js",
+    "large.js",
+    "zoom.js",
+    "matrix.js",
+    "classes.js",
+    "scores.js",
     "audit.js",
     "publish.js",
     "keys.js",
 )  # one script, in this order
 ASKED = (
     "hello", "open", "page", "detail", "matrix", "people", "export", "fixed", "save", "audit", "pictures",
-    "audit_result", "publish", "publishing",
+    "audit_result", "publish", "publishing", "whole", "of_class", "classes", "scores",
 )  # fmt: skip
 
 

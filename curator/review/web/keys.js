@@ -6,7 +6,7 @@ function onKey(event) {
   if (!element.isConnected) return document.removeEventListener("keydown", onKey);
   if (!facts || typing(event.target)) return;
   const control = event.ctrlKey || event.metaKey;
-  if (panel && event.key === "Escape") closePanel();
+  if (panel && event.key === "Escape") (panel.close ?? closePanel)();
   else if (panel?.key(event)) ;
   else if (panel && panel.name !== "large") return;
   else if (control && !event.altKey && event.key.toLowerCase() === "z") turn(event.shiftKey ? "redo" : "undo");
@@ -26,6 +26,7 @@ function pageKey(event) {
   }
   const inGrid = {
     x: () => toggle(focus), n: () => turnPage(1), p: () => turnPage(-1), m: guarded(openMatrix), "?": openHelp,
+    c: () => cards[focus] && guarded(openLarge)(cards[focus].row, true),
     Escape: forget, " ": () => cards[focus] && guarded(openLarge)(cards[focus].row),
   };
   const anywhere = {
@@ -52,7 +53,8 @@ const BUTTONS = {
   unsure: () => act(plainly("unsure")), label: labelSearch, undo: () => turn("undo"), redo: () => turn("redo"),
   "accept-page": () => rest(accepted), "keep-page": () => rest(plainly("keep")), "drop-page": () => rest(plainly("drop")),
   previous: () => turnPage(-1), next: () => turnPage(1), matrix: guarded(openMatrix), audit: guarded(() => openAudit()),
-  people: guarded(openPeople), fixed: guarded(downloadFixed), publish: openPublish, help: openHelp,
+  people: guarded(openPeople), scores: guarded(openScores), classes: guarded(openClasses), link: guarded(copyLink), filters: openFilters,
+  clear: guarded(() => openView(EVERYTHING)), fixed: guarded(downloadFixed), publish: openPublish, help: openHelp,
   theme: () => setTheme(document.body.classList.contains("dark") ? "light" : "dark"),
 };
 
@@ -93,7 +95,8 @@ async function begin() {
   learnKeys();
   fillFilters();
   recall();
-  recallView();
+  const row = recallView();
+  begunSize();
   showState();
   showProgress();
   const go = $("input[name=row]");
@@ -108,6 +111,7 @@ async function begin() {
   document.addEventListener("keydown", onKey);
   send();
   await openView();
+  if (row !== null) await openLarge(row);
 }
 
 try {

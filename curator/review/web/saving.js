@@ -157,6 +157,7 @@ function turn(kind) {
 function showProgress() {
   const { flagged, mine, anybody } = facts.counts;
   $(".cr-progress div").style.width = `${flagged ? (100 * mine) / flagged : 0}%`;
+  $(".cr-progress").setAttribute("aria-valuenow", flagged ? Math.round((100 * mine) / flagged) : 0);
   let text = `${count(mine)} of ${count(flagged)} flagged rows decided by ${oneLine(facts.reviewer, 30)}`;
   if (anybody > mine) text += ` (${count(anybody)} by anybody)`;
   const left = remaining(flagged - mine);
