@@ -36,7 +36,7 @@ class View:
         by: only rows that this reviewer decided; None for all.
         tag: only rows with this tag; None for all.
         column, has: only rows whose value in a column of the dataset fits a text (see Metadata.fits); the order
-            "column" sorts by it.
+            "column" sorts by it, or by the first one.
         low, high: only rows with a clean score from low to below high, both in [0, 1]; a high of 1 is one of them.
     """
 
@@ -53,8 +53,6 @@ class View:
     high: float | None = None
 
     def __post_init__(self):
-        if self.order == "column" and self.column is None:
-            raise CuratorError("order: choose the column to sort by")
         for name, known in (("order", ORDERS), ("show", SHOW), ("decided", DECIDED)):
             if getattr(self, name) not in known:
                 raise CuratorError(f"{name}: expected one of {', '.join(known)}; found {getattr(self, name)[:60]!r}")
@@ -157,8 +155,8 @@ class Queue:
 
     def _order(self, name: str, column: str | None = None) -> np.ndarray:
         """All positions (n,) int32 in an order; made once."""
-        if name == "column" and column is not None:
-            return self.metadata.order(column)
+        if name == "column" and self.metadata.names:
+            return self.metadata.order(column or self.metadata.names[0])
         if name not in self._orders:
             self._orders[name] = order(self.runs, name).astype(np.int32)
         return self._orders[name]

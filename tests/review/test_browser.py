@@ -59,7 +59,7 @@ def test_a_review(digits, tmp_path):
         flagged = np.flatnonzero(~columns["selected"])
         assert rows == flagged[np.argsort(columns["clean_score"][flagged], kind="stable")][:64].tolist()
 
-        keys = (["Enter"] * 4 + ["k", "d", "u", "q", "2", "Enter"]) * 5  # classes are digits: 2 is the class, q the first
+        keys = (["Enter"] * 4 + ["k", "d", "u", "q", "2", "Enter"]) * 5  # 2 is the class, q a suggestion
         due = time.monotonic()
         for key in keys:
             page.keyboard.press(key)

@@ -1,7 +1,5 @@
 """Columns that rows are sorted and filtered by, the borderline queue, scores and pages of classes."""
 
-from contextlib import closing
-
 import numpy as np
 import pytest
 from datasets import ClassLabel
@@ -24,7 +22,9 @@ def session(tmp_path_factory):
     probs = np.random.default_rng(0).dirichlet(np.ones(3), 90).astype(np.float32)
     folder = tmp_path_factory.mktemp("metadata")
     np.save(folder / "p.npy", probs)
-    curator.curate(ds, method="confident", pred_probs=folder / "p.npy", flag_worst=30, output=folder / "out")
+    curator.curate(
+        ds, method="confident", pred_probs=folder / "p.npy", flag_worst=30, label_column="label", output=folder / "out"
+    )
     session = Session([folder / "out"])
     yield session
     session.journal.close()
@@ -67,7 +67,8 @@ def test_filters(session):
     least = rows.row[rows.selected][np.argsort(rows.score[rows.selected], kind="stable")][:30]
     assert border == least.tolist()
     for view, error in (
-        ({"order": "column"}, "choose the column"), ({"by": "nobody"}, "by: no reviewer"), ({"low": 2}, "from 0 to 1"),
+        ({"order": "column", "column": "x"}, "column: expected one of"), ({"by": "nobody"}, "by: no reviewer"),
+        ({"low": 2}, "from 0 to 1"),
         ({"size": 0}, "size: expected 1 to 192"), ({"column": "year", "has": "x"}, "expected a number"),
     ):  # fmt: skip
         with pytest.raises(CuratorError, match=error):

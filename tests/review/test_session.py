@@ -195,7 +195,16 @@ def test_calls_that_no_page_would_make(session, what, monkeypatch):
     """Each field with each value: an answer or a line, never a failure of the server."""
     monkeypatch.setattr(session._publishing, "_work", lambda *words: setattr(session._publishing, "_running", False))
     token = session.open({}, "ann")["token"]
-    usual = {**shown(session), "token": token, "number": 0, "row": 3, "rows": [1, 2], "steps": [], "target": "me/x", "label": 1}
+    usual = {
+        **shown(session),
+        "token": token,
+        "number": 0,
+        "row": 3,
+        "rows": [1, 2],
+        "steps": [],
+        "target": "me/x",
+        "label": 1,
+    }
     assert asked(session, {**usual, "what": what})[0] in (200, 400)
     for name in FIELDS[what]:
         for value in VALUES:
