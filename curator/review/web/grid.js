@@ -42,7 +42,7 @@ function bars(card, most) {
 function captions(card) {
   const small = (...content) => make("p", { class: "cr-small" }, ...content);
   return [
-    make("p", { class: "cr-labels" }, name(card.given), make("span", { class: "cr-arrow", text: " → " }), name(card.suggested, "cr-suggested")),
+    make("p", { class: "cr-labels" }, name(card.given), " ", name(card.suggested, "cr-suggested")),
     make("p", { class: "cr-small", text: `row ${card.row} · clean ${card.score.toFixed(3)}`, title: card.file }),
     ...card.runs.map((run, i) => small(`${oneLine(facts.runs[i + 1], 20)}: `, name(run.suggested), ` ${run.score.toFixed(2)}`)),
     ...tagNodes(card),
@@ -82,7 +82,8 @@ function showCards(answer) {
   $(".cr-grid").replaceChildren(...cards.map(cardNode));
   cards.forEach((card) => paint(card.row));
   if (!cards.length) $(".cr-grid").append(nothingHere());
-  $(".cr-grid").setAttribute("role", cards.length ? "listbox" : "region");
+  $(".cr-grid").setAttribute("role", cards.length ? "listbox" : "group");
+  $(".cr-grid").setAttribute("aria-label", cards.length ? "rows, several can be chosen" : "rows");
   setFocus(0, false);
 }
 

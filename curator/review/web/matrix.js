@@ -37,7 +37,7 @@ async function openMatrix() {
 }
 
 function labelsOf(pairs, text) {
-  // classes to draw: all; or those that fit the text and those they are confused with; at most MANY, in their order
+  // classes to draw: all; or those that fit the text and those they are confused with; at most MANY, the most confused first
   const weight = new Map();
   const add = (label, n) => weight.set(label, (weight.get(label) ?? 0) + n);
   const fits = facts.classes.map((one) => one.toLowerCase().includes(text));
@@ -48,7 +48,8 @@ function labelsOf(pairs, text) {
   }
   if (text) facts.classes.forEach((_, label) => fits[label] && add(label, 1e9)); // those that were asked for come first
   else facts.classes.forEach((_, label) => add(label, 0));
-  return [...weight].sort((a, b) => b[1] - a[1]).slice(0, MANY).map(([label]) => label).sort((a, b) => a - b);
+  const found = [...weight].sort((a, b) => b[1] - a[1] || a[0] - b[0]).map(([label]) => label);
+  return found.length > MANY ? found.slice(0, MANY) : found.sort((a, b) => a - b);
 }
 
 function matrixTable(pairs, labels, pick) {
