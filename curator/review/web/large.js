@@ -43,7 +43,7 @@ function showLarge(card, place) {
   };
   const file = card.file ? make("p", { class: "cr-small", dir: "auto", text: oneLine(card.file, 120) }) : null;
   const few = facts.classes.length - drawn(card).length;
-  const left = few > 0 ? make("p", { class: "cr-small", text: `${count(few)} other classes at 0 %: search them with /` }) : null;
+  const left = few > 0 ? make("p", { class: "cr-small", text: `${count(few)} other class${few > 1 ? "es" : ""} at 0 %: search with /` }) : null;
   openPanel(
     { name: "large", title: `Row ${card.row}`, card, step, key },
     heading(`Row ${card.row}`),
