@@ -69,7 +69,7 @@ def test_runs_of_every_kind(tmp_path, kind):
             assert (card["image"] is None) == (kind == "features")
         detail = session.detail({"row": cards[0]["row"]}, "ann")
         assert detail["near"][0]["label"] == cards[0]["given"]
-        assert all(bool(near["cards"]) <= (kind != "no training") for near in detail["near"])
+        assert kind != "no training" or detail["near"][0]["cards"]  # without features: the cleanest rows
         acts = [[card["row"], "relabel", (card["given"] + 1) % 3] for card in cards[:4]]
         session.save({**shown(session), "steps": [{"key": "first-step", "kind": "do", "rows": acts}]}, "ann")
         assert session.counts("ann") == {"flagged": 30, "mine": 4, "anybody": 4}
