@@ -116,7 +116,8 @@ def curate(
 
     Returns:
         The curated split, as it was also written to the output folder, with the columns clean_score, selected,
-        corrected_label, teacher_soft_label and row: a Dataset that shows a summary in a notebook. Or the plan.
+        corrected_label, teacher_soft_label, row and typicality: a Dataset that shows a summary in a notebook. Or the
+        plan.
 
     Raises:
         CuratorError: in one line, for settings or data that do not fit.

@@ -24,6 +24,7 @@ class Verdict:
     kept: np.ndarray  # (n,) bool: in config clean
     verified: np.ndarray  # (n,) bool
     dropped: np.ndarray  # (n,) bool
+    leaked: np.ndarray | None = None  # (n,) bool: in no config, since they stand in the training split
 
 
 def verdict(rows: Rows, journal: Journal | None, policy: str, min_confidence: float) -> Verdict:
@@ -54,7 +55,8 @@ def verdict(rows: Rows, journal: Journal | None, policy: str, min_confidence: fl
 
 def inside_default(said: Verdict, policy: str) -> np.ndarray:
     """(n,) bool: rows of config default."""
-    return said.kept if policy == "filter" else np.ones(len(said.kept), bool)
+    inside = said.kept if policy == "filter" else np.ones(len(said.kept), bool)
+    return inside if said.leaked is None else inside & ~said.leaked
 
 
 @contextmanager

@@ -36,6 +36,9 @@ TYPES: dict[str, tuple[type, ...]] = {
     "settings": (dict,), "?settings.column_prefix": (str, NONE), "?settings.features_column": (str, NONE),
     "?settings.label_noise": (str, NONE), "?settings.revision": (str, NONE),
     f"?{RANGES}": (dict,), "?encoders": (list,), "?accuracy": (dict,),
+    "?leaks": (dict,), "?leaks.rows": (int,), "?leaks.in": (str,), "?leaks.splits": (dict,),
+    "?look_alikes": (dict,), "?look_alikes.rows": (int,), "?look_alikes.groups": (int,), "?picture_faults": (dict,),
+    "?suspect": (dict,), "?suspect.junk": (int,), "?suspect.ambiguous": (int,), "?suspect.below": (int, float),
      "?published": (dict,), "?published.policy": (str,),
 }  # fmt: skip
 
@@ -62,6 +65,11 @@ def facts_in(path: Path, expected: str) -> dict[str, Any]:
         for kind, ends in facts.get(RANGES, {}).items():
             if kind not in KINDS or not isinstance(ends, list) or [type(end) for end in ends] != [float] * 2:
                 raise ValueError(f"{RANGES}: expected two numbers by kind of image, found {json.dumps(ends)[:50]}")
+        for name in ("picture_faults", "leaks.splits"):
+            inside, last = _at(facts, name)
+            for count in inside.get(last, {}).values():
+                if type(count) is not int:
+                    raise ValueError(f"{name}: expected whole numbers, found {json.dumps(count)[:50]}")
         _require_range(facts, "n", 1, 2**53)
         _require_range(facts, "classes", 2, 2**31)
         _require_range(facts, "estimated_noise_rate", 0, 1)

@@ -13,10 +13,13 @@ import numpy as np
 from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.result.read import Rows
+from curator.result.suspects import Suspects
 from curator.review.metadata import Metadata
 
 ORDERS = ("least clean", "least sure", "margin", "given class", "pair", "disagreement", "row", "column")
-SHOW = ("flagged", "all", "duplicates", "borderline")
+SHOW = ("flagged", "all", "duplicates", "junk", "picture faults", "look-alikes", "leaks", "borderline")
+# In the order of their finding, whatever the view's: alike rows stand together, the worst rows first.
+OF_THEIR_OWN = ("duplicates", "junk", "picture faults", "look-alikes", "leaks")
 DECIDED = ("any", "undecided", "open", "mine", "conflicts")
 KEPT = 8  # opened views that are kept
 
@@ -28,8 +31,9 @@ class View:
     Attributes:
         order: one of ORDERS.
         show: "flagged" (rows that are not selected), "all", "duplicates" (rows whose image is there more than once,
-            with different labels; alike ones stand together, whatever the order), or "borderline" (what a method may
-            have missed: of the rows that it selected the least clean ones, as many as it flagged).
+            with different labels), "junk" (rows like nothing in the dataset), "picture faults",
+            "look-alikes" (there more than once, whatever their labels), "leaks" (in another split, too) or "borderline"
+            (what a method may have missed: of the rows that it selected the least clean ones, as many as it flagged).
         given, suggested: only rows of these classes; None for all.
         decided: "any"; "undecided" by the reviewer; "open", undecided by everybody; "mine", decided by the reviewer;
             "conflicts" between reviewers.
@@ -74,6 +78,7 @@ class Queue:
                     f"{other.folder}: expected a run on the rows, classes and given labels of {self.rows.folder}; "
                     "open it by itself"
                 )
+        self.suspects = Suspects(self.rows)
         self._opening, self._lock = threading.Lock(), threading.Lock()
         self._decided: dict[str | None, tuple[int, np.ndarray]] = {}
         self._orders: dict[str, np.ndarray] = {}
@@ -87,7 +92,7 @@ class Queue:
         with self._opening:
             found = self._views.pop(key, None)
             if found is None:
-                order = self._order("duplicates" if view.show == "duplicates" else view.order, view.column)
+                order = self._order(view.show if view.show in OF_THEIR_OWN else view.order, view.column)
                 found = order[self._mask(view, reviewer)[order]]
             self._views[key] = found
             while len(self._views) > KEPT:
@@ -125,6 +130,13 @@ class Queue:
             return ~rows.selected
         if show == "borderline":
             return self.borderline.copy()
+        if show == "picture faults":
+            mask = np.zeros(len(rows), bool)
+            mask[list(self.suspects.faults)] = True
+            return mask & rows.present
+        of = {"junk": "junk", "look-alikes": "twins", "leaks": "leaks"}.get(show)
+        if of is not None:
+            return rows.present & getattr(self.suspects, of)
         return rows.present & (rows.duplicates >= 0) if show == "duplicates" else rows.present.copy()
 
     @cached_property
@@ -158,8 +170,18 @@ class Queue:
         if name == "column" and self.metadata.names:
             return self.metadata.order(column or self.metadata.names[0])
         if name not in self._orders:
-            self._orders[name] = order(self.runs, name).astype(np.int32)
+            found = self._of_suspects(name) if name in OF_THEIR_OWN[1:] else order(self.runs, name)
+            self._orders[name] = found.astype(np.int32)
         return self._orders[name]
+
+    def _of_suspects(self, show: str) -> np.ndarray:
+        """All positions (n,), those of a queue of OF_THEIR_OWN in its order."""
+        if show == "junk":
+            return np.argsort(self.suspects.typicality, kind="stable")
+        if show == "picture faults":
+            worst = np.array(list(self.suspects.faults), np.int64)
+            return np.concatenate([worst, np.delete(np.arange(len(self.rows)), worst)])
+        return np.argsort(self.suspects.groups, kind="stable")
 
     def pairs(self, show: str, most: int = 2000) -> list[tuple[int, int, int]]:
         """The most frequent (given, suggested, rows), most frequent first."""

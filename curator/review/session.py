@@ -93,6 +93,7 @@ class Session(Showing):
             "images": self.rows.facts["image_column"] is not None,
             "texts": self.rows.facts.get("text_column") is not None,
             "features": self.rows.features is not None,
+            "leaks": (self.rows.facts.get("leaks") or {}).get("rows", 0),
             "history": self.journal.history(reviewer),
             "counts": self.counts(reviewer),
             "columns": self.queue.metadata.names,
@@ -170,6 +171,7 @@ class Session(Showing):
                     "score": float(rows.score[position]),
                     "top": [[int(c), float(soft[i, c])] for c in likeliest[i]],
                     "remarks": self.remarks_on(int(rows.row[position])),
+                    "said": self.queue.suspects.said(position),
                     **self.decided(int(rows.row[position]), reviewer),
                     "runs": [
                         {"suggested": int(run.suggested[position]), "score": float(run.score[position])}

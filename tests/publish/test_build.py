@@ -200,7 +200,7 @@ def test_the_license_and_the_card_of_a_dataset_on_the_hub(hub, tmp_path, run):
 def test_a_journal_of_other_rows(run, tmp_path, capsys):
     """The same classes and split, but the rows are in another order: no decision may land on another row."""
     rows = datasets.load_dataset(str(run)).remove_columns(
-        ["clean_score", "selected", "corrected_label", "teacher_soft_label", "row"]
+        ["clean_score", "selected", "corrected_label", "teacher_soft_label", "row", "typicality"]
     )
     shuffled = datasets.DatasetDict({"train": rows["train"].shuffle(seed=1), "test": rows["test"]})
     curator.curate(shuffled, method="ce", epochs=1, output=tmp_path / "out")

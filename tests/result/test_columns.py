@@ -34,10 +34,12 @@ def test_types_and_values():
         "corrected_label",
         "teacher_soft_label",
         "row",
+        "typicality",
     ]
     assert out.features["clean_score"] == Value("float32") and out.features["selected"] == Value("bool")
     assert out.features["corrected_label"] == ClassLabel(names=list("abc")) and out.features["row"] == Value("int64")
     assert out.features["teacher_soft_label"] == List(Value("float32"), length=3)
+    assert out.features["typicality"] == Value("float32") and out["typicality"][:] == [None] * 4  # nothing says it
     assert out["row"][:] == [7, 8, 9, 10] and out["selected"][:] == [True, False, True, False]
     assert out["corrected_label"][:] == [given[0], 2, given[2], 1]
     assert out.data.column("image").equals(ds.data.column("image"))  # bytes untouched

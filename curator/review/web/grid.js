@@ -44,6 +44,7 @@ function captions(card) {
   return [
     make("p", { class: "cr-labels" }, name(card.given), " ", name(card.suggested, "cr-suggested")),
     make("p", { class: "cr-small", text: `row ${card.row} · clean ${card.score.toFixed(3)}`, title: card.file }),
+    ...card.said.map((text) => make("p", { class: "cr-small cr-said", dir: "auto", text: oneLine(text, 80) })),
     ...card.runs.map((run, i) => small(`${oneLine(facts.runs[i + 1], 20)}: `, name(run.suggested), ` ${run.score.toFixed(2)}`)),
     ...tagNodes(card),
     ...card.others.map(({ reviewer, action, label }) =>
@@ -205,7 +206,13 @@ function showScope() {
   $(".cr-scope").textContent = chosen.size ? `${chosen.size} chosen:` : card ? `row ${card.row}:` : "";
 }
 
+const toDrop = () => view.show === "junk"; // rows that are like nothing: Enter drops them
+const first = (card) => (toDrop() ? plainly("drop")(card) : accepted(card)); // what Enter does
+
 function showFilters() {
+  $(".cr-bulk").classList.toggle("cr-to-drop", toDrop());
+  $(".cr-bulk [data-do=drop]").title = toDrop() ? `Enter or ${shownKey("d")}` : shownKey("d");
+  $(".cr-bulk [data-do=accept]").title = toDrop() ? "" : "Enter";
   for (const node of $$("[data-view]")) node.value = view[node.dataset.view] ?? "";
   showMore();
 }

@@ -30,7 +30,7 @@ function pageKey(event) {
     Escape: forget, " ": () => cards[focus] && guarded(openLarge)(cards[focus].row),
   };
   const anywhere = {
-    Enter: () => (event.shiftKey && !panel ? rest(accepted) : act(accepted)), k: () => act(plainly("keep")),
+    Enter: () => (event.shiftKey && !panel ? rest(first) : act(first)), k: () => act(plainly("keep")),
     d: () => act(plainly("drop")), u: () => act(plainly("unsure")), "/": labelSearch,
   };
   const word = key.length === 1 ? key.toLowerCase() : key;

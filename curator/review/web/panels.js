@@ -137,7 +137,7 @@ async function downloadFixed() {
 
 function openHelp() {
   const keys = [
-    ["← → ↑ ↓", "move"], ["Enter", "accept the suggestion"], [shownKey("k"), "keep the given label"],
+    ["← → ↑ ↓", "move"], ["Enter", "accept the suggestion; among junk: drop the row"], [shownKey("k"), "keep the given label"],
     [SUGGESTING.map((_, place) => suggestingKey(place)).join(", "), "give the row's 1st, 2nd, … suggestion: the key stands before it"],
     ...(ofClass.size ? [["a class's name", "give that class; what the key does elsewhere it does with ⇧ (Shift)"]] : []),
     ["/", "search a label by typing"], [shownKey("d"), "drop the row"],
