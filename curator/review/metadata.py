@@ -12,6 +12,7 @@ from curator.errors import CuratorError
 from curator.result.read import SCORES, SOFT, Rows
 
 FILE = "file"  # the name of the image's file
+FURTHER = ("typicality", "ambiguous", "also")  # columns of a run that not every run has
 KEPT = 16  # columns whose values are kept
 RANGE = re.compile(r"\s*(-?[\d.]+(?:e-?\d+)?)?\s*\.\.\s*(-?[\d.]+(?:e-?\d+)?)?\s*", re.IGNORECASE)
 
@@ -35,7 +36,7 @@ class Metadata:
     def __init__(self, rows: Rows):
         self.rows = rows
         facts = rows.facts
-        others = {rows.prefix + name for name in (*SCORES, SOFT)} | {
+        others = {rows.prefix + name for name in (*SCORES, SOFT, *FURTHER)} | {
             facts["label_column"], facts.get("reference_column"), facts.get("text_column"),
         }  # fmt: skip
         columns = [field.name for field in rows.schema if _is_value(field.type) and field.name not in others]
