@@ -25,6 +25,7 @@ bench: $(READY)  ## fill bench/RESULTS.md, cell by cell
 	$(BIN)/python -m bench.step
 	$(BIN)/python -m bench.train_on_result
 	$(BIN)/python -m bench.review
+	$(BIN)/python -m bench.review_page
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[bench]'
 	$(BIN)/python -m bench.everyday
 	$(BIN)/python -m bench.arena

@@ -162,7 +162,12 @@ def client(address: str):
         with browser.open(request, timeout=120) as answer:
             return json.load(answer)
 
-    return ask
+    while True:  # the server answers before it has read the run
+        try:
+            ask("hello")
+            return ask
+        except OSError:
+            time.sleep(0.05)
 
 
 def in_chromium(address: str) -> str:

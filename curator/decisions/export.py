@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from curator.decisions.decision import Decision
+from curator.decisions.remarks import Remark
 from curator.system import atomic
 from curator.text import as_cell
 
@@ -19,7 +20,12 @@ MARK = b"label-curator"  # metadata of parquet files that write_table wrote
 
 
 def export(
-    decisions: Sequence[tuple], verified: Mapping[int, str], folder: Path, owner: str, files: Sequence[str] = ()
+    decisions: Sequence[tuple],
+    verified: Mapping[int, str],
+    folder: Path,
+    owner: str,
+    files: Sequence[str] = (),
+    remarks: Sequence[Remark] = (),
 ) -> list[Path]:
     """Write the tables decisions (the fields of Decision) and verified (row, label: a file for --verified).
 
@@ -29,9 +35,10 @@ def export(
         folder: that the files are written to.
         owner: id of the journal.
         files: source files of the verified rows, "" for none: a column file, where there are any.
+        remarks: notes and tags: a table remarks, where there are any; its tags stand in one text, "; " between them.
 
     Returns:
-        The four files.
+        The four files, or six.
     """
     import pyarrow as pa
 
@@ -42,10 +49,14 @@ def export(
     labels = {"row": pa.array(verified, pa.int64()), "label": pa.array(verified.values(), pa.string())}
     if any(files):
         labels["file"] = pa.array(files, pa.string())
-    return [
+    written = [
         *write_table(pa.table(of_all), folder / "decisions", owner),
         *write_table(pa.table(labels), folder / "verified", owner),
     ]
+    if remarks:
+        said = [{**remark._asdict(), "tags": "; ".join(remark.tags)} for remark in remarks]
+        written += write_table(pa.Table.from_pylist(said), folder / "remarks", owner)
+    return written
 
 
 def write_table(table, path: Path, owner: str) -> list[Path]:

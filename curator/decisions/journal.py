@@ -17,6 +17,7 @@ from curator.decisions.audits import Audits
 from curator.decisions.database import Database, TakenKey, timestamp, unfit
 from curator.decisions.decision import ACTIONS, CLEAR, Decision
 from curator.decisions.export import export
+from curator.decisions.remarks import Remarks
 from curator.errors import CuratorError
 
 # Row, action, label, second right label, id of the decision that it repeats.
@@ -47,7 +48,7 @@ class Journal:
         """Open the file; with facts (Rows.facts_for_a_journal) make it if it is missing, without them only read."""
         self._db = Database(path, facts)
         self.path, self.facts, self.lock = path, self._db.facts, self._db.lock
-        self.audits = Audits(self._db)
+        self.audits, self.remarks = Audits(self._db), Remarks(self._db)
         self._clear()
         with self._db.closed_if_refused():
             self._read()
@@ -254,6 +255,15 @@ class Journal:
         """The latest decision of every reviewer on the row."""
         return dict(self._rows.get(row, {}))
 
+    def story(self, row: int) -> list[tuple[str, str, str, str | None, str]]:
+        """All that was decided on a row, as it came: (time, reviewer, action, label, kind of the step)."""
+        with self.lock:
+            return self._db.execute(
+                "SELECT d.time, d.reviewer, d.action, d.label, s.kind FROM decisions d JOIN steps s ON s.id = d.step "
+                "WHERE d.row = ? ORDER BY d.id",
+                (row,),
+            ).fetchall()
+
     def history(self, reviewer: str, most: int = 100) -> tuple[list[str], list[str]]:
         """Keys of the reviewer's steps that can be undone, and redone, the next one last."""
         with self.lock:
@@ -291,14 +301,15 @@ class Journal:
     def export(self, folder: Path, files: Files = lambda rows: []) -> list[Path]:
         """Write decisions (all of them) and verified (row, label: a file for --verified) as parquet and CSV.
 
-        The source files of rows, where they are given, go along. Nothing is overwritten but an earlier export of this
-        journal: see write_table.
+        Where there are any, notes and tags, too: remarks. The source files of rows, where they are given,
+        go along. Nothing is overwritten but an earlier export of this journal: see write_table.
         """
         with self.lock:
             self._read()
             decisions = self._db.execute(f"SELECT {self._fields()} FROM decisions ORDER BY id").fetchall()
             verified = self.verified().labels
-        return export(decisions, verified, folder, str(self.facts.get("id")), files(list(verified)))
+            remarks = [remark for row in sorted(self.remarks.by_row()) for remark in self.remarks.of_row(row)]
+        return export(decisions, verified, folder, str(self.facts.get("id")), files(list(verified)), remarks)
 
 
 def _act(row: int, action: str, label: str | None, also: str | None = None) -> Act:

@@ -10,6 +10,7 @@ from functools import cache
 from typing import Any
 
 VERSION = 2  # of the file, in its user_version; files of before it was written have 0
+LATER = {"remarks"}  # tables that files of version 1 do not have
 UNTRUSTED = "PRAGMA trusted_schema = OFF"
 
 SCHEMA = """
@@ -28,6 +29,9 @@ CREATE TABLE IF NOT EXISTS audit_rows (
     PRIMARY KEY (audit, place));
 CREATE TABLE IF NOT EXISTS audit_labels (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, audit INTEGER NOT NULL, row INTEGER NOT NULL, label TEXT,
+    reviewer TEXT NOT NULL, time TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS remarks (
+    id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, row INTEGER NOT NULL, note TEXT NOT NULL, tags TEXT NOT NULL,
     reviewer TEXT NOT NULL, time TEXT NOT NULL);
 """
 
@@ -62,7 +66,7 @@ def inspect(db: sqlite3.Connection) -> None:
         raise NotOurs("expected a review journal, found another database; name another --journal")
     if not tables:
         return  # a new file
-    if missing := expected.keys() - tables:
+    if missing := expected.keys() - tables - (LATER if version < VERSION else set()):
         raise ValueError(f"no table {', '.join(sorted(missing))}")
     (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if said != "ok":

@@ -24,6 +24,7 @@ from curator.publish.audit import audited
 from curator.publish.imagefolder import FORMATS, as_imagefolder, batches
 from curator.publish.leaks import leaks_of, without
 from curator.publish.policy import POLICIES, Verdict, decisions, inside_default, require_share, verdict
+from curator.publish.remarks import remark_columns
 from curator.result.card import dataset_card, own_text
 from curator.result.facts import (
     AGAIN,
@@ -130,9 +131,11 @@ def prepared(
         raise CuratorError("--format imagefolder: the run has no images; leave the flag out")
     leaks = leaks_of(rows) if drop_leaks else {}
     people: dict[str, Any] = {"reviewers": {}, "decisions": {}, "audits": []}
+    remarks: dict[int, tuple[str, list[str]]] = {}
     with decisions(rows, journal) as opened:
         said = without(verdict(rows, opened, policy, min_confidence), rows, leaks)
         if opened is not None:
+            remarks = opened.remarks.columns()
             people = {
                 "reviewers": opened.reviewers(),
                 "decisions": opened.verified().counts,
@@ -145,8 +148,9 @@ def prepared(
     with workspace(beside) as work:
         folder = work / "version"
         folder.mkdir()
-        _write_data(folder, rows, said, policy, leaks)
-        unlabelled = as_imagefolder(folder, rows, said.kept) if format == "imagefolder" else 0
+        remarked = remark_columns(rows, remarks)
+        _write_data(folder, rows, said, policy, remarked, leaks)
+        unlabelled = as_imagefolder(folder, rows, said.kept, [*remarked]) if format == "imagefolder" else 0
         inside = inside_default(said, policy)
         version = Version(
             folder, policy, rows.facts, int(inside.sum()), int(said.kept.sum()),
@@ -189,10 +193,18 @@ def _audits(rows: Rows, journal: Journal, said: Verdict, policy: str) -> list[di
     return found
 
 
-def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str, leaks: dict[str, np.ndarray]) -> None:
+def _write_data(
+    folder: Path,
+    rows: Rows,
+    said: Verdict,
+    policy: str,
+    remarked: dict[str, pa.Array],
+    leaks: dict[str, np.ndarray],
+) -> None:
     """data/ and, where it differs, clean/: the run's files with the policy's labels, image bytes as they are.
 
-    Rows of `leaks`, by split, are left out.
+    Columns of what people remarked stand at the end; of other splits they are empty. Rows of `leaks`, by split, are
+    left out.
     """
     column, split = rows.facts["label_column"], rows.facts["split"]
     (folder / "data").mkdir()
@@ -219,13 +231,14 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str, leaks: dic
                     f"the dataset has a column {second}, and reviewers found second right labels; rename it"
                 )
             features[second] = features[column]
+        features |= Features.from_arrow_schema(pa.schema([(name, of.type) for name, of in remarked.items()]))
         schema = features.arrow_schema
         with pq.ParquetWriter(folder / "data" / path.name, schema) as writer:
             apart = curated and policy != "filter" and said.kept.any()
             clean = pq.ParquetWriter(folder / "clean" / path.name, schema) if apart else None
             try:
                 for batch in batches(file, path):
-                    part, kept = pa.table(batch), None
+                    part, kept, here = pa.table(batch), None, slice(0, 0)
                     if curated:
                         here = slice(start, start + len(batch))
                         start, kept = here.stop, pa.array(said.kept[here])
@@ -245,6 +258,8 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str, leaks: dic
                         part = part.append_column(
                             second, pc.if_else(pa.array(codes >= 0), values, pa.scalar(None, values.type))
                         )
+                    for name, of in remarked.items():
+                        part = part.append_column(name, of[here] if curated else pa.nulls(len(part), of.type))
                     part = part.cast(schema)
                     left = part.filter(kept) if kept is not None else part
                     part, left = (_not_among(t, rows.prefix + "row", leaks.get(split_of(path))) for t in (part, left))

@@ -51,10 +51,11 @@ def set_aside(run: Path) -> set[tuple[str, int]]:
     return set() if table is None else {(item["split"], item["row"]) for item in table.to_pylist()}
 
 
-def as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray) -> int:
+def as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray, remarked: Sequence[str] = ()) -> int:
     """Turn data/ into images/SPLIT/CLASS with the original bytes and file names, and labels.csv with the columns.
 
-    Left out are rows that were set aside, and rows of other splits without a label; how many the latter are.
+    The columns of what people remarked (notes, tags) stand at its end. Left out are rows that were set aside,
+    and rows of other splits without a label; how many the latter are.
     """
     facts, prefix = rows.facts, rows.prefix
     image, label = facts["image_column"], facts["label_column"]
@@ -69,12 +70,14 @@ def as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray) -> int:
     with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
         lines = csv.writer(file)
         lines.writerow([*("split", "row", "file", "source", "label", "given", "suggested", "clean_score", "selected"),
-                        "clean"])  # fmt: skip
+                        "clean", *remarked])  # fmt: skip
         for path in paths:
             split = split_of(path)
-            for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP, columns=[image, label, *names]):
+            for batch in pq.ParquetFile(path).iter_batches(ROW_GROUP, columns=[image, label, *names, *remarked]):
                 part = pa.table(batch)
-                values = zip(part[image].to_pylist(), *(part[name].to_pylist() for name in names), strict=True)
+                values = zip(
+                    part[image].to_pylist(), *(part[name].to_pylist() for name in (*names, *remarked)), strict=True
+                )
                 for now, (item, row, *scores) in zip(_class_names(rows, part[label]), values, strict=True):
                     if (split, row) in aside:
                         continue
@@ -85,14 +88,15 @@ def as_imagefolder(folder: Path, rows: Rows, clean: np.ndarray) -> int:
                     if now is None:
                         unlabelled += 1
                         continue
-                    score, selected, corrected = scores
+                    score, selected, corrected, *more = scores
                     target = _free_name(f"images/{split}/{below[now]}", item, row, taken)
                     (folder / target).parent.mkdir(parents=True, exist_ok=True)
                     (folder / target).write_bytes(item["bytes"])
                     code, is_clean = of_row[row] if split == facts["split"] else (None, "")
                     given = now if code is None else _name(rows, code)
                     cells: list[str] = [target, item.get("path") or "", now, given, _name(rows, corrected)]
-                    lines.writerow([split, row, *map(as_cell, cells), score, selected, is_clean])
+                    said = [as_cell("; ".join(v) if isinstance(v, list) else v or "") for v in more]
+                    lines.writerow([split, row, *map(as_cell, cells), score, selected, is_clean, *said])
     for name in ("data", "clean"):
         shutil.rmtree(folder / name, ignore_errors=True)
     return unlabelled

@@ -180,8 +180,12 @@ class Rows:
             return pa.concat_tables([f.read(columns) for f in self._parquet]).select(columns)
 
     def column(self, name: str) -> pa.ChunkedArray:
-        """The values of a column, of all rows."""
+        """The n values of a column."""
         return self._read([name])[name]
+
+    def names_of_column(self, name: str) -> list[str] | None:
+        """Names of the classes of a column that holds class numbers; None for any other."""
+        return names_of(self._described[name])
 
     def codes(self, labels: pa.ChunkedArray, column: str | None = None) -> np.ndarray:
         """Class numbers (m,) int32 of values of a label column, by default the given labels; -1 where there is none."""

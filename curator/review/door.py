@@ -61,6 +61,7 @@ class Door:
         user: whose decisions they are without accounts.
         port: that is served; cookies of one machine are told apart by it.
         login_page: HTML, with {said} in it.
+        waiting_page: HTML that loads itself anew, with {doing} in it: the page while `doing` says what is done first.
     """
 
     def __init__(
@@ -73,7 +74,10 @@ class Door:
         user: str,
         port: int,
         login_page: str,
+        waiting_page: str = "",
     ):
+        self.doing = ""  # until there is a page
+        self.waiting_page, self.told = waiting_page, ""  # and with what is done filled in
         self.app, self.ask, self.logins = app, ask, logins
         self.token, self.user, self.cookie, self.login_page = token, user, f"curator-{port}", login_page
         self.sessions: OrderedDict[bytes, str] = OrderedDict()  # digest of a cookie -> who
@@ -85,7 +89,7 @@ class Door:
         """Answer, or let the request pass."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
-                await self.app(scope, receive, send)
+                await _live(receive, send)
             return None
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         answer = await self.answer(scope, headers, receive)
@@ -97,7 +101,8 @@ class Door:
             kind = f"text/{'html' if content.startswith('<!doctype html>') else 'plain'}; charset=utf-8"
         body = (content if isinstance(content, str) else json.dumps(content)).encode()
         more = {"content-type": kind, "content-length": str(len(body)), "cache-control": "no-store", **more}
-        await send({"type": "http.response.start", "status": status, "headers": _headers(more, PLAIN)})
+        rules = {**PLAIN, "script-src": _inline(body)} if content is self.told else PLAIN
+        await send({"type": "http.response.start", "status": status, "headers": _headers(more, rules)})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
     async def answer(
@@ -125,6 +130,11 @@ class Door:
                 return 405, "log out with a POST", {"allow": "POST"}
             self.sessions.pop(digest(self.cookie_of(headers)), None)
             return 303, "", {"location": "./", "set-cookie": self.set_cookie("", scope) + "; Max-Age=0"}
+        if self.doing:
+            if path == "/" and method in ("GET", "HEAD"):
+                self.told = self.waiting_page.replace("{doing}", html.escape(self.doing))
+                return 200, self.told, {}
+            return 503, said(f"starting: {self.doing}"), {"retry-after": "1"}
         if path == ASK:
             return await self.asked(method, headers, receive, user)
         if len(path) > LONGEST or not OPEN.fullmatch(path):
@@ -210,6 +220,13 @@ REFUSED = {
     400: "the request ended too early", 408: "the request took too long", 411: "expected a length",
     413: "the request is too large",
 }  # fmt: skip
+
+
+async def _live(receive: Callable, send: Callable) -> None:
+    """The server's start and end: nothing is to be done at either."""
+    for kind in ("startup", "shutdown"):
+        await receive()
+        await send({"type": f"lifespan.{kind}.complete"})
 
 
 async def _body(receive: Callable, headers: dict[str, str], most: int) -> bytes | int:

@@ -14,26 +14,35 @@ import warnings
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from curator.errors import CuratorError
 from curator.review.door import LOOPBACK, Door
 from curator.review.logins import Logins, accounts, require_name
-from curator.review.session import Session
+
+if TYPE_CHECKING:
+    from curator.review.session import Session
 
 TOKEN = "CURATOR_TOKEN"
 SCRIPTS = (
     "common.js",
+    "shortcuts.js",
     "saving.js",
     "grid.js",
+    "more.js",
     "panels.js",
+    "large.js",
+    "zoom.js",
+    "matrix.js",
+    "classes.js",
+    "scores.js",
     "audit.js",
     "publish.js",
     "keys.js",
 )  # one script, in this order
 ASKED = (
     "hello", "open", "page", "detail", "matrix", "people", "export", "fixed", "save", "audit", "pictures",
-    "audit_result", "publish", "publishing",
+    "audit_result", "publish", "publishing", "whole", "of_class", "classes", "scores",
 )  # fmt: skip
 
 
@@ -47,7 +56,7 @@ def launch(
     reviewer: str | None = None,
     journal: Path | None = None,
 ) -> None:
-    """Serve the page until a signal.
+    """Serve the page until a signal; it answers at once, and says what it does until the run is loaded.
 
     Raises:
         CuratorError: for flags or folders that do not fit.
@@ -65,20 +74,37 @@ def launch(
     user = reviewer if reviewer is not None else _user()
     require_name(user, "--reviewer")
     token = token_of(os.environ)
-    session = Session(folders, journal, publisher=next(iter(people), None))
-    try:
-        from curator.review.server import listen, serve
+    sessions: list[Session] = []
 
+    def load() -> None:
+        from curator.review.session import Session
+
+        if sessions:
+            return
+        door.doing = f"reading {', '.join(folder.resolve().name for folder in folders)}"
+        sessions.append(Session(folders, journal, publisher=next(iter(people), None)))
+        door.doing = "making the page"
+        door.app = build()
+        door.doing = ""
+        print("ready", flush=True)
+
+    from curator.review.server import listen, serve
+
+    door = Door(
+        None, lambda call, who: answer(sessions[0], call, who), logins=Logins(people) if people else None, token=token,
+        user=user, port=port, login_page=_file("login.html"), waiting_page=_file("waiting.html"),
+    )  # fmt: skip
+    door.doing = "starting"
+    try:
+        if not all((folder / "curation.json").is_file() for folder in folders):
+            load()  # which says what is wrong before there is a page
         with listen(host, port) as listening:
-            door = Door(
-                build(), lambda call, who: answer(session, call, who), logins=Logins(people) if people else None,
-                token=token, user=user, port=port, login_page=_file("login.html"),
-            )  # fmt: skip
             address = f"http://{f'[{host}]' if ':' in host else host}:{port}/{'' if people else f'?token={token}'}"
             print(f"the page: {address}    (Ctrl-C ends it)", flush=True)
-            serve(door, listening)
+            serve(door, listening, load)
     finally:
-        session.journal.close()
+        for session in sessions:
+            session.journal.close()
 
 
 def token_of(variables: Mapping[str, str]) -> str:

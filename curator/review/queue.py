@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -13,9 +14,10 @@ from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.result.read import Rows
 from curator.result.suspects import Suspects
+from curator.review.metadata import Metadata
 
-ORDERS = ("least clean", "least sure", "margin", "given class", "pair", "disagreement", "row")
-SHOW = ("flagged", "all", "duplicates", "junk", "picture faults", "look-alikes", "leaks", "ambiguous")
+ORDERS = ("least clean", "least sure", "margin", "given class", "pair", "disagreement", "row", "column")
+SHOW = ("flagged", "all", "duplicates", "junk", "picture faults", "look-alikes", "leaks", "ambiguous", "borderline")
 # In the order of their finding, whatever the view's: alike rows stand together, the worst rows first.
 OF_THEIR_OWN = ("duplicates", "junk", "picture faults", "look-alikes", "leaks")
 DECIDED = ("any", "undecided", "open", "mine", "conflicts")
@@ -30,11 +32,17 @@ class View:
         order: one of ORDERS.
         show: "flagged" (rows that are not selected), "all", "duplicates" (rows whose image is there more than once,
             with different labels), "junk" (rows like nothing in the dataset), "picture faults",
-            "look-alikes" (there more than once, whatever their labels), "leaks" (in another split, too) or
-            "ambiguous" (rows that may have two right labels).
+            "look-alikes" (there more than once, whatever their labels), "leaks" (in another split, too), "ambiguous"
+            (rows that may have two right labels) or "borderline" (what a method may have missed: of the rows that it
+            selected the least clean ones, as many as it flagged).
         given, suggested: only rows of these classes; None for all.
         decided: "any"; "undecided" by the reviewer; "open", undecided by everybody; "mine", decided by the reviewer;
             "conflicts" between reviewers.
+        by: only rows that this reviewer decided; None for all.
+        tag: only rows with this tag; None for all.
+        column, has: only rows whose value in a column of the dataset fits a text (see Metadata.fits); the order
+            "column" sorts by it, or by the first one.
+        low, high: only rows with a clean score from low to below high, both in [0, 1]; a high of 1 is one of them.
     """
 
     order: str = "least clean"
@@ -42,6 +50,12 @@ class View:
     given: int | None = None
     suggested: int | None = None
     decided: str = "any"
+    by: str | None = None
+    tag: str | None = None
+    column: str | None = None
+    has: str = ""
+    low: float | None = None
+    high: float | None = None
 
     def __post_init__(self):
         for name, known in (("order", ORDERS), ("show", SHOW), ("decided", DECIDED)):
@@ -70,14 +84,16 @@ class Queue:
         self._decided: dict[str | None, tuple[int, np.ndarray]] = {}
         self._orders: dict[str, np.ndarray] = {}
         self._views: OrderedDict[tuple[View, str, int], np.ndarray] = OrderedDict()
+        self.metadata = Metadata(self.rows)
 
     def open(self, view: View, reviewer: str) -> np.ndarray:
         """Positions (m,) int32 of the view's rows as decided now."""
-        key = view, reviewer, 0 if view.decided == "any" else self.journal.last
+        changing = view.decided != "any" or view.by is not None or view.tag is not None
+        key = view, reviewer, self.journal.last + self.journal.remarks.last if changing else 0
         with self._opening:
             found = self._views.pop(key, None)
             if found is None:
-                order = self._order(view.show if view.show in OF_THEIR_OWN else view.order)
+                order = self._order(view.show if view.show in OF_THEIR_OWN else view.order, view.column)
                 found = order[self._mask(view, reviewer)[order]]
             self._views[key] = found
             while len(self._views) > KEPT:
@@ -91,6 +107,16 @@ class Queue:
             mask &= rows.given == view.given
         if view.suggested is not None:
             mask &= rows.suggested == view.suggested
+        if view.column is not None and view.has.strip():
+            mask &= self.metadata.fits(view.column, view.has)
+        if view.low is not None:
+            mask &= rows.score >= view.low
+        if view.high is not None:
+            mask &= (rows.score.astype(np.float64) < view.high) | (view.high == 1)
+        if view.by is not None:
+            mask &= self.decided(view.by)
+        if view.tag is not None:
+            mask &= self.among(self.journal.remarks.rows(view.tag))
         if view.decided == "conflicts":
             mask &= self.among(self.journal.conflicts())
         elif view.decided != "any":
@@ -103,6 +129,8 @@ class Queue:
         rows = self.rows
         if show == "flagged":
             return ~rows.selected
+        if show == "borderline":
+            return self.borderline.copy()
         if show == "picture faults":
             mask = np.zeros(len(rows), bool)
             mask[list(self.suspects.faults)] = True
@@ -113,6 +141,15 @@ class Queue:
         if show == "ambiguous":
             return rows.present & rows.ambiguous
         return rows.present & (rows.duplicates >= 0) if show == "duplicates" else rows.present.copy()
+
+    @cached_property
+    def borderline(self) -> np.ndarray:
+        """(n,) bool: of the selected rows the least clean ones, as many as are flagged."""
+        rows = self.rows
+        selected = np.flatnonzero(rows.selected & rows.present)
+        mask = np.zeros(len(rows), bool)
+        mask[selected[np.argsort(rows.score[selected], kind="stable")][: int((~rows.selected).sum())]] = True
+        return mask
 
     def decided(self, reviewer: str | None) -> np.ndarray:
         """(n,) bool: rows decided by the reviewer, or by anybody; only what is new in the journal is looked up."""
@@ -131,8 +168,10 @@ class Queue:
         mask[self.rows.positions(ids)] = True
         return mask
 
-    def _order(self, name: str) -> np.ndarray:
+    def _order(self, name: str, column: str | None = None) -> np.ndarray:
         """All positions (n,) int32 in an order; made once."""
+        if name == "column" and self.metadata.names:
+            return self.metadata.order(column or self.metadata.names[0])
         if name not in self._orders:
             found = self._of_suspects(name) if name in OF_THEIR_OWN[1:] else order(self.runs, name)
             self._orders[name] = found.astype(np.int32)

@@ -6,6 +6,7 @@ from typing import Any
 
 from curator.decisions.decision import ACTIONS
 from curator.decisions.journal import KINDS
+from curator.decisions.remarks import NOTE, TAG, TAGS
 from curator.errors import CuratorError
 from curator.result.read import Rows
 
@@ -32,6 +33,20 @@ def field(data: Any, name: str, kind: type, *default: Any) -> Any:
     return value
 
 
+def share(data: dict[str, Any], name: str) -> float | None:
+    """A number in [0, 1] of what a page sends; None where it is missing or null.
+
+    Raises:
+        CuratorError: for anything else.
+    """
+    value = data.get(name)
+    if value is None:
+        return None
+    if type(value) not in (int, float) or not 0 <= value <= 1:
+        raise CuratorError(f"{name}: expected a number from 0 to 1")
+    return float(value)
+
+
 def checked(step: Any, rows: Rows) -> dict[str, Any]:
     """A step of a page as the journal takes it: labels by name, and nothing that is not there.
 
@@ -39,13 +54,15 @@ def checked(step: Any, rows: Rows) -> dict[str, Any]:
         CuratorError: for what no page of this run would send.
     """
     kind, key = field(step, "kind", str), field(step, "key", str)
-    if kind not in (*KINDS, "audit") or not KEY[0] <= len(key) <= KEY[1]:
-        raise CuratorError(f"expected a step with a key and one of the kinds {', '.join(KINDS)}, audit")
+    if kind not in (*KINDS, "audit", "remark") or not KEY[0] <= len(key) <= KEY[1]:
+        raise CuratorError(f"expected a step with a key and one of the kinds {', '.join(KINDS)}, audit, remark")
     if kind == "do":
         acts = [_act(act, rows) for act in field(step, "rows", list)]
         if not acts:
             raise CuratorError("expected a step that decides a row")
         return {"key": key, "kind": kind, "rows": acts}
+    if kind == "remark":
+        return {"key": key, "kind": kind, **_remark(step, rows)}
     if kind == "audit":
         label = field(step, "label", int, None)
         of = {"audit": field(step, "audit", int), "row": field(step, "row", int)}
@@ -70,6 +87,17 @@ def _act(act: Any, rows: Rows) -> tuple:
     if action == "both":
         return row, action, _name(given, rows), _name(label, rows)
     return row, action, _name(label, rows) if action == "relabel" else None
+
+
+def _remark(step: Any, rows: Rows) -> dict[str, Any]:
+    row, note, tags = field(step, "row", int), field(step, "note", str, ""), field(step, "tags", list, [])
+    tags = [field({"tag": tag}, "tag", str) for tag in tags]
+    fit = all(tag and tag == " ".join(tag.split()) and len(tag) <= TAG for tag in tags)
+    if rows.position(row) is None or len(note) > NOTE or len(tags) > TAGS or not fit or len(set(tags)) < len(tags):
+        raise CuratorError(
+            f"expected a row of the run, a note of at most {NOTE:,} characters and at most {TAGS} tags of at most {TAG}"
+        )
+    return {"row": row, "note": note, "tags": tags}
 
 
 def _name(label: int | None, rows: Rows) -> str:

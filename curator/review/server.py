@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -59,10 +61,28 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def serve(app: Any, listening: socket.socket) -> None:
-    """Serve the ASGI application until a signal; no address is logged, it may hold a token."""
+def serve(app: Any, listening: socket.socket, load: Callable[[], None]) -> None:
+    """Serve the ASGI application until a signal; no address is logged, it may hold a token.
+
+    Args:
+        app: what is served, from now on.
+        listening: where.
+        load: called in a thread meanwhile; what it raises ends the serving and is raised.
+    """
     config = uvicorn.Config(
         app, http=Protocol, ws="none", log_level="error", access_log=False, server_header=False, lifespan="on",
         timeout_graceful_shutdown=3,
     )  # fmt: skip
-    uvicorn.Server(config).run(sockets=[listening])
+    server, failed = uvicorn.Server(config), list[BaseException]()
+
+    def work() -> None:
+        try:
+            load()
+        except BaseException as e:
+            failed.append(e)
+            server.should_exit = True
+
+    threading.Thread(target=work, daemon=True, name="load").start()
+    server.run(sockets=[listening])
+    if failed:
+        raise failed[0]

@@ -17,19 +17,20 @@ import numpy as np
 
 from curator.decisions.database import TakenKey
 from curator.decisions.decision import Decision
-from curator.decisions.journal import FILE, Journal
+from curator.decisions.journal import FILE, KINDS, Journal
 from curator.errors import CuratorError
 from curator.publish.audit import STRATA, audited, draw_sample
 from curator.publish.policy import fixes_of
 from curator.result.read import Rows
-from curator.review.pictures import data_address, decoder_of
+from curator.review.pictures import Thumbnails, decoder_of
 from curator.review.publishing import Publishing
 from curator.review.queue import DECIDED, ORDERS, SHOW, Queue, View
-from curator.review.sent import checked, field
+from curator.review.sent import checked, field, share
+from curator.review.showing import Showing
 from curator.sources.opening import NAMED
 from curator.text import as_cell, command_line
 
-PAGE = 64  # rows of a page
+PAGE, MOST = 64, 192  # rows of a page, and of one at most
 SMALL, LARGE = 160, 1024  # pixels a side of thumbnails and of the large view
 TOP = 9  # suggestions that keys reach
 SHORT = 400  # characters of a text in the grid
@@ -45,7 +46,7 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-class Session:
+class Session(Showing):
     """Runs of one source, opened for any number of reviewers, and their journal.
 
     Publishing writes with the server's files and token: only the publisher may, or everybody where there is none.
@@ -62,8 +63,9 @@ class Session:
         self.queue = Queue(self.runs, self.journal)
         self.publisher, self._publishing = publisher, Publishing(self.rows, self.journal.path)
         self.decoder = decoder_of(self.rows.facts)
+        self.thumbnails = Thumbnails(self.rows.images, self.decoder)
         self.code = {name: i for i, name in enumerate(self.rows.classes)}
-        self._views: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._views: OrderedDict[str, tuple[np.ndarray, int]] = OrderedDict()
         self._number = itertools.count()
         self._lock = threading.Lock()
 
@@ -76,7 +78,11 @@ class Session:
             "method": self.rows.facts["method"],
             "rows": int(self.rows.present.sum()),
             "classes": [name[:NAME] for name in self.rows.classes],
-            "orders": [name for name in ORDERS if name != "disagreement" or len(self.runs) > 1],
+            "orders": [
+                name
+                for name in ORDERS
+                if {"disagreement": len(self.runs) > 1, "column": self.queue.metadata.names}.get(name, True)
+            ],
             "show": SHOW,
             "decided": DECIDED,
             "journal": self.journal.facts["id"],
@@ -90,6 +96,8 @@ class Session:
             "leaks": (self.rows.facts.get("leaks") or {}).get("rows", 0),
             "history": self.journal.history(reviewer),
             "counts": self.counts(reviewer),
+            "columns": self.queue.metadata.names,
+            **self.people_and_tags(),
             "again": self._again(),
         }
 
@@ -116,34 +124,42 @@ class Session:
     def open(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Open a view (the fields of View): its token, rows and pages."""
         classes = {name: field(data, name, int, None) for name in ("given", "suggested")}
-        texts = {name: field(data, name, str, getattr(View, name)) for name in ("order", "show", "decided")}
-        view = View(**texts, **classes)
+        names = "order", "show", "decided", "by", "tag", "column", "has"
+        texts = {name: field(data, name, str, getattr(View, name)) for name in names}
+        view = View(**texts, **classes, low=share(data, "low"), high=share(data, "high"))
+        size = field(data, "size", int, PAGE)
+        if not 1 <= size <= MOST:
+            raise CuratorError(f"size: expected 1 to {MOST} rows of a page, found {size}")
         self.journal.sync()
+        if view.by is not None and view.by not in self.journal.reviewers():
+            raise CuratorError(f"by: no reviewer {view.by[:60]!r}")
         found = self.queue.open(view, reviewer)
         with self._lock:
             token = f"{next(self._number)}-{uuid.uuid4().hex}"
-            self._views[token] = found
+            self._views[token] = found, size
             while len(self._views) > VIEWS:
                 self._views.popitem(last=False)
-        return {"token": token, "total": len(found), "pages": max(1, -(-len(found) // PAGE))}
+        return {"token": token, "total": len(found), "pages": max(1, -(-len(found) // size)), "size": size}
 
     def page(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """The rows of a page (numbered from 0) of an opened view; "gone" where the server does not know it any more."""
         token, number = field(data, "token", str), field(data, "number", int)
         with self._lock:
-            found = self._views.get(token)
-            if found is None:
+            if token not in self._views:
                 return {"gone": True}
+            found, size = self._views[token]
             self._views.move_to_end(token)
         self.journal.sync()
-        start, at = number * PAGE, self.journal.last
-        return {"cards": self.cards(found[start : start + PAGE], reviewer), "at": at}
+        start, at = number * size, self.journal.last
+        return {"cards": self.cards(found[start : start + size], reviewer), "at": at}
 
-    def cards(self, positions: np.ndarray, reviewer: str, side: int = SMALL, most: int = SHORT) -> list[dict[str, Any]]:
+    def cards(
+        self, positions: np.ndarray, reviewer: str, side: int = SMALL, most: int = SHORT, top: int = TOP
+    ) -> list[dict[str, Any]]:
         """What is shown of rows at positions."""
         positions = np.asarray(positions, np.int64)
         rows, soft = self.rows, self.rows.soft(positions)
-        top = np.argsort(-soft, axis=1, kind="stable")[:, :TOP]
+        likeliest = np.argsort(-soft, axis=1, kind="stable")[:, :top]
         cards = []
         for i, position in enumerate(positions.tolist()):
             cards.append(
@@ -153,7 +169,8 @@ class Session:
                     "suggested": int(rows.suggested[position]),
                     "selected": bool(rows.selected[position]),
                     "score": float(rows.score[position]),
-                    "top": [[int(c), float(soft[i, c])] for c in top[i]],
+                    "top": [[int(c), float(soft[i, c])] for c in likeliest[i]],
+                    "remarks": self.remarks_on(int(rows.row[position])),
                     "said": self.queue.suspects.said(position),
                     **self.decided(int(rows.row[position]), reviewer),
                     "runs": [
@@ -162,10 +179,10 @@ class Session:
                     ],
                 }
             )
-        shown = zip(cards, rows.images(positions), rows.texts(positions), strict=True)
+        shown = zip(cards, self.thumbnails.of(positions, side), rows.texts(positions), strict=True)
         for card, (image, file), text in shown:
             card |= {
-                "image": data_address(image, side, self.decoder),
+                "image": image,
                 "file": file[:NAME],
                 "text": shortened(text, most),
             }
@@ -190,8 +207,10 @@ class Session:
             raise CuratorError(f"no row {row}")
         self.journal.sync()
         at = self.journal.last
-        (card,) = self.cards(np.array([position]), reviewer, LARGE, LONG)
+        (card,) = self.cards(np.array([position]), reviewer, LARGE, LONG, len(self.rows.classes))
         card["at"] = at
+        card["story"] = self.story(row)
+        card["values"] = self.values_at(position)
         card["near"] = [
             {"label": label, "cards": self.near(position, label)}
             for label in dict.fromkeys((card["given"], card["suggested"]))
@@ -199,15 +218,15 @@ class Session:
         return card
 
     def near(self, position: int, label: int) -> list[dict[str, Any]]:
-        """The nearest rows whose corrected label is a class."""
-        found = self.rows.nearest(position, label)
-        shown = zip(found.tolist(), self.rows.images(found), self.rows.texts(found), strict=True)
+        """The nearest rows whose corrected label is a class; without features, the cleanest ones."""
+        found = self.rows.nearest(position, label) if self.rows.features is not None else self.examples(label, position)
+        return self.small_ones(found)
+
+    def small_ones(self, found: np.ndarray) -> list[dict[str, Any]]:
+        """Rows at positions, as examples."""
+        shown = zip(found.tolist(), self.thumbnails.of(found, SMALL), self.rows.texts(found), strict=True)
         return [
-            {
-                "row": int(self.rows.row[p]),
-                "image": data_address(image, SMALL, self.decoder),
-                "text": shortened(text, SHORT),
-            }
+            {"row": int(self.rows.row[p]), "image": image, "text": shortened(text, SHORT)}
             for p, (image, _), text in shown
         ]
 
@@ -271,9 +290,14 @@ class Session:
                         refused.append(step["key"])
                 except TakenKey as e:
                     taken.append(e.key)
+            for step in [step for step in steps if step["kind"] == "remark"]:
+                try:
+                    self.journal.remarks.save(step["row"], step["note"], step["tags"], reviewer, step["key"])
+                except TakenKey as e:
+                    taken.append(e.key)
             with self.journal.lock:
                 while True:
-                    rest = [step for step in steps if step["kind"] != "audit" and step["key"] not in taken]
+                    rest = [step for step in steps if step["kind"] in KINDS and step["key"] not in taken]
                     try:
                         decided = self.journal.save(rest, reviewer)
                         break
@@ -338,8 +362,7 @@ class Session:
         """Images and texts of rows and nothing else: the audit is blind."""
         asked = [field({"row": row}, "row", int) for row in field(data, "rows", list)[:PAGE]]
         positions = self.rows.positions(asked)
-        images = self.rows.images(positions)
-        addresses = [data_address(image, LARGE // 2, self.decoder) for image, _ in images]
+        addresses = [image for image, _ in self.thumbnails.of(positions, LARGE // 2)]
         ids = [str(row) for row in self.rows.row[positions].tolist()]
         shown = {"images": dict(zip(ids, addresses, strict=True))}
         if self.rows.facts.get("text_column") is not None:

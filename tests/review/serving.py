@@ -97,9 +97,9 @@ class Server:
             self.process = FORKS.Process(target=review, args=(words, variables, self.printed, self.log))
             self.process.start()
         end = time.monotonic() + 120
-        while not self.printed.read_text().endswith("\n") and not self.ended() and time.monotonic() < end:
+        while not self.printed.read_text().endswith("\nready\n") and not self.ended() and time.monotonic() < end:
             time.sleep(0.01)
-        assert self.printed.read_text() == f"the page: {self.address}    (Ctrl-C ends it)\n", self.said()
+        assert self.printed.read_text() == f"the page: {self.address}    (Ctrl-C ends it)\nready\n", self.said()
         self.cookie = self.visit()
 
     def ended(self) -> bool:

@@ -1,4 +1,4 @@
-// ---- part 5 of 7: the audit: a random sample, labelled without seeing any label.
+// ---- the audit: a random sample, labelled without seeing any label.
 
 async function openAudit(size = null) {
   const seed = crypto.getRandomValues(new Uint32Array(1))[0];
@@ -51,12 +51,10 @@ async function auditRow(sample, place) {
     go(place + 1);
   };
   const search = () => openSearch(label, () => go(place));
-  const few = facts.classes.length <= 30;
-  const digits = facts.classes.every((text) => /^[0-9]$/.test(text)); // then a class's key is its name
-  const keyOf = (code) => (digits ? facts.classes[code] : code < 10 ? String((code + 1) % 10) : "");
+  const few = facts.classes.length <= (ofClass.size ? 62 : 30);
   const is = (code) => (sample.labels.has(row) && sample.labels.get(row) === code ? "cr-on" : "");
   const classes = few
-    ? facts.classes.map((_, code) => make("button", { class: is(code), onclick: () => label(code) }, keyOf(code) ? make("kbd", { text: keyOf(code) }) : null, name(code)))
+    ? facts.classes.map((_, code) => make("button", { class: is(code), onclick: () => label(code) }, auditKey(code) ? make("kbd", { text: auditKey(code) }) : null, name(code)))
     : [];
   const key = (event) => {
     const letter = event.key.toLowerCase();
@@ -65,7 +63,7 @@ async function auditRow(sample, place) {
       go(Math.max(0, place - 1));
       return true;
     }
-    const code = few && /^[0-9]$/.test(event.key) ? facts.classes.findIndex((_, c) => keyOf(c) === event.key) : -1;
+    const code = classOfKey(event) ?? (few && /^[0-9]$/.test(event.key) ? facts.classes.findIndex((_, c) => auditKey(c) === event.key) : -1);
     const work =
       code >= 0 ? () => label(code)
       : letter === "u" ? () => label(null)
@@ -88,7 +86,7 @@ async function auditRow(sample, place) {
         { class: "cr-classes" },
         ...classes,
         make("button", { text: "Search… (/)", onclick: search }),
-        make("button", { class: is(null), text: "Cannot tell (U)", onclick: () => label(null) }),
+        make("button", { class: is(null), text: `Cannot tell (${shownKey("u")})`, onclick: () => label(null) }),
         make("button", { text: "Back", disabled: place === 0, onclick: () => go(place - 1) }),
       ),
       make("p", { class: "cr-small", text: "What is it? The given and the suggested label are hidden on purpose." }),

@@ -1,4 +1,4 @@
-// The review page, part 1 of 7: what all parts share. The parts are one script (page.py joins them).
+// The review page: what all parts share. The parts are one script (page.py joins them).
 // `element` is Gradio's: the component.
 // Text of strangers is only ever put in by textContent.
 
@@ -6,7 +6,8 @@ const $ = (selector, within = element) => within.querySelector(selector);
 const $$ = (selector, within = element) => [...within.querySelectorAll(selector)];
 
 let facts; // what hello() gave
-let view = { order: "least clean", show: "flagged", given: null, suggested: null, decided: "any" };
+const EVERYTHING = { given: null, suggested: null, decided: "any", by: null, tag: null, column: null, has: "", low: null, high: null };
+let view = { order: "least clean", show: "flagged", ...EVERYTHING };
 let opened = { token: null, total: 0, pages: 1 };
 let number = 0; // of the page
 let cards = []; // of the page, as the server gave them
@@ -37,11 +38,12 @@ const name = (label, extra = "") =>
   make("span", { class: `cr-name ${extra}`, dir: "auto", text: className(label), title: className(label, 300) });
 const count = (n) => n.toLocaleString("en");
 const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)} %`;
+const asPixels = ({ target }) => target.classList.toggle("cr-pixels", Math.max(target.naturalWidth, target.naturalHeight) < 40);
 const picture = (address, row, text = "") =>
   facts.texts
     ? make("div", { class: "cr-picture cr-text", dir: "auto", text: text || "no text" })
     : address
-    ? make("img", { class: "cr-picture", src: address, alt: `row ${row}`, loading: "lazy", draggable: "false" })
+    ? make("img", { class: "cr-picture", src: address, alt: `row ${row}`, loading: "lazy", draggable: "false", onload: asPixels })
     : make("div", { class: "cr-picture cr-none", text: "no picture" });
 const table = (head, rows) =>
   make(

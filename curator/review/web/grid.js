@@ -1,4 +1,4 @@
-// ---- part 3 of 7: the grid, its pages and filters.
+// ---- the grid, its pages and filters.
 
 let ahead = null; // {token, number, promise} of the page that was asked for early
 let opening = 0; // counts views: an answer to an older one comes too late
@@ -20,11 +20,11 @@ function paint(row) {
 }
 
 function bars(card, most) {
-  const items = card.top.slice(0, most).map(([label, share], place) =>
+  const items = drawn(card).slice(0, most).map(([label, share], place) =>
     make(
       "li",
       {
-        title: `${place + 1}: ${className(label, 300)}`,
+        title: [suggestingKey(place), className(label, 300)].filter(Boolean).join(": "),
         ondblclick: (event) => event.stopPropagation(),
         onclick: (event) => {
           event.stopPropagation();
@@ -32,21 +32,22 @@ function bars(card, most) {
         },
       },
       make("i", { style: `width:${(100 * share).toFixed(1)}%` }),
-      make("b", { text: place + 1 }),
+      make("kbd", { text: suggestingKey(place) }),
       name(label, label === card.given ? "cr-is-given" : ""),
       make("span", { text: percent(share, 0) }),
     ),
   );
-  return make("ol", { class: "cr-bars" }, ...items);
+  return make("ol", { class: "cr-bars", "aria-label": "suggestions" }, ...items);
 }
 
 function captions(card) {
   const small = (...content) => make("p", { class: "cr-small" }, ...content);
   return [
-    make("p", { class: "cr-labels" }, name(card.given), " → ", name(card.suggested, "cr-suggested")),
+    make("p", { class: "cr-labels" }, name(card.given), " ", name(card.suggested, "cr-suggested")),
     make("p", { class: "cr-small", text: `row ${card.row} · clean ${card.score.toFixed(3)}`, title: card.file }),
     ...card.said.map((text) => make("p", { class: "cr-small cr-said", dir: "auto", text: oneLine(text, 80) })),
     ...card.runs.map((run, i) => small(`${oneLine(facts.runs[i + 1], 20)}: `, name(run.suggested), ` ${run.score.toFixed(2)}`)),
+    ...tagNodes(card),
     ...card.others.map(({ reviewer, action, label }) =>
       make("p", { class: "cr-others", dir: "auto", text: `${oneLine(reviewer, 20)}: ${label === null ? action : (action === "both" ? "also " : "") + className(label)}` }),
     ),
@@ -61,9 +62,10 @@ function cardNode(card, place) {
     setFocus(place);
   };
   const open = guarded(() => openLarge(card.row));
+  const says = `row ${card.row}: given ${className(card.given)}, suggested ${className(card.suggested)}, clean ${card.score.toFixed(2)}`;
   return make(
-    "figure",
-    { class: "cr-card", "data-row": card.row, onclick: click, ondblclick: open },
+    "div",
+    { class: "cr-card", role: "option", tabindex: -1, "aria-selected": "false", "aria-label": says, "data-row": card.row, onclick: click, ondblclick: open },
     picture(card.image, card.row, card.text),
     ...captions(card),
     bars(card, 5),
@@ -81,17 +83,25 @@ function showCards(answer) {
   for (const row of [...known.keys()].slice(0, Math.max(0, known.size - 2000))) known.delete(row);
   $(".cr-grid").replaceChildren(...cards.map(cardNode));
   cards.forEach((card) => paint(card.row));
-  if (!cards.length) $(".cr-grid").append(make("p", { text: "No rows here: choose another filter." }));
+  if (!cards.length) $(".cr-grid").append(nothingHere());
+  $(".cr-grid").setAttribute("role", cards.length ? "listbox" : "group");
+  $(".cr-grid").setAttribute("aria-label", cards.length ? "rows, several can be chosen" : "rows");
   setFocus(0, false);
 }
 
 const nodeAt = (place) => $$(".cr-card")[place];
 
 function setFocus(place, scroll = true) {
-  $(".cr-focus")?.classList.remove("cr-focus");
+  const before = $(".cr-focus");
+  before?.classList.remove("cr-focus");
+  before?.setAttribute("tabindex", -1);
   focus = Math.max(0, Math.min(cards.length - 1, place));
-  nodeAt(focus)?.classList.add("cr-focus");
-  if (scroll) nodeAt(focus)?.scrollIntoView({ block: "nearest" });
+  const node = nodeAt(focus);
+  node?.classList.add("cr-focus");
+  node?.setAttribute("tabindex", 0);
+  if (scroll) node?.scrollIntoView({ block: "nearest" });
+  if (scroll && !panel) node?.focus({ preventScroll: true });
+  showNames(node, cards[focus]);
   showScope();
 }
 
@@ -108,12 +118,16 @@ function toggle(place) {
   if (!card) return;
   if (!chosen.delete(card.row)) chosen.add(card.row);
   nodeAt(place).classList.toggle("cr-chosen", chosen.has(card.row));
+  nodeAt(place).setAttribute("aria-selected", String(chosen.has(card.row)));
   showScope();
 }
 
 function chooseNone() {
   chosen.clear();
-  $$(".cr-chosen").forEach((node) => node.classList.remove("cr-chosen"));
+  for (const node of $$(".cr-chosen")) {
+    node.classList.remove("cr-chosen");
+    node.setAttribute("aria-selected", "false");
+  }
   showScope();
 }
 
@@ -122,10 +136,15 @@ function act(choose) {
   if (panel?.name === "large") return decide([panel.card], choose) && panel.step(1);
   if (panel) return;
   const several = chosen.size > 0;
-  const targets = several ? cards.filter((card) => chosen.has(card.row)) : cards.slice(focus, focus + 1);
-  if (!decide(targets, choose)) return;
+  if (!decide(targets(), choose)) return;
   if (several) chooseNone();
   else move(1);
+}
+
+function targets() {
+  // cards that a key acts on
+  if (panel) return panel.name === "large" ? [panel.card] : [];
+  return chosen.size ? cards.filter((card) => chosen.has(card.row)) : cards.slice(focus, focus + 1);
 }
 
 const rest = (choose) => decide(cards.filter((card) => !decided(card.row).mine), choose);
@@ -138,11 +157,11 @@ async function openView(changes = {}) {
   const mine = ++opening;
   busy(1);
   try {
-    const answer = await ask("open", view);
+    const answer = await ask("open", { ...view, size: perPage() });
     if (mine !== opening) return;
     [opened, ahead, problem] = [answer, null, ""];
     await turnTo(0);
-    history.replaceState(null, "", "#" + encodeURIComponent(JSON.stringify(view)));
+    history.replaceState(null, "", addressOf());
   } finally {
     busy(-1);
     showState();
@@ -160,7 +179,7 @@ async function turnTo(to) {
     if (token !== opened.token) return; // another view was opened meanwhile
     if (answer.gone) {
       // the server was started anew: rows that were decided since may have left the view
-      opened = await ask("open", view);
+      opened = await ask("open", { ...view, size: perPage() });
       return await turnTo(view.decided === "any" ? to : 0);
     }
     number = to;
@@ -193,30 +212,34 @@ const first = (card) => (toDrop() ? plainly("drop")(card) : accepted(card)); // 
 
 function showFilters() {
   $(".cr-bulk").classList.toggle("cr-to-drop", toDrop());
-  $(".cr-bulk [data-do=drop]").title = toDrop() ? "Enter or D" : "D";
+  $(".cr-bulk [data-do=drop]").title = toDrop() ? `Enter or ${shownKey("d")}` : shownKey("d");
   $(".cr-bulk [data-do=accept]").title = toDrop() ? "" : "Enter";
   for (const node of $$("[data-view]")) node.value = view[node.dataset.view] ?? "";
+  showMore();
 }
 
 function fillFilters() {
   const words = {
-    undecided: "undecided by me", open: "undecided by all", mine: "decided by me", pair: "largest pair", row: "row id", ambiguous: "two right labels?",
+    column: "a column", undecided: "undecided by me", open: "undecided by all", mine: "decided by me", pair: "largest pair", row: "row id",
+    ambiguous: "two right labels?",
   };
   const plain = (values) => values.map((value) => make("option", { value, text: words[value] ?? value }));
   const classes = () => [
     make("option", { value: "", text: "all classes" }),
     ...facts.classes.map((_, label) => make("option", { value: label, text: className(label, 40) })),
   ];
+  const named = (none, values) => [make("option", { value: "", text: none }), ...values.map((value) => make("option", { value, text: oneLine(value, 40) }))];
   const options = {
+    by: named("anybody", facts.reviewers), column: named("none", facts.columns),
     order: plain(facts.orders), show: plain(facts.show), decided: plain(facts.decided), given: classes(), suggested: classes(),
   };
   for (const node of $$("[data-view]")) {
     const field = node.dataset.view;
-    node.replaceChildren(...options[field]);
+    if (options[field]) node.replaceChildren(...options[field]);
     node.addEventListener("change", () => {
-      const label = node.value === "" ? null : Number(node.value);
+      const value = node.value === "" ? null : NUMBERS.includes(field) ? Number(node.value) : node.value;
       node.blur();
-      guarded(openView)({ [field]: field === "given" || field === "suggested" ? label : node.value });
+      guarded(chooseView)(field, value);
     });
   }
 }
@@ -228,7 +251,14 @@ function recallView() {
     const allowed = { order: facts.orders, show: facts.show, decided: facts.decided };
     for (const [field, values] of Object.entries(allowed)) if (values.includes(there[field])) view[field] = there[field];
     for (const field of ["given", "suggested"]) if (facts.classes[there[field]] !== undefined) view[field] = there[field];
+    if (facts.columns.includes(there.column)) [view.column, view.has] = [there.column, String(there.has ?? "")];
+    if (view.order === "column" && view.column === null) view.order = "least clean";
+    if (facts.reviewers.includes(there.by)) view.by = there.by;
+    if (typeof there.tag === "string") view.tag = there.tag;
+    for (const field of ["low", "high"]) if (there[field] >= 0 && there[field] <= 1) view[field] = Number(there[field]);
+    return Number.isInteger(there.row) ? there.row : null;
   } catch {
     // no view in the address
   }
+  return null;
 }

@@ -1,4 +1,4 @@
-// ---- part 7 of 7: keys and buttons, and how it all begins.
+// ---- keys and buttons, and how it all begins.
 
 const typing = (target) => target instanceof Element && target.closest("input, textarea, select, [contenteditable=true]");
 
@@ -6,7 +6,7 @@ function onKey(event) {
   if (!element.isConnected) return document.removeEventListener("keydown", onKey);
   if (!facts || typing(event.target)) return;
   const control = event.ctrlKey || event.metaKey;
-  if (panel && event.key === "Escape") closePanel();
+  if (panel && event.key === "Escape") (panel.close ?? closePanel)();
   else if (panel?.key(event)) ;
   else if (panel && panel.name !== "large") return;
   else if (control && !event.altKey && event.key.toLowerCase() === "z") turn(event.shiftKey ? "redo" : "undo");
@@ -16,7 +16,7 @@ function onKey(event) {
 
 function pageKey(event) {
   const { key } = event;
-  if (loading && !panel) return /^[a-z0-9/ ]$|Enter|Arrow/i.test(key); // nobody has seen the rows to come
+  if (loading && !panel) return classOfKey(event) !== undefined || /^[a-z0-9/ ]$|Enter|Arrow/i.test(key); // nobody has seen the rows to come
   const arrows = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(), ArrowDown: columns() };
   if (key in arrows) {
     if (event.shiftKey && !chosen.has(cards[focus]?.row)) toggle(focus);
@@ -26,6 +26,7 @@ function pageKey(event) {
   }
   const inGrid = {
     x: () => toggle(focus), n: () => turnPage(1), p: () => turnPage(-1), m: guarded(openMatrix), "?": openHelp,
+    c: () => cards[focus] && guarded(openLarge)(cards[focus].row, true),
     Escape: forget, " ": () => cards[focus] && guarded(openLarge)(cards[focus].row),
   };
   const anywhere = {
@@ -33,7 +34,11 @@ function pageKey(event) {
     d: () => act(plainly("drop")), u: () => act(plainly("unsure")), b: () => act(both), "/": labelSearch,
   };
   const word = key.length === 1 ? key.toLowerCase() : key;
-  const work = /^[1-9]$/.test(key) ? () => act(suggestion(Number(key) - 1)) : (anywhere[word] ?? (panel ? { " ": closePanel } : inGrid)[word]);
+  const [label, place] = [classOfKey(event), placeOfKey(event)];
+  const work =
+    label !== undefined ? () => act(labelled(label))
+    : place >= 0 ? () => act(suggestion(place))
+    : (anywhere[word] ?? (panel ? { " ": closePanel } : inGrid)[word]);
   if (work && !event.repeat) work();
   return Boolean(work);
 }
@@ -48,7 +53,8 @@ const BUTTONS = {
   unsure: () => act(plainly("unsure")), both: () => act(both), label: labelSearch, undo: () => turn("undo"), redo: () => turn("redo"),
   "accept-page": () => rest(accepted), "keep-page": () => rest(plainly("keep")), "drop-page": () => rest(plainly("drop")),
   previous: () => turnPage(-1), next: () => turnPage(1), matrix: guarded(openMatrix), audit: guarded(() => openAudit()),
-  people: guarded(openPeople), fixed: guarded(downloadFixed), publish: openPublish, help: openHelp,
+  people: guarded(openPeople), scores: guarded(openScores), classes: guarded(openClasses), link: guarded(copyLink), filters: openFilters,
+  clear: guarded(() => openView(EVERYTHING)), fixed: guarded(downloadFixed), publish: openPublish, help: openHelp,
   theme: () => setTheme(document.body.classList.contains("dark") ? "light" : "dark"),
 };
 
@@ -86,9 +92,11 @@ async function begin() {
   $(".cr-grid").classList.toggle("cr-texts", facts.texts);
   $("[data-do=publish]").hidden = !facts.publishes;
   $("form[action=logout]").hidden = !facts.accounts;
+  learnKeys();
   fillFilters();
   recall();
-  recallView();
+  const row = recallView();
+  begunSize();
   showState();
   showProgress();
   const go = $("input[name=row]");
@@ -103,6 +111,7 @@ async function begin() {
   document.addEventListener("keydown", onKey);
   send();
   await openView();
+  if (row !== null) await openLarge(row);
 }
 
 try {

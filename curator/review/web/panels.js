@@ -1,4 +1,4 @@
-// ---- part 4 of 7: what opens over the page. Only the newest panel opens: an answer that comes late is dropped.
+// ---- what opens over the page. Only the newest panel opens: an answer that comes late is dropped.
 
 let panel = null; // {name, key(event) -> whether it was handled}, and more of its own
 let tickets = 0;
@@ -6,9 +6,14 @@ let tickets = 0;
 function openPanel(made, ...content) {
   tickets += 1;
   panel = made;
-  $(".cr-panel").replaceChildren(...content);
+  const node = $(".cr-panel");
+  const inside = node.contains(document.activeElement) && document.activeElement !== node;
+  node.replaceChildren(...content);
+  node.setAttribute("aria-label", made.title ?? made.name);
   $(".cr-over").hidden = false;
-  $(".cr-panel").scrollTop = 0;
+  behind().forEach((one) => (one.inert = true));
+  node.scrollTop = 0;
+  if (inside || !node.contains(document.activeElement)) node.focus({ preventScroll: true });
 }
 
 function closePanel() {
@@ -16,8 +21,11 @@ function closePanel() {
   panel = null;
   $(".cr-over").hidden = true;
   $(".cr-panel").replaceChildren();
-  $(".cr").focus({ preventScroll: true });
+  behind().forEach((one) => (one.inert = false));
+  (nodeAt(focus) ?? $(".cr")).focus({ preventScroll: true });
 }
+
+const behind = () => $$(".cr-title, .cr-filters, .cr-rest, .cr-grid, .cr > footer"); // what a panel covers
 
 async function newest(promise) {
   // the answer, or null where another panel was opened, or this one closed, meanwhile
@@ -27,106 +35,15 @@ async function newest(promise) {
 }
 
 const heading = (text, ...more) =>
-  make("div", { class: "cr-head" }, make("h2", { text, dir: "auto" }), ...more, make("button", { text: "✕", title: "Esc", onclick: closePanel }));
-
-// ---- a row, large: at once with what the grid knows of it, then with its neighbours
-
-async function openLarge(row) {
-  const place = cards.findIndex((card) => card.row === row);
-  if (place >= 0) setFocus(place);
-  if (known.has(row)) showLarge(known.get(row), place);
-  const answer = await newest(ask("detail", { row }));
-  if (!answer) return;
-  learn(row, answer.mine, answer.at);
-  if (!known.has(row)) known.set(row, answer);
-  showLarge(answer, place);
-}
-
-function showLarge(card, place) {
-  const step = (by) => {
-    const to = cards[place + by];
-    if (place >= 0 && to) guarded(openLarge)(to.row);
-    else if (by > 0) closePanel();
-  };
-  const frame = make("div", { class: "cr-large-picture", "data-row": card.row }, picture(card.image, card.row, card.text));
-  const near = (card.near ?? []).flatMap(({ label, cards: rows }) => [
-    make("h3", {}, "nearest rows labelled ", name(label)),
-    rows.length
-      ? make("div", { class: `cr-strip${facts.texts ? " cr-texts" : ""}` }, ...rows.map(neighbour))
-      : make("p", { class: "cr-small", text: facts.features ? "none" : "this run has no features.npy" }),
-  ]);
-  const button = (text, title, onclick) => make("button", { text, title, onclick });
-  const buttons = make(
-    "div",
-    { class: "cr-row" },
-    button("Accept", "Enter", () => act(accepted)),
-    button("Both", "B", () => act(both)),
-    ...["keep", "drop", "unsure"].map((action) => button(action[0].toUpperCase() + action.slice(1), action[0].toUpperCase(), () => act(plainly(action)))),
-    button("◀", "left arrow", () => step(-1)),
-    button("▶", "right arrow", () => step(1)),
-  );
-  const key = (event) => {
-    const by = event.ctrlKey || event.metaKey || event.altKey ? 0 : { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key];
-    if (by) step(by);
-    return Boolean(by);
-  };
-  const file = card.file ? make("p", { class: "cr-small", dir: "auto", text: oneLine(card.file, 120) }) : null;
-  openPanel(
-    { name: "large", card, step, key },
-    heading(`Row ${card.row}`),
-    make("div", { class: "cr-large" }, frame, make("div", {}, ...captions(card), file, bars(card, 9), buttons, ...near)),
-  );
-  paint(card.row);
-}
-
-const neighbour = ({ row, image, text }) =>
-  make("figure", { onclick: guarded(() => openLarge(row)) }, picture(image, row, text), make("figcaption", { text: `row ${row}` }));
-
-// ---- the matrix
-
-async function openMatrix() {
-  const answer = await newest(ask("matrix", { show: view.show }));
-  if (!answer) return;
-  const pick = (given, suggested) => {
-    closePanel();
-    guarded(openView)({ given, suggested });
-  };
-  const all = make("button", { text: "all pairs", onclick: () => pick(null, null) });
-  const body = facts.classes.length <= 30 ? matrixTable(answer.pairs, pick) : pairsTable(answer.pairs, pick);
-  openPanel({ name: "matrix", key: () => false }, heading(`Given (down) → suggested (across), ${view.show} rows`, all), body);
-}
-
-function matrixTable(pairs, pick) {
-  const cells = new Map(pairs.map(([a, b, n]) => [`${a} ${b}`, n]));
-  const most = Math.max(1, ...pairs.filter(([a, b]) => a !== b).map(([, , n]) => n));
-  const cell = (a, b) => {
-    const n = cells.get(`${a} ${b}`);
-    if (!n) return make("td");
-    const shade = a === b ? 0 : Math.round(60 * Math.sqrt(n / most));
-    const style = `background:color-mix(in srgb, var(--color-accent) ${shade}%, transparent)`;
-    return make("td", { "data-given": a, "data-suggested": b, text: count(n), style, onclick: () => pick(a, b) });
-  };
-  const labels = facts.classes.map((_, label) => label);
-  const head = make("tr", {}, make("th"), ...labels.map((b) => make("th", {}, name(b))));
-  const rows = labels.map((a) => make("tr", {}, make("th", {}, name(a)), ...labels.map((b) => cell(a, b))));
-  return make("table", { class: "cr-matrix" }, make("thead", {}, head), make("tbody", {}, ...rows));
-}
-
-function pairsTable(pairs, pick) {
-  const node = table(["given", "suggested", "rows"], pairs.slice(0, 200).map(([a, b, n]) => [className(a), className(b), count(n)]));
-  $$("tbody tr", node).forEach((row, i) => {
-    const [a, b] = pairs[i];
-    Object.assign(row.dataset, { given: a, suggested: b });
-    row.addEventListener("click", () => pick(a, b));
-  });
-  return node;
-}
+  make("div", { class: "cr-head" }, make("h2", { text, dir: "auto" }), ...more, make("button", { text: "✕", title: "Esc", "aria-label": "close", onclick: closePanel }));
 
 // ---- search of a label: `choose` gets it; `back` brings back what was there before
 
-function openSearch(choose, back) {
+function openSearch(choose, back, none = null) {
+  // none(text): what to do where no class is meant
   let found = [], on = 0;
-  const list = make("ul");
+  const list = make("ul", { role: "listbox", "aria-label": "classes" });
+  const other = make("button", { onclick: () => { const text = oneLine(input.value, 40); back(); none(input.value.trim() ? text : ""); } });
   const input = make("input", { placeholder: "label …", "aria-label": "label", autocomplete: "off" });
   const take = (label) => {
     back();
@@ -138,7 +55,8 @@ function openSearch(choose, back) {
     all.sort((a, b) => b[0].startsWith(text) - a[0].startsWith(text));
     found = all.slice(0, 50).map(([, label]) => label);
     on = Math.max(0, Math.min(on, found.length - 1));
-    list.replaceChildren(...found.map((label, i) => make("li", { class: i === on ? "cr-on" : "", onclick: () => take(label) }, name(label))));
+    list.replaceChildren(...found.map((label, i) => make("li", { role: "option", "aria-selected": String(i === on), class: i === on ? "cr-on" : "", onclick: () => take(label) }, name(label))));
+    other.textContent = text ? `A new class “${oneLine(input.value, 40)}”: drop the row, with this tag` : "None of these: drop the row, with this tag";
     list.children[on]?.scrollIntoView({ block: "nearest" });
   };
   input.addEventListener("input", () => {
@@ -155,7 +73,7 @@ function openSearch(choose, back) {
     event.preventDefault();
     event.stopPropagation();
   });
-  openPanel({ name: "search", key: () => false }, make("div", { class: "cr-find" }, input, list));
+  openPanel({ name: "search", key: () => false }, make("div", { class: "cr-find" }, input, list, none && other));
   show();
   input.focus();
 }
@@ -166,6 +84,11 @@ function labelSearch() {
   openSearch(
     (label) => (large ? decide([large.card], labelled(label)) && large.step(1) : act(labelled(label))),
     () => (large ? showLarge(large.card, cards.findIndex((card) => card.row === large.card.row)) : closePanel()),
+    (text) => {
+      const tag = text ? `new class: ${text}` : "none of these";
+      targets().forEach((card) => tagged(card, tag));
+      act(plainly("drop"));
+    },
   );
 }
 
@@ -215,13 +138,14 @@ async function downloadFixed() {
 
 function openHelp() {
   const keys = [
-    ["← → ↑ ↓", "move"], ["Enter", "accept the suggestion; among junk: drop the row"], ["K", "keep the given label"],
-    ["1 … 9", "give the row's 1st … 9th suggestion"], ["/", "search a label by typing"], ["D", "drop the row"],
-    ["U", "unsure"],
-    ["B", "both: the given label is right, and so is the suggested one"], ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"],
-    ["X, Shift+arrows", "choose rows: the keys above then act on all of them"],
-    ["Shift+Enter", "accept the rest of the page"], ["N, P", "next, previous page"], ["Space", "large view"],
-    ["M", "matrix"], ["?", "this help"], ["Esc", "close, choose none"],
+    ["← → ↑ ↓", "move"], ["Enter", "accept the suggestion; among junk: drop the row"], [shownKey("k"), "keep the given label"],
+    [SUGGESTING.map((_, place) => suggestingKey(place)).join(", "), "give the row's 1st, 2nd, … suggestion: the key stands before it"],
+    ...(ofClass.size ? [["a class's name", "give that class; what the key does elsewhere it does with ⇧ (Shift)"]] : []),
+    ["/", "search a label by typing"], [shownKey("d"), "drop the row"], [shownKey("u"), "unsure"],
+    [shownKey("b"), "both: the given label is right, and so is the suggested one"], ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"],
+    [`${shownKey("x")}, Shift+arrows`, "choose rows: the keys above then act on all of them"],
+    ["Shift+Enter", "accept the rest of the page"], [`${shownKey("n")}, ${shownKey("p")}`, "next, previous page"], ["Space", "large view"],
+    [shownKey("c"), "note and tags"], [shownKey("z"), "zoom, in the large view"], [shownKey("m"), "matrix"], ["?", "this help"], ["Esc", "close, choose none"],
   ];
   const keyNodes = (text) => text.split(", ").flatMap((part, i) => [i ? " " : "", make("kbd", { text: part })]);
   const rows = keys.map(([key, what]) => make("tr", {}, make("td", {}, ...keyNodes(key)), make("td", { text: what })));

@@ -1,4 +1,4 @@
-// ---- part 6 of 7: publishing: what was decided becomes a version, in a folder or on the Hub.
+// ---- publishing: what was decided becomes a version, in a folder or on the Hub.
 
 const POLICIES = {
   relabel: "Verified labels, and corrected ones with enough confidence, replace the given ones, which are kept in original_label.",

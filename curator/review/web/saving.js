@@ -1,4 +1,4 @@
-// ---- part 2 of 7: steps and how they are saved. What a key does shows at once and waits in `waiting`, kept in
+// ---- steps and how they are saved. What a key does shows at once and waits in `waiting`, kept in
 // localStorage too, until the server has it on its disk. A step that is sent twice counts once.
 
 const PAUSE = 60; // seconds without a decision that do not count as work
@@ -118,7 +118,8 @@ const both = (card) => {
   return second === undefined ? null : { action: "both", label: second };
 };
 const labelled = (label) => () => ({ action: "relabel", label });
-const suggestion = (place) => (card) => (card.top[place] ? { action: "relabel", label: card.top[place][0] } : null);
+const drawn = (card) => card.top.filter(([, share]) => share >= 0.005); // those that would be 0 % are none
+const suggestion = (place) => (card) => (drawn(card)[place] ? { action: "relabel", label: drawn(card)[place][0] } : null);
 
 function decide(targets, choose) {
   // choose(card) -> decision or null; one step, one undo; whether anything was decided
@@ -161,6 +162,7 @@ function turn(kind) {
 function showProgress() {
   const { flagged, mine, anybody } = facts.counts;
   $(".cr-progress div").style.width = `${flagged ? (100 * mine) / flagged : 0}%`;
+  $(".cr-progress").setAttribute("aria-valuenow", flagged ? Math.round((100 * mine) / flagged) : 0);
   let text = `${count(mine)} of ${count(flagged)} flagged rows decided by ${oneLine(facts.reviewer, 30)}`;
   if (anybody > mine) text += ` (${count(anybody)} by anybody)`;
   const left = remaining(flagged - mine);
