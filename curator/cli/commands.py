@@ -52,6 +52,10 @@ class Review:
     """Name under which decisions are stored, without --auth. Default: the user's name."""
     journal: Path | None = None
     """File with the decisions. Default: review.sqlite in the folder of the first run."""
+    overlap: int = 1
+    """People who are to decide each row: everyone sees the rows still owed, and not what others said of them."""
+    adjudicator: tuple[str, ...] = ()
+    """Accounts that settle the rows on which people conflict. Default: the first account."""
 
 
 def review(argv: list[str]) -> int:
@@ -71,6 +75,8 @@ def review(argv: list[str]) -> int:
             auth_file=flags.auth_file,
             reviewer=flags.reviewer,
             journal=flags.journal,
+            overlap=flags.overlap,
+            adjudicator=flags.adjudicator,
         )
     except (OSError, UnicodeError) as e:
         raise CuratorError(

@@ -9,7 +9,8 @@ from contextlib import closing
 from functools import cache
 from typing import Any
 
-VERSION = 1  # of the file, in its user_version; files of before it was written have 0
+VERSION = 2  # of the file, in its user_version; files of before it was written have 0
+ADDED = {"rulings"}  # tables that files of an earlier version lack
 UNTRUSTED = "PRAGMA trusted_schema = OFF"
 
 SCHEMA = """
@@ -29,6 +30,7 @@ CREATE TABLE IF NOT EXISTS audit_rows (
 CREATE TABLE IF NOT EXISTS audit_labels (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, audit INTEGER NOT NULL, row INTEGER NOT NULL, label TEXT,
     reviewer TEXT NOT NULL, time TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rulings (decision INTEGER PRIMARY KEY);
 """
 
 
@@ -59,7 +61,7 @@ def inspect(db: sqlite3.Connection) -> None:
         raise NotOurs("expected a review journal, found another database; name another --journal")
     if not tables:
         return  # a new file
-    if missing := expected.keys() - tables:
+    if missing := expected.keys() - tables - ADDED:
         raise ValueError(f"no table {', '.join(sorted(missing))}")
     (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
     if said != "ok":
@@ -70,6 +72,17 @@ def inspect(db: sqlite3.Connection) -> None:
     lost = db.execute(f"SELECT id FROM decisions d WHERE id < 1 OR {of_none} LIMIT 1").fetchone()
     if lost or db.execute("SELECT 1 FROM steps WHERE id < 1").fetchone():
         raise ValueError("decisions that no step made")
+    of_none = "SELECT 1 FROM rulings WHERE decision NOT IN (SELECT id FROM decisions) LIMIT 1"
+    if "rulings" in tables and db.execute(of_none).fetchone():
+        raise ValueError("rulings that are no decisions")
+
+
+def complete(db: sqlite3.Connection) -> None:
+    """Let a file that is only read, of an earlier version, have the tables that it lacks: empty, and in memory."""
+    there = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    for statement in SCHEMA.split(";"):
+        if any(f"EXISTS {name} " in statement for name in ADDED - there):
+            db.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE"))
 
 
 def _require_cells(db: sqlite3.Connection, table: str, expected: dict[str, tuple[str, ...]]) -> None:

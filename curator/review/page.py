@@ -19,6 +19,7 @@ from typing import Any
 from curator.errors import CuratorError
 from curator.review.door import LOOPBACK, Door
 from curator.review.logins import Logins, accounts, require_name
+from curator.review.owed import require_enough
 from curator.review.session import Session
 
 TOKEN = "CURATOR_TOKEN"
@@ -46,6 +47,8 @@ def launch(
     auth_file: Path | None = None,
     reviewer: str | None = None,
     journal: Path | None = None,
+    overlap: int = 1,
+    adjudicator: Sequence[str] = (),
 ) -> None:
     """Serve the page until a signal.
 
@@ -64,8 +67,16 @@ def launch(
         raise CuratorError(f"--port {port}: expected a number from 1 to 65535")
     user = reviewer if reviewer is not None else _user()
     require_name(user, "--reviewer")
+    if wrong := require_enough(overlap, people):
+        raise CuratorError(wrong)
+    if unknown := next((name for name in adjudicator if name not in people), None):
+        raise CuratorError(f"--adjudicator {unknown}: expected the name of an account; add --auth {unknown}:PASSWORD")
     token = token_of(os.environ)
-    session = Session(folders, journal, publisher=next(iter(people), None))
+    first = [*people][:1]
+    session = Session(
+        folders, journal, publisher=next(iter(first), None), overlap=overlap, accounts=[*people],
+        adjudicators=adjudicator or first,
+    )  # fmt: skip
     try:
         from curator.review.server import listen, serve
 

@@ -141,6 +141,7 @@ async function openView(changes = {}) {
     if (mine !== opening) return;
     [opened, ahead, problem] = [answer, null, ""];
     await turnTo(0);
+    showProgress(); // it says what a decision means in this queue
     history.replaceState(null, "", "#" + encodeURIComponent(JSON.stringify(view)));
   } finally {
     busy(-1);
@@ -199,7 +200,7 @@ function showFilters() {
 
 function fillFilters() {
   const words = {
-    undecided: "undecided by me", open: "undecided by all", mine: "decided by me", pair: "largest pair", row: "row id",
+    undecided: "undecided by me", open: "undecided by all", mine: "decided by me", owed: "still owed by me", pair: "largest pair", row: "row id",
   };
   const plain = (values) => values.map((value) => make("option", { value, text: words[value] ?? value }));
   const classes = () => [

@@ -88,6 +88,7 @@ async function begin() {
   $("form[action=logout]").hidden = !facts.accounts;
   fillFilters();
   recall();
+  if (facts.overlap > 1) view.decided = "owed";
   recallView();
   showState();
   showProgress();
