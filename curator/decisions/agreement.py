@@ -66,9 +66,8 @@ def qualities(
     judged = {row: of for row, of in sorted(words.items()) if len(of) > 1 or row in settled}
     if not judged:
         return {}
-    labels = sorted(
-        {label for row, of in judged.items() for label in (*of.values(), settled.get(row))}, key=lambda x: (x is None, x)
-    )
+    said = {label for of in judged.values() for label in of.values()}
+    labels = sorted(said | {settled[row] for row in judged if row in settled}, key=lambda x: (x is None, x))
     code = {label: i for i, label in enumerate(labels)}
     names = sorted({who for of in judged.values() for who in of})
     given = np.array([[code[of[who]] if who in of else np.nan for who in names] for of in judged.values()])
@@ -78,9 +77,7 @@ def qualities(
     return {who: _quality(column, best, labels) for who, column in zip(names, given.T, strict=True)}
 
 
-def _beliefs(
-    labels: list[str | None], rows: list[int], ruled: np.ndarray, probabilities: Callable
-) -> np.ndarray:
+def _beliefs(labels: list[str | None], rows: list[int], ruled: np.ndarray, probabilities: Callable) -> np.ndarray:
     """(n, labels): what is thought of rows before anybody's word: a ruling for certain, else what the run says."""
     known = [label for label in labels if label is not None]
     found = np.full((len(rows), len(labels)), REST)

@@ -95,8 +95,9 @@ class Journal:
 
         Args:
             steps: each with a "key" that no other step has (a step sent twice counts once) and a "kind": "do" with
-                "rows", a list of (row, action, label), rulings where it has a true "ruling"; or "undo" or "redo" with "target", the key of the step to
-                turn, None for the last one. A step is not undone when one of its rows was decided again since.
+                "rows", a list of (row, action, label), and a true "ruling" where they are rulings; or "undo" or "redo"
+                with "target", the key of the step to turn, None for the last one. A step is not undone when one of
+                its rows was decided again since.
             reviewer: whose steps they are.
 
         Returns:
