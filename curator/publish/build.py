@@ -37,9 +37,10 @@ from curator.result.facts import (
     unreadable,
 )
 from curator.result.layout import QUARANTINE, content_hash, write_json
+from curator.result.pages import ROWS, ROWS_END
 from curator.result.plots import CONTACT_SHEET
 from curator.result.read import Rows
-from curator.result.report import pairs
+from curator.result.report import ALONE, REPORT, pairs
 from curator.sources.files import own_files
 from curator.sources.labels import encoded_labels
 from curator.sources.table import ORIGINAL
@@ -258,13 +259,13 @@ def _copy_findings(run: Path, folder: Path, left: set[int] | None) -> None:
         numbers = [int(line[0]) for line in lines]
     if left is not None:
         lines = [line for number, line in zip(numbers, lines, strict=True) if number in left]
-        (folder / "report" / CONTACT_SHEET).unlink(missing_ok=True)
-        report = Path("report", "report.md")
+        for name in (CONTACT_SHEET, ALONE):
+            (folder / "report" / name).unlink(missing_ok=True)
+        report = Path("report", REPORT)
         with reading(run / report):
             text = read_file(run / report, MOST).decode()
-        (folder / report).write_text(
-            re.sub(rf"## [^\n]*\n\n!\[[^\n]*\]\({CONTACT_SHEET}\)\n\n", "", text), encoding="utf-8"
-        )
+        without = re.sub(f"{re.escape(ROWS)}.*?{re.escape(ROWS_END)}\n\n", "", text, flags=re.DOTALL)
+        (folder / report).write_text(without, encoding="utf-8")
     with open(folder / "issues.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([head, *lines])
 

@@ -30,9 +30,9 @@ def picture(page, name: str) -> None:
 @pytest.mark.slow  # the rules behind it are in test_owed.py
 def test_three_review_and_one_settles(digits, tmp_path):
     journal, people = tmp_path / "review.sqlite", ["ann", "ben", "eve"]
-    accounts = [word for name in people for word in ("--auth", f"{name}:p")]
+    accounts = ["--auth", *(f"{name}:p" for name in people)]
     with serving(digits, "--journal", journal, *accounts, "--overlap", "2") as server, browsing() as page:
-        for name in ("ann", "ben", "eve"):
+        for name in people:
             log_in(page, server, name)
             pace = page.text_content(".cr-pace")
             assert "still owed by you, each is decided by 2 people" in pace
