@@ -20,7 +20,7 @@ h1, h2 { line-height: 1.2; } h2 { margin-top: 2.2rem; }
 .answer { font-size: 1.25rem; font-weight: bold; }
 .table { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { text-align: left; padding: .25rem .7rem; border-bottom: 1px solid #8884; vertical-align: top; }
-td { overflow-wrap: anywhere; } img { max-width: 100%; height: auto; background: #fff; }
+td { max-width: 34rem; overflow-wrap: break-word; } img { max-width: 100%; height: auto; background: #fff; }
 pre { background: #8882; padding: .7rem 1rem; overflow-x: auto; }
 """
 

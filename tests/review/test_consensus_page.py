@@ -28,10 +28,10 @@ def picture(page, name: str) -> None:
 
 
 @pytest.mark.slow  # the rules behind it are in test_owed.py
-def test_three_review_and_one_settles(digits, tmp_path):
+def test_three_review_and_one_settles(run, tmp_path):
     journal, people = tmp_path / "review.sqlite", ["ann", "ben", "eve"]
     accounts = ["--auth", *(f"{name}:p" for name in people)]
-    with serving(digits, "--journal", journal, *accounts, "--overlap", "2") as server, browsing() as page:
+    with serving(run, "--journal", journal, *accounts, "--overlap", "2") as server, browsing() as page:
         for name in people:
             log_in(page, server, name)
             pace = page.text_content(".cr-pace")
@@ -39,7 +39,7 @@ def test_three_review_and_one_settles(digits, tmp_path):
             assert page.input_value("[data-view=decided]") == "owed"
             assert not page.query_selector(".cr-others")  # nobody is swayed
             rng = random.Random(name)
-            for _ in range(60):
+            for _ in range(40):
                 page.keyboard.press(rng.choice(["Enter", "Enter", "Enter", "k", "2"]))
             saved(page)
         with closing(Journal(journal)) as opened:
