@@ -165,12 +165,13 @@ class Import:
 
     run: tyro.conf.Positional[Path]
     """Output folder of the run."""
-    file: tyro.conf.Positional[Path]
+    file: tyro.conf.Positional[str]
     """CSV or parquet file: row,label or file,label (verified labels; file: the path in the dataset's folder), or
-    cleanlab's table of label issues, which are relabelled to its predicted labels."""
+    cleanlab's table of label issues, which are relabelled to its predicted labels. Or owner/name@revision: a version on
+    the Hub whose labels somebody has edited since it was published."""
     reviewer: str | None = None
     """Name under which the decisions are stored; on the page only this reviewer can undo them. Default: the file's
-    name, or cleanlab."""
+    name, cleanlab, or owner/name."""
     journal: Path | None = None
     """File with the decisions. Default: review.sqlite in the run's folder."""
 
@@ -178,10 +179,14 @@ class Import:
 def import_(argv: list[str]) -> int:
     """Add decisions made elsewhere to the review of a run."""
     flags = read_flags(Import, argv, command_line("import"))
-    from curator.review.imports import import_decisions
+    from curator.publish.edits import is_version
+    from curator.review.imports import import_decisions, import_edits
 
     try:
-        done = import_decisions(flags.run, flags.file, flags.reviewer, flags.journal)
+        if is_version(flags.file):
+            done = import_edits(flags.run, flags.file, flags.reviewer, flags.journal)
+        else:
+            done = import_decisions(flags.run, Path(flags.file), flags.reviewer, flags.journal)
     except OSError as e:
         raise CuratorError(f"import {flags.file}: it cannot be read ({e.strerror})") from e
     print(f"{done['keep']:,} rows kept, {done['relabel']:,} relabelled; as decisions they count as verified")

@@ -267,6 +267,10 @@ class Journal:
         """The latest decision of every reviewer on the row; of who has ruled on it, the ruling."""
         return {**self._rows.get(row, {}), **self._rulings.get(row, {})}
 
+    def rules(self, made: Decision) -> bool:
+        """Whether a decision that still holds is a ruling."""
+        return self._word(made.row, made.reviewer, True) == made
+
     def rulings(self) -> dict[int, Decision]:
         """The latest ruling of every row that has one."""
         with self.lock:

@@ -38,6 +38,7 @@ from curator.result.facts import (
 )
 from curator.result.layout import QUARANTINE, content_hash, write_json
 from curator.result.pages import ROWS, ROWS_END
+from curator.result.parquet import WRITER
 from curator.result.plots import CONTACT_SHEET
 from curator.result.read import Rows
 from curator.result.report import ALONE, REPORT, pairs
@@ -212,9 +213,9 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str, leaks: dic
                 raise CuratorError(f"the dataset has a column {ORIGINAL}; rename it, or publish with --policy annotate")
             features[ORIGINAL] = features[column]
         schema = features.arrow_schema
-        with pq.ParquetWriter(folder / "data" / path.name, schema) as writer:
+        with pq.ParquetWriter(folder / "data" / path.name, schema, **WRITER) as writer:
             apart = curated and policy != "filter" and said.kept.any()
-            clean = pq.ParquetWriter(folder / "clean" / path.name, schema) if apart else None
+            clean = pq.ParquetWriter(folder / "clean" / path.name, schema, **WRITER) if apart else None
             try:
                 for batch in batches(file, path):
                     part, kept = pa.table(batch), None

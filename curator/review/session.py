@@ -203,7 +203,8 @@ class Session:
         return not self.adjudicators or reviewer in self.adjudicators
 
     def _decision(self, made: Decision) -> dict[str, Any]:
-        return {"action": made.action, "label": self.code.get(made.label) if made.label is not None else None}
+        said = {"action": made.action, "label": self.code.get(made.label) if made.label is not None else None}
+        return {**said, "ruling": True} if self.journal.rules(made) else said
 
     def detail(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """A row large, with the nearest rows of its given and its suggested class."""

@@ -273,6 +273,18 @@ def test_a_filtered_version_shows_nothing_of_the_rows_left_out(run, tmp_path):
     assert "(matrix.png)" in report
 
 
+def test_parquet_as_the_hub_likes_it(run, tmp_path):
+    """Of a run and of a version: one file a split, row groups of 100, and an index of pages in every column."""
+    import pyarrow.parquet as pq
+
+    assert main(["publish", str(run), str(tmp_path / "v")]) == 0
+    for folder in (run / "data", tmp_path / "v" / "data", tmp_path / "v" / "clean"):
+        (path,) = folder.glob("train-*")
+        groups = [pq.ParquetFile(path).metadata.row_group(i) for i in range(2)]
+        assert folder.name == "clean" or [group.num_rows for group in groups] == [100, 100]
+        assert all(g.column(c).has_offset_index for g in groups for c in range(g.num_columns))
+
+
 def test_an_imagefolder_needs_every_image(run, tmp_path, capsys, monkeypatch):
     import pyarrow.parquet as pq
 

@@ -58,6 +58,7 @@ def test_three_review_and_one_settles(run, tmp_path):
         picture(page, "conflicts")
         page.keyboard.press("Enter")
         saved(page)
+        assert page.text_content(".cr-badge").startswith("settled: ")
         with closing(Journal(journal)) as opened:
             assert len(opened.conflicts()) == len(conflicts) - 1 and len(opened.rulings()) == 1
         page.keyboard.press("Control+z")
@@ -65,6 +66,8 @@ def test_three_review_and_one_settles(run, tmp_path):
         page.click("[data-do=accept-page]")
         saved(page)
         with closing(Journal(journal)) as opened:
-            assert len(opened.rulings()) == len([row for row in conflicts if row not in opened.conflicts()])
+            assert opened.rulings() and len(opened.rulings()) == len(
+                [row for row in conflicts if row not in opened.conflicts()]
+            )
         ready(page, server.root)
         assert not page.errors and not page.outside

@@ -66,7 +66,8 @@ def test_two_decide_each_row_unseen_and_a_third_settles(run, tmp_path):
         assert not any(row in rows(who, decided="owed", show="all") for who in NAMES)
         assert rows("eve", show="conflicts") == {row}
         save("eve", "d", [row, "relabel", other], ruling=True)
-        assert rows("eve", show="conflicts") == set()
+        assert rows("eve", show="conflicts") == set() and session.decided(row, "eve")["mine"]["ruling"]
+        assert [o.get("ruling") for o in session.decided(row, "ben")["others"]] == [None, True]
         people = session.people({}, "ann")
         assert people["quality"]["ben"]["right"] == 1 and people["quality"]["ann"]["right"] == 0
         assert people["rulings"] == 1 and people["owed"]["ann"] == len(owe["ann"]) - 1

@@ -6,7 +6,8 @@ let opening = 0; // counts views: an answer to an older one comes too late
 function badge(row) {
   const { mine, saved } = decided(row);
   if (!mine) return null;
-  const text = mine.action === "relabel" ? `→ ${className(mine.label)}` : mine.action;
+  const word = mine.action === "relabel" ? `→ ${className(mine.label)}` : mine.action;
+  const text = mine.ruling ? `settled: ${word}` : word;
   return make("span", { class: `cr-badge${saved ? "" : " cr-unsaved"}`, "data-action": mine.action, dir: "auto", text });
 }
 
@@ -46,8 +47,8 @@ function captions(card) {
     make("p", { class: "cr-small", text: `row ${card.row} · clean ${card.score.toFixed(3)}`, title: card.file }),
     ...card.said.map((text) => make("p", { class: "cr-small cr-said", dir: "auto", text: oneLine(text, 80) })),
     ...card.runs.map((run, i) => small(`${oneLine(facts.runs[i + 1], 20)}: `, name(run.suggested), ` ${run.score.toFixed(2)}`)),
-    ...card.others.map(({ reviewer, action, label }) =>
-      make("p", { class: "cr-others", dir: "auto", text: `${oneLine(reviewer, 20)}: ${label === null ? action : className(label)}` }),
+    ...card.others.map(({ reviewer, action, label, ruling }) =>
+      make("p", { class: "cr-others", dir: "auto", text: `${oneLine(reviewer, 20)}${ruling ? " settled" : ""}: ${label === null ? action : className(label)}` }),
     ),
   ];
 }

@@ -206,7 +206,7 @@ async function openPeople() {
     { name: "people", key: () => false },
     heading("Reviewers"),
     table(["reviewer", "rows decided", "flagged rows owed", "as the consensus (95 % interval)", "least right on"], people),
-    make("p", { class: "cr-small", text: "The consensus weighs the reviewers and the run's own probabilities (CROWDLAB), on rows that two decided; where somebody has settled a conflict, that holds." }),
+    make("p", { text: "The consensus weighs the reviewers and the run's own probabilities (CROWDLAB), on rows that two decided; where somebody has settled a conflict, that holds." }),
     make("h3", { text: "Agreement" }),
     ...(agreed.length
       ? [

@@ -131,11 +131,13 @@ function decide(targets, choose) {
     after.push([card.row, made]);
   }
   if (!after.length) return false;
+  const ruling = settles(after);
+  if (ruling) after.forEach(([, made]) => (made.ruling = true));
   const key = newKey();
   undoable.push({ key, before, after });
   redoable = [];
   times = [...times, [Date.now(), after.length]].slice(-200);
-  post({ key, kind: "do", ruling: settles(after), rows: after.map(([row, made]) => [row, made.action, made.label]), effects: after });
+  post({ key, kind: "do", ruling, rows: after.map(([row, made]) => [row, made.action, made.label]), effects: after });
   after.forEach(([row]) => paint(row));
   showProgress();
   return true;
