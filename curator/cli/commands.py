@@ -97,8 +97,9 @@ class Publish:
     policy: str = "relabel"
     """annotate (add the columns only), relabel (replace given labels by verified and confident ones), or filter (drop
     rows that are neither selected nor verified)."""
-    min_confidence: float = 0.9
-    """With relabel: minimum confidence, 0 to 1, for a label that nobody verified."""
+    min_confidence: float | None = None
+    """With relabel: minimum confidence, 0 to 1, for a label that nobody verified. Default: 0.9; in a pull request to
+    the dataset that the run was made of, only labels that people verified."""
     journal: Path | None = None
     """File with the decisions. Default: review.sqlite in the run's folder."""
     format: str = "parquet"
@@ -112,7 +113,8 @@ class Publish:
     branch: str | None = None
     """Branch to push to, instead of main."""
     create_pr: bool = False
-    """Open a pull request; this needs no write access."""
+    """Open a pull request; this needs no write access. With relabel, to the dataset that the run was made of, it
+    changes labels in its own files and nothing else, and shows the changed rows."""
     tag: str | None = None
     """Tag for the version. Default: v1, v2, ..."""
     overwrite: bool = False

@@ -231,7 +231,7 @@ def test_what_a_dry_run_says(run, hub, tmp_path, capsys, monkeypatch):
     assert main(["publish", str(run), str(tmp_path / "v"), "--policy", "relabel"]) == 0
     assert said(str(tmp_path / "v")).startswith("0 files") and len(hub.repos["me/curated"].commits) == 2
     changed = said(str(tmp_path / "v"), "--policy", "filter")
-    assert not changed.startswith("0 files") and " 2 of its files go" in changed  # clean/train, the contact sheet
+    assert not changed.startswith("0 files") and " 3 of its files go" in changed  # clean/train, contact sheet, HTML
     hub.fail("GET", "/api/datasets/me/curated", 503, times=1000)
     assert "could not be asked" in said("me/curated")
 
