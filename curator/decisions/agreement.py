@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -84,18 +85,24 @@ def _beliefs(labels: list[str | None], rows: list[int], ruled: np.ndarray, proba
     found[:, : len(known)] += probabilities(rows, known)
     found[ruled >= 0] = REST
     found[ruled >= 0, ruled[ruled >= 0]] = 1
+    found += REST * np.linspace(0, 1, len(labels))  # no two alike: between equals cleanlab would draw lots
     return found / found.sum(1, keepdims=True)
 
 
 def _consensus(given: np.ndarray, beliefs: np.ndarray) -> np.ndarray:
-    """(n,) codes: what reviewers (n, m; NaN where one said nothing) say together."""
-    said = given[~np.isnan(given)]
-    if given.shape[1] < 2 or len(np.unique(said)) < 2:  # of one label, or one reviewer, there is nothing to weigh
-        return np.nanmax(given, axis=1)
+    """(n,) codes: what reviewers (n, m; NaN where one said nothing) say together; of one alone, what that one said."""
+    best = np.nanmax(given, axis=1)
+    several = (~np.isnan(given)).sum(1) > 1
+    given = given[several][:, ~np.isnan(given[several]).all(0)]
+    if not several.any() or len(np.unique(given[~np.isnan(given)])) < 2:  # of one label there is nothing to weigh
+        return best
     from cleanlab.multiannotator import get_label_quality_multiannotator
 
-    found = get_label_quality_multiannotator(given, beliefs, return_annotator_stats=False, verbose=False)
-    return found["label_quality"]["consensus_label"].to_numpy()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of few words, which the interval tells
+        found = get_label_quality_multiannotator(given, beliefs[several], return_annotator_stats=False, verbose=False)
+    best[several] = found["label_quality"]["consensus_label"].to_numpy()
+    return best
 
 
 def _quality(column: np.ndarray, best: np.ndarray, labels: list[str | None]) -> dict[str, Any]:

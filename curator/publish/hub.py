@@ -77,8 +77,10 @@ def publish(
         options.pop("min_confidence", None)
     try:
         if create_pr and policy == "relabel" and is_source(run, target):
-            if branch or tag:
-                raise CuratorError("--branch, --tag: a pull request to the source has none; leave them out")
+            if branch or tag or options.get("drop_leaks"):
+                raise CuratorError(
+                    "--branch, --tag, --drop-leaks: a pull request to the source changes labels alone; leave them out"
+                )
             known = {name: options[name] for name in ("min_confidence", "journal") if name in options}
             return propose(run, target, **known, dry_run=dry_run, say=say)
         if dry_run:

@@ -106,6 +106,7 @@ class Session:
             "leaks": (self.rows.facts.get("leaks") or {}).get("rows", 0),
             "history": self.journal.history(reviewer),
             "counts": self.counts(reviewer),
+            "source": self.rows.facts["source"].get("id"),
             "again": self._again(),
         }
 

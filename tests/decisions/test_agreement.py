@@ -49,5 +49,7 @@ def test_quality(rules):
         assert got["rows"] == len(of) - (700 in of) and got["low"] < got["right"] / got["rows"] < got["high"]
         assert got["right"] / got["rows"] == pytest.approx(real, abs=0.015 if rules else 0.06), who
     assert qualities({"ann": {1: "c1"}, "ben": {2: "c1"}}, {}, lambda *_: np.zeros((0, 0))) == {}
+    few = qualities({"ann": {1: "a", 2: "b"}, "ben": {1: "b", 3: None}}, {3: "a"}, lambda rows, _: np.ones((2, 2)))
+    assert few["ben"]["rows"] == 2 and few["ben"]["right"] <= 1 and few["ann"]["rows"] == 1
     alone = qualities({"ann": {1: "c1", 2: "c1"}}, {1: "c0", 2: "c1"}, lambda rows, labels: np.ones((2, 2)))
     assert alone["ann"]["right"] == 1 and alone["ann"]["worst"] == {"label": "c0", "rows": 1, "wrong": 1}
