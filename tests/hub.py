@@ -32,6 +32,8 @@ class Repo:
     tags: dict[str, str] = field(default_factory=dict)
     pulls: dict[str, str] = field(default_factory=dict)  # refs/pr/1 -> commit
     messages: list[str] = field(default_factory=list)
+    descriptions: list[str] = field(default_factory=list)  # of pull requests
+    comments: list[tuple[int, str]] = field(default_factory=list)  # number of the discussion, text
     gated: bool = False  # its files are for those alone whom the owner has let in
 
     def commit(self, files: dict[str, str], message: str) -> str:
@@ -238,6 +240,15 @@ def handler(hub: Hub):
                 return self.reply(
                     200, {"transfer": "basic", "objects": objects}, {"Content-Type": "application/vnd.git-lfs+json"}
                 )
+            if m := re.fullmatch(r"/discussions/(\d+)/comment", rest):
+                text = json.loads(body)["comment"]
+                repo.comments.append((int(m[1]), text))
+                made = {
+                    "id": "c1", "type": "comment", "createdAt": "2026-01-01T00:00:00.000Z", "author": {"name": "me"},
+                    "data": {"edited": False, "hidden": False, "latest": {"raw": text, "updatedAt":
+                             "2026-01-01T00:00:00.000Z", "author": {"name": "me"}}, "history": [], "numEdits": 0},
+                }  # fmt: skip
+                return self.reply(200, {"newMessage": made})
             if m := re.fullmatch(r"/commit/(.+)", rest):
                 return self.commit(address, name, repo, unquote(m[1]), query, body, writes)
             if m := re.fullmatch(r"/tree/([^/]+)(?:/(.*))?", rest):
@@ -263,7 +274,7 @@ def handler(hub: Hub):
 
         def commit(self, address, name, repo, revision, query, body, writes) -> None:
             pull = query.get("create_pr") == ["1"]
-            if not writes and not pull:
+            if not writes and not pull and revision not in repo.pulls:
                 return self.reply(403, {"error": "not yours"})
             head = repo.find(revision)
             if head is None:
@@ -273,6 +284,7 @@ def handler(hub: Hub):
                 value = line["value"]
                 if line["key"] == "header":
                     message = value["summary"]
+                    repo.descriptions += [value.get("description") or ""] * pull
                     if value.get("parentCommit") not in (None, head):
                         return self.reply(412, {"error": "the head has moved"})
                 elif line["key"] == "file":
@@ -293,7 +305,7 @@ def handler(hub: Hub):
                 repo.pulls[f"refs/pr/{number}"] = sha
                 answer["pullRequestUrl"] = f"{address}/datasets/{name}/discussions/{number}"
             else:
-                repo.branches[revision] = sha
+                (repo.pulls if revision in repo.pulls else repo.branches)[revision] = sha
             return self.reply(200, answer)
 
         def entry(self, path: str, oid: str) -> dict:

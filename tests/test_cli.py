@@ -690,7 +690,7 @@ def test_class_names_of_strangers(tmp_path, capsys):
 
     ds = hf_dataset(60, 5, share=0.5).remove_columns("true_label").cast_column("label", ClassLabel(names=names))
     curator.curate(ds, method="ce", epochs=1, output=tmp_path / "out")
-    for file in ("README.md", "report/report.md"):
+    for file in ("README.md", "report/report.md", "report/report.html"):
         text = (tmp_path / "out" / file).read_text()
         assert "<img" not in text and len(text) < 20_000
     assert "'=cmd" in (tmp_path / "out" / "issues.csv").read_text()

@@ -52,6 +52,10 @@ class Review:
     """Name under which decisions are stored, without --auth. Default: the user's name."""
     journal: Path | None = None
     """File with the decisions. Default: review.sqlite in the folder of the first run."""
+    overlap: int = 1
+    """People who are to decide each row: everyone sees the rows still owed, and not what others said of them."""
+    adjudicator: tuple[str, ...] = ()
+    """Accounts that settle the rows on which people conflict. Default: the first account."""
 
 
 def review(argv: list[str]) -> int:
@@ -71,6 +75,8 @@ def review(argv: list[str]) -> int:
             auth_file=flags.auth_file,
             reviewer=flags.reviewer,
             journal=flags.journal,
+            overlap=flags.overlap,
+            adjudicator=flags.adjudicator,
         )
     except (OSError, UnicodeError) as e:
         raise CuratorError(
@@ -91,8 +97,9 @@ class Publish:
     policy: str = "relabel"
     """annotate (add the columns only), relabel (replace given labels by verified and confident ones), or filter (drop
     rows that are neither selected nor verified)."""
-    min_confidence: float = 0.9
-    """With relabel: minimum confidence, 0 to 1, for a label that nobody verified."""
+    min_confidence: float | None = None
+    """With relabel: minimum confidence, 0 to 1, for a label that nobody verified. Default: 0.9; in a pull request to
+    the dataset that the run was made of, only labels that people verified."""
     journal: Path | None = None
     """File with the decisions. Default: review.sqlite in the run's folder."""
     format: str = "parquet"
@@ -106,7 +113,8 @@ class Publish:
     branch: str | None = None
     """Branch to push to, instead of main."""
     create_pr: bool = False
-    """Open a pull request; this needs no write access."""
+    """Open a pull request; this needs no write access. With relabel, to the dataset that the run was made of, it
+    changes labels in its own files and nothing else, and shows the changed rows."""
     tag: str | None = None
     """Tag for the version. Default: v1, v2, ..."""
     overwrite: bool = False
@@ -159,12 +167,13 @@ class Import:
 
     run: tyro.conf.Positional[Path]
     """Output folder of the run."""
-    file: tyro.conf.Positional[Path]
+    file: tyro.conf.Positional[str]
     """CSV or parquet file: row,label or file,label (verified labels; file: the path in the dataset's folder), or
-    cleanlab's table of label issues, which are relabelled to its predicted labels."""
+    cleanlab's table of label issues, which are relabelled to its predicted labels. Or owner/name@revision: a version on
+    the Hub whose labels somebody has edited since it was published."""
     reviewer: str | None = None
     """Name under which the decisions are stored; on the page only this reviewer can undo them. Default: the file's
-    name, or cleanlab."""
+    name, cleanlab, or owner/name."""
     journal: Path | None = None
     """File with the decisions. Default: review.sqlite in the run's folder."""
 
@@ -172,10 +181,14 @@ class Import:
 def import_(argv: list[str]) -> int:
     """Add decisions made elsewhere to the review of a run."""
     flags = read_flags(Import, argv, command_line("import"))
-    from curator.review.imports import import_decisions
+    from curator.publish.edits import is_version
+    from curator.review.imports import import_decisions, import_edits
 
     try:
-        done = import_decisions(flags.run, flags.file, flags.reviewer, flags.journal)
+        if is_version(flags.file):
+            done = import_edits(flags.run, flags.file, flags.reviewer, flags.journal)
+        else:
+            done = import_decisions(flags.run, Path(flags.file), flags.reviewer, flags.journal)
     except OSError as e:
         raise CuratorError(f"import {flags.file}: it cannot be read ({e.strerror})") from e
     print(f"{done['keep']:,} rows kept, {done['relabel']:,} relabelled; as decisions they count as verified")

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from curator.decisions.schema import SCHEMA, UNTRUSTED, VERSION, NotOurs, inspect, missing_columns, read_facts
+from curator.decisions.schema import SCHEMA, UNTRUSTED, VERSION, NotOurs, complete, inspect, missing_columns, read_facts
 from curator.errors import CuratorError
 
 LONGEST = 64 << 20  # bytes of a value
@@ -48,6 +48,7 @@ class Database:
         with self.closed_if_refused():
             if facts is None:
                 inspect(self._db)
+                complete(self._db)
             else:
                 _patiently(lambda: self._prepare(facts))
                 self._stood = self._stat()

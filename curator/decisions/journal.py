@@ -3,6 +3,9 @@
 A step is what a reviewer does at once (one key, or a bulk apply) and the unit of undo. It holds a decision for each of
 its rows. Undo and redo are steps, too: they name the step they turn, and append decisions; nothing is ever changed or
 removed. Several reviewers, in one process or in several, may write to one file.
+
+A ruling is a decision that settles a row on which reviewers conflict. Its reviewer's own earlier word stays beside it:
+how far people agree is told by what they said before anybody ruled.
 """
 
 from __future__ import annotations
@@ -95,9 +98,9 @@ class Journal:
 
         Args:
             steps: each with a "key" that no other step has (a step sent twice counts once) and a "kind": "do" with
-                "rows", a list of (row, action, label) or (row, "both", label, second label); or "undo" or "redo" with
-                "target", the key of the step to turn, None for the last one. A step is not undone when one of its rows
-                was decided again since.
+                "rows", a list of (row, action, label) or (row, "both", label, second label), and a true "ruling" where
+                they are rulings; or "undo" or "redo" with "target", the key of the step to turn, None for the last one.
+                A step is not undone when one of its rows was decided again since.
             reviewer: whose steps they are.
 
         Returns:
@@ -126,8 +129,11 @@ class Journal:
         if kind == "do":
             made = [_act(*act) for act in step["rows"]]
             target, named = None, [row for row, *_ in made]
+            # Who has ruled on a row changes the ruling, wherever they decide it again.
+            ruled = {row for row in named if step.get("ruling") or reviewer in self._rulings.get(row, {})}
         else:
             target, named, made = self._turned(kind, step.get("target"), reviewer)
+            ruled = set() if target is None else self._ruled(target)
         number = self._db.execute(
             "INSERT INTO steps (key, kind, target, reviewer, time) VALUES (?, ?, ?, ?, ?)",
             (step["key"], kind, target, reviewer, now),
@@ -135,10 +141,12 @@ class Journal:
         rows = [
             (row, action, label, reviewer, now, before.id if before else None, number, repeats, also)
             for row, action, label, also, repeats in made
-            for before in [self.decision(row, reviewer)]
+            for before in [self._word(row, reviewer, row in ruled)]
         ]
         names, marks = ", ".join(Decision._fields[1:]), ", ".join("?" * len(Decision._fields[1:]))
         self._db.executemany(f"INSERT INTO decisions ({names}) VALUES ({marks})", rows)
+        of_step = "INSERT INTO rulings SELECT id FROM decisions WHERE step = ? AND row = ?"
+        self._db.executemany(of_step, [(number, row) for row in ruled])
         self._read()
         return named
 
@@ -159,8 +167,9 @@ class Journal:
             return None, rows, []
         if kind == "redo":
             return step, rows, made
+        ruled = self._ruled(step)
         for row, *_, decision in made:
-            now = self.decision(row, reviewer)
+            now = self._word(row, reviewer, row in ruled)
             if now is None or now.origin != decision:
                 return None, rows, []
         latest = "SELECT max(id) FROM steps WHERE id = ? OR (target = ? AND kind = 'redo')"
@@ -177,6 +186,11 @@ class Journal:
         made = self._db.execute("SELECT row, action, label, also, id FROM decisions WHERE step = ?", (step,))
         return made.fetchall()
 
+    def _ruled(self, step: int) -> set[int]:
+        """The rows of a step on which it rules."""
+        found = "SELECT d.row FROM decisions d JOIN rulings r ON r.decision = d.id WHERE d.step = ?"
+        return {row for (row,) in self._db.execute(found, (step,))}
+
     # Reading
 
     def sync(self) -> None:
@@ -187,6 +201,7 @@ class Journal:
     def _clear(self) -> None:
         self._seen = 0, 0  # ids of the last step and decision that were read
         self._rows: dict[int, dict[str, Decision]] = {}
+        self._rulings: dict[int, dict[str, Decision]] = {}
         self._log: list[int] = []  # rows of all decisions, as they came
         self._stacks: dict[str, _Stacks] = {}
         self._by: dict[int, str] = {}  # step -> reviewer
@@ -216,7 +231,10 @@ class Journal:
             f"SELECT {self._fields()} FROM decisions WHERE id > ? AND step <= ? ORDER BY id",
             (decision, step),
         )
-        for values in found.fetchall():
+        new = found.fetchall()
+        # After them: a decision's ruling came with it.
+        rulings = {r for (r,) in self._db.execute("SELECT decision FROM rulings WHERE decision > ?", (decision,))}
+        for values in new:
             made = Decision(*values)
             labelled = made.label in classes if made.action in LABELLED else made.label is None
             second = made.also in classes - {made.label} if made.action == "both" else made.also is None
@@ -225,7 +243,7 @@ class Journal:
                 raise unfit(self.path, f"decision {made.id} is none that was made here")
             decision = made.id
             self._log.append(made.row)
-            of_row = self._rows.setdefault(made.row, {})
+            of_row = (self._rulings if decision in rulings else self._rows).setdefault(made.row, {})
             if made.action == CLEAR:
                 of_row.pop(made.reviewer, None)
             else:
@@ -247,13 +265,25 @@ class Journal:
         with self.lock:
             return self._log[start:]
 
+    def _word(self, row: int, reviewer: str, ruling: bool) -> Decision | None:
+        return (self._rulings if ruling else self._rows).get(row, {}).get(reviewer)
+
     def decision(self, row: int, reviewer: str) -> Decision | None:
-        """The reviewer's latest decision on the row."""
-        return self._rows.get(row, {}).get(reviewer)
+        """The reviewer's latest decision on the row; who has ruled on it, the ruling."""
+        return self._word(row, reviewer, True) or self._word(row, reviewer, False)
 
     def of_row(self, row: int) -> dict[str, Decision]:
-        """The latest decision of every reviewer on the row."""
-        return dict(self._rows.get(row, {}))
+        """The latest decision of every reviewer on the row; of who has ruled on it, the ruling."""
+        return {**self._rows.get(row, {}), **self._rulings.get(row, {})}
+
+    def rules(self, made: Decision) -> bool:
+        """Whether a decision that still holds is a ruling."""
+        return self._word(made.row, made.reviewer, True) == made
+
+    def rulings(self) -> dict[int, Decision]:
+        """The latest ruling of every row that has one."""
+        with self.lock:
+            return tally.latest(self._rulings)
 
     def story(self, row: int) -> list[tuple[str, str, str, str | None, str]]:
         """All that was decided on a row, as it came: (time, reviewer, action, label, kind of the step)."""
@@ -275,28 +305,37 @@ class Journal:
     def reviewers(self) -> dict[str, int]:
         """Rows decided by every reviewer who decided any."""
         with self.lock:
-            return tally.reviewers(self._rows)
+            return tally.reviewers({**self._rows, **{row: self.of_row(row) for row in self._rulings}})
 
     def conflicts(self) -> list[int]:
-        """Rows, in order, to which reviewers gave different labels, or one a label and another dropped it."""
+        """Rows, in order, to which reviewers gave different labels, or one a label and another dropped it.
+
+        Rows on which somebody has ruled are settled.
+        """
         with self.lock:
-            return tally.conflicts(self._rows)
+            return tally.conflicts(self._settled())
 
     def dropped(self) -> list[int]:
         """Rows, in order, that reviewers dropped and nobody kept or relabelled."""
         with self.lock:
-            return tally.dropped(self._rows)
+            return tally.dropped(self._settled())
 
     def agreement(self) -> list[dict[str, Any]]:
         """For every two reviewers the rows both decided, the share they agree on, and Cohen's kappa if defined."""
+        return tally.agreement(self.labels())
+
+    def labels(self) -> tally.Labels:
+        """What every reviewer who was sure of any row says, by row; None where dropped. Rulings are left out."""
         with self.lock:
-            labels = tally.labels(self._rows)
-        return tally.agreement(labels)
+            return tally.labels(self._rows)
 
     def verified(self) -> tally.Verified:
         """The rows to trust: the latest keep is the given label, the latest relabel its label."""
         with self.lock:
-            return tally.verified(self._rows)
+            return tally.verified(self._settled())
+
+    def _settled(self) -> tally.ByRow:
+        return {**self._rows, **{row: {made.reviewer: made} for row, made in tally.latest(self._rulings).items()}}
 
     def export(self, folder: Path, files: Files = lambda rows: []) -> list[Path]:
         """Write decisions (all of them) and verified (row, label: a file for --verified) as parquet and CSV.

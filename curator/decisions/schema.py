@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 VERSION = 2  # of the file, in its user_version; files of before it was written have 0
-LATER = {"remarks"}  # tables that files of version 1 do not have
+LATER = {"remarks", "rulings"}  # tables that files of version 1 do not have
 UNTRUSTED = "PRAGMA trusted_schema = OFF"
 
 SCHEMA = """
@@ -33,6 +33,7 @@ CREATE TABLE IF NOT EXISTS audit_labels (
 CREATE TABLE IF NOT EXISTS remarks (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, row INTEGER NOT NULL, note TEXT NOT NULL, tags TEXT NOT NULL,
     reviewer TEXT NOT NULL, time TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rulings (decision INTEGER PRIMARY KEY);
 """
 
 # Columns that older files lack: they get them when they are opened to be written.
@@ -77,6 +78,17 @@ def inspect(db: sqlite3.Connection) -> None:
     lost = db.execute(f"SELECT id FROM decisions d WHERE id < 1 OR {of_none} LIMIT 1").fetchone()
     if lost or db.execute("SELECT 1 FROM steps WHERE id < 1").fetchone():
         raise ValueError("decisions that no step made")
+    of_none = "SELECT 1 FROM rulings WHERE decision NOT IN (SELECT id FROM decisions) LIMIT 1"
+    if "rulings" in tables and db.execute(of_none).fetchone():
+        raise ValueError("rulings that are no decisions")
+
+
+def complete(db: sqlite3.Connection) -> None:
+    """Let a file that is only read, of an earlier version, have the tables that it lacks: empty, and in memory."""
+    there = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    for statement in SCHEMA.split(";"):
+        if any(f"EXISTS {name} " in statement for name in LATER - there):
+            db.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE"))
 
 
 def _require_cells(db: sqlite3.Connection, table: str, expected: dict[str, tuple[str, ...]]) -> None:

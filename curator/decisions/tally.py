@@ -23,6 +23,16 @@ class Verified:
     counts: dict[str, int] = field(default_factory=dict)  # keep, relabel, drop, unsure, both, conflict
 
 
+def latest(rows: ByRow) -> dict[int, Decision]:
+    """The latest decision of every row that has one."""
+    return {row: max(of.values(), key=lambda made: made.id) for row, of in rows.items() if of}
+
+
+def differ(words: Iterable[Decision]) -> bool:
+    """Whether those who are sure say different things of a row."""
+    return len(_outcomes(words)) > 1
+
+
 def reviewers(rows: ByRow) -> dict[str, int]:
     """Rows decided by every reviewer who decided any."""
     return dict(Counter(reviewer for of in rows.values() for reviewer in of))
@@ -33,7 +43,7 @@ def conflicts(rows: ByRow) -> list[int]:
 
     Who is unsure does not contradict anybody.
     """
-    return sorted(row for row, of in rows.items() if len(_outcomes(of.values())) > 1)
+    return sorted(row for row, of in rows.items() if differ(of.values()))
 
 
 def dropped(rows: ByRow) -> list[int]:
@@ -51,17 +61,17 @@ def verified(rows: ByRow) -> Verified:
         if not of:
             continue
         sure = [d for d in of.values() if d.action != "unsure"]
-        if len(_outcomes(sure)) > 1:
+        if differ(sure):
             counts["conflict"] += 1
         elif not sure:
             counts["unsure"] += 1
         else:
-            latest = max(sure, key=lambda d: d.id)
-            counts[latest.action] += 1
-            if latest.label is not None:
-                found.labels[row] = latest.label
-            if latest.also is not None:
-                found.also[row] = latest.also
+            last = max(sure, key=lambda d: d.id)
+            counts[last.action] += 1
+            if last.label is not None:
+                found.labels[row] = last.label
+            if last.also is not None:
+                found.also[row] = last.also
     found.counts = dict(counts)
     return found
 

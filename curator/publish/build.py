@@ -38,9 +38,11 @@ from curator.result.facts import (
     unreadable,
 )
 from curator.result.layout import QUARANTINE, content_hash, write_json
+from curator.result.pages import ROWS, ROWS_END
+from curator.result.parquet import WRITER
 from curator.result.plots import CONTACT_SHEET
 from curator.result.read import Rows
-from curator.result.report import pairs
+from curator.result.report import ALONE, REPORT, pairs
 from curator.sources.files import own_files
 from curator.sources.labels import encoded_labels
 from curator.sources.table import ORIGINAL
@@ -233,9 +235,9 @@ def _write_data(
             features[second] = features[column]
         features |= Features.from_arrow_schema(pa.schema([(name, of.type) for name, of in remarked.items()]))
         schema = features.arrow_schema
-        with pq.ParquetWriter(folder / "data" / path.name, schema) as writer:
+        with pq.ParquetWriter(folder / "data" / path.name, schema, **WRITER) as writer:
             apart = curated and policy != "filter" and said.kept.any()
-            clean = pq.ParquetWriter(folder / "clean" / path.name, schema) if apart else None
+            clean = pq.ParquetWriter(folder / "clean" / path.name, schema, **WRITER) if apart else None
             try:
                 for batch in batches(file, path):
                     part, kept, here = pa.table(batch), None, slice(0, 0)
@@ -288,13 +290,13 @@ def _copy_findings(run: Path, folder: Path, left: set[int] | None) -> None:
         numbers = [int(line[0]) for line in lines]
     if left is not None:
         lines = [line for number, line in zip(numbers, lines, strict=True) if number in left]
-        (folder / "report" / CONTACT_SHEET).unlink(missing_ok=True)
-        report = Path("report", "report.md")
+        for name in (CONTACT_SHEET, ALONE):
+            (folder / "report" / name).unlink(missing_ok=True)
+        report = Path("report", REPORT)
         with reading(run / report):
             text = read_file(run / report, MOST).decode()
-        (folder / report).write_text(
-            re.sub(rf"## [^\n]*\n\n!\[[^\n]*\]\({CONTACT_SHEET}\)\n\n", "", text), encoding="utf-8"
-        )
+        without = re.sub(f"{re.escape(ROWS)}.*?{re.escape(ROWS_END)}\n\n", "", text, flags=re.DOTALL)
+        (folder / report).write_text(without, encoding="utf-8")
     with open(folder / "issues.csv", "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([head, *lines])
 

@@ -124,7 +124,7 @@ def _from_folder(folder: Path) -> Side:
 
 
 def _from_hub(name: str) -> Side:
-    from huggingface_hub import HfFileSystem, hf_hub_download
+    from huggingface_hub import HfApi, HfFileSystem, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
     from curator.publish.hub import explained, require_id, require_inside, status_of
@@ -133,10 +133,12 @@ def _from_hub(name: str) -> Side:
     require_id(repo)
     try:
         with hub_limits():
+            # At one commit: a branch may move meanwhile, and the client remembers how large files were on it.
+            commit = HfApi().repo_info(repo, revision=revision or None, repo_type="dataset").sha
             hub = HfFileSystem()
-            path = hf_hub_download(repo, FACTS, repo_type="dataset", revision=revision or None)
+            path = hf_hub_download(repo, FACTS, repo_type="dataset", revision=commit)
             facts = facts_in(Path(path), "")
-            root = f"datasets/{repo}@{quote(revision, safe='')}" if revision else f"datasets/{repo}"
+            root = f"datasets/{repo}@{quote(str(commit), safe='')}"
             found = [str(p) for p in hub.glob(f"{root}/data/*.parquet") if split_of(Path(p)) == facts["split"]]
             require_inside(found)
             return _side(name, facts, [pq.ParquetFile(hub.open(path)) for path in sorted(found)], found)

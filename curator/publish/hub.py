@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from curator.errors import CuratorError
 from curator.publish.build import Version, prepared, publish_folder, require_free
+from curator.publish.source import is_source, propose
 from curator.result.facts import FACTS
 from curator.sources.network import HubLimit, hub_limits
 from curator.system import is_path, user_path
@@ -41,6 +42,8 @@ def publish(
 ) -> str:
     """Publish a version of a run to a folder or to the Hub; where it is, "" after a dry run.
 
+    A pull request with policy relabel to the repository that the run was made of changes labels in its own files.
+
     Args:
         run: output folder of the run.
         target: a Hub id (owner/name), or a folder that begins with ./ or / or is there already.
@@ -70,7 +73,16 @@ def publish(
             raise CuratorError("--format imagefolder is for folders; the Hub shows and streams parquet")
         require_names(branch=branch, tag=tag)
     folder = user_path(target) if to_folder else None
+    if options.get("min_confidence") is None:
+        options.pop("min_confidence", None)
     try:
+        if create_pr and policy == "relabel" and is_source(run, target):
+            if branch or tag or options.get("drop_leaks"):
+                raise CuratorError(
+                    "--branch, --tag, --drop-leaks: a pull request to the source changes labels alone; leave them out"
+                )
+            known = {name: options[name] for name in ("min_confidence", "journal") if name in options}
+            return propose(run, target, **known, dry_run=dry_run, say=say)
         if dry_run:
             if folder is not None:
                 require_free(folder, overwrite=True)
@@ -184,7 +196,7 @@ def publish_hub(
     kind: dict[str, Any] = {"repo_id": repo, "repo_type": "dataset"}
 
     def tried(work: Callable[[], T], what: str) -> T:
-        return _patiently(work, what, repo, say, wait)
+        return patiently(work, what, repo, say, wait)
 
     with hub_limits(), prepared(run, policy, **options) as version:
         say(version.describe())
@@ -285,7 +297,7 @@ def require_hub(repo: str) -> None:
         return role, [me.get("name"), *(org.get("name") for org in me.get("orgs") or [])]
 
     with hub_limits():
-        role, owners = _patiently(ask, "asking who you are", repo, lambda line: None, 1.0)
+        role, owners = patiently(ask, "asking who you are", repo, lambda line: None, 1.0)
     if role == "read" or repo.split("/")[0] not in owners:
         why = "the token may only read" if role == "read" else f"you are {', '.join(map(str, owners))}"
         raise CuratorError(f"--push-to-hub {repo}: {why}; use a token that may write there, or another id")
@@ -296,7 +308,7 @@ def next_tag(tags: list[str]) -> str:
     return f"v{1 + max([int(t[1:]) for t in tags if re.fullmatch(r'v[0-9]{1,6}', t)], default=0)}"
 
 
-def _patiently(work: Callable[[], T], what: str, repo: str, say: Log, wait: float) -> T:
+def patiently(work: Callable[[], T], what: str, repo: str, say: Log, wait: float) -> T:
     """Try again, later and later, what may pass; say in one line what will not."""
     from huggingface_hub.errors import RepositoryNotFoundError
 

@@ -24,8 +24,7 @@ ACROSS = 8  # of them in a line
 CELL, TITLE, GAP = 165, 36, 8  # pixels: a side of an image's cell, above it its title, between two images
 THUMBNAIL = 2 * CELL  # pixels a side that a JPEG is decoded to at least
 DPI = 110
-MATRIX = 1000  # classes; above, no matrix
-MANY_CLASSES = 30  # above, matrices and bars go without class names
+CLASSES = 30  # in a plot: of more, those of which most labels change
 
 
 def draw(out: Path, findings: Findings) -> list[tuple[str, str]]:
@@ -66,7 +65,7 @@ def _save(figure, path: Path) -> bool:
     return True
 
 
-def _label(name: str, length: int = 14) -> str:
+def _label(name: str, length: int = 20) -> str:
     """A class name for a plot: short, and no mathematics in it."""
     name = printable(" ".join(name.split()))
     return (name if len(name) <= length else name[: length - 1] + "…").replace("$", r"\$")
@@ -103,48 +102,62 @@ def plot_calibration(out: Path, columns: Columns, given: np.ndarray, truth: np.n
     return _save(figure, out / "reliability.png")
 
 
+def most_changed(columns: Columns, given: np.ndarray, k: int) -> np.ndarray:
+    """Class numbers (m,), in order, for a plot: all, or the CLASSES that most flagged labels are of or become."""
+    if k <= CLASSES:
+        return np.arange(k)
+    flagged = ~columns.selected
+    times = np.bincount(given[flagged], minlength=k) + np.bincount(columns.corrected[flagged], minlength=k)
+    return np.sort(np.argsort(-times, kind="stable")[:CLASSES])
+
+
+def _of(shown: np.ndarray, k: int, what: str) -> str:
+    """What a plot says where it does not show all classes."""
+    return what if len(shown) == k else f"{what} (the {len(shown)} of {k:,} classes with the most flagged labels)"
+
+
 def plot_matrix(out: Path, columns: Columns, given: np.ndarray, classes: tuple[str, ...]) -> bool:
-    """Given against suggested labels; whether it was drawn, which it is not for very many classes."""
-    k = len(classes)
-    if k > MATRIX:
-        return False
-    counts = np.bincount(given * k + columns.corrected, minlength=k * k).reshape(k, k)
-    side = min(9, 3.5 + 0.35 * k)
+    """Given against suggested labels, with the names of the classes; whether it was drawn."""
+    shown = most_changed(columns, given, len(classes))
+    k, place = len(shown), np.full(len(classes), -1)
+    place[shown] = np.arange(k)
+    a, b = place[given], place[columns.corrected]
+    inside = (a >= 0) & (b >= 0)
+    counts = np.bincount(a[inside] * k + b[inside], minlength=k * k).reshape(k, k)
+    side = min(11, 3.5 + 0.35 * k)
     figure, axes = _figure(side + 1, side)
-    shown = axes.imshow(np.log1p(counts), cmap="Blues")
-    axes.set(xlabel="corrected", ylabel="given")
-    if k <= MANY_CLASSES:
-        names = [_label(c) for c in classes]
-        axes.set_xticks(range(k), names, rotation=90)
-        axes.set_yticks(range(k), names)
-        for i in range(k):
-            for j in range(k):
-                if counts[i, j]:
-                    dark = counts[i, j] > counts.max() ** 0.6
-                    axes.text(
-                        j, i, counts[i, j], ha="center", va="center", fontsize=6, color="white" if dark else "black"
-                    )
-    else:
-        figure.colorbar(shown, label="log(1 + rows)")
+    axes.imshow(np.log1p(counts), cmap="Blues")
+    axes.set(xlabel=_of(shown, len(classes), "corrected"), ylabel="given")
+    names = [_label(classes[c]) for c in shown]
+    axes.set_xticks(range(k), names, rotation=90)
+    axes.set_yticks(range(k), names)
+    for i in range(k):
+        for j in range(k):
+            if counts[i, j]:
+                dark = counts[i, j] > counts.max() ** 0.6
+                axes.text(j, i, counts[i, j], ha="center", va="center", fontsize=6, color="white" if dark else "black")
     return _save(figure, out / "matrix.png")
 
 
 def plot_per_class(
     out: Path, columns: Columns, given: np.ndarray, truth: np.ndarray | None, classes: tuple[str, ...]
 ) -> bool:
-    """Flagged rows of every class; whether it was drawn."""
-    k = len(classes)
-    rows = np.maximum(np.bincount(given, minlength=k), 1)
-    figure, axes = _figure(min(14, 3 + 0.45 * k), 4)
-    x = np.arange(k)
-    axes.bar(x - 0.2 * (truth is not None), np.bincount(given, ~columns.selected, k) / rows, 0.4, label="not selected")
+    """Flagged rows of every class, with its name; whether it was drawn."""
+    shown = most_changed(columns, given, len(classes))
+    rows = np.maximum(np.bincount(given, minlength=len(classes)), 1)
+
+    def share(of: np.ndarray) -> np.ndarray:
+        return (np.bincount(given, of, len(classes)) / rows)[shown]
+
+    figure, axes = _figure(min(14, 3 + 0.45 * len(shown)), 4)
+    x = np.arange(len(shown))
+    axes.bar(x - 0.2 * (truth is not None), share(~columns.selected), 0.4, label="not selected")
     if truth is not None:
-        axes.bar(x + 0.2, np.bincount(given, given != truth, k) / rows, 0.4, color="tab:red", label="wrong")
+        axes.bar(x + 0.2, share(given != truth), 0.4, color="tab:red", label="wrong")
     axes.set(ylabel="share of the class", ylim=(0, 1))
-    if k <= MANY_CLASSES:
-        axes.set_xticks(x, [_label(c) for c in classes], rotation=90)
-    else:
-        axes.set_xlabel("class")
+    axes.set_xticks(x, [_label(classes[c]) for c in shown], rotation=90)
+    if len(shown) < len(classes):
+        axes.set_xlabel(_of(shown, len(classes), "class"))
     axes.legend()
     return _save(figure, out / "per_class.png")
 
@@ -204,7 +217,7 @@ def contact_sheet(
             picture = _thumbnail(access.decoder.rgb(content, near=THUMBNAIL))
             y, x = top + TITLE, left + (wide - picture.width) // 2
             sheet[y : y + picture.height, x : x + picture.width] = np.asarray(picture)
-        names = f"{_label(classes[given[i]])} → {_label(classes[columns.corrected[i]])}"
+        names = f"{_label(classes[given[i]], 14)} → {_label(classes[columns.corrected[i]], 14)}"
         title = f"{names}\nrow {columns.rows[i]}, {columns.clean_score[i]:.3f}"
         axes.text(left + wide / 2, top + TITLE - 3, title, fontsize=7, ha="center", va="bottom")
     axes.imshow(sheet, aspect="auto", interpolation="nearest")

@@ -1,4 +1,4 @@
-"""Decisions that were made elsewhere: a table `row,label` or `file,label`, or cleanlab's of label issues."""
+"""Decisions that were made elsewhere: in tables, cleanlab's among them, or in a version that was edited on the Hub."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from curator.decisions.journal import FILE, Journal
 from curator.decisions.names import Classes
 from curator.decisions.pairs import KEYS, pairs_of, read_columns, row_ids
 from curator.errors import CuratorError
+from curator.publish.edits import edited_labels
 from curator.result.read import Rows, places_of
 
 FLAG = "import"
@@ -50,11 +51,33 @@ def import_decisions(run: Path, file: Path, reviewer: str | None = None, journal
         if is_cleanlab
         else pairs_of(columns, names, file, FLAG, lambda: places_of(rows))
     )
-    acts = list(_acts(rows, pairs, file))
-    if not acts:
-        raise CuratorError(f"{FLAG} {file}: it contains no decisions")
     who = reviewer or (MACHINE if is_cleanlab else file.stem)
-    with closing(Journal(journal or run / FILE, rows.facts_for_a_journal())) as opened:
+    return _append(rows, list(_acts(rows, pairs, file)), who, journal, f"{FLAG} {file}: it contains no decisions")
+
+
+def import_edits(run: Path, name: str, reviewer: str | None = None, journal: Path | None = None) -> dict[str, int]:
+    """Append the labels that somebody edited in a published version, as one step; see import_decisions.
+
+    Args:
+        run: output folder of the run.
+        name: owner/name@revision of a version on the Hub.
+        reviewer: whose decisions they are; by default owner/name.
+        journal: file of the decisions; by default the run's.
+
+    Raises:
+        CuratorError: nothing was saved.
+    """
+    rows = Rows(run)
+    acts = list(_acts(rows, edited_labels(name, rows), name))
+    none = f"{FLAG} {name}: no label differs from the version that was pushed"
+    return _append(rows, acts, reviewer or name.partition("@")[0], journal, none)
+
+
+def _append(rows: Rows, acts: list[tuple[int, str, str]], who: str, journal: Path | None, none: str) -> dict[str, int]:
+    """Append what the reviewer does not hold yet; rows by action. The error where there is nothing at all."""
+    if not acts:
+        raise CuratorError(none)
+    with closing(Journal(journal or rows.folder / FILE, rows.facts_for_a_journal())) as opened:
         opened.require(rows.classes, rows.facts["split"], rows.digests)
         held = {row: opened.decision(row, who) for row, *_ in acts}
         new = [act for act in acts if (d := held[act[0]]) is None or (d.action, d.label) != act[1:]]
@@ -63,7 +86,7 @@ def import_decisions(run: Path, file: Path, reviewer: str | None = None, journal
     return {action: sum(act[1] == action for act in acts) for action in ("keep", "relabel")}
 
 
-def _acts(rows: Rows, pairs: Any, file: Path) -> Iterator[tuple[int, str, str]]:
+def _acts(rows: Rows, pairs: Any, file: Path | str) -> Iterator[tuple[int, str, str]]:
     classes, seen = Classes(rows.classes), dict[int, int]()
     for row, label in pairs:
         position, code = rows.position(row), classes.code(label)

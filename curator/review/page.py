@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from curator.errors import CuratorError
 from curator.review.door import LOOPBACK, Door
 from curator.review.logins import Logins, accounts, require_name
+from curator.review.owed import require_enough
 
 if TYPE_CHECKING:
     from curator.review.session import Session
@@ -55,6 +56,8 @@ def launch(
     auth_file: Path | None = None,
     reviewer: str | None = None,
     journal: Path | None = None,
+    overlap: int = 1,
+    adjudicator: Sequence[str] = (),
 ) -> None:
     """Serve the page until a signal; it answers at once, and says what it does until the run is loaded.
 
@@ -73,8 +76,13 @@ def launch(
         raise CuratorError(f"--port {port}: expected a number from 1 to 65535")
     user = reviewer if reviewer is not None else _user()
     require_name(user, "--reviewer")
+    if wrong := require_enough(overlap, people):
+        raise CuratorError(wrong)
+    if unknown := next((name for name in adjudicator if name not in people), None):
+        raise CuratorError(f"--adjudicator {unknown}: expected the name of an account; add --auth {unknown}:PASSWORD")
     token = token_of(os.environ)
     sessions: list[Session] = []
+    first = [*people][:1]
 
     def load() -> None:
         from curator.review.session import Session
@@ -82,7 +90,12 @@ def launch(
         if sessions:
             return
         door.doing = f"reading {', '.join(folder.resolve().name for folder in folders)}"
-        sessions.append(Session(folders, journal, publisher=next(iter(people), None)))
+        sessions.append(
+            Session(
+                folders, journal, publisher=next(iter(first), None), overlap=overlap, accounts=[*people],
+                adjudicators=adjudicator or first,
+            )
+        )  # fmt: skip
         door.doing = "making the page"
         door.app = build()
         door.doing = ""

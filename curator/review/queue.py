@@ -10,17 +10,22 @@ from functools import cached_property
 
 import numpy as np
 
+from curator.decisions.decision import MACHINE
 from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.result.read import Rows
 from curator.result.suspects import Suspects
 from curator.review.metadata import Metadata
+from curator.review.owed import owed
 
 ORDERS = ("least clean", "least sure", "margin", "given class", "pair", "disagreement", "row", "column")
-SHOW = ("flagged", "all", "duplicates", "junk", "picture faults", "look-alikes", "leaks", "ambiguous", "borderline")
+SHOW = (
+    "flagged", "all", "duplicates", "junk", "picture faults", "look-alikes", "leaks", "ambiguous", "borderline",
+    "conflicts",
+)  # fmt: skip
 # In the order of their finding, whatever the view's: alike rows stand together, the worst rows first.
 OF_THEIR_OWN = ("duplicates", "junk", "picture faults", "look-alikes", "leaks")
-DECIDED = ("any", "undecided", "open", "mine", "conflicts")
+DECIDED = ("any", "undecided", "open", "mine", "conflicts", "owed")
 KEPT = 8  # opened views that are kept
 
 
@@ -33,11 +38,13 @@ class View:
         show: "flagged" (rows that are not selected), "all", "duplicates" (rows whose image is there more than once,
             with different labels), "junk" (rows like nothing in the dataset), "picture faults",
             "look-alikes" (there more than once, whatever their labels), "leaks" (in another split, too), "ambiguous"
-            (rows that may have two right labels) or "borderline" (what a method may have missed: of the rows that it
-            selected the least clean ones, as many as it flagged).
+            (rows that may have two right labels), "borderline" (what a method may have missed: of the rows that it
+            selected the least clean ones, as many as it flagged) or "conflicts" (rows of which reviewers say different
+            things and nobody has ruled).
         given, suggested: only rows of these classes; None for all.
         decided: "any"; "undecided" by the reviewer; "open", undecided by everybody; "mine", decided by the reviewer;
-            "conflicts" between reviewers.
+            "conflicts" between reviewers; "owed", those that the reviewer has still to decide where each row is to be
+            decided by several people.
         by: only rows that this reviewer decided; None for all.
         tag: only rows with this tag; None for all.
         column, has: only rows whose value in a column of the dataset fits a text (see Metadata.fits); the order
@@ -69,8 +76,10 @@ class Queue:
     An opened view is a snapshot: its pages stay where they are while rows are decided. A page is a slice of it.
     """
 
-    def __init__(self, runs: Sequence[Rows], journal: Journal):
+    def __init__(self, runs: Sequence[Rows], journal: Journal, overlap: int = 1, accounts: Sequence[str] = ()):
+        """Take the runs; overlap: people who are to decide each row, of the accounts where these are known."""
         self.runs, self.rows, self.journal = runs, runs[0], journal
+        self.overlap, self.accounts = overlap, accounts
         for other in runs[1:]:
             if other.classes != self.rows.classes or not (
                 np.array_equal(other.row, self.rows.row) and np.array_equal(other.given, self.rows.given)
@@ -88,7 +97,7 @@ class Queue:
 
     def open(self, view: View, reviewer: str) -> np.ndarray:
         """Positions (m,) int32 of the view's rows as decided now."""
-        changing = view.decided != "any" or view.by is not None or view.tag is not None
+        changing = view.decided != "any" or view.by is not None or view.tag is not None or view.show == "conflicts"
         key = view, reviewer, self.journal.last + self.journal.remarks.last if changing else 0
         with self._opening:
             found = self._views.pop(key, None)
@@ -119,6 +128,8 @@ class Queue:
             mask &= self.among(self.journal.remarks.rows(view.tag))
         if view.decided == "conflicts":
             mask &= self.among(self.journal.conflicts())
+        elif view.decided == "owed":
+            mask &= self.owed(reviewer)
         elif view.decided != "any":
             decided = self.decided(None if view.decided == "open" else reviewer)
             mask &= decided if view.decided == "mine" else ~decided
@@ -140,6 +151,8 @@ class Queue:
             return rows.present & getattr(self.suspects, of)
         if show == "ambiguous":
             return rows.present & rows.ambiguous
+        if show == "conflicts":
+            return rows.present & self.among(self.journal.conflicts())
         return rows.present & (rows.duplicates >= 0) if show == "duplicates" else rows.present.copy()
 
     @cached_property
@@ -161,6 +174,13 @@ class Queue:
             mask[places] = [bool(of) if reviewer is None else reviewer in of for of in of_rows]
             self._decided[reviewer] = seen + len(new), mask
             return mask.copy()
+
+    def owed(self, reviewer: str) -> np.ndarray:
+        """(n,) bool: rows that the reviewer has still to decide, so that several people decide each; see owed."""
+        people = [name for name in self.journal.reviewers() if name != MACHINE]
+        decided = {name: self.decided(name) for name in people}
+        mask = owed(self.rows.row, self.overlap, reviewer, self.accounts, decided)
+        return mask & self.rows.present & ~self.among(list(self.journal.rulings()))
 
     def among(self, ids: list[int]) -> np.ndarray:
         """(n,) bool: rows with one of the ids."""

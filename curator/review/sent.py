@@ -11,7 +11,7 @@ from curator.errors import CuratorError
 from curator.result.read import Rows
 
 KEY = 8, 100  # characters of a step's key, at least and at most
-TYPES = {int: "a whole number from 0 on", str: "text", list: "a list"}
+TYPES = {int: "a whole number from 0 on", str: "text", list: "a list", bool: "true or false"}
 
 
 def field(data: Any, name: str, kind: type, *default: Any) -> Any:
@@ -47,8 +47,13 @@ def share(data: dict[str, Any], name: str) -> float | None:
     return float(value)
 
 
-def checked(step: Any, rows: Rows) -> dict[str, Any]:
+def checked(step: Any, rows: Rows, rules: bool = True) -> dict[str, Any]:
     """A step of a page as the journal takes it: labels by name, and nothing that is not there.
+
+    Args:
+        step: as the page sends it.
+        rows: of the run.
+        rules: whether who sends it may rule on rows.
 
     Raises:
         CuratorError: for what no page of this run would send.
@@ -60,7 +65,10 @@ def checked(step: Any, rows: Rows) -> dict[str, Any]:
         acts = [_act(act, rows) for act in field(step, "rows", list)]
         if not acts:
             raise CuratorError("expected a step that decides a row")
-        return {"key": key, "kind": kind, "rows": acts}
+        ruling = field(step, "ruling", bool, False)
+        if ruling and not rules:
+            raise CuratorError("only an adjudicator rules on rows")
+        return {"key": key, "kind": kind, "rows": acts, "ruling": ruling}
     if kind == "remark":
         return {"key": key, "kind": kind, **_remark(step, rows)}
     if kind == "audit":

@@ -18,10 +18,12 @@ import numpy as np
 from curator.decisions.database import TakenKey
 from curator.decisions.decision import Decision
 from curator.decisions.journal import FILE, KINDS, Journal
+from curator.decisions.tally import differ
 from curator.errors import CuratorError
 from curator.publish.audit import STRATA, audited, draw_sample
 from curator.publish.policy import fixes_of
 from curator.result.read import Rows
+from curator.review.consensus import standing
 from curator.review.pictures import Thumbnails, decoder_of
 from curator.review.publishing import Publishing
 from curator.review.queue import DECIDED, ORDERS, SHOW, Queue, View
@@ -49,18 +51,30 @@ def shortened(text: str, most: int) -> str:
 class Session(Showing):
     """Runs of one source, opened for any number of reviewers, and their journal.
 
-    Publishing writes with the server's files and token: only the publisher may, or everybody where there is none.
+    Publishing writes with the server's files and token: only the publisher may, or everybody where there is none. Where
+    each row is to be decided by several people (overlap, of the accounts), nobody sees what others say of a row before
+    saying something of it; the adjudicators, or everybody where there are none, rule on those that conflict.
 
     Raises:
         CuratorError: when a folder is no finished run, or the runs or the journal do not belong together.
     """
 
-    def __init__(self, folders: Sequence[Path], journal: Path | None = None, publisher: str | None = None):
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        journal: Path | None = None,
+        publisher: str | None = None,
+        *,
+        overlap: int = 1,
+        accounts: Sequence[str] = (),
+        adjudicators: Sequence[str] = (),
+    ):
         self.runs = [Rows(folder) for folder in folders]
         self.rows = self.runs[0]
         self.journal = Journal(journal or self.rows.folder / FILE, self.rows.facts_for_a_journal())
         self.journal.require(self.rows.classes, self.rows.facts["split"], self.rows.digests)
-        self.queue = Queue(self.runs, self.journal)
+        self.queue = Queue(self.runs, self.journal, overlap, accounts)
+        self.overlap, self.adjudicators = overlap, adjudicators
         self.publisher, self._publishing = publisher, Publishing(self.rows, self.journal.path)
         self.decoder = decoder_of(self.rows.facts)
         self.thumbnails = Thumbnails(self.rows.images, self.decoder)
@@ -84,7 +98,9 @@ class Session(Showing):
                 if {"disagreement": len(self.runs) > 1, "column": self.queue.metadata.names}.get(name, True)
             ],
             "show": SHOW,
-            "decided": DECIDED,
+            "decided": [name for name in DECIDED if name != "owed" or self.overlap > 1],
+            "overlap": self.overlap,
+            "rules": self._rules(reviewer),
             "journal": self.journal.facts["id"],
             "run": self.rows.verdict,
             "reviewer": reviewer,
@@ -98,6 +114,7 @@ class Session(Showing):
             "counts": self.counts(reviewer),
             "columns": self.queue.metadata.names,
             **self.people_and_tags(),
+            "source": self.rows.facts["source"].get("id"),
             "again": self._again(),
         }
 
@@ -113,7 +130,9 @@ class Session(Showing):
     def counts(self, reviewer: str) -> dict[str, Any]:
         """How far the review is."""
         flagged = ~self.rows.selected
+        owed = {"owed": int((self.queue.owed(reviewer) & flagged).sum())} if self.overlap > 1 else {}
         return {
+            **owed,
             "flagged": int(flagged.sum()),
             "mine": int((self.queue.decided(reviewer) & flagged).sum()),
             "anybody": int((self.queue.decided(None) & flagged).sum()),
@@ -189,15 +208,22 @@ class Session(Showing):
         return cards
 
     def decided(self, row: int, reviewer: str) -> dict[str, Any]:
-        """The reviewer's decision on a row and those of the others."""
+        """The reviewer's decision on a row and those of the others, where they do not sway the reviewer's."""
         of_row = self.journal.of_row(row)
+        blind = self.overlap > 1 and not (self._rules(reviewer) and differ(of_row.values()))
         mine = of_row.pop(reviewer, None)
-        others = [{"reviewer": name[:NAME], **self._decision(d)} for name, d in sorted(of_row.items())]
+        shown = {} if blind and mine is None else of_row
+        others = [{"reviewer": name[:NAME], **self._decision(d)} for name, d in sorted(shown.items())]
         return {"mine": self._decision(mine) if mine else None, "others": others}
+
+    def _rules(self, reviewer: str) -> bool:
+        """Whether the reviewer may rule on rows of which others say different things."""
+        return not self.adjudicators or reviewer in self.adjudicators
 
     def _decision(self, made: Decision) -> dict[str, Any]:
         label = made.label if made.also is None else made.also  # of two right ones the second
-        return {"action": made.action, "label": self.code.get(label) if label is not None else None}
+        said = {"action": made.action, "label": self.code.get(label) if label is not None else None}
+        return {**said, "ruling": True} if self.journal.rules(made) else said
 
     def detail(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """A row large, with the nearest rows of its given and its suggested class."""
@@ -235,13 +261,10 @@ class Session(Showing):
         return {"pairs": self.queue.pairs(View(show=field(data, "show", str, "flagged")).show)}
 
     def people(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
-        """Who decided how many rows, how far they agree, and what the verified rows would be."""
+        """Who decided how many rows, how far they agree, and what the verified rows would be: see standing."""
         self.journal.sync()
-        return {
-            "reviewers": self.journal.reviewers(),
-            "agreement": self.journal.agreement(),
-            "verified": self.journal.verified().counts,
-        }
+        owed = {name: int((self.queue.owed(name) & ~self.rows.selected).sum()) for name in self.queue.accounts}
+        return {**standing(self.rows, self.journal), "owed": owed if self.overlap > 1 else {}}
 
     def export(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Write the decisions and the verified rows beside the journal."""
@@ -279,7 +302,7 @@ class Session(Showing):
         steps, refused, taken = [], [], []
         for step in sent:
             try:
-                steps.append(checked(step, self.rows))
+                steps.append(checked(step, self.rows, self._rules(reviewer)))
             except CuratorError:
                 refused.append(step.get("key") if isinstance(step, dict) else None)
         try:

@@ -104,7 +104,7 @@ TAMPERED = [
     }.items() for v in values),
     "UPDATE audits SET run = x'00'", "UPDATE audits SET seed = 'x'", "UPDATE audit_rows SET row = 'x'",
     "UPDATE audit_rows SET stratum = x'00'", "UPDATE audit_labels SET label = x'00'",
-    "UPDATE audit_labels SET row = 1.5", "PRAGMA user_version = 7",
+    "UPDATE audit_labels SET row = 1.5", "PRAGMA user_version = 7", "INSERT INTO rulings VALUES (9999)",
     "UPDATE decisions SET also = 'dog'", "UPDATE decisions SET also = 1.5", "UPDATE decisions SET action = 'both'",
     "UPDATE decisions SET action = 'both', also = label", "UPDATE decisions SET action = 'both', also = 'fish'",
     "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = 'x' WHERE name = 'facts'",
@@ -142,6 +142,22 @@ def test_a_journal_of_a_newer_curator(tmp_path, whole):
     for facts in (None, FACTS):
         with pytest.raises(CuratorError, match=f"newer Curator wrote it .journal version {VERSION + 1}.*update"):
             Journal(path, facts)
+
+
+def test_a_journal_of_before_there_were_rulings(tmp_path, whole):
+    path = tmp_path / "j.sqlite"
+    path.write_bytes(whole)
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.executescript("DROP TABLE rulings; PRAGMA user_version = 1")
+    with closing(Journal(path)) as journal:  # only read: nothing is made
+        assert journal.verified().labels and journal.rulings() == {}
+    before = everything(path)
+    with closing(Journal(path, FACTS)) as journal:
+        journal.save([{**do("ruling", (1, "keep", "cat")), "ruling": True}], "ann")
+    with closing(Journal(path)) as journal:
+        assert [*journal.rulings()] == [1] and len(journal.log(0)) == len(before[7]) + 1
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)
 
 
 @pytest.mark.parametrize("kind", ["folder", "pipe", "-wal is a pipe", "-wal is a folder", "empty, with a -wal", "gone"])

@@ -29,3 +29,29 @@ def test_kappa_is_undefined_where_both_gave_one_label(journal):
     assert [(a["reviewers"], a["agreement"], a["kappa"]) for a in journal.agreement()] == [
         (["ann", "ben"], 1, None), (["ann", "eve"], 0, 0), (["ben", "eve"], pytest.approx(1 / 3), pytest.approx(0.25)),
     ]  # fmt: skip
+
+
+def ruling(key, *rows):
+    return {**do(key, *rows), "ruling": True}
+
+
+def test_a_ruling_settles_a_row_and_can_be_undone(journal):
+    journal.save([do("1", (0, "keep", "cat"), (1, "keep", "cat"), (2, "keep", "cat"))], "ann")
+    journal.save([do("2", (0, "relabel", "dog"), (1, "relabel", "dog"), (2, "drop", None))], "ben")
+    before = journal.agreement(), journal.labels()
+    journal.save([ruling("3", (0, "relabel", "dog"), (1, "drop", None))], "ann")
+    assert journal.conflicts() == [2] and journal.dropped() == [1] and verified(journal.path) == {0: "dog"}
+    assert (journal.agreement(), journal.labels()) == before  # what they said before anybody ruled
+    assert journal.decision(0, "ann").label == "dog" and journal.of_row(0)["ann"].label == "dog"
+    journal.save([do("4", (0, "keep", "cat"), (5, "keep", "cat"))], "ann")  # elsewhere: the ruling changes
+    assert verified(journal.path) == {0: "cat", 5: "cat"} and [*journal.rulings()] == [0, 1]
+    journal.save([do("5", (2, "unsure", None))], "ben")
+    journal.save([{"key": "6", "kind": "undo", "target": "4"}], "ann")
+    assert verified(journal.path) == {0: "dog", 2: "cat"}
+    journal.save([{"key": "7", "kind": "undo", "target": "3"}], "ann")
+    assert journal.conflicts() == [0, 1] and journal.decision(0, "ann").label == "cat" and not journal.rulings()
+    journal.save([{"key": "8", "kind": "redo"}], "ann")
+    assert journal.conflicts() == [] and verified(journal.path) == {0: "dog", 2: "cat"}
+    journal.save([ruling("9", (0, "unsure", None))], "eve")  # the latest holds: it cannot be told
+    assert verified(journal.path) == {2: "cat"} and journal.verified().counts["unsure"] == 1
+    assert journal.reviewers() == {"ann": 3, "ben": 3, "eve": 1}

@@ -234,7 +234,7 @@ def test_what_a_dry_run_says(run, hub, tmp_path, capsys, monkeypatch):
     assert main(["publish", str(run), str(tmp_path / "v"), "--policy", "relabel"]) == 0
     assert said(str(tmp_path / "v")).startswith("0 files") and len(hub.repos["me/curated"].commits) == 2
     changed = said(str(tmp_path / "v"), "--policy", "filter")
-    assert not changed.startswith("0 files") and " 2 of its files go" in changed  # clean/train, the contact sheet
+    assert not changed.startswith("0 files") and " 3 of its files go" in changed  # clean/train, contact sheet, HTML
     hub.fail("GET", "/api/datasets/me/curated", 503, times=1000)
     assert "could not be asked" in said("me/curated")
 
@@ -274,6 +274,18 @@ def test_a_filtered_version_shows_nothing_of_the_rows_left_out(run, tmp_path):
     report = (target / "report" / "report.md").read_text()
     assert not (target / "report" / "contact_sheet.png").exists() and "contact_sheet" not in report
     assert "(matrix.png)" in report
+
+
+def test_parquet_as_the_hub_likes_it(run, tmp_path):
+    """Of a run and of a version: one file a split, row groups of 100, and an index of pages in every column."""
+    import pyarrow.parquet as pq
+
+    assert main(["publish", str(run), str(tmp_path / "v")]) == 0
+    for folder in (run / "data", tmp_path / "v" / "data", tmp_path / "v" / "clean"):
+        (path,) = folder.glob("train-*")
+        groups = [pq.ParquetFile(path).metadata.row_group(i) for i in range(2)]
+        assert folder.name == "clean" or [group.num_rows for group in groups] == [100, 100]
+        assert all(g.column(c).has_offset_index for g in groups for c in range(g.num_columns))
 
 
 def test_an_imagefolder_needs_every_image(run, tmp_path, capsys, monkeypatch):

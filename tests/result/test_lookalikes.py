@@ -72,7 +72,7 @@ def test_what_a_run_says(run):
     ] == suspects.junk.sum()
     assert suspects.junk[list(JUNK)].all() and suspects.junk.sum() < 12
     report, card = (run / "report" / "report.md").read_text(), (run / "README.md").read_text()
-    assert "- test: 3 (rows 0, 1, 2)" in report and "| dark |" in report and "| 7 |" in report
+    assert "| test | 3 | 0, 1, 2 |" in report and "| dark |" in report and "| 7 |" in report
     assert "stand in train too | test 3 |" in card and "`typicality`" in card
 
 

@@ -7,7 +7,8 @@ function badge(row) {
   const { mine, saved } = decided(row);
   if (!mine) return null;
   const signs = { relabel: "→", both: "also" };
-  const text = signs[mine.action] ? `${signs[mine.action]} ${className(mine.label)}` : mine.action;
+  const word = signs[mine.action] ? `${signs[mine.action]} ${className(mine.label)}` : mine.action;
+  const text = mine.ruling ? `settled: ${word}` : word;
   return make("span", { class: `cr-badge${saved ? "" : " cr-unsaved"}`, "data-action": mine.action, dir: "auto", text });
 }
 
@@ -48,8 +49,8 @@ function captions(card) {
     ...card.said.map((text) => make("p", { class: "cr-small cr-said", dir: "auto", text: oneLine(text, 80) })),
     ...card.runs.map((run, i) => small(`${oneLine(facts.runs[i + 1], 20)}: `, name(run.suggested), ` ${run.score.toFixed(2)}`)),
     ...tagNodes(card),
-    ...card.others.map(({ reviewer, action, label }) =>
-      make("p", { class: "cr-others", dir: "auto", text: `${oneLine(reviewer, 20)}: ${label === null ? action : (action === "both" ? "also " : "") + className(label)}` }),
+    ...card.others.map(({ reviewer, action, label, ruling }) =>
+      make("p", { class: "cr-others", dir: "auto", text: `${oneLine(reviewer, 20)}${ruling ? " settled" : ""}: ${label === null ? action : (action === "both" ? "also " : "") + className(label)}` }),
     ),
   ];
 }
@@ -161,6 +162,7 @@ async function openView(changes = {}) {
     if (mine !== opening) return;
     [opened, ahead, problem] = [answer, null, ""];
     await turnTo(0);
+    showProgress(); // it says what a decision means in this queue
     history.replaceState(null, "", addressOf());
   } finally {
     busy(-1);
@@ -220,8 +222,8 @@ function showFilters() {
 
 function fillFilters() {
   const words = {
-    column: "a column", undecided: "undecided by me", open: "undecided by all", mine: "decided by me", pair: "largest pair", row: "row id",
-    ambiguous: "two right labels?",
+    column: "a column", undecided: "undecided by me", open: "undecided by all", mine: "decided by me", owed: "still owed by me",
+    pair: "largest pair", row: "row id", ambiguous: "two right labels?",
   };
   const plain = (values) => values.map((value) => make("option", { value, text: words[value] ?? value }));
   const classes = () => [

@@ -95,6 +95,7 @@ async function begin() {
   learnKeys();
   fillFilters();
   recall();
+  if (facts.overlap > 1) view.decided = "owed";
   const row = recallView();
   begunSize();
   showState();

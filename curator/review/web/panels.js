@@ -94,10 +94,20 @@ function labelSearch() {
 
 // ---- reviewers, and help
 
+const labelOrDrop = (label) => (label === null ? "(drop)" : label);
+
+function qualityCells(who, quality) {
+  const found = quality[who];
+  if (!found) return ["–", "–"];
+  const { rows, right, low, high, worst } = found;
+  const share = `${percent(right / rows)} of ${count(rows)} (${percent(low, 0)} to ${percent(high, 0)})`;
+  return [share, worst ? `${labelOrDrop(worst.label)}: ${worst.wrong} of ${worst.rows}` : "–"];
+}
+
 async function openPeople() {
   const answer = await newest(ask("people"));
   if (!answer) return;
-  const { reviewers, agreement, verified } = answer;
+  const { reviewers, agreement, verified, quality, owed } = answer;
   const status = make("p", { class: "cr-status" });
   const save = guarded(async () => {
     const { files } = await ask("export");
@@ -105,21 +115,31 @@ async function openPeople() {
   });
   const conflicts = () => {
     closePanel();
-    guarded(openView)({ decided: "conflicts", show: "all", given: null, suggested: null });
+    guarded(openView)({ decided: "any", show: "conflicts", given: null, suggested: null });
   };
-  const agreed = agreement.map((a) => [a.reviewers.join(" / "), count(a.rows), percent(a.agreement), a.kappa === null ? "–" : a.kappa.toFixed(2)]);
+  const kappa = (of) => (of === null ? "–" : of.toFixed(2));
+  const agreed = agreement.map((a) => [a.reviewers.join(" / "), count(a.rows), percent(a.agreement), kappa(a.kappa)]);
+  const by_class = answer.by_class.map((c) => [labelOrDrop(c.label), count(c.rows), kappa(c.kappa)]);
+  const names = [...new Set([...Object.keys(reviewers), ...Object.keys(owed)])];
+  const people = names.map((who) => [who, count(reviewers[who] ?? 0), who in owed ? count(owed[who]) : "–", ...qualityCells(who, quality)]);
   const said =
     `${count(verified.keep + verified.both + verified.relabel)} rows are verified (${count(verified.keep)} kept, ` +
     `${count(verified.both)} with a second right label, ${count(verified.relabel)} relabelled); ` +
-    `not used: ${count(verified.drop)} dropped, ${count(verified.unsure)} unsure, ${count(verified.conflict)} in conflict.`;
+    `not used: ${count(verified.drop)} dropped, ${count(verified.unsure)} unsure, ${count(verified.conflict)} in conflict. ` +
+    `An adjudicator has settled ${count(answer.rulings)}.`;
   openPanel(
     { name: "people", key: () => false },
     heading("Reviewers"),
-    table(["reviewer", "rows decided"], Object.entries(reviewers).map(([who, n]) => [who, count(n)])),
+    table(["reviewer", "rows decided", "flagged rows owed", "as the consensus (95 % interval)", "least right on"], people),
+    make("p", { text: "The consensus weighs the reviewers and the run's own probabilities (CROWDLAB), on rows that two decided; where somebody has settled a conflict, that holds." }),
     make("h3", { text: "Agreement" }),
-    agreed.length
-      ? table(["reviewers", "rows by both", "agree", "Cohen's kappa"], agreed)
-      : make("p", { text: "No row was decided by two reviewers yet." }),
+    ...(agreed.length
+      ? [
+          table(["reviewers", "rows by both", "agree", "Cohen's kappa"], agreed),
+          make("p", { text: `All reviewers together: Fleiss' kappa ${kappa(answer.kappa)} (0: as chance would have it, 1: they always agree).` }),
+          make("details", {}, make("summary", { text: "By class, the least agreed on first" }), table(["class", "rows", "Fleiss' kappa"], by_class)),
+        ]
+      : [make("p", { text: "No row was decided by two reviewers yet." })]),
     make("h3", { text: "As verified rows" }),
     make("p", { text: said }),
     make("div", { class: "cr-row" }, make("button", { text: "Show conflicts", disabled: !verified.conflict, onclick: conflicts }), make("button", { text: "Export decisions", onclick: save })),

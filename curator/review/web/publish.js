@@ -42,10 +42,14 @@ function openPublish() {
   );
   const fit = () => {
     const folder = /^[./~]/.test(form.target.trim());
-    const shown = { drop_leaks: facts.leaks > 0, min_confidence: form.policy === "relabel", format: folder, overwrite: folder };
-    for (const name of ["public", "create_pr", "branch", "tag"]) shown[name] = !folder;
+    // A pull request to the dataset that the run was made of: labels that people verified, in its own files.
+    const own = form.create_pr && form.policy === "relabel" && facts.source !== null && form.target.trim() === facts.source;
+    const shown = { drop_leaks: facts.leaks > 0 && !own, min_confidence: form.policy === "relabel" && !own, format: folder, overwrite: folder };
+    for (const name of ["public", "create_pr", "branch", "tag"]) shown[name] = !folder && !(own && name !== "create_pr");
     for (const [name, on] of Object.entries(shown)) $(`[data-field=${name}]`, fields).hidden = !on;
-    said.textContent = POLICIES[form.policy];
+    said.textContent = own
+      ? "Only labels that people verified change, in the dataset's own files; the pull request shows the changed rows."
+      : POLICIES[form.policy];
   };
   const wanted = () => {
     // what is hidden is not meant

@@ -121,6 +121,10 @@ const labelled = (label) => () => ({ action: "relabel", label });
 const drawn = (card) => card.top.filter(([, share]) => share >= 0.005); // those that would be 0 % are none
 const suggestion = (place) => (card) => (drawn(card)[place] ? { action: "relabel", label: drawn(card)[place][0] } : null);
 
+// Whether a step settles its rows, for good and for all: in the queue of conflicts, by who may.
+const settles = (acts) =>
+  view.show === "conflicts" && facts.rules && acts.every(([row]) => cards.some((card) => card.row === row));
+
 function decide(targets, choose) {
   // choose(card) -> decision or null; one step, one undo; whether anything was decided
   const before = [], after = [];
@@ -133,11 +137,13 @@ function decide(targets, choose) {
     after.push([card.row, made]);
   }
   if (!after.length) return false;
+  const ruling = settles(after);
+  if (ruling) after.forEach(([, made]) => (made.ruling = true));
   const key = newKey();
   undoable.push({ key, before, after });
   redoable = [];
   times = [...times, [Date.now(), after.length]].slice(-200);
-  post({ key, kind: "do", rows: after.map(([row, made]) => [row, made.action, made.label]), effects: after });
+  post({ key, kind: "do", ruling, rows: after.map(([row, made]) => [row, made.action, made.label]), effects: after });
   after.forEach(([row]) => paint(row));
   showProgress();
   return true;
@@ -165,7 +171,10 @@ function showProgress() {
   $(".cr-progress").setAttribute("aria-valuenow", flagged ? Math.round((100 * mine) / flagged) : 0);
   let text = `${count(mine)} of ${count(flagged)} flagged rows decided by ${oneLine(facts.reviewer, 30)}`;
   if (anybody > mine) text += ` (${count(anybody)} by anybody)`;
-  const left = remaining(flagged - mine);
+  const { owed } = facts.counts;
+  if (owed !== undefined) text += ` · ${count(owed)} still owed by you, each is decided by ${facts.overlap} people`;
+  if (view.show === "conflicts") text += facts.rules ? " · what you decide here settles the row" : " · an adjudicator settles these rows";
+  const left = remaining(owed ?? flagged - mine);
   if (left) text += ` · about ${left} left at this pace`;
   $(".cr-pace").textContent = text;
   $("[data-do=undo]").disabled = !undoable.length;
