@@ -13,13 +13,13 @@ from typing import Any
 
 from curator.errors import CuratorError
 from curator.result.facts import FACTS
-from curator.result.read import DUPLICATES, TRUSTED
+from curator.result.read import DUPLICATES, MAP, TRUSTED
 from curator.system import lock_file, put, put_aside, remove, sync_folder, sync_tree
 
 FEATURES = "features.npy"  # of runs that trained
 QUARANTINE = "quarantine.parquet"  # split, row, reason
 PENDING = ".pending"  # the identity of a finished run, while its command still has to clean up or to push it
-OPTIONAL = (FEATURES, TRUSTED, QUARANTINE, DUPLICATES, PENDING)  # files that not every run writes
+OPTIONAL = (FEATURES, TRUSTED, QUARANTINE, DUPLICATES, MAP, PENDING)  # files that not every run has
 STAGING = ".staging"  # results that are being written
 READY = ".ready"  # results that are whole, on their way to their places
 REPLACED = ".replaced"  # those that stood there

@@ -27,13 +27,15 @@ SCRIPTS = (
     "saving.js",
     "grid.js",
     "panels.js",
+    "map.js",
+    "groups.js",
     "audit.js",
     "publish.js",
     "keys.js",
 )  # one script, in this order
 ASKED = (
     "hello", "open", "page", "detail", "matrix", "people", "export", "fixed", "save", "audit", "pictures",
-    "audit_result", "publish", "publishing",
+    "audit_result", "publish", "publishing", "map", "area", "look",
 )  # fmt: skip
 
 

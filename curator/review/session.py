@@ -22,9 +22,11 @@ from curator.errors import CuratorError
 from curator.publish.audit import STRATA, audited, draw_sample
 from curator.publish.policy import fixes_of
 from curator.result.read import Rows
+from curator.review.groups import packed
+from curator.review.overview import Overview, numbers
 from curator.review.pictures import data_address, decoder_of
 from curator.review.publishing import Publishing
-from curator.review.queue import DECIDED, ORDERS, SHOW, Queue, View
+from curator.review.queue import ALIKE, DECIDED, ORDERS, SHOW, Queue, View
 from curator.review.sent import checked, field
 from curator.sources.opening import NAMED
 from curator.text import as_cell, command_line
@@ -45,7 +47,7 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-class Session:
+class Session(Overview):
     """Runs of one source, opened for any number of reviewers, and their journal.
 
     Publishing writes with the server's files and token: only the publisher may, or everybody where there is none.
@@ -63,7 +65,7 @@ class Session:
         self.publisher, self._publishing = publisher, Publishing(self.rows, self.journal.path)
         self.decoder = decoder_of(self.rows.facts)
         self.code = {name: i for i, name in enumerate(self.rows.classes)}
-        self._views: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._views: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()  # positions, where pages begin
         self._number = itertools.count()
         self._lock = threading.Lock()
 
@@ -87,6 +89,7 @@ class Session:
             "images": self.rows.facts["image_column"] is not None,
             "texts": self.rows.facts.get("text_column") is not None,
             "features": self.rows.features is not None,
+            "words": self.queue.words.model is not None,
             "history": self.journal.history(reviewer),
             "counts": self.counts(reviewer),
             "again": self._again(),
@@ -108,6 +111,7 @@ class Session:
             "flagged": int(flagged.sum()),
             "mine": int((self.queue.decided(reviewer) & flagged).sum()),
             "anybody": int((self.queue.decided(None) & flagged).sum()),
+            "groups": self.queue.left(reviewer),
         }
 
     # Looking
@@ -115,16 +119,23 @@ class Session:
     def open(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Open a view (the fields of View): its token, rows and pages."""
         classes = {name: field(data, name, int, None) for name in ("given", "suggested")}
-        texts = {name: field(data, name, str, getattr(View, name)) for name in ("order", "show", "decided")}
-        view = View(**texts, **classes)
+        texts = {name: field(data, name, str, getattr(View, name)) for name in ("order", "show", "decided", "words")}
+        of_rows = {"area": numbers(data, "area", 10_000), "like": numbers(data, "like", ALIKE)}
+        view = View(**texts, **classes, **of_rows)
         self.journal.sync()
         found = self.queue.open(view, reviewer)
+        starts = np.append(np.arange(0, max(1, len(found)), PAGE), len(found))
+        if view.grouped:
+            starts = packed(self.queue.groups[found], PAGE)
         with self._lock:
             token = f"{next(self._number)}-{uuid.uuid4().hex}"
-            self._views[token] = found
+            self._views[token] = found, starts
             while len(self._views) > VIEWS:
                 self._views.popitem(last=False)
-        return {"token": token, "total": len(found), "pages": max(1, -(-len(found) // PAGE))}
+        return {
+            "token": token, "total": len(found), "pages": len(starts) - 1, "grouped": view.grouped,
+            "counts": self.counts(reviewer),
+        }  # fmt: skip
 
     def page(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """The rows of a page (numbered from 0) of an opened view; "gone" where the server does not know it any more."""
@@ -135,8 +146,9 @@ class Session:
                 return {"gone": True}
             self._views.move_to_end(token)
         self.journal.sync()
-        start, at = number * PAGE, self.journal.last
-        return {"cards": self.cards(found[start : start + PAGE], reviewer), "at": at}
+        at, (positions, starts) = self.journal.last, found
+        start, end = starts[min(number, len(starts) - 1)], starts[min(number + 1, len(starts) - 1)]
+        return {"cards": self.cards(positions[start:end], reviewer), "at": at}
 
     def cards(self, positions: np.ndarray, reviewer: str, side: int = SMALL, most: int = SHORT) -> list[dict[str, Any]]:
         """What is shown of rows at positions."""
@@ -152,6 +164,7 @@ class Session:
                     "suggested": int(rows.suggested[position]),
                     "selected": bool(rows.selected[position]),
                     "score": float(rows.score[position]),
+                    "group": self.queue.group(position),
                     "top": [[int(c), float(soft[i, c])] for c in top[i]],
                     **self.decided(int(rows.row[position]), reviewer),
                     "runs": [

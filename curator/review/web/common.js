@@ -6,7 +6,8 @@ const $ = (selector, within = element) => within.querySelector(selector);
 const $$ = (selector, within = element) => [...within.querySelectorAll(selector)];
 
 let facts; // what hello() gave
-let view = { order: "least clean", show: "flagged", given: null, suggested: null, decided: "any" };
+const NOWHERE = { area: [], like: [], words: "" }; // a view of no area of the map, and of no search
+let view = { order: "least clean", show: "flagged", given: null, suggested: null, decided: "any", ...NOWHERE };
 let opened = { token: null, total: 0, pages: 1 };
 let number = 0; // of the page
 let cards = []; // of the page, as the server gave them

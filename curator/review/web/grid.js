@@ -53,7 +53,8 @@ function captions(card) {
 
 function cardNode(card, place) {
   const click = (event) => {
-    if (event.shiftKey && !chosen.has(card.row)) {
+    if (opened.grouped && chosen.size && !event.shiftKey) toggle(place); // takes a row out of its group
+    else if (event.shiftKey && !chosen.has(card.row)) {
       for (let i = Math.min(focus, place); i <= Math.max(focus, place); i++) if (!chosen.has(cards[i].row)) toggle(i);
     } else if (event.ctrlKey || event.metaKey || event.shiftKey) toggle(place);
     setFocus(place);
@@ -77,10 +78,11 @@ function showCards(answer) {
     learn(card.row, card.mine, answer.at);
   }
   for (const row of [...known.keys()].slice(0, Math.max(0, known.size - 2000))) known.delete(row);
-  $(".cr-grid").replaceChildren(...cards.map(cardNode));
+  $(".cr-grid").replaceChildren(...cards.flatMap((card, place) => [...groupHead(place), cardNode(card, place)]));
   cards.forEach((card) => paint(card.row));
   if (!cards.length) $(".cr-grid").append(make("p", { text: "No rows here: choose another filter." }));
   setFocus(0, false);
+  if (opened.grouped) nextGroup(0, false);
 }
 
 const nodeAt = (place) => $$(".cr-card")[place];
@@ -120,10 +122,12 @@ function act(choose) {
   if (panel?.name === "large") return decide([panel.card], choose) && panel.step(1);
   if (panel) return;
   const several = chosen.size > 0;
+  const from = several ? cards.findIndex((card) => chosen.has(card.row)) : focus;
   const targets = several ? cards.filter((card) => chosen.has(card.row)) : cards.slice(focus, focus + 1);
   if (!decide(targets, choose)) return;
   if (several) chooseNone();
-  else move(1);
+  if (opened.grouped) nextGroup(from);
+  else if (!several) move(1);
 }
 
 const rest = (choose) => decide(cards.filter((card) => !decided(card.row).mine), choose);
@@ -139,6 +143,8 @@ async function openView(changes = {}) {
     const answer = await ask("open", view);
     if (mine !== opening) return;
     [opened, ahead, problem] = [answer, null, ""];
+    if (answer.counts) facts.counts = answer.counts;
+    showProgress();
     await turnTo(0);
     history.replaceState(null, "", "#" + encodeURIComponent(JSON.stringify(view)));
   } finally {
@@ -188,11 +194,13 @@ function showScope() {
 
 function showFilters() {
   for (const node of $$("[data-view]")) node.value = view[node.dataset.view] ?? "";
+  showWhere();
 }
 
 function fillFilters() {
   const words = {
     undecided: "undecided by me", open: "undecided by all", mine: "decided by me", pair: "largest pair", row: "row id",
+    cluster: "by cluster",
   };
   const plain = (values) => values.map((value) => make("option", { value, text: words[value] ?? value }));
   const classes = () => [
@@ -219,6 +227,7 @@ function recallView() {
     const there = JSON.parse(decodeURIComponent(location.hash.slice(1)));
     const allowed = { order: facts.orders, show: facts.show, decided: facts.decided };
     for (const [field, values] of Object.entries(allowed)) if (values.includes(there[field])) view[field] = there[field];
+    Object.assign(view, whereOf(there));
     for (const field of ["given", "suggested"]) if (facts.classes[there[field]] !== undefined) view[field] = there[field];
   } catch {
     // no view in the address

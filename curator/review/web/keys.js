@@ -26,6 +26,7 @@ function pageKey(event) {
   }
   const inGrid = {
     x: () => toggle(focus), n: () => turnPage(1), p: () => turnPage(-1), m: guarded(openMatrix), "?": openHelp,
+    g: () => opened.grouped && chooseGroup(focus), l: guarded(moreAlike),
     Escape: forget, " ": () => cards[focus] && guarded(openLarge)(cards[focus].row),
   };
   const anywhere = {
@@ -47,7 +48,7 @@ const BUTTONS = {
   accept: () => act(accepted), keep: () => act(plainly("keep")), drop: () => act(plainly("drop")),
   unsure: () => act(plainly("unsure")), label: labelSearch, undo: () => turn("undo"), redo: () => turn("redo"),
   "accept-page": () => rest(accepted), "keep-page": () => rest(plainly("keep")), "drop-page": () => rest(plainly("drop")),
-  previous: () => turnPage(-1), next: () => turnPage(1), matrix: guarded(openMatrix), audit: guarded(() => openAudit()),
+  previous: () => turnPage(-1), next: () => turnPage(1), map: guarded(openMap), matrix: guarded(openMatrix), alike: guarded(moreAlike), audit: guarded(() => openAudit()),
   people: guarded(openPeople), fixed: guarded(downloadFixed), publish: openPublish, help: openHelp,
   theme: () => setTheme(document.body.classList.contains("dark") ? "light" : "dark"),
 };
@@ -98,6 +99,7 @@ async function begin() {
     problem = "";
     guarded(openLarge)(Number(go.value));
   });
+  beginSearch();
   element.addEventListener("click", onClick);
   $(".cr-over").addEventListener("click", (event) => event.target === $(".cr-over") && closePanel());
   document.addEventListener("keydown", onKey);

@@ -218,7 +218,7 @@ function openHelp() {
     ["U", "unsure"], ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"],
     ["X, Shift+arrows", "choose rows: the keys above then act on all of them"],
     ["Shift+Enter", "accept the rest of the page"], ["N, P", "next, previous page"], ["Space", "large view"],
-    ["M", "matrix"], ["?", "this help"], ["Esc", "close, choose none"],
+    ["G", "by cluster: choose the group of the row"], ["L", "more like the row, or like the chosen ones"], ["M", "matrix"], ["?", "this help"], ["Esc", "close, choose none"],
   ];
   const keyNodes = (text) => text.split(", ").flatMap((part, i) => [i ? " " : "", make("kbd", { text: part })]);
   const rows = keys.map(([key, what]) => make("tr", {}, make("td", {}, ...keyNodes(key)), make("td", { text: what })));

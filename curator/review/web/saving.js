@@ -158,6 +158,7 @@ function showProgress() {
   $(".cr-progress div").style.width = `${flagged ? (100 * mine) / flagged : 0}%`;
   let text = `${count(mine)} of ${count(flagged)} flagged rows decided by ${oneLine(facts.reviewer, 30)}`;
   if (anybody > mine) text += ` (${count(anybody)} by anybody)`;
+  if (opened.grouped && facts.counts.groups) text += ` · ${groupsLeft()}`;
   const left = remaining(flagged - mine);
   if (left) text += ` · about ${left} left at this pace`;
   $(".cr-pace").textContent = text;

@@ -1,0 +1,69 @@
+"""Words as a vector among the features of a run: by the text side of the encoder that made them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from curator.engine.sentences import FILES, load_sentences
+from curator.engine.textside import TOKENIZER, load_text_side
+from curator.errors import CuratorError
+from curator.result.read import Rows
+from curator.sources.weights import OTHERWISE, fetch_weights
+
+NONE = "search by words: it needs an encoder with a text side (CLIP, SigLIP; of texts any of the Hub)"
+
+
+class Words:
+    """The text side of a run's encoder, loaded when words are first asked for; from the Hub where it is not cached.
+
+    Of a run only the id and the commit of a model are believed: no module that it names is imported.
+    """
+
+    def __init__(self, rows: Rows):
+        self.rows = rows
+        self._lock = threading.Lock()
+        self._read: Callable[[list[str]], Any] | None = None
+
+    @property
+    def model(self) -> str | None:
+        """owner/name@commit of the one encoder that may read words; None where there is none, or several."""
+        known = [one for one in self.rows.facts.get("encoders", []) if isinstance(one, dict)]
+        told = [one.get(name) for one in known for name in ("id", "revision")]
+        if len(known) != 1 or not all(isinstance(value, str) for value in told) or self.rows.features is None:
+            return None
+        return None if told[0].startswith("timm/") else f"{told[0]}@{told[1]}"  # timm has images alone
+
+    def vector(self, words: str, width: int) -> np.ndarray:
+        """The words as (width,) float32.
+
+        Raises:
+            CuratorError: where the encoder has no text side, or it is not to be had.
+        """
+        import torch
+
+        if self.model is None:
+            raise CuratorError(f"{NONE}; this run has none: choose a row and use More like this")
+        with self._lock:
+            if self._read is None:
+                self._read = self._loaded(self.model)
+            with torch.inference_mode():
+                found = self._read([words]).float().numpy()
+        if found.shape != (1, width) or not np.isfinite(found).all():
+            raise CuratorError(
+                f"{NONE}; the features of this run are not those that {self.model} compares with words"
+            )
+        return found[0]
+
+    def _loaded(self, model: str) -> Callable[[list[str]], Any]:
+        of_texts = self.rows.facts.get("text_column") is not None
+        try:
+            found = fetch_weights(model, FILES if of_texts else TOKENIZER)
+            if of_texts:
+                return load_sentences(found.folder, found.id)
+            return load_text_side(found.folder, found.id)
+        except CuratorError as e:
+            raise CuratorError(f"search by words: {str(e).replace(OTHERWISE, 'or choose a row and use More like this')}") from e
