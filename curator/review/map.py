@@ -12,12 +12,15 @@ from curator.engine.cache import keep, read_npy
 from curator.errors import CuratorError
 from curator.result.read import MAP, Rows
 from curator.review.space import reduced
+from curator.system import cores
 
 MOST = 100_000  # rows of a map
 LEAST_OTHERS = 20_000  # of them that are not flagged, at least, where there are so many
 GRID = 65_535  # the map's sides in whole numbers, as areas and pages have them
 CORNERS = 400  # of an area
 CLUSTERS = 40  # of the table
+FEW = 100  # rows that are laid out by their first two axes alone
+EARLY, LATE = 150, 250  # iterations of t-SNE: see bench/RESULTS.md
 
 
 class Map:
@@ -165,3 +168,15 @@ def laid_out(rows: Rows) -> np.ndarray:
     low, high = flat.min(0), flat.max(0)
     found[places] = 0.02 + 0.96 * (flat - low) / np.maximum(high - low, 1e-9)
     return found
+
+
+def projected(points: np.ndarray) -> np.ndarray:
+    """Points (m, d) laid out in the plane, (m, 2) float32, so that near ones stay near."""
+    if len(points) < FEW:
+        return np.pad(points, ((0, 0), (0, 2)))[:, :2]
+    from openTSNE import TSNE
+
+    layout = TSNE(
+        n_jobs=cores(), random_state=0, neighbors="approx", early_exaggeration_iter=EARLY, n_iter=LATE, verbose=False
+    )
+    return np.asarray(layout.fit(points), np.float32)
