@@ -164,14 +164,15 @@ def frames(width: int, height: int, n: int = 100_000) -> list[str]:
         first = time.perf_counter() - started
         moved = """async (seconds) => {
             const canvas = document.querySelector("canvas.cr-map"), until = performance.now() + 1000 * seconds;
-            const [before, spent, began] = [Number(canvas.dataset.frames), Number(canvas.dataset.spent), performance.now()];
+            const read = () => [Number(canvas.dataset.frames), Number(canvas.dataset.spent)];
+            const [before, spent] = read(), began = performance.now();
             for (let i = 0; performance.now() < until; i++) {
                 const key = ["ArrowLeft", "ArrowUp", "ArrowRight", "ArrowDown"][i % 4];
                 canvas.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true }));
                 await new Promise((done) => requestAnimationFrame(done));
             }
-            const count = Number(canvas.dataset.frames) - before;
-            return [1000 * count / (performance.now() - began), (Number(canvas.dataset.spent) - spent) / count];
+            const [frames, all] = read(), count = frames - before;
+            return [1000 * count / (performance.now() - began), (all - spent) / count];
         }"""
         rate, spent = page.evaluate(moved, SECONDS)
         browser.close()

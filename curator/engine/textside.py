@@ -32,9 +32,7 @@ class TextSide(nn.Module):
     def forward(self, texts: list[str]) -> Tensor:
         """Features (b, d); of what is longer than the model reads, the beginning."""
         # To their full length: SigLIP has seen no others, and what CLIP makes of them is the same.
-        read = self.tokenizer(
-            texts, padding="max_length", truncation=True, max_length=self.tokens, return_tensors="pt"
-        )
+        read = self.tokenizer(texts, padding="max_length", truncation=True, max_length=self.tokens, return_tensors="pt")
         given = {name: read[name] for name in ("input_ids", "attention_mask") if name in read}
         found = self.model.get_text_features(**given)
         return found if isinstance(found, Tensor) else found.pooler_output

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from typing import Any
@@ -19,6 +20,7 @@ LEAST_OTHERS = 20_000  # of them that are not flagged, at least, where there are
 GRID = 65_535  # the map's sides in whole numbers, as areas and pages have them
 CORNERS = 400  # of an area
 CLUSTERS = 40  # of the table
+EDGE = np.array([[-2, -2], [-2, 2], [2, -2], [2, 2]])  # around a row
 FEW = 100  # rows that are laid out by their first two axes alone
 EARLY, LATE = 150, 250  # iterations of t-SNE: see bench/RESULTS.md
 
@@ -65,10 +67,8 @@ class Map:
         except Exception as e:  # what nobody has thought of must not leave the page waiting
             self._why = f"the map could not be made ({type(e).__name__}: {' '.join(str(e).split())[:200]})"
             return
-        try:
+        with contextlib.suppress(OSError):  # a folder that is read only
             keep(self.path, lambda file: np.save(file, found))
-        except OSError:
-            pass  # a folder that is read only
         self._grid = on_grid(found)
 
     def inside(self, area: tuple[int, ...]) -> np.ndarray:
@@ -92,7 +92,7 @@ class Map:
 
         An area is the hull of its rows; "labels" are the most frequent given ones with their counts, at most three.
         """
-        from scipy.spatial import ConvexHull, QhullError
+        from scipy.spatial import ConvexHull
         from sklearn.cluster import MiniBatchKMeans
 
         grid = self.grid()
@@ -104,12 +104,10 @@ class Map:
         found = []
         for one in range(count):
             here, at = places[part == one], points[part == one]
-            try:
-                hull = at[ConvexHull(at).vertices]
-            except (QhullError, ValueError):  # too few, or all on one line
+            if not len(here):
                 continue
-            middle = hull.mean(0)
-            area = np.clip(np.round(middle + 1.001 * (hull - middle) + np.sign(hull - middle)), 0, GRID)
+            corners = np.concatenate([at + step for step in EDGE])  # so that no row lies on the hull itself
+            area = np.clip(corners[ConvexHull(corners).vertices], 0, GRID)
             labels, counts = np.unique(self.rows.given[here], return_counts=True)
             top = np.argsort(-counts, kind="stable")[:3]
             found.append(

@@ -53,9 +53,7 @@ class Words:
             with torch.inference_mode():
                 found = self._read([words]).float().numpy()
         if found.shape != (1, width) or not np.isfinite(found).all():
-            raise CuratorError(
-                f"{NONE}; the features of this run are not those that {self.model} compares with words"
-            )
+            raise CuratorError(f"{NONE}; the features of this run are not those that {self.model} compares with words")
         return found[0]
 
     def _loaded(self, model: str) -> Callable[[list[str]], Any]:
@@ -66,4 +64,6 @@ class Words:
                 return load_sentences(found.folder, found.id)
             return load_text_side(found.folder, found.id)
         except CuratorError as e:
-            raise CuratorError(f"search by words: {str(e).replace(OTHERWISE, 'or choose a row and use More like this')}") from e
+            raise CuratorError(
+                f"search by words: {str(e).replace(OTHERWISE, 'or choose a row and use More like this')}"
+            ) from e

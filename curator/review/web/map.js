@@ -121,7 +121,7 @@ function showMap() {
   openPanel(
     { name: "map", key: mapKey },
     heading("Map"),
-    make("p", { class: "cr-small", text: `${said} Near points have features alike: what lies in a part of another colour is often wrong.` }),
+    make("p", { class: "cr-status", text: `${said} Near points have features alike: what lies in a part of another colour is often wrong.` }),
     tools, chosenHere,
     make("div", { class: "cr-mapped" }, canvas, hover, legend),
     clusterTable(),
@@ -332,7 +332,7 @@ const targets = () => (sight.picked?.rows ?? []).filter((card) => sight.act === 
 function showSelection() {
   const { chosenHere, picked } = sight;
   if (!picked) {
-    chosenHere.replaceChildren(make("span", { class: "cr-small", role: "status", text: "Nothing selected: choose what dragging does, or press S for what is in view." }));
+    chosenHere.replaceChildren(make("span", { class: "cr-status", role: "status", text: "Nothing selected: choose what dragging does, or press S for what is in view." }));
     return;
   }
   const flagged = picked.rows.filter((card) => card.flagged).length;
@@ -356,7 +356,7 @@ function showSelection() {
     button("Drop", "D", () => actOnArea(plainly("drop"))),
     button("Unsure", "U", () => actOnArea(plainly("unsure"))),
     button("Undo", "Ctrl+Z", () => turnOnMap("undo")),
-    make("button", { text: "Clear", title: "Esc", onclick: clearSelection }),
+    button("Clear", "select nothing", clearSelection),
   );
 }
 
@@ -390,8 +390,7 @@ function openArea() {
 
 function mapKey(event) {
   const control = event.ctrlKey || event.metaKey;
-  if (event.altKey || event.target.closest?.("select, button, a")) return false;
-  if (event.key === "Escape" && sight.picked) return clearSelection(), true;
+  if (event.altKey || event.target.closest?.("select, button, summary")) return false;
   if (control) return event.key.toLowerCase() === "z" && (turnOnMap(event.shiftKey ? "redo" : "undo"), true);
   const far = 60 * sight.sharp / sight.scale;
   const shift = (x, y) => () => {
@@ -439,7 +438,7 @@ function clusterTable() {
   const rows = atlas.clusters.map(({ area, rows: n, flagged, labels }, i) => {
     const open = () => {
       guarded(selectArea)(area);
-      sight.canvas.scrollIntoView({ block: "nearest" });
+      sight.canvas.focus();
     };
     const names = labels.map(([label, of]) => `${className(label, 30)} ${percent(of / n, 0)}`).join(", ");
     return make(
