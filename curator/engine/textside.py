@@ -18,6 +18,7 @@ TOKENIZER = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "merges.txt", "spiece.model",
 )  # fmt: skip
+VOCABULARY = ("tokenizer.json", "vocab.json", "spiece.model")
 INSTEAD = "use More like this"
 MOST = 16 * 2**20  # bytes of a config.json
 
@@ -49,6 +50,8 @@ def load_text_side(folder: Path, name: str) -> TextSide:
         both = isinstance(config, dict) and {"text_config", "vision_config"} <= config.keys()
     if not both:
         raise CuratorError(f"--backbone {name}: it has no text side, it reads images alone; {INSTEAD}")
+    if not any((folder / name).is_file() for name in VOCABULARY):  # transformers would go on with none
+        raise CuratorError(f"--backbone {name}: its tokenizer is not there; go online once, or {INSTEAD}")
     try:
         import transformers
     except ImportError as e:
