@@ -11,6 +11,7 @@ from curator.decisions.decision import ACTIONS
 from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.result.read import Rows
+from curator.review.map import CORNERS
 from curator.review.queue import Queue, View
 from curator.review.sent import field
 
@@ -87,7 +88,7 @@ class Overview:
 
     def area(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """The rows in an area of the map: [id, given, suggested, flagged] of each."""
-        view = View(show="all", area=numbers(data, "area", 10_000))
+        view = View(show="all", area=numbers(data, "area", 2 * CORNERS))
         found = self.queue.open(view, reviewer)
         rows = self.rows
         columns = (rows.row[found], rows.given[found], rows.suggested[found], (~rows.selected[found]).astype(int))

@@ -23,6 +23,7 @@ from curator.publish.audit import STRATA, audited, draw_sample
 from curator.publish.policy import fixes_of
 from curator.result.read import Rows
 from curator.review.groups import packed
+from curator.review.map import CORNERS
 from curator.review.overview import Overview, numbers
 from curator.review.pictures import data_address, decoder_of
 from curator.review.publishing import Publishing
@@ -120,8 +121,8 @@ class Session(Overview):
         """Open a view (the fields of View): its token, rows and pages."""
         classes = {name: field(data, name, int, None) for name in ("given", "suggested")}
         texts = {name: field(data, name, str, getattr(View, name)) for name in ("order", "show", "decided", "words")}
-        of_rows = {"area": numbers(data, "area", 10_000), "like": numbers(data, "like", ALIKE)}
-        view = View(**texts, **classes, **of_rows)
+        area, like = numbers(data, "area", 2 * CORNERS), numbers(data, "like", ALIKE)
+        view = View(**texts, **classes, area=area, like=like)
         self.journal.sync()
         found = self.queue.open(view, reviewer)
         starts = np.append(np.arange(0, max(1, len(found)), PAGE), len(found))

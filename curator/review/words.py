@@ -33,9 +33,10 @@ class Words:
         """owner/name@commit of the one encoder that may read words; None where there is none, or several."""
         known = [one for one in self.rows.facts.get("encoders", []) if isinstance(one, dict)]
         told = [one.get(name) for one in known for name in ("id", "revision")]
-        if len(known) != 1 or not all(isinstance(value, str) for value in told) or self.rows.features is None:
+        texts = [value for value in told if isinstance(value, str)]
+        if len(known) != 1 or len(texts) < 2 or self.rows.features is None:
             return None
-        return None if told[0].startswith("timm/") else f"{told[0]}@{told[1]}"  # timm has images alone
+        return None if texts[0].startswith("timm/") else "@".join(texts)  # timm has images alone
 
     def vector(self, words: str, width: int) -> np.ndarray:
         """The words as (width,) float32.

@@ -37,7 +37,11 @@ def test_it_is_made_in_the_background_and_kept(rows, monkeypatch):
     assert whole.all()
     for part in again.clusters():
         inside = again.inside(tuple(part["area"]))
-        assert 0 <= inside.sum() - part["rows"] <= 3 and len(part["area"]) <= 2 * CORNERS and sum(n for _, n in part["labels"]) <= part["rows"]
+        assert (
+            0 <= inside.sum() - part["rows"] <= 3
+            and len(part["area"]) <= 2 * CORNERS
+            and sum(n for _, n in part["labels"]) <= part["rows"]
+        )
     assert sum(part["flagged"] for part in again.clusters()) <= 150
 
 

@@ -16,7 +16,9 @@ from tests.sources.models import transformers_files, words_files
 
 
 def rows_of(*encoders, features=True, **facts):
-    return SimpleNamespace(facts={"encoders": list(encoders), **facts}, features=np.zeros((2, 12)) if features else None)
+    return SimpleNamespace(
+        facts={"encoders": list(encoders), **facts}, features=np.zeros((2, 12)) if features else None
+    )
 
 
 @pytest.mark.parametrize("encoders", [
