@@ -37,6 +37,7 @@ function groupsLeft() {
 // ---- search
 
 async function moreAlike() {
+  if (panel && panel.name !== "large") return;
   const rows = panel?.name === "large" ? [panel.card.row] : chosen.size ? [...chosen] : cards[focus] ? [cards[focus].row] : [];
   if (!facts.features) throw new Error("this run has no features.npy, by which rows are found");
   if (!rows.length) return;

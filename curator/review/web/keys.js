@@ -26,12 +26,13 @@ function pageKey(event) {
   }
   const inGrid = {
     x: () => toggle(focus), n: () => turnPage(1), p: () => turnPage(-1), m: guarded(openMatrix), "?": openHelp,
-    g: () => opened.grouped && chooseGroup(focus), l: guarded(moreAlike),
+    g: () => opened.grouped && chooseGroup(focus),
     Escape: forget, " ": () => cards[focus] && guarded(openLarge)(cards[focus].row),
   };
   const anywhere = {
     Enter: () => (event.shiftKey && !panel ? rest(accepted) : act(accepted)), k: () => act(plainly("keep")),
     d: () => act(plainly("drop")), u: () => act(plainly("unsure")), "/": labelSearch,
+    l: guarded(moreAlike),
   };
   const word = key.length === 1 ? key.toLowerCase() : key;
   const work = /^[1-9]$/.test(key) ? () => act(suggestion(Number(key) - 1)) : (anywhere[word] ?? (panel ? { " ": closePanel } : inGrid)[word]);

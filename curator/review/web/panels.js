@@ -61,6 +61,7 @@ function showLarge(card, place) {
     { class: "cr-row" },
     button("Accept", "Enter", () => act(accepted)),
     ...["keep", "drop", "unsure"].map((action) => button(action[0].toUpperCase() + action.slice(1), action[0].toUpperCase(), () => act(plainly(action)))),
+    button("More like this", "L", guarded(moreAlike)),
     button("◀", "left arrow", () => step(-1)),
     button("▶", "right arrow", () => step(1)),
   );
