@@ -7,7 +7,13 @@ import pytest
 import curator
 from tests.conftest import ROOT
 
-IMPORT_NAMES = {"scikit-learn": "sklearn", "opentsne": "openTSNE", "pyyaml": "yaml", "pillow": "PIL"}
+IMPORT_NAMES = {
+    "scikit-learn": "sklearn",
+    "opentsne": "openTSNE",
+    "umap-learn": "umap",
+    "pyyaml": "yaml",
+    "pillow": "PIL",
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

@@ -189,9 +189,9 @@ function paintMap() {
   const { canvas, pixels, image, scale, left, top, marked } = sight;
   const { width, height } = canvas, { x, y } = atlas;
   const colour = (sight.colour ??= colours());
-  const size = Math.max(2, Math.min(9, Math.round((sight.sharp + 1) * Math.sqrt((scale * GRID) / 900))));
+  const n = x.length, few = n < 1000 ? 3 : n < 10_000 ? 1.5 : 1;
+  const size = Math.max(2, Math.min(9, Math.round(few * (sight.sharp + 1) * Math.sqrt((scale * GRID) / 900))));
   pixels.fill(0);
-  const n = x.length;
   for (let i = 0; i < n; i++) {
     const c = colour[i];
     if (c === 0) continue;
