@@ -90,6 +90,10 @@ class Queue:
 
     def open(self, view: View, reviewer: str) -> np.ndarray:
         """Positions (m,) int32 of the view's rows as decided now."""
+        if view.words and self.rows.features is not None:  # here, so that no other view waits for a download
+            self.words.vector(view.words, self.rows.features.shape[1])
+        elif view.grouped:
+            _ = self.groups
         key = view, reviewer, 0 if view.decided == "any" else self.journal.last
         with self._opening:
             found = self._views.pop(key, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from curator.errors import CuratorError
 from curator.result.read import Rows
 from curator.sources.weights import OTHERWISE, fetch_weights
 
+KEPT = 100  # words whose vectors are kept
 NONE = "search by words: it needs an encoder with a text side (CLIP, SigLIP; of texts any of the Hub)"
 
 
@@ -27,6 +29,7 @@ class Words:
         self.rows = rows
         self._lock = threading.Lock()
         self._read: Callable[[list[str]], Any] | None = None
+        self._known: OrderedDict[str, np.ndarray] = OrderedDict()  # vectors of the last words
 
     @property
     def model(self) -> str | None:
@@ -51,8 +54,12 @@ class Words:
         with self._lock:
             if self._read is None:
                 self._read = self._loaded(self.model)
-            with torch.inference_mode():
-                found = self._read([words]).float().numpy()
+            if words not in self._known:
+                with torch.inference_mode():
+                    self._known[words] = self._read([words]).float().numpy()
+                while len(self._known) > KEPT:
+                    self._known.popitem(last=False)
+            found = self._known[words]
         if found.shape != (1, width) or not np.isfinite(found).all():
             raise CuratorError(f"{NONE}; the features of this run are not those that {self.model} compares with words")
         return found[0]

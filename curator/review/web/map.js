@@ -446,7 +446,7 @@ function clusterTable() {
       make("td", { dir: "auto", text: names }), make("td", {}, make("button", { text: "Select", "aria-label": `select part ${i + 1}`, onclick: open })),
     );
   });
-  const head = ["part", "rows", "flagged", "given labels", ""].map((text) => make("th", { text, scope: "col" }));
+  const head = ["part", "rows", "flagged", "given labels", "select"].map((text) => make("th", { text, scope: "col" }));
   return make(
     "details", { class: "cr-parts" },
     make("summary", { text: `The ${rows.length} parts of the map as a table, those with the most flagged rows first` }),
