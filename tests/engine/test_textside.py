@@ -3,7 +3,7 @@ import torch
 
 from curator.engine.textside import TOKENIZER, load_text_side
 from curator.errors import CuratorError
-from tests.sources.models import timm_files, transformers_files, words_files
+from tests.sources.models import transformers_files, words_files
 
 
 def folder_of(files, tmp_path):
@@ -34,7 +34,8 @@ def test_words_as_its_own_model_reads_them(tmp_path, kind, width):
 
 
 @pytest.mark.parametrize("files, why", [
-    (timm_files, "no text side"), (lambda: transformers_files("vit"), "no text side"),
+    (lambda: {"config.json": b'{"architecture": "vit_tiny"}'}, "no text side"),
+    (lambda: {"config.json": b"[]"}, "no text side"),
     (lambda: transformers_files("clip"), "its tokenizer is not there; go online once"),
     (lambda: {"config.json": b"{"}, "cannot be loaded"), (lambda: {}, "cannot be loaded"),
 ])  # fmt: skip

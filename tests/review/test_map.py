@@ -16,6 +16,8 @@ def rows(run, tmp_path):
 
 
 def test_it_is_made_in_the_background_and_kept(rows, monkeypatch):
+    monkeypatch.setattr(maps, "EARLY", 60)
+    monkeypatch.setattr(maps, "LATE", 60)
     started = Map(rows)
     assert started.grid() is None
     with pytest.raises(CuratorError, match="open Map first"):

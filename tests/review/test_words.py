@@ -12,7 +12,7 @@ from curator.review.words import Words
 from curator.sources.weights import fetch_weights
 from tests.conftest import hf_dataset
 from tests.hub import hub  # noqa: F401
-from tests.sources.models import transformers_files, words_files
+from tests.sources.models import words_files
 
 
 def rows_of(*encoders, features=True, **facts):
@@ -34,7 +34,8 @@ def test_encoders_that_read_no_words(encoders):
 
 def test_the_model_of_the_run_reads_them(hub):  # noqa: F811
     commit = hub.serve_model("owner/eyes", words_files("clip"))
-    hub.serve_model("owner/eyes", transformers_files("vit"))  # a later commit: not the one that the run used
+    other = {**words_files("clip"), "config.json": b"{}"}
+    hub.serve_model("owner/eyes", other)  # a later commit: not the one that the run used
     words = Words(rows_of({"id": "owner/eyes", "revision": commit}))
     assert words.model == f"owner/eyes@{commit}"
     found = words.vector("a cat", 12)
@@ -43,7 +44,7 @@ def test_the_model_of_the_run_reads_them(hub):  # noqa: F811
     assert np.array_equal(found, wanted.numpy())
     with pytest.raises(CuratorError, match="features of this run are not those that owner/eyes@"):
         words.vector("a cat", 16)
-    blind = hub.serve_model("owner/blind", transformers_files("vit"))
+    blind = hub.serve_model("owner/blind", other)
     with pytest.raises(CuratorError, match="search by words: --backbone owner/blind: it has no text side"):
         Words(rows_of({"id": "owner/blind", "revision": blind})).vector("a cat", 16)
     with pytest.raises(CuratorError, match="search by words: --backbone .*; expected|search by words: --backbone"):
