@@ -82,6 +82,10 @@ METHOD_CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "cpc": ("cpc", {"cpc_warmup": 0}),
     "bootstrap": ("bootstrap", {}),
     "bootstrap, dynamic": ("bootstrap", {"target": "annealed", "mix": "dynamic", "dynamic_warmup": 0}),
+    "elr": ("elr", {}),
+    "elr+": ("elr", {"plus": True}),
+    "sop": ("sop", {}),
+    "sop+": ("sop", {"plus": True}),
 }
 
 
@@ -156,7 +160,8 @@ def methods(results: Path, net: str, n: int = 25_600) -> None:
             continue
         run = Run(seed=0, net=net)
         data = NoisyDataset(Resident(images, run.device), labels, tuple("abcdefghij"), nobody, torch.arange(n))
-        method, stats = METHODS[name](epochs=3, warmup=1, **settings), []
+        warmup = {"warmup": 1} if hasattr(METHODS[name], "warmup") else {}
+        method, stats = METHODS[name](epochs=3, **warmup, **settings), []
         for _ in method(data, run):
             stats.append(run.close_epoch())
         last, used = stats[2], mfu(run, data.inputs.shape)

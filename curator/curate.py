@@ -91,13 +91,14 @@ def curate(
                 the device to floats (b, d), of texts a list of str. Of a lambda nothing is kept for another run.
             features_column: a column of embeddings to train on.
             pred_probs: your own out-of-sample probabilities, an array (n, classes) or an .npy file; nothing is trained.
+            guard: hold new labels back where an estimate says that they would harm (default True).
             epochs: of training; all settings that count epochs are scaled.
             eval_every: score the other splits after every so many epochs.
             early_stop: stop when labels no longer change over so many epochs.
             max_minutes: stop training after so many minutes and write the result so far.
             crop: pixels a side of the window that nets see of images.
             crop_area: least share of an image that such a window, scaled, has in training.
-            flip: flip images at random (default True).
+            flip: flip images at random (default: unless flipped images look like other classes).
             feature_noise, feature_drop: augmentation of features (default 0.2 each).
             seed: of all randomness (default 123).
             mixed_precision: "no" or "bf16".
@@ -116,7 +117,8 @@ def curate(
 
     Returns:
         The curated split, as it was also written to the output folder, with the columns clean_score, selected,
-        corrected_label, teacher_soft_label and row: a Dataset that shows a summary in a notebook. Or the plan.
+        corrected_label, teacher_soft_label, row and typicality: a Dataset that shows a summary in a notebook. Or the
+        plan.
 
     Raises:
         CuratorError: in one line, for settings or data that do not fit.

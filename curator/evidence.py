@@ -83,12 +83,14 @@ class Evidence:
         clean_score: (n,) float32 in [0, 1], 1 = the given label is surely right.
         selected: (n,) bool, the method keeps the given label as clean.
         corrected: (n,) int64 in [0, k), the given label where selected, else the method's suggestion.
+        ambiguous: (n,) bool, both the given and another label are likely; None where nobody has looked.
     """
 
     probs: Tensor
     clean_score: Tensor
     selected: Tensor
     corrected: Tensor
+    ambiguous: Tensor | None = None
 
     def check(self, data: NoisyDataset) -> Evidence:
         """Return self if shapes, types and values fit the dataset.

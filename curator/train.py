@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,13 @@ import numpy as np
 import torch
 
 from curator.config.resolve import hyperparameters
-from curator.engine.hardware import device_name, peak_memory
+from curator.engine.guard import guarded
+from curator.engine.hardware import device_name, peak_memory, process_state
+from curator.engine.mirror import Mirrored, mirrored_class
+from curator.engine.processes import of_main
 from curator.engine.progress import progress
 from curator.engine.run import Run
+from curator.engine.views import Views
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.library.plan import Plan
@@ -25,6 +30,7 @@ from curator.methods.timing import expected_seconds
 from curator.result.accuracy import Accuracy, figures
 from curator.result.metrics import precision_recall_f1
 from curator.sources.read import Reading, precision
+from curator.system import is_main
 from curator.text import Log, duration, span
 
 if TYPE_CHECKING:
@@ -42,19 +48,39 @@ def start(resolved: Resolved, reading: Reading, output: Path | None = None, say:
     s = resolved.settings
     _require_room(s.crop, reading.data)
     _fit_batch(resolved, len(reading.data))
-    return Run(
+    views, mirrored = _views(resolved, reading.data)
+    run = Run(
         seed=s.seed,
         net=str(s.net),
         pretrained=s.pretrained,
         mixed_precision=precision(s),
         compile=s.compile,
-        views=s.views(),
+        views=views,
         checkpoints=None if output is None or s.dry_run else output / "checkpoints",
         track=s.track,
         track_dir=output / "tracker" if output is not None and s.track else None,
         content=None if s.dry_run else reading.content,
         say=say,
     )
+    if mirrored is not None:
+        name, like = (repr(reading.data.classes[label][:30]) for label in (mirrored.label, mirrored.like))
+        run.say(
+            f"flip      off: flipped images of {name} look like {like} ({mirrored.own:.0%} of them are told right as "
+            f"they are, flipped {mirrored.mirrored:.0%}); --flip turns it on"
+        )
+        run.add_findings(flip={"on": False, "class": reading.data.classes[mirrored.label], **mirrored._asdict()})
+    return run
+
+
+def _views(resolved: Resolved, data: NoisyDataset) -> tuple[Views, Mirrored | None]:
+    """How rows look in training; images are not flipped where nobody says so and that would make them another class."""
+    s = resolved.settings
+    nets = resolved.method.total_epochs(len(data.classes), len(data)) > 0 and not resolved.method.fits
+    if resolved.says_flip or data.inputs.kind != "images" or not nets:
+        return s.views(), None
+    generator = torch.Generator().manual_seed(s.seed % 2**63)
+    mirrored = of_main(mirrored_class(data, generator) if is_main() else None, process_state().num_processes)
+    return replace(s.views(), flip=mirrored is None), mirrored
 
 
 def _require_room(crop: int | None, data: NoisyDataset) -> None:
@@ -211,7 +237,9 @@ def train(
         raise RunFailed(f"--method {s.method} gave no evidence")
     if accuracy is not None and history.entries and not figures(history.entries[-1:]):  # the last epoch always counts
         history.entries[-1] |= accuracy()
-    return found, history.entries
+    held_out, guard = [found.probs] if method.held_out else [], s.guard and not method.estimates
+    found = guarded(found, data, run, held_out, guard=guard, probe=s.pred_probs is None)
+    return found.check(data), history.entries
 
 
 @contextmanager

@@ -338,8 +338,8 @@ def test_the_output_is_a_dataset(finished, monkeypatch):
     source = datasets.load_dataset(str(finished / "kept"))
     out = datasets.load_dataset(str(finished / "out"))
     assert set(out) == {"train", "test"} and out["train"].features == out["test"].features
-    names = ["image", "label", "true_label", "clean_score", "selected", "corrected_label", "teacher_soft_label", "row"]
-    assert out["train"].column_names == names
+    names = ["clean_score", "selected", "corrected_label", "teacher_soft_label", "row", "typicality", "ambiguous"]
+    assert out["train"].column_names == ["image", "label", "true_label", *names]
     assert {n: out["train"].features[n] for n in ("image", "label")} == dict(source["train"].features)
     assert out["train"].features["teacher_soft_label"] == datasets.List(datasets.Value("float32"), length=3)
     for split in ("train", "test"):
@@ -571,12 +571,14 @@ def test_no_command(capsys):
 def test_curate_from_python(tmp_path):
     ds = hf_dataset(60, share=0.2)
     out = curator.curate(ds, method="ce", epochs=2, output=tmp_path / "a", flip=False)
-    assert len(out) == 60 and out.column_names[-5:] == [
+    assert len(out) == 60 and out.column_names[-6:] == [
         "clean_score",
         "selected",
         "corrected_label",
         "teacher_soft_label",
         "row",
+        "typicality",
+        "ambiguous",
     ]
     import datasets
 

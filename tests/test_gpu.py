@@ -35,7 +35,9 @@ def planted(n: int):
 
 
 @pytest.mark.parametrize("compile", [False, True])
-@pytest.mark.parametrize("method", ["ce", "mixup", "promix", "dividemix", "cpc", "bootstrap", "pudistill"])
+@pytest.mark.parametrize(
+    "method", ["ce", "mixup", "promix", "dividemix", "cpc", "bootstrap", "elr", "sop", "pudistill"]
+)
 def test_finds_planted_errors_on_the_gpu(make_run, method, compile):
     data, truth = planted(600)
     data = fit(method, data, truth)

@@ -11,6 +11,7 @@ IMPORT_NAMES = {
     "scikit-learn": "sklearn",
     "opentsne": "openTSNE",
     "umap-learn": "umap",
+    "faiss-cpu": "faiss",
     "pyyaml": "yaml",
     "pillow": "PIL",
 }

@@ -653,3 +653,13 @@ def test_help_groups_the_flags(capsys):
     assert places == sorted(places)
     assert said.index("--dataset") < places[1] < said.index("--net") < places[2] < said.index("--epochs") < places[3]
     assert places[3] < said.index("--overwrite") < places[4] < said.index("--push-to-hub") < places[5]
+
+
+def test_flips_are_decided_by_images_where_nobody_says():
+    """A recipe or a flag decides; else it is open, which is another run than one that was told."""
+    assert resolve({"dataset": "digits", "method": "promix"}).says_flip
+    open_, told = (resolve({"dataset": "rows", "net": "small", **more}) for more in ({}, {"flip": True}))
+    assert not open_.says_flip and told.says_flip
+    assert open_.identity()["flip"] is None and told.identity()["flip"] is True
+    both = {"dataset": "rows", "net": "small", "ensemble": "ce,promix"}
+    assert not resolve(both).says_flip and resolve({**both, "flip": False}).says_flip

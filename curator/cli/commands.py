@@ -98,6 +98,9 @@ class Publish:
     format: str = "parquet"
     """Format of a folder: parquet, or imagefolder (images/SPLIT/CLASS with the original bytes and names, and
     labels.csv)."""
+    drop_leaks: bool = False
+    """Leave out rows of other splits (test, say) that stand in the training split too, as the run found them
+    (lookalikes.parquet)."""
     public: bool = False
     """Make a new repository public instead of private."""
     branch: str | None = None
@@ -245,12 +248,26 @@ def summary(output: Path, facts: dict[str, Any], given: dict[str, Any]) -> None:
         count = facts["duplicates"]["groups"]
         kind = "images" if facts.get("text_column") is None else "texts"
         print(f"{count:,} groups of near-identical {kind} have different labels: {shown}/duplicates.parquet")
+    for line in suspects(facts):
+        print(f"{line}: {shown}/report/report.md")
     for warning in facts["warnings"]:
         print(f"warning: {printable(warning)}")
     print(f"result: {shown}/    findings: {shown}/report/report.md    flagged rows: {shown}/issues.csv")
     print(f"next:   {command_line('review', output)}")
     if "verified" not in given:  # the review does not hold what was verified before
         print(f"then:   {command_line('clean', *again(given, output))}")
+
+
+def suspects(facts: dict[str, Any]) -> list[str]:
+    """What else may be wrong with the rows, a line each."""
+    found = []
+    if (junk := facts.get("suspect", {}).get("junk", 0)) > 0:
+        found.append(f"{junk:,} rows are like nothing in the dataset")
+    if faults := sum(facts.get("picture_faults", {}).values()):
+        found.append(f"{faults:,} faults of pictures ({', '.join(facts['picture_faults'])})")
+    if leaks := facts.get("leaks", {}).get("rows", 0):
+        found.append(f"{leaks:,} rows of other splits stand in split {printable(facts['leaks']['in'])} too")
+    return found
 
 
 def again(given: dict[str, Any], output: Path) -> list[str]:

@@ -101,6 +101,9 @@ class MethodFlags:
     """Train on a column of embeddings: lists of numbers, of the same length in every row."""
     pred_probs: Annotated[Path | None, PICKS, PATH] = None
     """For confident: your own out-of-sample probabilities, shape (n, classes), as .npy; nothing is trained."""
+    guard: bool = True
+    """Hold new labels back where an estimate by models that did not learn these rows says that they would harm:
+    the rows are flagged and keep their labels."""
 
 
 @dataclass
@@ -118,7 +121,8 @@ class TrainingFlags:
     max_minutes: Annotated[float | None, AtLeast(0), NOT_IDENTITY] = None
     """Stop training after this many minutes and write the result so far."""
     flip: bool = True
-    """Flip images horizontally at random; turn off where a flipped image can be of another class, as for digits."""
+    """Flip images horizontally at random. Default: unless a quick look finds that flipped images of a class look like
+    another class, as for digits."""
     crop: Annotated[int, Between(4, 4096)] | None = None
     """Pixels a side of the window that nets see of each image: anywhere in it during training, else its centre.
     Default: the whole image, moved by up to an eighth over a black margin during training."""

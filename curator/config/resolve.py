@@ -28,10 +28,16 @@ class Resolved:
     given: dict[str, Any] = dataclasses.field(default_factory=dict)  # what the user set, as JSON values by flag name
     fits_batch: list[Method] = dataclasses.field(default_factory=list)  # whose batch size may follow from the rows
     batch_was: int | None = None  # where it did
+    says_flip: bool = True  # whether flag or recipe say whether images are flipped; else the images do
 
     def describe(self) -> dict[str, Any]:
         """All settings and hyperparameters by flag name, as JSON values."""
-        flat = {**dataclasses.asdict(self.settings), **{METHOD + k: v for k, v in hyperparameters(self.method).items()}}
+        flip = self.settings.flip if self.says_flip else None
+        flat = {
+            **dataclasses.asdict(self.settings),
+            "flip": flip,
+            **{METHOD + k: v for k, v in hyperparameters(self.method).items()},
+        }
         return {k: str(v) if isinstance(v, Path) else v for k, v in flat.items()}
 
     def identity(self) -> dict[str, Any]:
@@ -95,7 +101,8 @@ def _resolve_one(given: dict[str, Any], method: Method | None) -> Resolved:
     set_before = any(f"{METHOD}batch_size" in layer for layer in held)
     posterior = found.method == ON_FEATURES  # it has no nets on few rows
     fits = method is None and not set_before and not posterior and settings.pred_probs is None
-    return Resolved(settings, made, found.recipe, scaled, fits_batch=[made] * fits)
+    says = "flip" in found.merged()
+    return Resolved(settings, made, found.recipe, scaled, fits_batch=[made] * fits, says_flip=says)
 
 
 def _resolve_ensemble(given: dict[str, Any], method: Method | None) -> Resolved:
@@ -117,7 +124,8 @@ def _resolve_ensemble(given: dict[str, Any], method: Method | None) -> Resolved:
     scaled = {f"{name}.{k}": v for name, member in members.items() for k, v in member.scaled.items()}
     ensemble = Ensemble({name: member.method for name, member in members.items()})
     fits = [method for member in members.values() for method in member.fits_batch]
-    return Resolved(settings, ensemble, " + ".join(labels) or None, scaled, fits_batch=fits)
+    says = any(member.says_flip for member in members.values())
+    return Resolved(settings, ensemble, " + ".join(labels) or None, scaled, fits_batch=fits, says_flip=says)
 
 
 def hyperparameters(method: Method) -> dict[str, Any]:

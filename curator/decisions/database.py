@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from curator.decisions.schema import SCHEMA, UNTRUSTED, VERSION, NotOurs, inspect, read_facts
+from curator.decisions.schema import SCHEMA, UNTRUSTED, VERSION, NotOurs, inspect, missing_columns, read_facts
 from curator.errors import CuratorError
 
 LONGEST = 64 << 20  # bytes of a value
@@ -52,6 +52,7 @@ class Database:
                 _patiently(lambda: self._prepare(facts))
                 self._stood = self._stat()
             self.facts = read_facts(self._db)
+            self.lacks = [column for _, column in missing_columns(self._db)]  # of an older file that is only read
 
     @contextmanager
     def closed_if_refused(self) -> Iterator[None]:
@@ -112,6 +113,8 @@ class Database:
         try:
             for statement in SCHEMA.split(";"):
                 self.execute(statement)
+            for table, column in missing_columns(self._db):
+                self.execute(f"ALTER TABLE {table} ADD COLUMN {column} TEXT")
             if self.execute("SELECT count(*) FROM facts").fetchone() != (0,):
                 read_facts(self._db)
             new = ((name, json.dumps(value)) for name, value in facts.items())

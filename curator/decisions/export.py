@@ -36,7 +36,7 @@ def export(
     import pyarrow as pa
 
     columns = Decision._fields
-    kinds = (pa.int64(), pa.int64(), *[pa.string()] * 4, *[pa.int64()] * 3)
+    kinds = (pa.int64(), pa.int64(), *[pa.string()] * 4, *[pa.int64()] * 3, pa.string())
     by_column = list(zip(*decisions, strict=True)) or [()] * len(columns)
     of_all = {c: pa.array(v, t) for c, v, t in zip(columns, by_column, kinds, strict=True)}
     labels = {"row": pa.array(verified, pa.int64()), "label": pa.array(verified.values(), pa.string())}

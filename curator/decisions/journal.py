@@ -19,10 +19,12 @@ from curator.decisions.decision import ACTIONS, CLEAR, Decision
 from curator.decisions.export import export
 from curator.errors import CuratorError
 
-Act = tuple[int, str, str | None, int | None]  # row, action, label, id of the decision that it repeats
+# Row, action, label, second right label, id of the decision that it repeats.
+Act = tuple[int, str, str | None, str | None, int | None]
 Files = Callable[[list[int]], list[str]]
 Digests = Callable[[list[int]], dict[str, str]]
 KINDS = ("do", "undo", "redo")
+LABELLED = ("keep", "relabel", "both")  # actions with a label
 FILE = "review.sqlite"
 
 
@@ -92,8 +94,9 @@ class Journal:
 
         Args:
             steps: each with a "key" that no other step has (a step sent twice counts once) and a "kind": "do" with
-                "rows", a list of (row, action, label); or "undo" or "redo" with "target", the key of the step to
-                turn, None for the last one. A step is not undone when one of its rows was decided again since.
+                "rows", a list of (row, action, label) or (row, "both", label, second label); or "undo" or "redo" with
+                "target", the key of the step to turn, None for the last one. A step is not undone when one of its rows
+                was decided again since.
             reviewer: whose steps they are.
 
         Returns:
@@ -115,12 +118,12 @@ class Journal:
         known = self._db.execute("SELECT id, kind, reviewer FROM steps WHERE key = ?", (step["key"],)).fetchone()
         if known:
             made = self._decisions_of(known[0])
-            sent = [(int(row), action, label) for row, action, label in step["rows"]] if kind == "do" else None
-            if known[1:] != (kind, reviewer) or sent not in (None, [act[:3] for act in made]):
+            sent = [_act(*act)[:4] for act in step["rows"]] if kind == "do" else None
+            if known[1:] != (kind, reviewer) or sent not in (None, [act[:4] for act in made]):
                 raise TakenKey(step["key"])
             return [row for row, *_ in made]
         if kind == "do":
-            made = [(int(row), action, label, None) for row, action, label in step["rows"]]
+            made = [_act(*act) for act in step["rows"]]
             target, named = None, [row for row, *_ in made]
         else:
             target, named, made = self._turned(kind, step.get("target"), reviewer)
@@ -129,13 +132,12 @@ class Journal:
             (step["key"], kind, target, reviewer, now),
         ).lastrowid
         rows = [
-            (row, action, label, reviewer, now, before.id if before else None, number, repeats)
-            for row, action, label, repeats in made
+            (row, action, label, reviewer, now, before.id if before else None, number, repeats, also)
+            for row, action, label, also, repeats in made
             for before in [self.decision(row, reviewer)]
         ]
-        self._db.executemany(
-            f"INSERT INTO decisions ({', '.join(Decision._fields[1:])}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
-        )
+        names, marks = ", ".join(Decision._fields[1:]), ", ".join("?" * len(Decision._fields[1:]))
+        self._db.executemany(f"INSERT INTO decisions ({names}) VALUES ({marks})", rows)
         self._read()
         return named
 
@@ -162,7 +164,8 @@ class Journal:
                 return None, rows, []
         latest = "SELECT max(id) FROM steps WHERE id = ? OR (target = ? AND kind = 'redo')"
         before = self._db.execute(
-            f"SELECT d.row, coalesce(p.action, '{CLEAR}'), p.label, coalesce(p.repeats, p.id) FROM decisions d "
+            f"SELECT d.row, coalesce(p.action, '{CLEAR}'), p.label, p.also, coalesce(p.repeats, p.id) "
+            "FROM decisions d "
             f"LEFT JOIN decisions p ON p.id = d.previous WHERE d.step = ({latest})",
             (step, step),
         )
@@ -170,7 +173,8 @@ class Journal:
 
     def _decisions_of(self, step: int) -> list[Act]:
         """The decisions of a step, as a step that repeats them has them."""
-        return self._db.execute("SELECT row, action, label, id FROM decisions WHERE step = ?", (step,)).fetchall()
+        made = self._db.execute("SELECT row, action, label, also, id FROM decisions WHERE step = ?", (step,))
+        return made.fetchall()
 
     # Reading
 
@@ -208,14 +212,15 @@ class Journal:
                 goal[target] = source.pop(target)
         # A reader between two statements must not see the decisions of a step that it has not seen.
         found = self._db.execute(
-            f"SELECT {', '.join(Decision._fields)} FROM decisions WHERE id > ? AND step <= ? ORDER BY id",
+            f"SELECT {self._fields()} FROM decisions WHERE id > ? AND step <= ? ORDER BY id",
             (decision, step),
         )
         for values in found.fetchall():
             made = Decision(*values)
-            labelled = made.label in classes if made.action in ("keep", "relabel") else made.label is None
+            labelled = made.label in classes if made.action in LABELLED else made.label is None
+            second = made.also in classes - {made.label} if made.action == "both" else made.also is None
             known = made.action in (*ACTIONS, CLEAR) and self._by.get(made.step) == made.reviewer
-            if not (labelled and known and max(made.previous or 0, made.repeats or 0) < made.id):
+            if not (labelled and second and known and max(made.previous or 0, made.repeats or 0) < made.id):
                 raise unfit(self.path, f"decision {made.id} is none that was made here")
             decision = made.id
             self._log.append(made.row)
@@ -226,6 +231,10 @@ class Journal:
                 of_row[made.reviewer] = made
         self._seen = step, decision
         self._db.seen = {"steps": len(self._by), "decisions": len(self._log)}
+
+    def _fields(self) -> str:
+        """The fields of a decision, as SQL; of older files that are only read some are null."""
+        return ", ".join(f"NULL AS {name}" if name in self._db.lacks else name for name in Decision._fields)
 
     @property
     def last(self) -> int:
@@ -287,6 +296,10 @@ class Journal:
         """
         with self.lock:
             self._read()
-            decisions = self._db.execute(f"SELECT {', '.join(Decision._fields)} FROM decisions ORDER BY id").fetchall()
+            decisions = self._db.execute(f"SELECT {self._fields()} FROM decisions ORDER BY id").fetchall()
             verified = self.verified().labels
         return export(decisions, verified, folder, str(self.facts.get("id")), files(list(verified)))
+
+
+def _act(row: int, action: str, label: str | None, also: str | None = None) -> Act:
+    return int(row), action, label, also, None

@@ -9,7 +9,7 @@ from contextlib import closing
 from functools import cache
 from typing import Any
 
-VERSION = 1  # of the file, in its user_version; files of before it was written have 0
+VERSION = 2  # of the file, in its user_version; files of before it was written have 0
 UNTRUSTED = "PRAGMA trusted_schema = OFF"
 
 SCHEMA = """
@@ -19,7 +19,7 @@ CREATE TABLE IF NOT EXISTS steps (
     time TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS decisions (
     id INTEGER PRIMARY KEY, row INTEGER NOT NULL, action TEXT NOT NULL, label TEXT, reviewer TEXT NOT NULL,
-    time TEXT NOT NULL, previous INTEGER, step INTEGER NOT NULL, repeats INTEGER);
+    time TEXT NOT NULL, previous INTEGER, step INTEGER NOT NULL, repeats INTEGER, also TEXT);
 CREATE INDEX IF NOT EXISTS decisions_of_step ON decisions (step);
 CREATE TABLE IF NOT EXISTS audits (
     id INTEGER PRIMARY KEY, run TEXT NOT NULL, reviewer TEXT NOT NULL, seed INTEGER NOT NULL, time TEXT NOT NULL);
@@ -30,6 +30,9 @@ CREATE TABLE IF NOT EXISTS audit_labels (
     id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, audit INTEGER NOT NULL, row INTEGER NOT NULL, label TEXT,
     reviewer TEXT NOT NULL, time TEXT NOT NULL);
 """
+
+# Columns that older files lack: they get them when they are opened to be written.
+ADDED = {"decisions": ("also",)}
 
 
 class NotOurs(ValueError):
@@ -75,11 +78,21 @@ def inspect(db: sqlite3.Connection) -> None:
 def _require_cells(db: sqlite3.Connection, table: str, expected: dict[str, tuple[str, ...]]) -> None:
     """Refuse a table with other columns, or with a cell that is not of its column's types."""
     columns = dict(db.execute(f"SELECT name, hidden FROM pragma_table_xinfo('{table}')").fetchall())
+    expected = {name: types for name, types in expected.items() if name in columns or name not in ADDED.get(table, ())}
     if columns != dict.fromkeys(expected, 0):
         raise ValueError(f"other columns of table {table}")
     wrong = " OR ".join(f"typeof({name}) NOT IN ({', '.join(map(repr, types))})" for name, types in expected.items())
     if db.execute(f"SELECT 1 FROM {table} WHERE {wrong} LIMIT 1").fetchone():
         raise ValueError(f"values of other types in table {table}")
+
+
+def missing_columns(db: sqlite3.Connection) -> list[tuple[str, str]]:
+    """(table, column) of ADDED that a file lacks."""
+    found = []
+    for table, names in ADDED.items():
+        there = {name for _, name, *_ in db.execute(f"PRAGMA table_info({table})")}
+        found += [(table, name) for name in names if name not in there]
+    return found
 
 
 def read_facts(db: sqlite3.Connection) -> dict[str, Any]:

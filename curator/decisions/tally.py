@@ -19,7 +19,8 @@ class Verified:
     """The rows whose label reviewers verified, and how many were left out and why."""
 
     labels: dict[int, str] = field(default_factory=dict)
-    counts: dict[str, int] = field(default_factory=dict)  # keep, relabel, drop, unsure, conflict
+    also: dict[int, str] = field(default_factory=dict)  # second right labels
+    counts: dict[str, int] = field(default_factory=dict)  # keep, relabel, drop, unsure, both, conflict
 
 
 def reviewers(rows: ByRow) -> dict[str, int]:
@@ -41,7 +42,7 @@ def dropped(rows: ByRow) -> list[int]:
 
 
 def verified(rows: ByRow) -> Verified:
-    """The rows to trust: the latest keep is the given label, the latest relabel its label.
+    """The rows to trust: the latest keep or both is the given label, the latest relabel its label.
 
     Dropped rows, rows on which all are unsure, and rows on which reviewers conflict are not.
     """
@@ -59,6 +60,8 @@ def verified(rows: ByRow) -> Verified:
             counts[latest.action] += 1
             if latest.label is not None:
                 found.labels[row] = latest.label
+            if latest.also is not None:
+                found.also[row] = latest.also
     found.counts = dict(counts)
     return found
 

@@ -49,6 +49,7 @@ class Keywords(TypedDict, total=False):
     backbone: str | Callable[[Tensor], Tensor] | Callable[[list[str]], Tensor] | None
     features_column: str | None
     pred_probs: str | Path | ArrayLike | None
+    guard: bool
     epochs: int | None
     eval_every: int | None
     early_stop: int | None

@@ -42,6 +42,7 @@ class Confident(CrossEntropy):
     """Your own out-of-sample probabilities (n, k) as .npy, one row per row of the split: no training."""
 
     out_of_sample: ClassVar[bool] = True
+    held_out: ClassVar[bool] = True
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:
         """Passes over all rows: every fold trains on the rows of the others."""

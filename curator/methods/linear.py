@@ -37,6 +37,7 @@ class Linear(Method):
     likelihood."""
 
     out_of_sample: ClassVar[bool] = True
+    held_out: ClassVar[bool] = True
     fits: ClassVar[bool] = True
     large_net: ClassVar[dict[str, Any]] = {"epochs": 2}
 

@@ -29,6 +29,8 @@ class Method(Protocol):
     large_net: ClassVar[dict[str, Any]] = {}  # and for all larger ones
     early_stops: ClassVar[bool] = True  # whether corrected labels change in training, which --early-stop watches
     out_of_sample: ClassVar[bool] = False  # whether each label is judged by what did not learn it
+    held_out: ClassVar[bool] = False  # whether its probabilities, too, are of models that do not know the row's label
+    estimates: ClassVar[bool] = False  # whether it makes the estimate itself by which others are guarded
     fits: ClassVar[bool] = False  # whether it begins with models that are fitted whole, not in steps
 
     @abstractmethod

@@ -77,6 +77,7 @@ class Posterior(Method):
     """Rows per step of the nets (>= 2)."""
 
     out_of_sample: ClassVar[bool] = True
+    estimates: ClassVar[bool] = True
     fits: ClassVar[bool] = True
     large_net: ClassVar[dict[str, Any]] = {"epochs": 60}
 

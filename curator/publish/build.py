@@ -22,6 +22,7 @@ from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.publish.audit import audited
 from curator.publish.imagefolder import FORMATS, as_imagefolder, batches
+from curator.publish.leaks import leaks_of, without
 from curator.publish.policy import POLICIES, Verdict, decisions, inside_default, require_share, verdict
 from curator.result.card import dataset_card, own_text
 from curator.result.facts import (
@@ -46,6 +47,7 @@ from curator.system import clear_leftovers, open_regular, read_file, replace_fol
 from curator.text import Log, did_you_mean
 
 # Top level of a version, but for the splits of an imagefolder.
+ALSO = "also"  # of the second right labels
 WRITTEN = {"README.md", "clean", FACTS, "data", "images", "issues.csv", "labels.csv", "report"}
 COPIED = ("README.md", FACTS, "data", "issues.csv", "report", QUARANTINE)  # of a run, to a version
 
@@ -59,6 +61,7 @@ class Version:
         changed: labels that are not the given ones.
         bytes: of all files.
         unlabelled: rows of other splits that are in no class's folder of an imagefolder, and so left out.
+        leaks: rows that were left out since they stand in the training split; None where they were not asked for.
     """
 
     folder: Path
@@ -71,6 +74,7 @@ class Version:
     dropped: int
     bytes: int
     unlabelled: int = 0
+    leaks: int | None = None
 
     def files(self) -> dict[str, Path]:
         """Its files by their paths inside it."""
@@ -81,6 +85,7 @@ class Version:
         least = self.facts["published"]["min_confidence"]
         sure = f" (nets at least {least:g} sure)" if self.policy == "relabel" else ""
         left = f"; left out: {self.unlabelled:,} rows of other splits without a label" if self.unlabelled else ""
+        left += f"; left out: {self.leaks:,} rows that stand in the training split" if self.leaks is not None else ""
         size = f"{self.bytes / 2**20:,.1f} MiB{left}"
         return (
             f"{self.policy}{sure}: {self.rows:,} rows, {self.changed:,} labels changed, {self.verified:,} verified and "
@@ -96,6 +101,7 @@ def prepared(
     min_confidence: float = 0.9,
     journal: Path | None = None,
     format: str = "parquet",
+    drop_leaks: bool = False,
     beside: Path | None = None,
 ) -> Iterator[Version]:
     """A version in a temporary folder (beside the path, to be renamed to it), removed at the end of the block.
@@ -106,6 +112,7 @@ def prepared(
         min_confidence: in [0, 1], for relabel: how sure the nets must be of a label that nobody verified.
         journal: file of the decisions; by default the run's, if it has one.
         format: one of FORMATS; an imagefolder holds config default only.
+        drop_leaks: leave out rows of other splits that stand in the training split.
         beside: where the folder will be renamed to.
 
     Raises:
@@ -121,9 +128,10 @@ def prepared(
     rows = Rows(run)
     if format == "imagefolder" and rows.facts["image_column"] is None:
         raise CuratorError("--format imagefolder: the run has no images; leave the flag out")
+    leaks = leaks_of(rows) if drop_leaks else {}
     people: dict[str, Any] = {"reviewers": {}, "decisions": {}, "audits": []}
     with decisions(rows, journal) as opened:
-        said = verdict(rows, opened, policy, min_confidence)
+        said = without(verdict(rows, opened, policy, min_confidence), rows, leaks)
         if opened is not None:
             people = {
                 "reviewers": opened.reviewers(),
@@ -137,18 +145,19 @@ def prepared(
     with workspace(beside) as work:
         folder = work / "version"
         folder.mkdir()
-        _write_data(folder, rows, said, policy)
+        _write_data(folder, rows, said, policy, leaks)
         unlabelled = as_imagefolder(folder, rows, said.kept) if format == "imagefolder" else 0
         inside = inside_default(said, policy)
         version = Version(
             folder, policy, rows.facts, int(inside.sum()), int(said.kept.sum()),
             int((said.labels != rows.given)[inside].sum()), int(said.verified.sum()), int(said.dropped.sum()), 0,
-            unlabelled,
+            unlabelled, sum(map(len, leaks.values())) if drop_leaks else None,
         )  # fmt: skip
         published = {
             "policy": version.policy, "min_confidence": min_confidence, "format": format, "rows": version.rows,
             "clean": version.clean, "labels_changed": version.changed, "verified": version.verified,
-            "dropped": version.dropped, **_noise(rows, said, inside), **people,
+            "dropped": version.dropped, "leaks_dropped": version.leaks, "also": int((said.also >= 0)[inside].sum()),
+            **_noise(rows, said, inside), **people,
         }  # fmt: skip
         version.facts = {**rows.facts, "published": published}
         shown = rows.suggested if policy == "annotate" else said.labels
@@ -180,8 +189,11 @@ def _audits(rows: Rows, journal: Journal, said: Verdict, policy: str) -> list[di
     return found
 
 
-def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
-    """data/ and, where it differs, clean/: the run's files with the policy's labels, image bytes as they are."""
+def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str, leaks: dict[str, np.ndarray]) -> None:
+    """data/ and, where it differs, clean/: the run's files with the policy's labels, image bytes as they are.
+
+    Rows of `leaks`, by split, are left out.
+    """
     column, split = rows.facts["label_column"], rows.facts["split"]
     (folder / "data").mkdir()
     if policy != "filter":
@@ -200,6 +212,13 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
             if ORIGINAL in features:
                 raise CuratorError(f"the dataset has a column {ORIGINAL}; rename it, or publish with --policy annotate")
             features[ORIGINAL] = features[column]
+        second = rows.prefix + ALSO if (said.also >= 0).any() else None
+        if second is not None:
+            if second in features:
+                raise CuratorError(
+                    f"the dataset has a column {second}, and reviewers found second right labels; rename it"
+                )
+            features[second] = features[column]
         schema = features.arrow_schema
         with pq.ParquetWriter(folder / "data" / path.name, schema) as writer:
             apart = curated and policy != "filter" and said.kept.any()
@@ -220,14 +239,26 @@ def _write_data(folder: Path, rows: Rows, said: Verdict, policy: str) -> None:
                         part = part.set_column(part.column_names.index(column), column, values)
                         if policy == "relabel":
                             part = part.append_column(ORIGINAL, original)
+                    if second is not None:
+                        codes = said.also[here] if curated else np.full(len(batch), -1)
+                        values = encoded_labels(np.maximum(codes, 0), rows.classes, features[column])
+                        part = part.append_column(
+                            second, pc.if_else(pa.array(codes >= 0), values, pa.scalar(None, values.type))
+                        )
                     part = part.cast(schema)
                     left = part.filter(kept) if kept is not None else part
+                    part, left = (_not_among(t, rows.prefix + "row", leaks.get(split_of(path))) for t in (part, left))
                     writer.write_table(left if policy == "filter" else part)
                     if clean is not None:
                         clean.write_table(left)
             finally:
                 if clean is not None:
                     clean.close()
+
+
+def _not_among(table: pa.Table, column: str, ids: np.ndarray | None) -> pa.Table:
+    """The rows of a table without those of some ids."""
+    return table if ids is None else table.filter(pa.array(~np.isin(table[column].to_numpy(), ids)))
 
 
 def _copy_findings(run: Path, folder: Path, left: set[int] | None) -> None:

@@ -24,6 +24,8 @@ class Verdict:
     kept: np.ndarray  # (n,) bool: in config clean
     verified: np.ndarray  # (n,) bool
     dropped: np.ndarray  # (n,) bool
+    also: np.ndarray  # (n,) int32, class of the second right label where people said so, else -1
+    leaked: np.ndarray | None = None  # (n,) bool: in no config, since they stand in the training split
 
 
 def verdict(rows: Rows, journal: Journal | None, policy: str, min_confidence: float) -> Verdict:
@@ -31,30 +33,35 @@ def verdict(rows: Rows, journal: Journal | None, policy: str, min_confidence: fl
 
     A row on which reviewers conflict is as if nobody had looked, and not clean.
     """
-    n = len(rows)
+    n, code = len(rows), {name: i for i, name in enumerate(rows.classes)}
+    also = np.full(n, -1, np.int32)
     verified, dropped, contested = (np.zeros(n, bool) for _ in range(3))
     label_of = rows.given.copy()
     found = dict(rows.trusted)
     if journal is not None:
-        found |= journal.verified().labels
+        people = journal.verified()
+        found |= people.labels
+        places = rows.positions(list(people.also))
+        also[places] = [code[people.also[int(row)]] for row in rows.row[places]]
         contested[rows.positions(journal.conflicts())] = True
         dropped[rows.positions(journal.dropped())] = True
     places = rows.positions(list(found))
-    code = {name: i for i, name in enumerate(rows.classes)}
     verified[places] = True
     label_of[places] = [code[found[int(row)]] for row in rows.row[places]]
     verified &= ~contested
     labels = label_of if policy == "filter" else rows.given.copy()
     if policy == "relabel":
-        labels = np.where(verified, label_of, np.where(rows.confidence >= min_confidence, rows.suggested, rows.given))
+        sure = (rows.confidence >= min_confidence) & ~rows.ambiguous  # which of two right labels, people say
+        labels = np.where(verified, label_of, np.where(sure, rows.suggested, rows.given))
     right = verified if policy != "annotate" else verified & (label_of == rows.given)
     kept = np.where(verified, right, rows.selected) & rows.present & ~dropped & ~contested
-    return Verdict(labels.astype(np.int32), kept, verified, dropped)
+    return Verdict(labels.astype(np.int32), kept, verified, dropped, also)
 
 
 def inside_default(said: Verdict, policy: str) -> np.ndarray:
     """(n,) bool: rows of config default."""
-    return said.kept if policy == "filter" else np.ones(len(said.kept), bool)
+    inside = said.kept if policy == "filter" else np.ones(len(said.kept), bool)
+    return inside if said.leaked is None else inside & ~said.leaked
 
 
 @contextmanager

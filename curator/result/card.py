@@ -9,7 +9,8 @@ from typing import Any
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from curator.decisions.decision import MACHINE
-from curator.result.report import md, percent
+from curator.result.marks import md
+from curator.result.report import percent
 from curator.sources.cards import LICENSE
 from curator.text import printable
 

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from curator.signals.approximate import close_pairs
+
 # Cosine of two rows' features from which they are near duplicates: so were all 24 pairs of CIFAR-10 looked at.
 ALIKE = 0.92
-NEAR_MOST = 100_000  # rows among which near ones are looked for: the work grows with their square
+NEAR_MOST = 100_000  # rows of which all pairs are compared; of more, those that faiss finds near
 NEAR_GROUP = 20  # rows of a group of near ones at most
 BLOCK = 2**25  # numbers held at once
 AXES = 32
@@ -40,24 +42,33 @@ def conflicting_duplicates(
     features: Tensor | None,  # (n, d) float32, of a backbone that has not seen the labels
 ) -> Duplicates:
     """Groups with the same content, or with nearly the same features where there are any, whose labels differ."""
-    n = len(labels)
+    return conflicting(labels, *alike_groups(len(labels), hashes, features))
+
+
+def alike_groups(n: int, hashes: np.ndarray | None, features: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+    """For n rows numbers (n,) of their content, and of the group of those with the same or nearly the same features."""
     content = np.arange(n) if hashes is None else np.unique(hashes, return_inverse=True)[1]
-    groups, pairs = content, near_pairs(features) if features is not None and n <= NEAR_MOST else None
+    groups, pairs = content, near_pairs(features) if features is not None else None
     if pairs is not None:
         order = np.argsort(content, kind="stable")
         same = content[order[1:]] == content[order[:-1]]
         alike = linked(n, np.concatenate([pairs, np.stack([order[:-1][same], order[1:][same]], 1)]))
         size = np.bincount(alike)[alike]  # a long chain of rows, each near the next, is no image that is there twice
         groups = np.unique(np.where(size <= NEAR_GROUP, alike, n + content), return_inverse=True)[1]
-    several = _kinds(groups, labels) > 1
+    return content, groups
+
+
+def conflicting(labels: np.ndarray, content: np.ndarray, groups: np.ndarray) -> Duplicates:
+    """Of groups (n,) of alike rows those whose labels (n,) differ; they are near ones where their content (n,) does."""
+    several = kinds_of(groups, labels) > 1
     order = np.flatnonzero(several[groups])
     order = order[np.argsort(groups[order], kind="stable")]
-    near = _kinds(groups, content)[groups[order]] > 1
+    near = kinds_of(groups, content)[groups[order]] > 1
     _, number = np.unique(groups[order], return_inverse=True)
     return Duplicates(order, number, near)
 
 
-def _kinds(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
+def kinds_of(groups: np.ndarray, values: np.ndarray) -> np.ndarray:
     """How many different values (n,) >= 0 each group has."""
     base = int(values.max()) + 1
     return np.bincount(np.unique(groups.astype(np.int64) * base + values) // base)
@@ -70,11 +81,14 @@ def near_pairs(features: Tensor, least: float = ALIKE) -> np.ndarray | None:
     rules out nearly all pairs; the others are compared in full. None where most rows are near most others: such
     features do not tell images apart.
     """
+    if len(features) > NEAR_MOST:
+        found = close_pairs(features, least)
+        return None if len(found) > NEAR_GROUP / 4 * len(features) else found  # of a row, at most ten are looked at
     x = F.normalize(features.float() - features.float().mean(0), dim=1)
     n, d = x.shape
     axes = torch.linalg.eigh((x.T @ x) / n).eigenvectors[:, -min(d, AXES) :]
     short, limit = x @ axes, 2 - 2 * least + 1e-5
-    size, found, total = short.square().sum(1), [np.zeros((0, 2), np.int64)], 0
+    size, parts, total = short.square().sum(1), [np.zeros((0, 2), np.int64)], 0
     rows = max(1, BLOCK // n)
     for start in range(0, n, rows):
         here = slice(start, start + rows)
@@ -83,11 +97,11 @@ def near_pairs(features: Tensor, least: float = ALIKE) -> np.ndarray | None:
         i, j = i[j > i] + start, j[j > i] + start
         for a, b in zip(i.split(max(1, BLOCK // d)), j.split(max(1, BLOCK // d)), strict=True):
             close = (x[a] * x[b]).sum(1) >= least
-            found.append(torch.stack([a[close], b[close]], 1).numpy())
-            total += len(found[-1])
+            parts.append(torch.stack([a[close], b[close]], 1).numpy())
+            total += len(parts[-1])
             if total > NEAR_GROUP * n:
                 return None
-    return np.concatenate(found)
+    return np.concatenate(parts)
 
 
 def linked(n: int, pairs: np.ndarray) -> np.ndarray:

@@ -30,12 +30,16 @@ TYPES: dict[str, tuple[type, ...]] = {
     "image_column": (str, NONE), "label_column": (str,), "?reference_column": (str, NONE),
     "?text_column": (str, NONE),
     "n": (int,), "classes": (int,), "selected": (int,), "changed": (int,), "?quarantined": (int,), "seed": (int,),
+    "?ambiguous": (int, NONE),
     "estimated_noise_rate": (int, float), "trusted": (dict,), "trusted.count": (int,),
     "source": (dict,), "?source.id": (str,), "?source.revision": (str, NONE),
     "versions": (dict,), "versions.label-curator": (str,),
     "settings": (dict,), "?settings.column_prefix": (str, NONE), "?settings.features_column": (str, NONE),
     "?settings.label_noise": (str, NONE), "?settings.revision": (str, NONE),
     f"?{RANGES}": (dict,), "?encoders": (list,), "?accuracy": (dict,),
+    "?leaks": (dict,), "?leaks.rows": (int,), "?leaks.in": (str,), "?leaks.splits": (dict,),
+    "?look_alikes": (dict,), "?look_alikes.rows": (int,), "?look_alikes.groups": (int,), "?picture_faults": (dict,),
+    "?suspect": (dict,), "?suspect.junk": (int,), "?suspect.ambiguous": (int,), "?suspect.below": (int, float),
      "?published": (dict,), "?published.policy": (str,),
 }  # fmt: skip
 
@@ -62,6 +66,11 @@ def facts_in(path: Path, expected: str) -> dict[str, Any]:
         for kind, ends in facts.get(RANGES, {}).items():
             if kind not in KINDS or not isinstance(ends, list) or [type(end) for end in ends] != [float] * 2:
                 raise ValueError(f"{RANGES}: expected two numbers by kind of image, found {json.dumps(ends)[:50]}")
+        for name in ("picture_faults", "leaks.splits"):
+            inside, last = _at(facts, name)
+            for count in inside.get(last, {}).values():
+                if type(count) is not int:
+                    raise ValueError(f"{name}: expected whole numbers, found {json.dumps(count)[:50]}")
         _require_range(facts, "n", 1, 2**53)
         _require_range(facts, "classes", 2, 2**31)
         _require_range(facts, "estimated_noise_rate", 0, 1)

@@ -14,12 +14,22 @@ from typing import Any
 from curator.errors import CuratorError
 from curator.result.facts import FACTS
 from curator.result.read import DUPLICATES, MAP, TRUSTED
+from curator.result.suspects import LOOK_ALIKES, PICTURES
 from curator.system import lock_file, put, put_aside, remove, sync_folder, sync_tree
 
 FEATURES = "features.npy"  # of runs that trained
 QUARANTINE = "quarantine.parquet"  # split, row, reason
 PENDING = ".pending"  # the identity of a finished run, while its command still has to clean up or to push it
-OPTIONAL = (FEATURES, TRUSTED, QUARANTINE, DUPLICATES, MAP, PENDING)  # files that not every run has
+OPTIONAL = (
+    FEATURES,
+    TRUSTED,
+    QUARANTINE,
+    DUPLICATES,
+    LOOK_ALIKES,
+    PICTURES,
+    MAP,
+    PENDING,
+)  # files that not every run writes
 STAGING = ".staging"  # results that are being written
 READY = ".ready"  # results that are whole, on their way to their places
 REPLACED = ".replaced"  # those that stood there

@@ -63,6 +63,7 @@ def facts_of_run(
         "estimated_noise_rate": float((~columns.selected).mean()),
         "selected": int(columns.selected.sum()),
         "changed": int((columns.corrected != table.labels).sum()),
+        "ambiguous": None if columns.ambiguous is None else int(columns.ambiguous.sum()),
         "seconds": round(seconds, 1),
         "epochs": len(history),
         "images_per_second": round(sum(entry["images"] for entry in history) / seconds, 1) if seconds else None,

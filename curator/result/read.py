@@ -53,6 +53,7 @@ def _is_text(kind: pa.DataType) -> bool:
 # The columns of a verdict and their types.
 SOFT = "teacher_soft_label"  # a list of as many float32 as there are classes
 SCORES = ("clean_score", "selected", "corrected_label", "row")
+AMBIGUOUS = "ambiguous"  # bool; older runs have none
 COLUMNS = {
     "clean_score": pa.float32().equals,
     "selected": pa.bool_().equals,
@@ -70,6 +71,7 @@ class Rows:
         row: (n,) int64, ascending ids: positions in the source split.
         given, suggested: (n,) int32 class numbers.
         score: (n,) float32 in [0, 1]; selected: (n,) bool.
+        ambiguous: (n,) bool, rows that may have two right labels.
         present: (n,) bool, rows that the run could use; of others nothing is said (score 1, selected, suggested the
             given label).
     """
@@ -101,6 +103,7 @@ class Rows:
         self._group = [(f, g) for f in self._parquet for g in range(f.num_row_groups)]
         self._lock = threading.Lock()  # a file has one reader
         self._start = np.concatenate([[0], np.cumsum(groups)])
+        self.ambiguous = self._ambiguous()
 
     def _require_columns(self) -> None:
         """Refuse files without the columns that the facts name, of other types, or with other numbers of rows."""
@@ -162,9 +165,24 @@ class Rows:
     def __len__(self) -> int:
         return len(self.row)
 
+    def _ambiguous(self) -> np.ndarray:
+        """Rows (n,) bool of the column; none where a run has no such column of bools of its own."""
+        name = self.prefix + AMBIGUOUS
+        if "ambiguous" not in self.facts or self.schema.names.count(name) != 1:
+            return np.zeros(len(self), bool)
+        if not pa.types.is_boolean(self.schema.field(name).type):
+            raise CuratorError(
+                f"{self.paths[0]}: expected the column {name!r} of a run, found {self.schema.field(name).type}; {AGAIN}"
+            )
+        return self._read([name])[name].fill_null(False).to_numpy()
+
     def _read(self, columns: list[str]) -> pa.Table:
         with reading(self.folder / "data"):
             return pa.concat_tables([f.read(columns) for f in self._parquet]).select(columns)
+
+    def column(self, name: str) -> pa.ChunkedArray:
+        """The values of a column, of all rows."""
+        return self._read([name])[name]
 
     def codes(self, labels: pa.ChunkedArray, column: str | None = None) -> np.ndarray:
         """Class numbers (m,) int32 of values of a label column, by default the given labels; -1 where there is none."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,11 @@ import numpy as np
 
 from curator.result.columns import least_clean
 from curator.result.findings import Findings
+from curator.result.marks import SHOWN, md
+from curator.result.other_findings import other_findings
 from curator.result.plots import CONTACT, draw
 from curator.sources.texts import texts_of
-from curator.text import printable
 
-SHOWN = 10  # rows or groups in a table
 TEXT = 200  # characters of a text
 
 
@@ -23,13 +22,6 @@ def write_report(folder: Path, findings: Findings) -> None:
     out = folder / "report"
     out.mkdir(parents=True)
     (out / "report.md").write_text(_text(findings, draw(out, findings)), encoding="utf-8")
-
-
-def md(text: str, length: int = 60) -> str:
-    """A stranger's text inside Markdown: one line, nothing of it acts."""
-    text = printable(" ".join(text.split()))
-    text = text if len(text) <= length else text[: length - 1] + "…"
-    return "".join("\\" + c if c in "\\`*_{}[]()#+!|~$" else c for c in html.escape(text, quote=False))
 
 
 def percent(share: float) -> str:
@@ -157,7 +149,7 @@ def _text(findings: Findings, plots: list[tuple[str, str]]) -> str:
     lines += ["## Most frequent changes", "", "| given | suggested | rows |", "|---|---|---|"]
     changes = pairs(findings.table.labels, findings.columns.corrected, len(classes))
     lines += [f"| {md(classes[a])} | {md(classes[b])} | {n} |" for a, b, n in changes]
-    lines += ["", *_set_aside(findings.quarantine), *_alike(findings), *_texts(findings)]
+    lines += ["", *_set_aside(findings.quarantine), *_alike(findings), *other_findings(findings), *_texts(findings)]
     for file, title in plots:
         lines += [f"## {title}", "", f"![{title}]({file})", ""]
     lines += ["## How it was made", "", "| setting | value |", "|---|---|"]

@@ -26,6 +26,7 @@ from curator.result.layout import FEATURES, PENDING, QUARANTINE, TRUSTED, conten
 from curator.result.parquet import write_parquet
 from curator.result.read import DUPLICATES
 from curator.result.report import pairs, write_report
+from curator.result.suspects import LOOK_ALIKES, PICTURES
 from curator.sources.images import changed
 from curator.sources.inputs import Inputs
 from curator.sources.labels import label_codes
@@ -77,7 +78,7 @@ def write(
     s, inputs = resolved.settings, reading.others
     others, test_accuracy = _other_splits(table, reading.data, run, inputs)
     features = _features(reading.data, run)
-    findings = findings_of(resolved, table, reading, run, found, history, test_accuracy)
+    findings = findings_of(resolved, table, reading, run, found, history, test_accuracy, features)
     curated = {table.split: (table.dataset, spread(findings.columns, table.kept, table.ids)), **others}
     splits = {name: add_columns(part, cols, table.classes, s.column_prefix) for name, (part, cols) in curated.items()}
     if is_main():
@@ -118,6 +119,10 @@ def _write_tables(folder: Path, findings: Findings, features: Tensor | None) -> 
         pq.write_table(pa.Table.from_pylist(findings.quarantine), folder / QUARANTINE)
     if len(alike.positions):
         alike.write(folder / DUPLICATES, table.rows, findings.alike_files)
+    if len(findings.look_alikes.rows):
+        findings.look_alikes.write(folder / LOOK_ALIKES, findings.look_alike_files)
+    if findings.faults:
+        pq.write_table(pa.Table.from_pylist(findings.faults), folder / PICTURES)
     if trusted.any():
         labels = [table.classes[code] for code in table.learned[trusted]]
         pq.write_table(pa.table({"row": table.rows[trusted], "label": labels}), folder / TRUSTED)

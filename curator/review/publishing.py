@@ -13,7 +13,7 @@ LINES = 200  # that are kept
 # What the page may send, and of which type.
 TAKEN: dict[str, type] = {
     "target": str, "policy": str, "min_confidence": float, "format": str, "public": bool, "branch": str,
-    "create_pr": bool, "tag": str, "overwrite": bool, "dry_run": bool,
+    "create_pr": bool, "tag": str, "overwrite": bool, "dry_run": bool, "drop_leaks": bool,
 }  # fmt: skip
 
 

@@ -13,13 +13,16 @@ import numpy as np
 from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.result.read import Rows
+from curator.result.suspects import Suspects
 from curator.review.groups import groups_of
 from curator.review.map import CORNERS, GRID, Map
 from curator.review.space import directions, likeness
 from curator.review.words import Words
 
 ORDERS = ("least clean", "least sure", "margin", "given class", "pair", "cluster", "disagreement", "row")
-SHOW = ("flagged", "all", "duplicates")
+SHOW = ("flagged", "all", "duplicates", "junk", "picture faults", "look-alikes", "leaks", "ambiguous")
+# In the order of their finding, whatever the view's: alike rows stand together, the worst rows first.
+OF_THEIR_OWN = ("duplicates", "junk", "picture faults", "look-alikes", "leaks")
 DECIDED = ("any", "undecided", "open", "mine", "conflicts")
 KEPT = 8  # opened views that are kept
 ALIKE = 1000  # rows that others can be like
@@ -32,8 +35,10 @@ class View:
 
     Attributes:
         order: one of ORDERS.
-        show: "flagged" (rows that are not selected), "all", or "duplicates" (rows whose image is there more than once,
-            with different labels; alike ones stand together, whatever the order).
+        show: "flagged" (rows that are not selected), "all", "duplicates" (rows whose image is there more than once,
+            with different labels), "junk" (rows like nothing in the dataset), "picture faults",
+            "look-alikes" (there more than once, whatever their labels), "leaks" (in another split, too) or
+            "ambiguous" (rows that may have two right labels).
         given, suggested: only rows of these classes; None for all.
         decided: "any"; "undecided" by the reviewer; "open", undecided by everybody; "mine", decided by the reviewer;
             "conflicts" between reviewers.
@@ -54,7 +59,7 @@ class View:
     @property
     def grouped(self) -> bool:
         """Whether rows of a group stand together, on one page."""
-        return self.order == "cluster" and self.show != "duplicates" and not self.words and not self.like
+        return self.order == "cluster" and self.show not in OF_THEIR_OWN and not self.words and not self.like
 
     def __post_init__(self):
         for name, known in (("order", ORDERS), ("show", SHOW), ("decided", DECIDED)):
@@ -83,6 +88,7 @@ class Queue:
                     "open it by itself"
                 )
         self.map, self.words = Map(self.rows), Words(self.rows)
+        self.suspects = Suspects(self.rows)
         self._opening, self._lock = threading.Lock(), threading.Lock()
         self._decided: dict[str | None, tuple[int, np.ndarray]] = {}
         self._orders: dict[str, np.ndarray] = {}
@@ -126,6 +132,15 @@ class Queue:
         rows = self.rows
         if show == "flagged":
             return ~rows.selected
+        if show == "picture faults":
+            mask = np.zeros(len(rows), bool)
+            mask[list(self.suspects.faults)] = True
+            return mask & rows.present
+        of = {"junk": "junk", "look-alikes": "twins", "leaks": "leaks"}.get(show)
+        if of is not None:
+            return rows.present & getattr(self.suspects, of)
+        if show == "ambiguous":
+            return rows.present & rows.ambiguous
         return rows.present & (rows.duplicates >= 0) if show == "duplicates" else rows.present.copy()
 
     def decided(self, reviewer: str | None) -> np.ndarray:
@@ -149,7 +164,7 @@ class Queue:
         """All positions (n,) int32 in the order of a view."""
         if view.words or view.like:
             return np.argsort(-self._likeness(view), kind="stable").astype(np.int32)
-        return self._order("duplicates" if view.show == "duplicates" else view.order)
+        return self._order(view.show if view.show in OF_THEIR_OWN else view.order)
 
     def _likeness(self, view: View) -> np.ndarray:
         """Cosine (n,) float32 of each row with the words, or with the mean of the rows that others shall be like.
@@ -170,9 +185,21 @@ class Queue:
     def _order(self, name: str) -> np.ndarray:
         """All positions (n,) int32 in an order; made once."""
         if name not in self._orders:
-            made = by_groups(self.groups) if name == "cluster" else order(self.runs, name)
-            self._orders[name] = made.astype(np.int32)
+            if name == "cluster":
+                found = by_groups(self.groups)
+            else:
+                found = self._of_suspects(name) if name in OF_THEIR_OWN[1:] else order(self.runs, name)
+            self._orders[name] = found.astype(np.int32)
         return self._orders[name]
+
+    def _of_suspects(self, show: str) -> np.ndarray:
+        """All positions (n,), those of a queue of OF_THEIR_OWN in its order."""
+        if show == "junk":
+            return np.argsort(self.suspects.typicality, kind="stable")
+        if show == "picture faults":
+            worst = np.array(list(self.suspects.faults), np.int64)
+            return np.concatenate([worst, np.delete(np.arange(len(self.rows)), worst)])
+        return np.argsort(self.suspects.groups, kind="stable")
 
     @cached_property
     def groups(self) -> np.ndarray:

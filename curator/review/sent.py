@@ -53,7 +53,8 @@ def checked(step: Any, rows: Rows) -> dict[str, Any]:
     return {"key": key, "kind": kind, "target": field(step, "target", str, None)}
 
 
-def _act(act: Any, rows: Rows) -> tuple[int, str, str | None]:
+def _act(act: Any, rows: Rows) -> tuple:
+    """(row, action, label) by name, with the second right label of both: that is the label that the page sends."""
     if not isinstance(act, list) or len(act) != 3:
         raise CuratorError("expected a row, an action and a label")
     named = dict(zip(("row", "action", "label"), act, strict=True))
@@ -62,10 +63,12 @@ def _act(act: Any, rows: Rows) -> tuple[int, str, str | None]:
     if position is None or action not in ACTIONS:
         raise CuratorError(f"expected a row of the run and one of {', '.join(ACTIONS)}")
     given = int(rows.given[position])
-    if action == "relabel" and label == given:
+    if action in ("relabel", "both") and label == given:
         action = "keep"
     if action == "keep":
         return row, action, _name(given, rows)
+    if action == "both":
+        return row, action, _name(given, rows), _name(label, rows)
     return row, action, _name(label, rows) if action == "relabel" else None
 
 

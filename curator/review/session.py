@@ -91,6 +91,7 @@ class Session(Overview):
             "texts": self.rows.facts.get("text_column") is not None,
             "features": self.rows.features is not None,
             "words": self.queue.words.model is not None,
+            "leaks": (self.rows.facts.get("leaks") or {}).get("rows", 0),
             "history": self.journal.history(reviewer),
             "counts": self.counts(reviewer),
             "again": self._again(),
@@ -167,6 +168,7 @@ class Session(Overview):
                     "score": float(rows.score[position]),
                     "group": self.queue.group(position),
                     "top": [[int(c), float(soft[i, c])] for c in top[i]],
+                    "said": self.queue.suspects.said(position),
                     **self.decided(int(rows.row[position]), reviewer),
                     "runs": [
                         {"suggested": int(run.suggested[position]), "score": float(run.score[position])}
@@ -191,7 +193,8 @@ class Session(Overview):
         return {"mine": self._decision(mine) if mine else None, "others": others}
 
     def _decision(self, made: Decision) -> dict[str, Any]:
-        return {"action": made.action, "label": self.code.get(made.label) if made.label is not None else None}
+        label = made.label if made.also is None else made.also  # of two right ones the second
+        return {"action": made.action, "label": self.code.get(label) if label is not None else None}
 
     def detail(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """A row large, with the nearest rows of its given and its suggested class."""

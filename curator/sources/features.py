@@ -20,6 +20,7 @@ from curator.engine.held import Held
 from curator.engine.progress import EVERY, FIRST, Pace, time_left
 from curator.errors import CuratorError
 from curator.sources.columns import column_array, with_columns
+from curator.sources.faults import MEASURES
 from curator.sources.images import NO_FILES, Access, Decoded, content_hashes, decode_images, why_broken
 from curator.sources.pace import ahead, plan_line, timed
 from curator.system import cache_folder, is_main
@@ -42,6 +43,7 @@ class Chunk(NamedTuple):
         positions: (m,) in the source, for error messages.
         path: of their features in the cache.
         hashes: (m,) uint64, of the encoded bytes.
+        measures: (m, len(MEASURES)) float32 of the pictures.
         kept: features (m, d) float16 of the cache; or
         decoded: the images,
         decoding: and the seconds that each took.
@@ -50,6 +52,7 @@ class Chunk(NamedTuple):
     positions: np.ndarray
     path: Path
     hashes: np.ndarray
+    measures: np.ndarray
     kept: np.ndarray | None
     decoded: Decoded | None = None
     decoding: float = 0.0
@@ -65,10 +68,11 @@ def backbone_features(
     state: PartialState,
     say: Log,
     access: Access = NO_FILES,
-) -> tuple[Tensor, str, dict[int, str], np.ndarray]:
+) -> tuple[Tensor, str, dict[int, str], np.ndarray, np.ndarray]:
     """Features (m, d) float32 of the images of a column that can be decoded, and a hash of what they were made from.
 
-    Besides why the other images cannot be decoded, by position, and hashes (m,) uint64 of the encoded bytes.
+    Besides why the other images cannot be decoded, by position, hashes (m,) uint64 of the encoded bytes, and measures
+    (m, len(MEASURES)) float32 of the pictures, which are kept beside the features.
 
     They are rounded to float16, in which they are kept chunk by chunk under the hash of the chunk's encoded images, the
     backbone's fingerprint and the size: never used for other rows, another backbone or other weights, and used again
@@ -92,13 +96,22 @@ def backbone_features(
         hashes, digest = content_hashes(part, column, positions, access)
         path = folder / f"{digest}.npy"
         kept = read_npy(path, (len(part), width), np.float16) if lasts else None
-        if kept is not None and sound(kept, part, positions):
-            return Chunk(positions, path, hashes, kept)
+        kept = kept if kept is not None and sound(kept, part, positions) else None
+        measures = read_npy(measures_path(path), (len(part), len(MEASURES)), np.float32) if kept is not None else None
+        if measures is not None:
+            return Chunk(positions, path, hashes, measures, kept)
         began = time.perf_counter()
-        decoded = decode_images(part, column, positions, size, float("inf"), access)
-        return Chunk(positions, path, hashes, None, decoded, (time.perf_counter() - began) / len(part))
+        decoded = decode_images(part, column, positions, size, float("inf"), access, measure=True)
+        measures = cast(np.ndarray, decoded.measures)
+        if kept is not None:  # by a version that did not measure
+            keep_chunk(measures_path(path), measures)
+            return Chunk(positions, path, hashes, measures, kept)
+        return Chunk(positions, path, hashes, measures, None, decoded, (time.perf_counter() - began) / len(part))
 
-    def finished(start: int, chunk: Chunk) -> tuple[np.ndarray, str, np.ndarray]:
+    def measures_path(path: Path) -> Path:
+        return path.with_name(f"{path.stem}-measures.npy")
+
+    def finished(start: int, chunk: Chunk) -> tuple[np.ndarray, str, np.ndarray, np.ndarray]:
         nonlocal planned
         kept, decoded = chunk.kept, chunk.decoded
         if decoded is not None:
@@ -111,8 +124,9 @@ def backbone_features(
             kept = halved(features, chunk.positions, f"--backbone {backbone.name}")
             kept[list(decoded.broken)] = np.nan
             if lasts:
+                keep_chunk(measures_path(chunk.path), chunk.measures)
                 keep_chunk(chunk.path, kept)
-        return cast(np.ndarray, kept), chunk.path.stem, chunk.hashes
+        return cast(np.ndarray, kept), chunk.path.stem, chunk.hashes, chunk.measures
 
     def sound(kept: np.ndarray, part: Dataset, positions: np.ndarray) -> bool:
         """Whether what is not finite are whole rows, of images that cannot be decoded here and now."""
@@ -122,12 +136,13 @@ def backbone_features(
 
     parts = shared_chunks(len(dataset), opened, finished, backbone.name, "img", state, say)
     digest = hashlib.blake2b(folder.name.encode(), digest_size=16)
-    for _, name, _ in parts:
+    for _, name, *_ in parts:
         digest.update(name.encode())
-    values, hashes = (np.concatenate([part[i] for part in parts]) for i in (0, 2))
+    values, hashes, measures = (np.concatenate([part[i] for part in parts]) for i in (0, 2, 3))
     bad = np.isnan(values[:, 0])
     broken = why_broken(dataset, column, rows, np.flatnonzero(bad), access) if bad.any() else {}
-    return torch.from_numpy(values[~bad] if broken else values).float(), digest.hexdigest(), broken, hashes[~bad]
+    features = torch.from_numpy(values[~bad] if broken else values).float()
+    return features, digest.hexdigest(), broken, hashes[~bad], measures[~bad]
 
 
 def shared_chunks(

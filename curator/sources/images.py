@@ -17,6 +17,7 @@ from datasets import Dataset, Image
 from torch import Tensor
 
 from curator.errors import CuratorError, RunFailed
+from curator.sources.faults import MEASURES, measured
 from curator.sources.files import Refused, read_inside, source_file
 from curator.sources.pictures import Decoder, NoPicture, lies_on_its_side
 from curator.system import cores
@@ -67,6 +68,7 @@ class Decoded:
         counts: (3, 256) int64, how often each value occurs in the images that are whole; only where images is None.
         broken: reasons by position.
         hashes: (n,) uint64, of the encoded bytes; 0 where there are none.
+        measures: (n, len(MEASURES)) float32 of faults.py, NaN where an image is broken; None where not asked for.
     """
 
     images: Tensor | None
@@ -74,6 +76,7 @@ class Decoded:
     counts: np.ndarray
     broken: dict[int, str]
     hashes: np.ndarray
+    measures: np.ndarray | None = None
 
     @property
     def digest(self) -> str:
@@ -117,6 +120,8 @@ def decode_images(
     size: tuple[int, ...] | None,  # (h, w); None: the images' own
     budget: float,  # bytes the tensor may take
     access: Access = NO_FILES,
+    *,
+    measure: bool = False,  # whether to look for faults of the pictures
 ) -> Decoded:
     """Decode a column as RGB, into memory where it fits the budget; else every image is looked at once.
 
@@ -130,12 +135,16 @@ def decode_images(
     out: np.ndarray | None = None
     shape: Any = None
     counts, hashes, broken = np.zeros((3, 256), np.int64), np.zeros(n, np.uint64), {}
+    measures = np.full((n, len(MEASURES)), np.nan, np.float32) if measure else None
 
     def decode(entry: tuple[int, dict]) -> tuple[int, np.ndarray | BrokenImage]:
         try:
-            return entry[0], to_array(*entry, rows, column, size, access)
+            image, own = to_picture(*entry, rows, column, size, access)
         except BrokenImage as e:
             return entry[0], e
+        if measures is not None:
+            measures[entry[0]] = measured(image, own)
+        return entry[0], np.asarray(image)
 
     def chunks() -> Iterator[list[tuple[int, dict]]]:
         chunk, held = [], 0
@@ -181,7 +190,7 @@ def decode_images(
         shape = (*cast(tuple[int, ...], size), 3)
         out = np.zeros((n, *shape), np.uint8)
     images = None if out is None else torch.from_numpy(out).permute(0, 3, 1, 2)
-    return Decoded(images, (3, *shape[:2]), counts, dict(sorted(broken.items())), hashes)
+    return Decoded(images, (3, *shape[:2]), counts, dict(sorted(broken.items())), hashes, measures)
 
 
 def whole_images(decoded: Decoded, rows: np.ndarray) -> Tensor:
@@ -298,9 +307,20 @@ def to_array(
     Raises:
         BrokenImage: where that cannot be done.
     """
+    return np.asarray(to_picture(position, item, rows, column, size, access)[0])
+
+
+def to_picture(
+    position: int, item: dict | None, rows: np.ndarray, column: str, size: tuple[int, ...] | None, access: Access
+) -> tuple[Any, tuple[int, int]]:
+    """One image as Decoder.sized gives it.
+
+    Raises:
+        BrokenImage: where that cannot be done.
+    """
     content = with_bytes(position, item, rows, column, access)["bytes"]
     try:
-        return np.asarray(access.decoder.rgb(content, size))
+        return access.decoder.sized(content, size)
     except NoPicture as e:
         raise BrokenImage(str(e), int(rows[position]), column) from e
 

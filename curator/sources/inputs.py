@@ -43,6 +43,7 @@ class Inputs:
         digest: hash of what they were made from.
         broken: why the other rows cannot be used, by position in the split.
         hashes: (n,) uint64, of the content of the rows that can be used.
+        measures: (n, len(MEASURES)) float32 of the pictures (faults.py), where they were decoded.
     """
 
     source: Callable[[torch.device], Source]
@@ -51,6 +52,7 @@ class Inputs:
     digest: str | None
     broken: dict[int, str] = field(default_factory=dict)
     hashes: np.ndarray | None = None
+    measures: np.ndarray | None = None
 
 
 class Reader:
@@ -103,8 +105,9 @@ class Reader:
         good = remaining(len(dataset), decoded.broken)
         if decoded.images is not None:
             return in_memory(
-                _without(decoded.images, decoded.broken), decoded.digest, decoded.broken, decoded.hashes[good]
-            )
+                _without(decoded.images, decoded.broken), decoded.digest, decoded.broken, decoded.hashes[good],
+                None if decoded.measures is None else decoded.measures[good],
+            )  # fmt: skip
         part, shape = dataset.select(good) if decoded.broken else dataset, decoded.shape
         read = reader_of(part, column, rows[good], shape[1:], decoded.hashes[good], self.table.access)
         counts = torch.from_numpy(decoded.counts)
@@ -112,7 +115,8 @@ class Reader:
         def source(device: torch.device) -> Source:
             return Streamed(read, len(good), shape, counts, device)
 
-        return Inputs(source, shape, 0, decoded.digest, decoded.broken, decoded.hashes[good])
+        seen = None if decoded.measures is None else decoded.measures[good]
+        return Inputs(source, shape, 0, decoded.digest, decoded.broken, decoded.hashes[good], seen)
 
     def _decode(self, dataset: Dataset, column: str, rows: np.ndarray, budget: float) -> Decoded:
         """All images in every process, or where they do not fit, a look at each of them in one process."""
@@ -122,14 +126,14 @@ class Reader:
         if world > 1:
             budget = min(gather_object([budget]))  # all decide alike
         if world == 1 or self.size is None or n < world or 3 * n * self.size[0] * self.size[1] <= budget:
-            return decode_images(dataset, column, rows, self.size, budget, self.table.access)
+            return decode_images(dataset, column, rows, self.size, budget, self.table.access, measure=True)
         mine = np.array_split(np.arange(n), world)[self.state.process_index]
-        found = decode_images(dataset.select(mine), column, rows[mine], self.size, 0, self.table.access)
+        found = decode_images(dataset.select(mine), column, rows[mine], self.size, 0, self.table.access, measure=True)
         broken = {int(mine[i]): why for i, why in found.broken.items()}
-        parts = gather_object([(found.counts, broken, found.hashes)])
-        counts, reasons, hashes = zip(*parts, strict=True)
+        parts = gather_object([(found.counts, broken, found.hashes, found.measures)])
+        counts, reasons, hashes, measures = zip(*parts, strict=True)
         together = {i: why for part in reasons for i, why in part.items()}
-        return Decoded(None, found.shape, sum(counts), together, np.concatenate(hashes))
+        return Decoded(None, found.shape, sum(counts), together, np.concatenate(hashes), np.concatenate(measures))
 
     def sample(self) -> Inputs:
         """Features (n, d) for a dry run: those of the first rows over and over. It says how long all would take."""
@@ -165,7 +169,12 @@ def _without(images: Tensor, broken: dict[int, str]) -> Tensor:
 
 
 def in_memory(
-    rows: Tensor, digest: str | None, broken: dict[int, str] | None = None, hashes: np.ndarray | None = None
+    rows: Tensor,
+    digest: str | None,
+    broken: dict[int, str] | None = None,
+    hashes: np.ndarray | None = None,
+    measures: np.ndarray | None = None,
 ) -> Inputs:
     """Images uint8 (n, c, h, w) or features float (n, d) that are all in memory."""
-    return Inputs(lambda device: held(rows, device), tuple(rows.shape[1:]), rows.nbytes, digest, broken or {}, hashes)
+    shape = tuple(rows.shape[1:])
+    return Inputs(lambda device: held(rows, device), shape, rows.nbytes, digest, broken or {}, hashes, measures)

@@ -147,7 +147,15 @@ class Decoder:
             raise NoPicture(f"{has} in more than {SCANS} scans; save it again")
 
     def rgb(self, content: bytes, size: tuple[int, ...] | None = None, near: int | None = None) -> Any:
-        """The Pillow image of encoded bytes as RGB: its first frame, turned as its EXIF says, on white.
+        """The Pillow image of encoded bytes as RGB, as sized() gives it."""
+        return self.sized(content, size, near)[0]
+
+    def sized(
+        self, content: bytes, size: tuple[int, ...] | None = None, near: int | None = None
+    ) -> tuple[Any, tuple[int, int]]:
+        """The Pillow image of encoded bytes as RGB, and the (w, h) that it has by itself.
+
+        It is its first frame, turned as its EXIF says, on white.
 
         Args:
             content: the encoded image.
@@ -161,6 +169,7 @@ class Decoder:
         from PIL import ImageOps
 
         image, scaling = self.look(content), self.scaling
+        own = image.size
         if near := near or scaling.near:
             image.draft("RGB", (near, near))
         with self._room(image.width * image.height * PIXEL), _readable():
@@ -170,7 +179,7 @@ class Decoder:
             if size and image.size != (size[1], size[0]):
                 wanted, filter = (size[1], size[0]), Pil.Resampling(scaling.resample)
                 image = image.resize(wanted, filter) if scaling.squash else ImageOps.fit(image, wanted, filter)
-            return image
+            return image, own
 
     @contextmanager
     def _room(self, size: int) -> Iterator[None]:

@@ -33,6 +33,7 @@ class Reading:
     Attributes:
         data: its n rows, for the method.
         hashes: (n,) uint64, of their content.
+        measures: (n, len(MEASURES)) float32 of their pictures (faults.py); None where none was decoded.
         others: the splits that will be scored.
         digest: hash of what the rows were made from; None of a dry run's sample.
         fingerprint: of the backbones that made features of them, if any did.
@@ -45,6 +46,7 @@ class Reading:
     digest: str | None
     fingerprint: str | None
     encoders: list[dict[str, Any]] = field(default_factory=list)
+    measures: np.ndarray | None = None
 
     @property
     def lasting(self) -> bool:
@@ -89,7 +91,7 @@ def read(
     )  # fmt: skip
     digest = None if inputs.digest is None else inputs.digest + table.access.decoder.mark
     encoders = [eye.facts() for eye in reader.eyes]
-    return Reading(data, inputs.hashes, others, digest, reader.fingerprint or None, encoders)
+    return Reading(data, inputs.hashes, others, digest, reader.fingerprint or None, encoders, inputs.measures)
 
 
 def precision(settings: Settings) -> Precision:

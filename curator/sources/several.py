@@ -10,7 +10,7 @@ from torch import Tensor
 
 from curator.sources.table import remaining
 
-Features = tuple[Tensor, str, dict[int, str], np.ndarray]  # as backbone_features gives them
+Features = tuple[Tensor, str, dict[int, str], np.ndarray, np.ndarray]  # as backbone_features gives them
 
 
 class Standard:
@@ -32,4 +32,5 @@ class Standard:
             self.scales = [(v.mean(0), v.std(0, unbiased=False).clamp(min=1e-6)) for v in values]
         scaled = [(v - mean) / std for v, (mean, std) in zip(values, self.scales, strict=True)]
         digest = hashlib.blake2b("+".join(part[1] for part in parts).encode(), digest_size=16)
-        return torch.cat(scaled, 1), digest.hexdigest(), dict(sorted(broken.items())), parts[0][3][own[0]]
+        of_first = [part[own[0]] for part in parts[0][3:]]
+        return torch.cat(scaled, 1), digest.hexdigest(), dict(sorted(broken.items())), of_first[0], of_first[1]

@@ -18,7 +18,9 @@ from curator.sources.images import NO_FILES, Access
 from curator.sources.labels import KINDS, encoded_labels, is_integer, is_string, label_codes, may_be_labels
 
 # The columns Curator writes: never taken for input.
-COLUMNS = ("clean_score", "selected", "corrected_label", "teacher_soft_label", "row")
+COLUMNS = (
+    "clean_score", "selected", "corrected_label", "teacher_soft_label", "row", "typicality", "ambiguous",
+)  # fmt: skip
 TRUE_LABEL = "true_label"
 ORIGINAL = "original_label"  # of a published version, whose labels were corrected: those that were given
 NAMES = ("label", "labels")  # of a label column, if there is one of such a name

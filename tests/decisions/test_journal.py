@@ -102,3 +102,22 @@ def test_a_key_is_of_one_step(journal):
             journal.save(steps, who)
         assert error.value.key == steps[-1]["key"]
     assert labels(journal, "ben") == {} and labels(journal) == {1: ("keep", "cat"), 2: ("drop", None)}
+
+
+def test_two_right_labels(journal):
+    """The given label holds and the second is noted, through undo and redo; who keeps the label agrees."""
+    journal.save([do("1", (1, "both", "cat", "dog"), (2, "drop", None))], "ann")
+    journal.save([do("2", (1, "keep", "cat"))], "ben")
+    made = journal.decision(1, "ann")
+    assert (made.action, made.label, made.also) == ("both", "cat", "dog") and journal.conflicts() == []
+    journal.save([do("3", (1, "drop", None)), turn("4", "undo")], "ann")
+    again = journal.decision(1, "ann")
+    assert (again.action, again.label, again.also, again.origin) == ("both", "cat", "dog", made.id)
+    found = journal.verified()
+    assert found.labels == {1: "cat"} and found.also == {1: "dog"} and found.counts["both"] == 1
+    journal.save([turn("5", "undo"), turn("6", "redo")], "ann")
+    assert journal.decision(1, "ann").also == "dog"
+    with pytest.raises(TakenKey):
+        journal.save([do("1", (1, "both", "cat", "=2+2"), (2, "drop", None))], "ann")
+    journal.save([do("7", (1, "relabel", "dog"))], "ben")
+    assert journal.conflicts() == [1] and not journal.verified().also

@@ -105,6 +105,8 @@ TAMPERED = [
     "UPDATE audits SET run = x'00'", "UPDATE audits SET seed = 'x'", "UPDATE audit_rows SET row = 'x'",
     "UPDATE audit_rows SET stratum = x'00'", "UPDATE audit_labels SET label = x'00'",
     "UPDATE audit_labels SET row = 1.5", "PRAGMA user_version = 7",
+    "UPDATE decisions SET also = 'dog'", "UPDATE decisions SET also = 1.5", "UPDATE decisions SET action = 'both'",
+    "UPDATE decisions SET action = 'both', also = label", "UPDATE decisions SET action = 'both', also = 'fish'",
     "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = 'x' WHERE name = 'facts'",
     "PRAGMA writable_schema = ON; UPDATE sqlite_master SET rootpage = 999 WHERE name = 'steps'",
     "PRAGMA writable_schema = ON; UPDATE sqlite_master SET rootpage = 2 WHERE name = 'steps'",
@@ -162,3 +164,25 @@ def test_what_is_no_file(tmp_path, whole, kind):
         with pytest.raises(CuratorError, match="expected a review journal"):
             Journal(path, facts)
     assert "empty" not in kind or beside.read_bytes() == b"decisions"
+
+
+def test_a_journal_of_before_second_labels_opens(tmp_path, whole):
+    """To be read it stays as it is; to be written it gets the column, and what it holds is the same."""
+    path = tmp_path / "j.sqlite"
+    path.write_bytes(whole)
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("ALTER TABLE decisions DROP COLUMN also")
+        db.execute("PRAGMA user_version = 1")
+    before = path.read_bytes()
+    with closing(Journal(path)) as journal:
+        labels = journal.verified().labels
+        assert labels and not journal.verified().also
+        (tmp_path / "out").mkdir()
+        assert journal.export(tmp_path / "out")
+    assert path.read_bytes() == before
+    with closing(Journal(path, FACTS)) as journal:
+        assert journal.verified().labels == labels
+        journal.save([do("new", (95, "both", "cat", "dog"))], "ann")
+        assert journal.verified().also == {95: "dog"}
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("PRAGMA user_version").fetchone() == (VERSION,)

@@ -16,7 +16,7 @@ def test_agreement_conflicts_and_what_is_trusted(journal):
     assert both["kappa"] == pytest.approx((1 / 3 - 1 / 3) / (1 - 1 / 3))
     found = journal.verified()
     assert found.labels == {0: "cat", 2: "cat", 5: "dog"}
-    assert found.counts == {"keep": 2, "relabel": 1, "drop": 1, "unsure": 1, "conflict": 2}
+    assert found.counts == {"keep": 2, "relabel": 1, "drop": 1, "unsure": 1, "both": 0, "conflict": 2}
     assert verified(journal.path) == found.labels
     journal.save([do("3", (1, "relabel", "dog"))], "ben")
     assert journal.conflicts() == [3] and journal.verified().labels[1] == "dog"

@@ -15,8 +15,11 @@ from huggingface_hub import DatasetCard
 import curator
 from curator.cli.main import main
 from curator.publish.imagefolder import folder_names
+from curator.publish.policy import verdict
+from curator.result.read import Rows
 from curator.review.session import Session
 from tests.conftest import hf_dataset
+from tests.review.serving import shown
 
 
 def table_of(card: str) -> dict[str, str]:
@@ -200,7 +203,7 @@ def test_the_license_and_the_card_of_a_dataset_on_the_hub(hub, tmp_path, run):
 def test_a_journal_of_other_rows(run, tmp_path, capsys):
     """The same classes and split, but the rows are in another order: no decision may land on another row."""
     rows = datasets.load_dataset(str(run)).remove_columns(
-        ["clean_score", "selected", "corrected_label", "teacher_soft_label", "row"]
+        ["clean_score", "selected", "corrected_label", "teacher_soft_label", "row", "typicality", "ambiguous"]
     )
     shuffled = datasets.DatasetDict({"train": rows["train"].shuffle(seed=1), "test": rows["test"]})
     curator.curate(shuffled, method="ce", epochs=1, output=tmp_path / "out")
@@ -309,3 +312,34 @@ def test_only_people_are_experts(run, tmp_path):
         assert ("expert-generated" in (tmp_path / name / "README.md").read_text()) == people
         (tmp_path / "ann.csv").write_text("row,label\n3,kind 1\n")
         assert main(["import", str(copied), str(tmp_path / "ann.csv")]) == 0
+
+
+def test_two_right_labels(run, tmp_path):
+    """The second is in the column `also`, the given one stays; which of two is right no net decides."""
+    copied = shutil.copytree(run, tmp_path / "run")
+    session = Session([copied])
+    with closing(session.journal):
+        given, decided = session.rows.given, session.queue.decided(None)
+        first, second = (int(row) for row in np.flatnonzero(~decided)[:2])
+        steps = [[row, "both", int(given[row] + 1) % 5] for row in (first, second)]
+        session.save({**shown(session), "steps": [{"key": "two-labels", "kind": "do", "rows": steps}]}, "ann")
+    for policy in ("annotate", "relabel"):
+        assert main(["publish", str(copied), str(tmp_path / policy), "--policy", policy]) == 0
+        found = datasets.load_dataset(str(tmp_path / policy))
+        rows = found["train"].with_format("numpy")[:]
+        there = {
+            row: also
+            for row, also in zip(rows["row"].tolist(), found["train"]["also"][:], strict=True)
+            if also is not None
+        }
+        assert there == {row: int(given[row] + 1) % 5 for row in (first, second)}
+        assert [rows["label"][row] for row in (first, second)] == [given[row] for row in (first, second)]
+        assert found["train"].features["also"].names == found["train"].features["label"].names
+        assert found["test"]["also"][:] == [None] * 30
+    assert json.loads((tmp_path / "relabel" / "curation.json").read_text())["published"]["also"] == 2
+    assert "`also` | a second right label" in (tmp_path / "relabel" / "README.md").read_text()
+    rows = Rows(copied)
+    changed = verdict(rows, None, "relabel", 0.0).labels != rows.given
+    assert changed.any()
+    rows.ambiguous[:] = True
+    assert not (verdict(rows, None, "relabel", 0.0).labels != rows.given).any()

@@ -60,7 +60,7 @@ def test_a_run_and_its_versions(run, versions, tmp_path, capsys):
 
 def test_two_runs_and_the_hub(run, hub, tmp_path, capsys):
     rows = datasets.load_dataset(str(run)).remove_columns(
-        ["clean_score", "selected", "corrected_label", "teacher_soft_label", "row"]
+        ["clean_score", "selected", "corrected_label", "teacher_soft_label", "row", "typicality", "ambiguous"]
     )
     curator.curate(rows, method="mixup", epochs=2, output=tmp_path / "other", column_prefix="c_")
     capsys.readouterr()

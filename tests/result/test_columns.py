@@ -1,10 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from datasets import ClassLabel, List, Value
 
 from curator.evidence import Evidence
-from curator.result.columns import add_columns, columns_of, columns_of_other, flag_worst, no_columns
+from curator.result.columns import add_columns, columns_of, columns_of_other, flag_worst, no_columns, spread
 from curator.result.metrics import metrics
 from tests.conftest import hf_dataset
 
@@ -34,10 +36,13 @@ def test_types_and_values():
         "corrected_label",
         "teacher_soft_label",
         "row",
+        "typicality",
+        "ambiguous",
     ]
     assert out.features["clean_score"] == Value("float32") and out.features["selected"] == Value("bool")
     assert out.features["corrected_label"] == ClassLabel(names=list("abc")) and out.features["row"] == Value("int64")
     assert out.features["teacher_soft_label"] == List(Value("float32"), length=3)
+    assert out.features["typicality"] == Value("float32") and out["typicality"][:] == [None] * 4  # nothing says it
     assert out["row"][:] == [7, 8, 9, 10] and out["selected"][:] == [True, False, True, False]
     assert out["corrected_label"][:] == [given[0], 2, given[2], 1]
     assert out.data.column("image").equals(ds.data.column("image"))  # bytes untouched
@@ -104,3 +109,13 @@ def test_metrics_of_clean_data():
         np.zeros(3, bool),
     )
     assert m["auroc"] is None and m["noisy_f1"] == 0 and m["clean_f1"] == 1
+
+
+def test_rows_with_two_right_labels():
+    evidence = dataclasses.replace(found([True, False], [0, 2], [0.9, 0.1]), ambiguous=torch.tensor([False, True]))
+    columns = columns_of(evidence, np.array([0, 1]), np.zeros(2, bool), np.arange(2))
+    assert add_columns(hf_dataset(2), columns, tuple("abc"))["ambiguous"][:] == [False, True]
+    placed = spread(columns, np.array([0, 2]), np.arange(3))
+    assert add_columns(hf_dataset(3), placed, tuple("abc"))["ambiguous"][:] == [False, None, True]
+    unseen = columns_of(found([True, False], [0, 2], [0.9, 0.1]), np.array([0, 1]), np.zeros(2, bool), np.arange(2))
+    assert add_columns(hf_dataset(2), unseen, tuple("abc"))["ambiguous"][:] == [None, None]

@@ -382,6 +382,17 @@ def test_keys_in_a_hurry(run, tmp_path):
         assert page.locator(".cr-unsaved").count() == 0
         wanted[rows[3]] = "keep"
 
+        quick(page, "b")
+        saved(page)
+        with closing(Journal(journal)) as kept:
+            made = kept.decision(rows[4], "ann")
+        assert made.action == "both" and made.also is not None and made.label != made.also
+        badge = page.locator(f".cr-card[data-row='{rows[4]}'] .cr-badge")
+        assert badge.text_content() == f"also {made.also}" and badge.get_attribute("data-action") == "both"
+        quick(page, "Control+z")
+        saved(page)
+        assert rows[4] not in decisions(journal)
+
         quick(page, "m", "Escape")
         page.wait_for_timeout(500)
         assert page.locator(".cr-matrix").count() == 0  # what comes late does not open any more

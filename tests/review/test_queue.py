@@ -63,6 +63,8 @@ def test_filters(queue):
     flagged = queue.open(View(), "ann")
     assert len(flagged) == 150 and not rows.selected[flagged].any()
     assert len(queue.open(View(show="all"), "ann")) == 400
+    rows.ambiguous[:] = np.arange(400) % 100 == 7  # whatever the run says
+    assert sorted(queue.open(View(show="ambiguous"), "ann")) == [7, 107, 207, 307]
     pairs = queue.pairs("flagged")
     assert sum(n for *_, n in pairs) == 150 and pairs == sorted(pairs, key=lambda p: -p[2])
     for given, suggested, n in pairs:

@@ -77,6 +77,14 @@ def test_runs_of_every_kind(tmp_path, kind):
         assert counts["groups"]["rows"] == 26  # by cluster was one of the orders
         verified = session.journal.verified().labels
         assert verified == {row: hello["classes"][label] for row, _, label in acts}
+        card = cards[5]
+        both = [[card["row"], "both", (card["given"] + 1) % 3], [cards[6]["row"], "both", cards[6]["given"]]]
+        answer = session.save({**shown(session), "steps": [{"key": "both-step", "kind": "do", "rows": both}]}, "ann")
+        assert answer["rows"][str(card["row"])] == {"action": "both", "label": (card["given"] + 1) % 3}
+        assert answer["rows"][str(cards[6]["row"])]["action"] == "keep"  # one label is no two
+        people = session.journal.verified()
+        assert people.labels[card["row"]] == hello["classes"][card["given"]]
+        assert people.also == {card["row"]: hello["classes"][(card["given"] + 1) % 3]}
 
 
 def test_an_audit_is_a_reviewers_own_and_blind(run, tmp_path):

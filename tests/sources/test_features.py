@@ -54,7 +54,7 @@ def extract(tmp_path, monkeypatch):
             dataset, "image", np.arange(len(dataset)), size, backbone, fingerprint, PartialState(cpu=True), print,
             Access((), Decoder(memory)),
         )  # fmt: skip
-        run.broken, run.hashes = found[2:]
+        run.broken, run.hashes, run.measures = found[2:]
         return (*found[:2], sum(calls) - 1)  # less the blank one that tells the width
 
     yield run
@@ -93,10 +93,27 @@ def test_an_image_that_was_too_large_for_the_memory_is_read_when_there_is_more(e
     assert not extract.broken and more[0].shape == (30, 3) and more[2] == 20
 
 
+def kept(folder, measures=False):
+    """Files of the cache with features, or with what was measured of the pictures."""
+    return sorted(path for path in (folder / "cache").rglob("*.npy") if ("measures" in path.name) == measures)
+
+
+def test_what_was_measured_is_kept_beside_the_features(extract, tmp_path):
+    rows = hf_dataset(50)
+    extract(rows)
+    measures = extract.measures
+    assert measures.shape == (50, 7) and np.isfinite(measures).all() and (measures[:, -1] == 12).all()
+    extract(rows)
+    assert np.array_equal(extract.measures, measures)
+    kept(tmp_path, measures=True)[0].unlink()  # as of an older version: nothing is encoded again
+    assert extract(rows)[2] == 0 and np.array_equal(extract.measures, measures)
+    assert len(kept(tmp_path, measures=True)) == 3
+
+
 def test_a_broken_file_of_the_cache_is_made_again(extract, tmp_path):
     rows = hf_dataset(50)
     values, _, _ = extract(rows)
-    files = sorted((tmp_path / "cache").rglob("*.npy"))
+    files = kept(tmp_path)
     assert len(files) == 3
     files[0].write_bytes(files[0].read_bytes()[:-10])
     files[1].write_bytes(b"nonsense")
@@ -136,7 +153,7 @@ HUGE = b"\x93NUMPY\x01\x00\x76\x00{'descr': '<f2', 'fortran_order': False, 'shap
 def test_one_broken_file_of_the_cache_is_made_again(extract, tmp_path, spoil):
     rows = hf_dataset(40)
     values, digest, _ = extract(rows)
-    spoil(sorted((tmp_path / "cache").rglob("*.npy"))[0])
+    spoil(kept(tmp_path)[0])
     again, same, seen = extract(rows)
     assert (same, seen) == (digest, 20) and torch.equal(again, values) and not extract.broken
     assert extract(rows)[2] == 0  # it was written over

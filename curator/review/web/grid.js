@@ -6,7 +6,8 @@ let opening = 0; // counts views: an answer to an older one comes too late
 function badge(row) {
   const { mine, saved } = decided(row);
   if (!mine) return null;
-  const text = mine.action === "relabel" ? `→ ${className(mine.label)}` : mine.action;
+  const signs = { relabel: "→", both: "also" };
+  const text = signs[mine.action] ? `${signs[mine.action]} ${className(mine.label)}` : mine.action;
   return make("span", { class: `cr-badge${saved ? "" : " cr-unsaved"}`, "data-action": mine.action, dir: "auto", text });
 }
 
@@ -44,9 +45,10 @@ function captions(card) {
   return [
     make("p", { class: "cr-labels" }, name(card.given), " → ", name(card.suggested, "cr-suggested")),
     make("p", { class: "cr-small", text: `row ${card.row} · clean ${card.score.toFixed(3)}`, title: card.file }),
+    ...card.said.map((text) => make("p", { class: "cr-small cr-said", dir: "auto", text: oneLine(text, 80) })),
     ...card.runs.map((run, i) => small(`${oneLine(facts.runs[i + 1], 20)}: `, name(run.suggested), ` ${run.score.toFixed(2)}`)),
     ...card.others.map(({ reviewer, action, label }) =>
-      make("p", { class: "cr-others", dir: "auto", text: `${oneLine(reviewer, 20)}: ${label === null ? action : className(label)}` }),
+      make("p", { class: "cr-others", dir: "auto", text: `${oneLine(reviewer, 20)}: ${label === null ? action : (action === "both" ? "also " : "") + className(label)}` }),
     ),
   ];
 }
@@ -192,14 +194,20 @@ function showScope() {
   $(".cr-scope").textContent = chosen.size ? `${chosen.size} chosen:` : card ? `row ${card.row}:` : "";
 }
 
+const toDrop = () => view.show === "junk"; // rows that are like nothing: Enter drops them
+const first = (card) => (toDrop() ? plainly("drop")(card) : accepted(card)); // what Enter does
+
 function showFilters() {
+  $(".cr-bulk").classList.toggle("cr-to-drop", toDrop());
+  $(".cr-bulk [data-do=drop]").title = toDrop() ? "Enter or D" : "D";
+  $(".cr-bulk [data-do=accept]").title = toDrop() ? "" : "Enter";
   for (const node of $$("[data-view]")) node.value = view[node.dataset.view] ?? "";
   showWhere();
 }
 
 function fillFilters() {
   const words = {
-    undecided: "undecided by me", open: "undecided by all", mine: "decided by me", pair: "largest pair", row: "row id",
+    undecided: "undecided by me", open: "undecided by all", mine: "decided by me", pair: "largest pair", row: "row id", ambiguous: "two right labels?",
     cluster: "by cluster",
   };
   const plain = (values) => values.map((value) => make("option", { value, text: words[value] ?? value }));

@@ -30,8 +30,8 @@ function pageKey(event) {
     Escape: forget, " ": () => cards[focus] && guarded(openLarge)(cards[focus].row),
   };
   const anywhere = {
-    Enter: () => (event.shiftKey && !panel ? rest(accepted) : act(accepted)), k: () => act(plainly("keep")),
-    d: () => act(plainly("drop")), u: () => act(plainly("unsure")), "/": labelSearch,
+    Enter: () => (event.shiftKey && !panel ? rest(first) : act(first)), k: () => act(plainly("keep")),
+    d: () => act(plainly("drop")), u: () => act(plainly("unsure")), b: () => act(both), "/": labelSearch,
     l: guarded(moreAlike),
   };
   const word = key.length === 1 ? key.toLowerCase() : key;
@@ -47,7 +47,7 @@ function forget() {
 
 const BUTTONS = {
   accept: () => act(accepted), keep: () => act(plainly("keep")), drop: () => act(plainly("drop")),
-  unsure: () => act(plainly("unsure")), label: labelSearch, undo: () => turn("undo"), redo: () => turn("redo"),
+  unsure: () => act(plainly("unsure")), both: () => act(both), label: labelSearch, undo: () => turn("undo"), redo: () => turn("redo"),
   "accept-page": () => rest(accepted), "keep-page": () => rest(plainly("keep")), "drop-page": () => rest(plainly("drop")),
   previous: () => turnPage(-1), next: () => turnPage(1), map: guarded(openMap), matrix: guarded(openMatrix), alike: guarded(moreAlike), audit: guarded(() => openAudit()),
   people: guarded(openPeople), fixed: guarded(downloadFixed), publish: openPublish, help: openHelp,

@@ -60,6 +60,7 @@ function showLarge(card, place) {
     "div",
     { class: "cr-row" },
     button("Accept", "Enter", () => act(accepted)),
+    button("Both", "B", () => act(both)),
     ...["keep", "drop", "unsure"].map((action) => button(action[0].toUpperCase() + action.slice(1), action[0].toUpperCase(), () => act(plainly(action)))),
     button("More like this", "L", guarded(moreAlike)),
     button("◀", "left arrow", () => step(-1)),
@@ -186,7 +187,8 @@ async function openPeople() {
   };
   const agreed = agreement.map((a) => [a.reviewers.join(" / "), count(a.rows), percent(a.agreement), a.kappa === null ? "–" : a.kappa.toFixed(2)]);
   const said =
-    `${count(verified.keep + verified.relabel)} rows are verified (${count(verified.keep)} kept, ${count(verified.relabel)} relabelled); ` +
+    `${count(verified.keep + verified.both + verified.relabel)} rows are verified (${count(verified.keep)} kept, ` +
+    `${count(verified.both)} with a second right label, ${count(verified.relabel)} relabelled); ` +
     `not used: ${count(verified.drop)} dropped, ${count(verified.unsure)} unsure, ${count(verified.conflict)} in conflict.`;
   openPanel(
     { name: "people", key: () => false },
@@ -214,9 +216,10 @@ async function downloadFixed() {
 
 function openHelp() {
   const keys = [
-    ["← → ↑ ↓", "move"], ["Enter", "accept the suggestion"], ["K", "keep the given label"],
+    ["← → ↑ ↓", "move"], ["Enter", "accept the suggestion; among junk: drop the row"], ["K", "keep the given label"],
     ["1 … 9", "give the row's 1st … 9th suggestion"], ["/", "search a label by typing"], ["D", "drop the row"],
-    ["U", "unsure"], ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"],
+    ["U", "unsure"],
+    ["B", "both: the given label is right, and so is the suggested one"], ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"],
     ["X, Shift+arrows", "choose rows: the keys above then act on all of them"],
     ["Shift+Enter", "accept the rest of the page"], ["N, P", "next, previous page"], ["Space", "large view"],
     ["G", "by cluster: choose the group of the row"], ["L", "more like the row, or like the chosen ones"], ["M", "matrix"], ["?", "this help"], ["Esc", "close, choose none"],

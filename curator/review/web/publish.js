@@ -5,7 +5,7 @@ const POLICIES = {
   annotate: "The given labels are kept; columns with the findings are added.",
   filter: "Rows that are neither selected nor verified, and dropped rows, are removed; verified labels replace the given ones.",
 };
-let form = { target: "", policy: "relabel", min_confidence: 0.9, format: "parquet", public: false, create_pr: false, branch: "", tag: "", overwrite: false };
+let form = { target: "", policy: "relabel", min_confidence: 0.9, format: "parquet", public: false, create_pr: false, branch: "", tag: "", overwrite: false, drop_leaks: false };
 
 function openPublish() {
   const field = (name, text, node) => {
@@ -34,6 +34,7 @@ function openPublish() {
     input("min_confidence", "minimum confidence for a label that nobody verified", { type: "number", min: 0, max: 1, step: 0.05 }),
     select("format", "format", ["parquet", "imagefolder"]),
     input("overwrite", "replace an earlier version in that folder", { type: "checkbox" }),
+    input("drop_leaks", `leave out ${count(facts.leaks)} rows of other splits that stand in the training split`, { type: "checkbox" }),
     input("public", "make a new repository public", { type: "checkbox" }),
     input("create_pr", "open a pull request (no write access needed)", { type: "checkbox" }),
     input("branch", "branch", { placeholder: "main" }),
@@ -41,7 +42,7 @@ function openPublish() {
   );
   const fit = () => {
     const folder = /^[./~]/.test(form.target.trim());
-    const shown = { min_confidence: form.policy === "relabel", format: folder, overwrite: folder };
+    const shown = { drop_leaks: facts.leaks > 0, min_confidence: form.policy === "relabel", format: folder, overwrite: folder };
     for (const name of ["public", "create_pr", "branch", "tag"]) shown[name] = !folder;
     for (const [name, on] of Object.entries(shown)) $(`[data-field=${name}]`, fields).hidden = !on;
     said.textContent = POLICIES[form.policy];

@@ -112,6 +112,11 @@ window.addEventListener("beforeunload", (event) => {
 
 const accepted = (card) => ({ action: "relabel", label: card.suggested });
 const plainly = (action) => () => ({ action, label: null });
+const both = (card) => {
+  // the given label and the suggested one, or the likeliest other one where the given is suggested
+  const second = card.suggested !== card.given ? card.suggested : card.top.find(([label]) => label !== card.given)?.[0];
+  return second === undefined ? null : { action: "both", label: second };
+};
 const labelled = (label) => () => ({ action: "relabel", label });
 const suggestion = (place) => (card) => (card.top[place] ? { action: "relabel", label: card.top[place][0] } : null);
 
