@@ -5,6 +5,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from curator.decisions.decision import ACTIONS
 from curator.errors import CuratorError
 from curator.result.read import MAP, Rows
 from curator.review.map import GRID
@@ -41,8 +42,8 @@ def test_the_map_as_the_page_reads_it(session):
     decide = {"key": "0" * 8, "kind": "do", "rows": [[3, "drop", None], [4, "keep", None]]}
     session.save({"steps": [decide], **shown(session)}, "ann")
     again = session.map({"known": 1}, "ann")
-    assert "row" not in again and again["actions"] == ("keep", "relabel", "drop", "unsure")
-    assert numbers(again["decided"], "u1")[:6].tolist() == [0, 0, 0, 3, 1, 0]
+    assert "row" not in again and again["actions"] == ACTIONS
+    assert numbers(again["decided"], "u1")[:6].tolist() == [0, 0, 0, 1 + ACTIONS.index("drop"), 1, 0]
     assert not numbers(session.map({"known": 1}, "ben")["decided"], "u1").any()
 
 
