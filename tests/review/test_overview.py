@@ -77,7 +77,7 @@ def test_rows_like_others(session):
     x = rows.features.astype(np.float32)
     x /= np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     near = x @ (x[11] + x[12])
-    assert [card["row"] for card in first[:20]] == np.argsort(-near, kind="stable")[:20].tolist()
+    assert np.allclose(near[[card["row"] for card in first]], np.sort(-near)[:64] * -1, atol=1e-4)
     assert not opened["grouped"] and opened["total"] == 400
     looked = session.look({"rows": [12, 5000, 3]}, "ann")["cards"]
     assert [card["row"] for card in looked] == [12, 3] and looked[0]["image"].startswith("data:image/")
