@@ -20,9 +20,12 @@ import sys
 import time
 import urllib.request
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench import decisions, maps
 from bench.runs import ROOT, run_folder
 from bench.table import Table, processor, today
 
@@ -37,12 +40,14 @@ COLUMNS = [
 
 
 def main() -> None:
-    """Measure the sizes that have no row yet."""
+    """Measure the sizes that have no row yet; then the map, and the decisions that groups save."""
     table = Table("The review page", COLUMNS)
     for name, n in SIZES.items():
         if name not in table:
             folder = made_up_run(n)
             table.append(name, [*measured(folder, n), today(), processor()])
+    maps.main()
+    decisions.main()
 
 
 def made_up_run(n: int) -> Path:
@@ -52,6 +57,7 @@ def made_up_run(n: int) -> Path:
     from datasets import ClassLabel, Dataset, Features, Image
     from PIL import Image as Pil
 
+    import curator
     from curator.result.columns import Columns, add_columns
     from curator.result.layout import write_json
     from curator.result.parquet import write_parquet
@@ -87,9 +93,34 @@ def made_up_run(n: int) -> Path:
     folder.mkdir(parents=True)
     write_parquet(add_columns(Dataset(rows, fingerprint=f"made-up-{n}"), columns, CLASSES), folder, "train")
     np.save(folder / "features.npy", rng.normal(0, 1, (n, 128)).astype(np.float16))
-    facts = {"split": "train", "image_column": "image", "label_column": "label", "dataset": "made-up", "method": "none"}
-    write_json(folder / "curation.json", {**facts, "n": n, "settings": {}})
+    facts = {
+        "split": "train", "image_column": "image", "label_column": "label", "dataset": "made-up", "method": "none",
+        "name": "made-up", "recipe": None, "command": "", "seed": 0, "source": {}, "settings": {}, "n": n,
+        "classes": len(CLASSES), "selected": int(selected.sum()), "changed": int((~selected).sum()),
+        "estimated_noise_rate": FLAGGED, "trusted": {"count": 0}, "versions": {"label-curator": curator.__version__},
+    }  # fmt: skip
+    write_json(folder / "curation.json", facts)
     return folder
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[tuple[str, subprocess.Popen]]:
+    """The page of a run in a process of its own: its address, without the token, and the process."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "app.py", str(folder), "--port", str(port)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "CURATOR_TOKEN": TOKEN},
+    )
+    try:
+        client(f"http://127.0.0.1:{port}/")
+        yield f"http://127.0.0.1:{port}/", server
+    finally:
+        server.terminate()
+        server.wait(30)
 
 
 def measured(folder: Path, n: int) -> list[str]:
@@ -98,18 +129,8 @@ def measured(folder: Path, n: int) -> list[str]:
         (folder / name).unlink(missing_ok=True)
     script = f"import time; t = time.perf_counter(); from pathlib import Path; from curator.review.session import Session; s = Session([Path({str(folder)!r})]); s.page({{'token': s.open({{}}, 'a')['token'], 'number': 0}}, 'a'); print(time.perf_counter() - t)"  # fmt: skip # noqa: E501
     files = float(subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=True, capture_output=True).stdout)
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    address = f"http://127.0.0.1:{port}/"
     started = time.perf_counter()
-    server = subprocess.Popen(
-        [sys.executable, "app.py", str(folder), "--port", str(port)],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "CURATOR_TOKEN": TOKEN},
-    )
-    try:
+    with served(folder) as (address, server):
         ask = client(address)
         opened, hello = ask("open"), ask("hello")
         me = {name: hello[name] for name in ("reviewer", "journal", "run")}
@@ -123,9 +144,6 @@ def measured(folder: Path, n: int) -> list[str]:
         ask("detail", row=5)
         memory = next(line for line in Path(f"/proc/{server.pid}/status").read_text().splitlines() if "VmHWM" in line)
         seen = in_chromium(address)
-    finally:
-        server.terminate()
-        server.wait(30)
     ms = [f"{1000 * statistics.median(values):.0f}" for values in (pages, saves, bulk)]
     return [
         f"{start:.1f}", f"{files:.1f}", f"{max(orders):.2f}", f"{ms[0]} ({1000 * max(pages):.0f})", seen, ms[1], ms[2],

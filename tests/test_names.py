@@ -7,7 +7,14 @@ import pytest
 import curator
 from tests.conftest import ROOT
 
-IMPORT_NAMES = {"scikit-learn": "sklearn", "faiss-cpu": "faiss", "pyyaml": "yaml", "pillow": "PIL"}
+IMPORT_NAMES = {
+    "scikit-learn": "sklearn",
+    "opentsne": "openTSNE",
+    "umap-learn": "umap",
+    "faiss-cpu": "faiss",
+    "pyyaml": "yaml",
+    "pillow": "PIL",
+}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from curator.errors import CuratorError
 from curator.result.facts import FACTS
-from curator.result.read import DUPLICATES, TRUSTED
+from curator.result.read import DUPLICATES, MAP, TRUSTED
 from curator.result.suspects import LOOK_ALIKES, PICTURES
 from curator.system import lock_file, put, put_aside, remove, sync_folder, sync_tree
 
@@ -27,6 +27,7 @@ OPTIONAL = (
     DUPLICATES,
     LOOK_ALIKES,
     PICTURES,
+    MAP,
     PENDING,
 )  # files that not every run writes
 STAGING = ".staging"  # results that are being written

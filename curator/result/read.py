@@ -34,6 +34,7 @@ from curator.sources.labels import are_values, codes_of
 
 TRUSTED = "trusted.parquet"  # row, label
 DUPLICATES = "duplicates.parquet"  # row, group, kind
+MAP = "map.npy"  # of the review: (n, 2) float32 in [0, 1], NaN for rows that are not on it
 SOFT_ROWS = 100_000  # soft labels held at once while all are read
 
 

@@ -37,13 +37,15 @@ SCRIPTS = (
     "matrix.js",
     "classes.js",
     "scores.js",
+    "map.js",
+    "groups.js",
     "audit.js",
     "publish.js",
     "keys.js",
 )  # one script, in this order
 ASKED = (
     "hello", "open", "page", "detail", "matrix", "people", "export", "fixed", "save", "audit", "pictures",
-    "audit_result", "publish", "publishing", "whole", "of_class", "classes", "scores",
+    "audit_result", "publish", "publishing", "whole", "of_class", "classes", "scores", "map", "area", "look",
 )  # fmt: skip
 
 

@@ -15,10 +15,14 @@ from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.result.read import Rows
 from curator.result.suspects import Suspects
+from curator.review.groups import groups_of
+from curator.review.map import CORNERS, GRID, Map
 from curator.review.metadata import Metadata
 from curator.review.owed import owed
+from curator.review.space import directions, likeness
+from curator.review.words import Words
 
-ORDERS = ("least clean", "least sure", "margin", "given class", "pair", "disagreement", "row", "column")
+ORDERS = ("least clean", "least sure", "margin", "given class", "pair", "cluster", "disagreement", "row", "column")
 SHOW = (
     "flagged", "all", "duplicates", "junk", "picture faults", "look-alikes", "leaks", "ambiguous", "borderline",
     "conflicts",
@@ -27,6 +31,8 @@ SHOW = (
 OF_THEIR_OWN = ("duplicates", "junk", "picture faults", "look-alikes", "leaks")
 DECIDED = ("any", "undecided", "open", "mine", "conflicts", "owed")
 KEPT = 8  # opened views that are kept
+ALIKE = 1000  # rows that others can be like
+WORDS = 300  # characters of a search
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,9 @@ class View:
         column, has: only rows whose value in a column of the dataset fits a text (see Metadata.fits); the order
             "column" sorts by it, or by the first one.
         low, high: only rows with a clean score from low to below high, both in [0, 1]; a high of 1 is one of them.
+        area: only rows in this polygon of the map, x, y, x, y, ... on its grid; () for all.
+        like: ids of rows: those most like them come first, whatever the order; () for none.
+        words: rows whose images or texts are most like these words come first, whatever the order; "" for none.
     """
 
     order: str = "least clean"
@@ -63,11 +72,23 @@ class View:
     has: str = ""
     low: float | None = None
     high: float | None = None
+    area: tuple[int, ...] = ()
+    like: tuple[int, ...] = ()
+    words: str = ""
+
+    @property
+    def grouped(self) -> bool:
+        """Whether rows of a group stand together, on one page."""
+        return self.order == "cluster" and self.show not in OF_THEIR_OWN and not self.words and not self.like
 
     def __post_init__(self):
         for name, known in (("order", ORDERS), ("show", SHOW), ("decided", DECIDED)):
             if getattr(self, name) not in known:
                 raise CuratorError(f"{name}: expected one of {', '.join(known)}; found {getattr(self, name)[:60]!r}")
+        if self.area and (len(self.area) % 2 or not 6 <= len(self.area) <= 2 * CORNERS or max(self.area) > GRID):
+            raise CuratorError(f"area: expected 3 to {CORNERS} corners, each two numbers up to {GRID:,}")
+        if len(self.like) > ALIKE or len(self.words) > WORDS:
+            raise CuratorError(f"expected at most {ALIKE:,} rows to be like, and {WORDS} characters of words")
 
 
 class Queue:
@@ -88,6 +109,7 @@ class Queue:
                     f"{other.folder}: expected a run on the rows, classes and given labels of {self.rows.folder}; "
                     "open it by itself"
                 )
+        self.map, self.words = Map(self.rows), Words(self.rows)
         self.suspects = Suspects(self.rows)
         self._opening, self._lock = threading.Lock(), threading.Lock()
         self._decided: dict[str | None, tuple[int, np.ndarray]] = {}
@@ -97,12 +119,16 @@ class Queue:
 
     def open(self, view: View, reviewer: str) -> np.ndarray:
         """Positions (m,) int32 of the view's rows as decided now."""
+        if view.words and self.rows.features is not None:  # here, so that no other view waits for a download
+            self.words.vector(view.words, self.rows.features.shape[1])
+        elif view.grouped:
+            _ = self.groups
         changing = view.decided != "any" or view.by is not None or view.tag is not None or view.show == "conflicts"
         key = view, reviewer, self.journal.last + self.journal.remarks.last if changing else 0
         with self._opening:
             found = self._views.pop(key, None)
             if found is None:
-                order = self._order(view.show if view.show in OF_THEIR_OWN else view.order, view.column)
+                order = self._order_of(view)
                 found = order[self._mask(view, reviewer)[order]]
             self._views[key] = found
             while len(self._views) > KEPT:
@@ -126,6 +152,8 @@ class Queue:
             mask &= self.decided(view.by)
         if view.tag is not None:
             mask &= self.among(self.journal.remarks.rows(view.tag))
+        if view.area:
+            mask &= self.map.inside(view.area)
         if view.decided == "conflicts":
             mask &= self.among(self.journal.conflicts())
         elif view.decided == "owed":
@@ -188,12 +216,37 @@ class Queue:
         mask[self.rows.positions(ids)] = True
         return mask
 
+    def _order_of(self, view: View) -> np.ndarray:
+        """All positions (n,) int32 in the order of a view."""
+        if view.words or view.like:
+            return np.argsort(-self._likeness(view), kind="stable").astype(np.int32)
+        return self._order(view.show if view.show in OF_THEIR_OWN else view.order, view.column)
+
+    def _likeness(self, view: View) -> np.ndarray:
+        """Cosine (n,) float32 of each row with the words, or with the mean of the rows that others shall be like.
+
+        Raises:
+            CuratorError: where the run has no features, or its encoder does not read words.
+        """
+        features = self.rows.features
+        if features is None:
+            raise CuratorError("search: this run has no features.npy, by which rows are found")
+        if view.words:
+            return likeness(features, self.words.vector(view.words, features.shape[1]))
+        places = self.rows.positions(list(view.like))
+        if not len(places):
+            raise CuratorError("search: the run has none of the rows that others should be like")
+        return likeness(features, directions(features, places).mean(0))
+
     def _order(self, name: str, column: str | None = None) -> np.ndarray:
         """All positions (n,) int32 in an order; made once."""
         if name == "column" and self.metadata.names:
             return self.metadata.order(column or self.metadata.names[0])
         if name not in self._orders:
-            found = self._of_suspects(name) if name in OF_THEIR_OWN[1:] else order(self.runs, name)
+            if name == "cluster":
+                found = by_groups(self.groups)
+            else:
+                found = self._of_suspects(name) if name in OF_THEIR_OWN[1:] else order(self.runs, name)
             self._orders[name] = found.astype(np.int32)
         return self._orders[name]
 
@@ -206,12 +259,34 @@ class Queue:
             return np.concatenate([worst, np.delete(np.arange(len(self.rows)), worst)])
         return np.argsort(self.suspects.groups, kind="stable")
 
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """(n,) int32: the group of a flagged row in the order "cluster", -1 for others."""
+        return groups_of(self.rows)
+
+    def group(self, position: int) -> int:
+        """The group of a row; -1 where it has none, or nobody has asked for groups."""
+        return int(self.groups[position]) if "groups" in self.__dict__ else -1
+
+    def left(self, reviewer: str) -> dict[str, int] | None:
+        """Groups with rows that the reviewer has not decided, and these rows; None before anybody asked for groups."""
+        if "groups" not in self.__dict__:
+            return None
+        rest = self.groups[~self.decided(reviewer)]
+        rest = rest[rest >= 0]
+        return {"groups": len(np.unique(rest)), "rows": len(rest)}
+
     def pairs(self, show: str, most: int = 2000) -> list[tuple[int, int, int]]:
         """The most frequent (given, suggested, rows), most frequent first."""
         rows, k, mask = self.rows, len(self.rows.classes), self.shown(show)
         codes, counts = np.unique(rows.given[mask].astype(np.int64) * k + rows.suggested[mask], return_counts=True)
         first = np.argsort(-counts, kind="stable")[:most]
         return [(int(codes[i] // k), int(codes[i] % k), int(counts[i])) for i in first]
+
+
+def by_groups(groups: np.ndarray) -> np.ndarray:
+    """All positions (n,) with groups (n,) together, those without one last; in a group in the order of their ids."""
+    return np.argsort(np.where(groups < 0, len(groups), groups), kind="stable")
 
 
 def order(runs: Sequence[Rows], name: str) -> np.ndarray:

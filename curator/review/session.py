@@ -20,13 +20,16 @@ from curator.decisions.decision import Decision
 from curator.decisions.journal import FILE, KINDS, Journal
 from curator.decisions.tally import differ
 from curator.errors import CuratorError
-from curator.publish.audit import STRATA, audited, draw_sample
 from curator.publish.policy import fixes_of
 from curator.result.read import Rows
+from curator.review.auditing import Auditing
 from curator.review.consensus import standing
+from curator.review.groups import packed
+from curator.review.map import CORNERS
+from curator.review.overview import Overview, numbers
 from curator.review.pictures import Thumbnails, decoder_of
 from curator.review.publishing import Publishing
-from curator.review.queue import DECIDED, ORDERS, SHOW, Queue, View
+from curator.review.queue import ALIKE, DECIDED, ORDERS, SHOW, Queue, View
 from curator.review.sent import checked, field, share
 from curator.review.showing import Showing
 from curator.sources.opening import NAMED
@@ -39,7 +42,6 @@ SHORT = 400  # characters of a text in the grid
 LONG = 1_000_000  # in the large view: more no browser shows
 NAME = 300  # characters of a class name that travel
 VIEWS = 64  # opened views that pages can be asked of
-AUDIT = 10_000  # rows of an audit at most
 STEPS = 1000  # that are saved at once, at most
 
 
@@ -48,7 +50,7 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-class Session(Showing):
+class Session(Showing, Overview, Auditing):
     """Runs of one source, opened for any number of reviewers, and their journal.
 
     Publishing writes with the server's files and token: only the publisher may, or everybody where there is none. Where
@@ -79,7 +81,7 @@ class Session(Showing):
         self.decoder = decoder_of(self.rows.facts)
         self.thumbnails = Thumbnails(self.rows.images, self.decoder)
         self.code = {name: i for i, name in enumerate(self.rows.classes)}
-        self._views: OrderedDict[str, tuple[np.ndarray, int]] = OrderedDict()
+        self._views: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()  # positions, where pages begin
         self._number = itertools.count()
         self._lock = threading.Lock()
 
@@ -109,6 +111,7 @@ class Session(Showing):
             "images": self.rows.facts["image_column"] is not None,
             "texts": self.rows.facts.get("text_column") is not None,
             "features": self.rows.features is not None,
+            "words": self.queue.words.model is not None,
             "leaks": (self.rows.facts.get("leaks") or {}).get("rows", 0),
             "history": self.journal.history(reviewer),
             "counts": self.counts(reviewer),
@@ -136,6 +139,7 @@ class Session(Showing):
             "flagged": int(flagged.sum()),
             "mine": int((self.queue.decided(reviewer) & flagged).sum()),
             "anybody": int((self.queue.decided(None) & flagged).sum()),
+            "groups": self.queue.left(reviewer),
         }
 
     # Looking
@@ -143,9 +147,10 @@ class Session(Showing):
     def open(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Open a view (the fields of View): its token, rows and pages."""
         classes = {name: field(data, name, int, None) for name in ("given", "suggested")}
-        names = "order", "show", "decided", "by", "tag", "column", "has"
+        names = "order", "show", "decided", "by", "tag", "column", "has", "words"
         texts = {name: field(data, name, str, getattr(View, name)) for name in names}
-        view = View(**texts, **classes, low=share(data, "low"), high=share(data, "high"))
+        area, like = numbers(data, "area", 2 * CORNERS), numbers(data, "like", ALIKE)
+        view = View(**texts, **classes, low=share(data, "low"), high=share(data, "high"), area=area, like=like)
         size = field(data, "size", int, PAGE)
         if not 1 <= size <= MOST:
             raise CuratorError(f"size: expected 1 to {MOST} rows of a page, found {size}")
@@ -153,12 +158,18 @@ class Session(Showing):
         if view.by is not None and view.by not in self.journal.reviewers():
             raise CuratorError(f"by: no reviewer {view.by[:60]!r}")
         found = self.queue.open(view, reviewer)
+        starts = np.append(np.arange(0, max(1, len(found)), size), len(found))
+        if view.grouped:
+            starts = packed(self.queue.groups[found], size)
         with self._lock:
             token = f"{next(self._number)}-{uuid.uuid4().hex}"
-            self._views[token] = found, size
+            self._views[token] = found, starts
             while len(self._views) > VIEWS:
                 self._views.popitem(last=False)
-        return {"token": token, "total": len(found), "pages": max(1, -(-len(found) // size)), "size": size}
+        return {
+            "token": token, "total": len(found), "pages": len(starts) - 1, "size": size, "grouped": view.grouped,
+            "counts": self.counts(reviewer),
+        }  # fmt: skip
 
     def page(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """The rows of a page (numbered from 0) of an opened view; "gone" where the server does not know it any more."""
@@ -166,11 +177,14 @@ class Session(Showing):
         with self._lock:
             if token not in self._views:
                 return {"gone": True}
-            found, size = self._views[token]
+            found, starts = self._views[token]
             self._views.move_to_end(token)
         self.journal.sync()
-        start, at = number * size, self.journal.last
-        return {"cards": self.cards(found[start : start + size], reviewer), "at": at}
+        at, last = self.journal.last, len(starts) - 1
+        return {
+            "cards": self.cards(found[starts[min(number, last)] : starts[min(number + 1, last)]], reviewer),
+            "at": at,
+        }
 
     def cards(
         self, positions: np.ndarray, reviewer: str, side: int = SMALL, most: int = SHORT, top: int = TOP
@@ -188,6 +202,7 @@ class Session(Showing):
                     "suggested": int(rows.suggested[position]),
                     "selected": bool(rows.selected[position]),
                     "score": float(rows.score[position]),
+                    "group": self.queue.group(position),
                     "top": [[int(c), float(soft[i, c])] for c in likeliest[i]],
                     "remarks": self.remarks_on(int(rows.row[position])),
                     "said": self.queue.suspects.said(position),
@@ -361,25 +376,7 @@ class Session(Showing):
         if self.publisher not in (None, reviewer):
             raise CuratorError("publish: only the first account of --auth may; ask whom it belongs to")
 
-    # The audit
-
-    def audit(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
-        """The reviewer's sample with the reviewer's labels; with "size", a new one is drawn first."""
-        size, seed = field(data, "size", int, None), field(data, "seed", int, 0)
-        if size is not None:
-            if not 1 <= size <= AUDIT:
-                raise CuratorError(f"audit: expected 1 to {AUDIT:,} rows, found {size}")
-            sample = draw_sample(self.rows.selected, size, seed, self.rows.present)
-            strata = np.where(self.rows.selected[sample], *STRATA).tolist()
-            rows = list(zip(self.rows.row[sample].tolist(), strata, strict=True))
-            self.journal.audits.add(self.rows.verdict, reviewer, seed, rows)
-        last = self.journal.audits.last(self.rows.verdict, reviewer)
-        if last is None:
-            return {"rows": []}
-        number, rows = last
-        labels = self.journal.audits.labels(number, reviewer)
-        codes = {str(row): None if label is None else self.code.get(label) for row, label in labels.items()}
-        return {"audit": number, "rows": [row for row, _ in rows], "labels": codes}
+    # The audit, whose sample and result are in auditing.py
 
     def pictures(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Images and texts of rows and nothing else: the audit is blind."""
@@ -392,20 +389,3 @@ class Session(Showing):
             texts = (shortened(text, LONG) for text in self.rows.texts(positions))
             shown["texts"] = dict(zip(ids, texts, strict=True))
         return shown
-
-    def audit_result(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
-        """The label-error rate before and after, from the reviewer's labels of the current sample.
-
-        After: the run's corrected labels, with what reviewers verified put in and the rows they dropped left out.
-        """
-        self.journal.sync()
-        rows, everything = self.rows, self.rows.present
-        after, left = rows.suggested.copy(), everything.copy()
-        verified = self.journal.verified().labels
-        place = rows.positions(list(verified))
-        after[place] = [self.code.get(verified[int(row)], -1) for row in rows.row[place]]
-        left[rows.positions(self.journal.dropped())] = False
-        return {
-            "before": audited(rows, self.journal, reviewer, rows.given, everything)[0],
-            "after": audited(rows, self.journal, reviewer, after, left)[0],
-        }

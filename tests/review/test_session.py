@@ -72,7 +72,9 @@ def test_runs_of_every_kind(tmp_path, kind):
         assert kind != "no training" or detail["near"][0]["cards"]  # without features: the cleanest rows
         acts = [[card["row"], "relabel", (card["given"] + 1) % 3] for card in cards[:4]]
         session.save({**shown(session), "steps": [{"key": "first-step", "kind": "do", "rows": acts}]}, "ann")
-        assert session.counts("ann") == {"flagged": 30, "mine": 4, "anybody": 4}
+        counts = session.counts("ann")
+        assert {**counts, "groups": 0} == {"flagged": 30, "mine": 4, "anybody": 4, "groups": 0}
+        assert counts["groups"]["rows"] == 26  # by cluster was one of the orders
         verified = session.journal.verified().labels
         assert verified == {row: hello["classes"][label] for row, _, label in acts}
         card = cards[5]
@@ -173,9 +175,12 @@ VALUES = [
 ]  # fmt: skip
 FIELDS = {
     "hello": [], "page": ["token", "number"], "whole": ["row"], "of_class": ["label"], "classes": [], "scores": [],
-    "open": ["order", "show", "decided", "given", "suggested", "by", "tag", "column", "has", "low", "high", "size"],
+    "open": [
+        "order", "show", "decided", "given", "suggested", "by", "tag", "column", "has", "low", "high", "size", "area",
+        "like", "words",
+    ],
     "detail": ["row"], "matrix": ["show"], "people": [], "export": [], "fixed": [], "audit": ["size", "seed"],
-    "pictures": ["rows"],
+    "pictures": ["rows"], "map": ["known"], "area": ["area"], "look": ["rows"],
     "audit_result": [], "publishing": [], "save": ["steps", "reviewer", "journal", "run"],
     "publish": ["target", "policy", "min_confidence", "format", "branch", "tag", "reviewer"],
 }  # fmt: skip
@@ -202,6 +207,7 @@ def asked(session, call: dict) -> tuple[int, dict]:
 def test_calls_that_no_page_would_make(session, what, monkeypatch):
     """Each field with each value: an answer or a line, never a failure of the server."""
     monkeypatch.setattr(session._publishing, "_work", lambda *words: setattr(session._publishing, "_running", False))
+    monkeypatch.setattr(session.queue.map, "_make", lambda: None)
     token = session.open({}, "ann")["token"]
     usual = {
         **shown(session),

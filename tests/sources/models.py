@@ -69,3 +69,21 @@ def transformers_files(kind: str) -> dict[str, bytes]:
         return {path.name: path.read_bytes() for path in Path(folder).iterdir()} | {
             "README.md": CARD.format("mit").encode()
         }
+
+
+@cache
+def words_files(kind: str) -> dict[str, bytes]:
+    """The files of a model of transformers that reads images and words: clip or siglip, with a tokenizer."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(WordLevel({"<s>": 0, "</s>": 1, "?": 2, "a": 3, "cat": 4, "dog": 5}, unk_token="?"))
+    words.pre_tokenizer = Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token="</s>", unk_token="?"
+    )
+    with TemporaryDirectory() as folder:
+        tokenizer.save_pretrained(folder)
+        return {**transformers_files(kind), **{path.name: path.read_bytes() for path in Path(folder).iterdir()}}

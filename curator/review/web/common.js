@@ -6,7 +6,10 @@ const $ = (selector, within = element) => within.querySelector(selector);
 const $$ = (selector, within = element) => [...within.querySelectorAll(selector)];
 
 let facts; // what hello() gave
-const EVERYTHING = { given: null, suggested: null, decided: "any", by: null, tag: null, column: null, has: "", low: null, high: null };
+const NOWHERE = { area: [], like: [], words: "" }; // a view of no area of the map, and of no search
+const EVERYTHING = {
+  given: null, suggested: null, decided: "any", by: null, tag: null, column: null, has: "", low: null, high: null, ...NOWHERE,
+};
 let view = { order: "least clean", show: "flagged", ...EVERYTHING };
 let opened = { token: null, total: 0, pages: 1 };
 let number = 0; // of the page

@@ -57,7 +57,8 @@ function captions(card) {
 
 function cardNode(card, place) {
   const click = (event) => {
-    if (event.shiftKey && !chosen.has(card.row)) {
+    if (opened.grouped && chosen.size && !event.shiftKey) toggle(place); // takes a row out of its group
+    else if (event.shiftKey && !chosen.has(card.row)) {
       for (let i = Math.min(focus, place); i <= Math.max(focus, place); i++) if (!chosen.has(cards[i].row)) toggle(i);
     } else if (event.ctrlKey || event.metaKey || event.shiftKey) toggle(place);
     setFocus(place);
@@ -82,12 +83,13 @@ function showCards(answer) {
     learn(card.row, card.mine, answer.at);
   }
   for (const row of [...known.keys()].slice(0, Math.max(0, known.size - 2000))) known.delete(row);
-  $(".cr-grid").replaceChildren(...cards.map(cardNode));
+  $(".cr-grid").replaceChildren(...cards.flatMap((card, place) => [...groupHead(place), cardNode(card, place)]));
   cards.forEach((card) => paint(card.row));
   if (!cards.length) $(".cr-grid").append(nothingHere());
   $(".cr-grid").setAttribute("role", cards.length ? "listbox" : "group");
   $(".cr-grid").setAttribute("aria-label", cards.length ? "rows, several can be chosen" : "rows");
   setFocus(0, false);
+  if (opened.grouped) nextGroup(0, false);
 }
 
 const nodeAt = (place) => $$(".cr-card")[place];
@@ -137,9 +139,11 @@ function act(choose) {
   if (panel?.name === "large") return decide([panel.card], choose) && panel.step(1);
   if (panel) return;
   const several = chosen.size > 0;
+  const from = several ? cards.findIndex((card) => chosen.has(card.row)) : focus;
   if (!decide(targets(), choose)) return;
   if (several) chooseNone();
-  else move(1);
+  if (opened.grouped) nextGroup(from);
+  else if (!several) move(1);
 }
 
 function targets() {
@@ -161,6 +165,7 @@ async function openView(changes = {}) {
     const answer = await ask("open", { ...view, size: perPage() });
     if (mine !== opening) return;
     [opened, ahead, problem] = [answer, null, ""];
+    if (answer.counts) facts.counts = answer.counts;
     await turnTo(0);
     showProgress(); // it says what a decision means in this queue
     history.replaceState(null, "", addressOf());
@@ -218,12 +223,13 @@ function showFilters() {
   $(".cr-bulk [data-do=accept]").title = toDrop() ? "" : "Enter";
   for (const node of $$("[data-view]")) node.value = view[node.dataset.view] ?? "";
   showMore();
+  showWhere();
 }
 
 function fillFilters() {
   const words = {
     column: "a column", undecided: "undecided by me", open: "undecided by all", mine: "decided by me", owed: "still owed by me",
-    pair: "largest pair", row: "row id", ambiguous: "two right labels?",
+    pair: "largest pair", row: "row id", ambiguous: "two right labels?", cluster: "by cluster",
   };
   const plain = (values) => values.map((value) => make("option", { value, text: words[value] ?? value }));
   const classes = () => [
@@ -252,6 +258,7 @@ function recallView() {
     const there = JSON.parse(decodeURIComponent(location.hash.slice(1)));
     const allowed = { order: facts.orders, show: facts.show, decided: facts.decided };
     for (const [field, values] of Object.entries(allowed)) if (values.includes(there[field])) view[field] = there[field];
+    Object.assign(view, whereOf(there));
     for (const field of ["given", "suggested"]) if (facts.classes[there[field]] !== undefined) view[field] = there[field];
     if (facts.columns.includes(there.column)) [view.column, view.has] = [there.column, String(there.has ?? "")];
     if (view.order === "column" && view.column === null) view.order = "least clean";

@@ -27,11 +27,13 @@ function pageKey(event) {
   const inGrid = {
     x: () => toggle(focus), n: () => turnPage(1), p: () => turnPage(-1), m: guarded(openMatrix), "?": openHelp,
     c: () => cards[focus] && guarded(openLarge)(cards[focus].row, true),
+    g: () => opened.grouped && chooseGroup(focus),
     Escape: forget, " ": () => cards[focus] && guarded(openLarge)(cards[focus].row),
   };
   const anywhere = {
     Enter: () => (event.shiftKey && !panel ? rest(first) : act(first)), k: () => act(plainly("keep")),
     d: () => act(plainly("drop")), u: () => act(plainly("unsure")), b: () => act(both), "/": labelSearch,
+    l: guarded(moreAlike),
   };
   const word = key.length === 1 ? key.toLowerCase() : key;
   const [label, place] = [classOfKey(event), placeOfKey(event)];
@@ -52,9 +54,10 @@ const BUTTONS = {
   accept: () => act(accepted), keep: () => act(plainly("keep")), drop: () => act(plainly("drop")),
   unsure: () => act(plainly("unsure")), both: () => act(both), label: labelSearch, undo: () => turn("undo"), redo: () => turn("redo"),
   "accept-page": () => rest(accepted), "keep-page": () => rest(plainly("keep")), "drop-page": () => rest(plainly("drop")),
-  previous: () => turnPage(-1), next: () => turnPage(1), matrix: guarded(openMatrix), audit: guarded(() => openAudit()),
-  people: guarded(openPeople), scores: guarded(openScores), classes: guarded(openClasses), link: guarded(copyLink), filters: openFilters,
-  clear: guarded(() => openView(EVERYTHING)), fixed: guarded(downloadFixed), publish: openPublish, help: openHelp,
+  previous: () => turnPage(-1), next: () => turnPage(1), map: guarded(openMap), matrix: guarded(openMatrix), alike: guarded(moreAlike),
+  audit: guarded(() => openAudit()), people: guarded(openPeople), scores: guarded(openScores), classes: guarded(openClasses),
+  link: guarded(copyLink), filters: openFilters, clear: guarded(() => openView(EVERYTHING)), fixed: guarded(downloadFixed),
+  publish: openPublish, help: openHelp,
   theme: () => setTheme(document.body.classList.contains("dark") ? "light" : "dark"),
 };
 
@@ -107,6 +110,7 @@ async function begin() {
     problem = "";
     guarded(openLarge)(Number(go.value));
   });
+  beginSearch();
   element.addEventListener("click", onClick);
   $(".cr-over").addEventListener("click", (event) => event.target === $(".cr-over") && closePanel());
   document.addEventListener("keydown", onKey);

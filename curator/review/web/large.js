@@ -30,6 +30,7 @@ function showLarge(card, place) {
     button("Accept", "Enter", () => act(accepted)),
     ...["keep", "drop", "unsure"].map((action) => button(action[0].toUpperCase() + action.slice(1), shownKey(action[0]), () => act(plainly(action)))),
     button("Both", shownKey("b"), () => act(both)),
+    button("More like this", shownKey("l"), guarded(moreAlike)),
     button("◀", "left arrow", () => step(-1), "previous row"),
     button("▶", "right arrow", () => step(1), "next row"),
   );

@@ -165,6 +165,7 @@ function openHelp() {
     [shownKey("b"), "both: the given label is right, and so is the suggested one"], ["Ctrl+Z, Ctrl+Shift+Z", "undo, redo"],
     [`${shownKey("x")}, Shift+arrows`, "choose rows: the keys above then act on all of them"],
     ["Shift+Enter", "accept the rest of the page"], [`${shownKey("n")}, ${shownKey("p")}`, "next, previous page"], ["Space", "large view"],
+    [shownKey("g"), "by cluster: choose the group of the row"], [shownKey("l"), "more like the row, or like the chosen ones"],
     [shownKey("c"), "note and tags"], [shownKey("z"), "zoom, in the large view"], [shownKey("m"), "matrix"], ["?", "this help"], ["Esc", "close, choose none"],
   ];
   const keyNodes = (text) => text.split(", ").flatMap((part, i) => [i ? " " : "", make("kbd", { text: part })]);

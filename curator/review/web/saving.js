@@ -174,6 +174,7 @@ function showProgress() {
   const { owed } = facts.counts;
   if (owed !== undefined) text += ` · ${count(owed)} still owed by you, each is decided by ${facts.overlap} people`;
   if (view.show === "conflicts") text += facts.rules ? " · what you decide here settles the row" : " · an adjudicator settles these rows";
+  if (opened.grouped && facts.counts.groups) text += ` · ${groupsLeft()}`;
   const left = remaining(owed ?? flagged - mine);
   if (left) text += ` · about ${left} left at this pace`;
   $(".cr-pace").textContent = text;
