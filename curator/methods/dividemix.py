@@ -159,6 +159,10 @@ class DivideMix(Method):
         mixed = 0.5 * (4 if self.mix_unlabelled else 2) + 0.5 * 6 / 3  # trained, and only predicted
         return 2 * (min(self.warmup, self.epochs) * 4 / 3 + (mixed + 1 / 3) * max(0, self.epochs - self.warmup))
 
+    def rows_at_once(self) -> int:
+        """Two views of labelled rows, and of as many unlabelled ones."""
+        return self.batch_size * (4 if self.mix_unlabelled else 2)
+
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Train both nets and yield after every epoch."""
         peers = self.build(data, run)
