@@ -31,7 +31,10 @@ class Lookup(nn.Module):
         self.pseudo = None if auxiliary is None else nn.Parameter(torch.tensor(auxiliary, dtype=torch.float32))
         self.calls: list[Tensor] = []
 
-    def forward(self, x):
+    def begin(self, x):
+        return x
+
+    def forward(self, x, begun=False):
         self.calls.append(x)
         row = x[:, 0].round().long()
         return Output(self.primary[row], x, None if self.pseudo is None else self.pseudo[row])
@@ -232,7 +235,10 @@ class Counting(nn.Module):
         super().__init__()
         self.bn, self.head, self.count = nn.BatchNorm1d(6), nn.Linear(6, 3), 0
 
-    def forward(self, x):
+    def begin(self, x):
+        return x
+
+    def forward(self, x, begun=False):
         features = F.one_hot(torch.full((len(x),), self.count), 6).float()
         self.count += 1
         logits = self.head(self.bn(features))
