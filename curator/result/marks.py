@@ -14,3 +14,8 @@ def md(text: str, length: int = 60) -> str:
     text = printable(" ".join(text.split()))
     text = text if len(text) <= length else text[: length - 1] + "…"
     return "".join("\\" + c if c in "\\`*_{}[]()#+!|~$" else c for c in html.escape(text, quote=False))
+
+
+def percent(share: float) -> str:
+    """0.1234 -> 12.3 %."""
+    return f"{100 * share:.1f} %"

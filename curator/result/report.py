@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from curator.result.columns import least_clean
+from curator.result.columns import least_clean, pairs
 from curator.result.findings import Findings
-from curator.result.marks import SHOWN, md
+from curator.result.marks import SHOWN, md, percent
 from curator.result.other_findings import other_findings
 from curator.result.plots import CONTACT, draw
 from curator.sources.texts import texts_of
@@ -22,19 +22,6 @@ def write_report(folder: Path, findings: Findings) -> None:
     out = folder / "report"
     out.mkdir(parents=True)
     (out / "report.md").write_text(_text(findings, draw(out, findings)), encoding="utf-8")
-
-
-def percent(share: float) -> str:
-    """0.1234 -> 12.3 %."""
-    return f"{100 * share:.1f} %"
-
-
-def pairs(given: np.ndarray, now: np.ndarray, k: int, most: int = 10) -> list[tuple[int, int, int]]:
-    """The most frequent (given, now, rows) among the changed labels (class numbers below k)."""
-    changed = now != given
-    codes, counts = np.unique(given[changed].astype(np.int64) * k + now[changed], return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:most]
-    return [(int(codes[i] // k), int(codes[i] % k), int(counts[i])) for i in order]
 
 
 def _set_aside(aside: list[dict[str, Any]]) -> list[str]:
