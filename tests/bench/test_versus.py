@@ -28,5 +28,5 @@ def test_both_checkouts_are_run_by_turns(tmp_path, capsys, monkeypatch):
 
 
 def test_a_command_that_fails_is_said(tmp_path):
-    with pytest.raises(SystemExit, match=r"--help: .*pyproject\.toml"):
+    with pytest.raises(SystemExit, match="pyproject.toml"):
         versus.command(tmp_path, ["--help"], None)
