@@ -20,6 +20,7 @@ from curator.engine.mirror import Mirrored, mirrored_class
 from curator.engine.processes import of_main
 from curator.engine.progress import progress
 from curator.engine.run import Run
+from curator.engine.threads import threads_of
 from curator.engine.views import Views
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
@@ -55,6 +56,7 @@ def start(resolved: Resolved, reading: Reading, output: Path | None = None, say:
         pretrained=s.pretrained,
         mixed_precision=precision(s),
         compile=s.compile,
+        threads=_threads(resolved, reading.data),
         views=views,
         checkpoints=None if output is None or s.dry_run else output / "checkpoints",
         track=s.track,
@@ -81,6 +83,15 @@ def _views(resolved: Resolved, data: NoisyDataset) -> tuple[Views, Mirrored | No
     generator = torch.Generator().manual_seed(s.seed % 2**63)
     mirrored = of_main(mirrored_class(data, generator) if is_main() else None, process_state().num_processes)
     return replace(s.views(), flip=mirrored is None), mirrored
+
+
+def _threads(resolved: Resolved, data: NoisyDataset) -> int | None:
+    """Threads that training on the CPU pays for; None, all of this process, for what is no net's training in steps."""
+    s, method = resolved.settings, resolved.method
+    if process_state().device.type != "cpu" or method.fits or not method.rows_at_once():
+        return None
+    rows = min(method.rows_at_once(), len(data))
+    return threads_of(str(s.net), s.views().shape(data.inputs.shape), len(data.classes), rows)
 
 
 def _require_room(crop: int | None, data: NoisyDataset) -> None:

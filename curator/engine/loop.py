@@ -103,7 +103,15 @@ class Steps:
             rows: how many rows went forward and backward through a net for it: what throughput and MFU count. A
                 0-d tensor stays on the device, too.
         """
+        self.descend(loss)
+        self.note(loss, rows)
+
+    def descend(self, loss: Tensor) -> None:
+        """Add the gradients of a part of a step's loss, and no more: what may be done for two nets at once."""
         self.processes.accelerator.backward(loss)
+
+    def note(self, loss: Tensor, rows: int | Tensor) -> None:
+        """Count a part of a step's loss whose gradients were added, as `backward` does."""
         self._loss = self._loss + loss.detach() if self._loss is not None else loss.detach()
         self.count(rows)
 

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from curator.errors import CuratorError
+
+MLP = 512  # units of a hidden layer
 
 
 class Output(NamedTuple):
@@ -35,9 +38,17 @@ class Net(nn.Module):
         self.auxiliary = nn.Linear(width, classes) if auxiliary else None
         self.projector = _mlp(width, projector) if projector else None
 
-    def forward(self, x: Tensor) -> Output:
-        """Logits and features of x: float (b, c, h, w), or (b, d) where the body is an MLP."""
-        features = self.body(x).float()
+    def begin(self, x: Tensor) -> Tensor:
+        """The part of a pass that may go before rows are mixed: an MLP's first layer, which is linear; else none.
+
+        Mixed after it they are what they were if they had been mixed before, and are read once for all views.
+        """
+        return self.body.begin(x) if isinstance(self.body, MLPBody) else x
+
+    def forward(self, x: Tensor, begun: bool = False) -> Output:
+        """Logits and features of x: float (b, c, h, w), or (b, d) where the body is an MLP; begun: what begin gave."""
+        body = self.body.finish if begun and isinstance(self.body, MLPBody) else self.body
+        features = body(x).float()
         # Heads stay in float32 under autocast: bf16 has steps of .004 near 1, too coarse for thresholds like .99.
         with torch.autocast(x.device.type, enabled=False):
             return Output(
@@ -55,6 +66,65 @@ def _mlp(width: int, sizes: tuple[int, ...]) -> nn.Sequential:
         layers += [nn.ReLU(inplace=True)] * (i > 0) + [nn.Linear(width, size)]
         width = size
     return nn.Sequential(*layers)
+
+
+class Lowered(nn.Linear):
+    """A linear layer whose weights are cast to bf16 once a step on a CPU, where autocast does so in every pass."""
+
+    _kept: tuple[tuple, Tensor, Tensor] | None = None  # what the weights were known by, and the casts
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As nn.Linear's; the casts of a step carry the gradients of all its passes."""
+        if (
+            x.device.type != "cpu"
+            or not torch.is_autocast_enabled("cpu")
+            or not isinstance(self.weight, nn.Parameter)  # another takes its place, as in Members
+            or torch.is_inference_mode_enabled()
+            or torch.compiler.is_compiling()
+        ):
+            return super().forward(x)
+        known = tuple((p._version, p.data_ptr(), p.requires_grad) for p in (self.weight, self.bias))
+        if self._kept is None or self._kept[0] != known:
+            with torch.enable_grad():
+                self._kept = known, self.weight.bfloat16(), self.bias.bfloat16()
+        return F.linear(x.bfloat16(), *self._kept[1:])
+
+    def __getstate__(self) -> dict:
+        """Without the casts: a copy makes its own."""
+        return {name: value for name, value in self.__dict__.items() if name != "_kept"}
+
+
+def _tell_versions(optimizer: torch.optim.Optimizer, *_: object) -> None:
+    """Fused optimizers change weights without a word to autograd, by whose versions a layer knows of a change."""
+    torch.autograd.graph.increment_version([p for group in optimizer.param_groups for p in group["params"]])
+
+
+register_optimizer_step_post_hook(_tell_versions)
+
+
+class MLPBody(nn.Sequential):
+    """Two linear layers with a ReLU between them, batch normalisation and a ReLU."""
+
+    def __init__(self, width: int):
+        layers = nn.Sequential(Lowered(width, MLP), nn.ReLU(), Lowered(MLP, MLP))
+        super().__init__(layers, nn.BatchNorm1d(MLP), nn.ReLU(inplace=True))
+
+    def begin(self, x: Tensor) -> Tensor:
+        """The first layer (b, MLP) of rows (b, d)."""
+        first, _, _ = self._layers()
+        return first(x)
+
+    def finish(self, h: Tensor) -> Tensor:
+        """The features (b, MLP) of what the first layer gave."""
+        _, relu, second = self._layers()
+        return self[2](self[1](second(relu(h))))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features (b, MLP) of rows (b, d)."""
+        return self.finish(self.begin(x))
+
+    def _layers(self) -> nn.Sequential:
+        return cast(nn.Sequential, self[0])
 
 
 class Block(nn.Module):
@@ -167,8 +237,6 @@ def fetching(flag: str, name: str) -> Iterator[None]:
 
 PRETRAINED = ("resnet50", "vgg19_bn")
 
-MLP = 512  # units of a hidden layer
-
 NETS = {
     "small": "0.2 M parameters, for CPUs",
     "resnet18": "ResNet-18 for 32 px, post-activation",
@@ -206,7 +274,7 @@ def build_net(
     if name == "vgg19_bn" and min(shape[1:]) < 32:
         raise CuratorError(f"--net vgg19_bn: expected images of at least 32 px, found {shape[2]} x {shape[1]}")
     if name == "mlp":
-        body: nn.Module = nn.Sequential(_mlp(shape[0], (MLP, MLP)), nn.BatchNorm1d(MLP), nn.ReLU(inplace=True))
+        body: nn.Module = MLPBody(shape[0])
         width = MLP
     elif name == "linear":
         body, width = nn.Identity(), shape[0]

@@ -18,6 +18,7 @@ from curator.engine.kept import Kept
 from curator.engine.loop import Stages, Steps
 from curator.engine.nets import Net, build_net
 from curator.engine.notices import Notices
+from curator.engine.pair import Pair
 from curator.engine.predict import Predictor
 from curator.engine.processes import Processes
 from curator.engine.registry import Registry
@@ -30,6 +31,7 @@ from curator.system import is_main, threads_per_process
 from curator.text import Log
 
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 
 
 class Run:
@@ -103,6 +105,7 @@ class Run:
         self.epochs, self.begun, self.stop = self.stages.epochs, self.stages.begun, self.stages.stop
         self.progress = self.stages.progress
         self.batches, self.backward, self.step = self.steps.batches, self.steps.backward, self.steps.step
+        self.descend, self.note = self.steps.descend, self.steps.note
         self.count, self.recorded = self.steps.count, self.steps.recorded
         self.open_epoch, self.close_epoch = self.steps.open_epoch, self.steps.close_epoch
         self.summed, self.share_buffers = self.processes.summed, self.processes.share_buffers
@@ -123,12 +126,17 @@ class Run:
             k = len(data.classes) if classes is None else classes
             return build_net(self.net, self.views.shape(data.inputs.shape), k, pretrained=self.pretrained, **heads)
 
-    def prepare(self, net: nn.Module) -> nn.Module:
+    def prepare(self, net: M) -> M:
         """The registered net as it is called in training: compiled if asked for."""
         if not self.compile:
             return net
         warnings.filterwarnings("ignore", message="TensorFloat32 tensor cores")  # heads stay in float32 on purpose
-        return cast(nn.Module, torch.compile(net))
+        return cast(M, torch.compile(net))
+
+    def pair(self, inputs: Source) -> Pair:
+        """What calls a function for both nets of two: on a core each where they are quick and there are two cores."""
+        alone = self.device.type == "cpu" and self.threads == 1 and not self.compile
+        return Pair(alone and inputs.kind == "features" and threads_per_process() > 1)
 
     def normaliser(self, inputs: Source) -> Normaliser:
         """A function that normalises batches by the mean and deviation of the rows, as nets see them."""

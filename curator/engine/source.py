@@ -163,7 +163,7 @@ class Features:
 
     def batch(self, rows: Tensor) -> Tensor:
         """The rows (b,) int64 as float32 (b, d)."""
-        return self.features[rows.to(self.features.device)]
+        return self.features.index_select(0, rows.to(self.features.device))
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Per-feature mean and standard deviation (d,)."""

@@ -41,6 +41,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curator.engine.losses import log_mean_prediction, prior_divergence
+from curator.engine.nets import Net
 from curator.engine.optim import dropped, set_rate, sgd
 from curator.engine.run import Run
 from curator.engine.subset import REFRESH, refreshed
@@ -62,8 +63,8 @@ Weights = Literal["ratio", "beta", "beta_exp", "binomial"]
 class State(NamedTuple):
     """What trains and what is known; all of it is registered."""
 
-    net: nn.Module
-    model: nn.Module  # the net as it is called in training
+    net: Net
+    model: Net  # the net as it is called in training
     optimizer: torch.optim.Optimizer
     mixture: LossMixture
     logits: Tensor  # (n, k), as the net last saw the rows
@@ -158,7 +159,8 @@ class Bootstrap(Method):
     def build(self, data: NoisyDataset, run: Run) -> State:
         """Net, optimizer, mixture, and nothing known yet."""
         n, k = len(data), len(data.classes)
-        net = run.register("nets", nn.ModuleList([run.build_net("net0", data)]), scores=True)[0]
+        net = run.build_net("net0", data)
+        run.register("nets", nn.ModuleList([net]), scores=True)
         return State(
             net,
             run.prepare(net),
@@ -242,7 +244,8 @@ class Bootstrap(Method):
             partner = torch.randperm(len(x), generator=generator, device=run.device)
             share = draw_shares(mixing_share(w, w[partner]), self.weights, draws) if dynamic else drawn
             with run.autocast():
-                out = model(mixed(x, share, partner) if dynamic or self.mix != "none" else x).logits
+                begun = model.begin(x)
+                out = model(mixed(begun, share, partner) if dynamic or self.mix != "none" else begun, True).logits
             if last:
                 w = look(x, rows, w)
             if corrects:

@@ -101,8 +101,8 @@ class Prototypes(Mixture):
             return self.clean
         if self.method.reading == "paper":
             return before
+        self.pair(lambda i: self.look(i, rows[i]))
         for i in (0, 1):
-            self.look(i, rows[i])
             self.compare(i, rows[i])
         return self.score
 

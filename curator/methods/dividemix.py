@@ -50,7 +50,7 @@ class Peer(NamedTuple):
 
     name: str  # of what it draws
     net: Net
-    model: nn.Module  # the net as it is called in training
+    model: Net  # the net as it is called in training
     optimizer: torch.optim.Optimizer  # of all but a projector
 
 
@@ -60,6 +60,7 @@ class Mixture:
     def __init__(self, method: DivideMix, peers: list[Peer], data: NoisyDataset, run: Run, *, by_class: bool = False):
         n, k = len(data), len(data.classes)
         self.method, self.peers, self.data, self.run, self.by_class = method, peers, data, run, by_class
+        self.pair = run.pair(data.inputs)
         # By net whose losses are read: before the first epoch all rows are clean.
         self.clean = run.register("mixture", torch.ones(2, n))
         self.losses = run.register(
@@ -76,9 +77,10 @@ class Mixture:
         remember: bool = True,  # whether the losses join the history
     ) -> None:
         """Losses of both nets in evaluation mode without augmentation, and what the mixture makes of them."""
-        for i, here in enumerate(rows):
+        seen = self.pair(lambda i: self.look(i, rows[i]))
+        for i, (here, logits) in enumerate(zip(rows, seen, strict=True)):
             labels = self.data.labels[here]
-            self.logits[i, here] = logits = self.look(i, here)
+            self.logits[i, here] = logits
             losses = F.cross_entropy(logits, labels, reduction="none")
             keep = remember and coming >= self.method.warmup
             self.clean[i, here] = self.posterior(losses, labels, self.losses[i], here, keep).float()
@@ -158,6 +160,10 @@ class DivideMix(Method):
         """Passes over all rows through one net, for the ETA; half of them are taken to be labelled."""
         mixed = 0.5 * (4 if self.mix_unlabelled else 2) + 0.5 * 6 / 3  # trained, and only predicted
         return 2 * (min(self.warmup, self.epochs) * 4 / 3 + (mixed + 1 / 3) * max(0, self.epochs - self.warmup))
+
+    def rows_at_once(self) -> int:
+        """Two views of labelled rows, and of as many unlabelled ones."""
+        return self.batch_size * (4 if self.mix_unlabelled else 2)
 
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Train both nets and yield after every epoch."""
@@ -286,13 +292,15 @@ class DivideMix(Method):
                 targets = [refined, refined, *targets]
             both, target = torch.cat(inputs), torch.cat(targets)
             partner = torch.randperm(len(both), generator=generator, device=run.device)
+            with run.autocast():
+                both = model.begin(both)
             both, target = mixup(both, target, weight, partner)
             count = 2 * len(batch)  # of rows that come from labelled ones
             if not self.mix_unlabelled:
                 both, target = both[:count], target[:count]
             net.train()
             with run.autocast():
-                logits = model(both).logits
+                logits = model(both, True).logits
             run.backward(mixmatch_loss(logits, target, count, lambda_u), len(both))
             run.step(optimizer)
 

@@ -24,6 +24,7 @@ class Ensemble(Method):
         self.members = members
         self.epochs = max(member.epochs for member in members.values())
         self.batch_size = max(member.batch_size for member in members.values())
+        self.fits = any(member.fits for member in members.values())  # type: ignore[misc]
         self.out_of_sample = any(member.out_of_sample for member in members.values())  # type: ignore[misc]
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:
@@ -37,6 +38,10 @@ class Ensemble(Method):
             own = {k.removeprefix(f"{name}/"): v for k, v in progress.items() if k.startswith(f"{name}/")}
             done += member.passes_done(own, classes, rows)
         return done
+
+    def rows_at_once(self) -> int:
+        """Those of the member with the most."""
+        return max(member.rows_at_once() for member in self.members.values())
 
     def require(self, labels: Tensor, trusted: Tensor, classes: Sequence[str]) -> None:
         """Refuse rows that a member cannot learn from."""

@@ -50,6 +50,10 @@ class Method(Protocol):
         part.epochs = progress.get("train", 0)
         return part.total_epochs(classes, rows) if part.epochs else 0.0
 
+    def rows_at_once(self) -> int:
+        """Rows that go through a net together in a training step; 0 where there are no steps."""
+        return self.batch_size
+
     def require(self, labels: Tensor, trusted: Tensor, classes: Sequence[str]) -> None:
         """Refuse rows that the method cannot learn from, before anything takes long.
 

@@ -35,12 +35,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from curator.engine.losses import negative_entropy
-from curator.engine.nets import Output
+from curator.engine.nets import Net, Output
 from curator.engine.optim import cosine, set_rate, sgd
+from curator.engine.pair import Pair
 from curator.engine.run import Run
 from curator.engine.subset import first_selected, masked_mean, partners
-from curator.engine.views import Normaliser, Strong, fmix_masks, mixup
+from curator.engine.views import Normaliser, Strong, fmix_masks, mixup, taken
 from curator.evidence import Evidence, NoisyDataset, evidence
+from curator.methods.debias import Looked, debiased_loss, debiased_pseudo_labels, move_priors
 from curator.methods.fields import SHARE, Above, AtLeast, Between, Epochs
 from curator.methods.method import Method
 from curator.signals.agreement import guess_by_agreement, match_confident
@@ -48,6 +50,7 @@ from curator.signals.gmm import clean_posterior_by_class, normalised
 from curator.signals.small_loss import Quota, quotas, smallest_of_class
 
 TEMPERATURE = 0.5  # T, which sharpens pseudo-labels; only the code has it
+TOGETHER = Pair(apart=False)
 RHO = 0.9  # share of a batch up to which LGA may add rows; it does not limit the other selections
 
 
@@ -64,7 +67,7 @@ class Batch(NamedTuple):
 class Epoch(NamedTuple):
     """What the steps of an epoch share."""
 
-    models: list[nn.Module]
+    models: list[Net]
     optimizer: torch.optim.Optimizer
     priors: Tensor  # (2, 2, k), moved in place
     labels: Tensor  # (n,) int64
@@ -72,6 +75,7 @@ class Epoch(NamedTuple):
     normaliser: Normaliser
     generator: torch.Generator
     epoch: int
+    pair: Pair = TOGETHER
 
 
 @dataclass
@@ -161,8 +165,10 @@ class ProMix(Method):
         normaliser = run.normaliser(data.inputs)
         all_rows, labels = torch.arange(n), data.labels.to(run.device)
 
+        pair = run.pair(data.inputs)
+
         def score() -> Tensor:  # (2, n, k)
-            return torch.stack([run.predict(net, data.inputs, normaliser=normaliser) for net in nets])
+            return torch.stack(pair(lambda i: run.predict(nets[i], data.inputs, normaliser=normaliser)))
 
         for epoch in run.epochs(self.epochs):
             set_rate(optimizer, cosine(self.lr, epoch, self.epochs, self.lr * 1e-3))
@@ -171,7 +177,7 @@ class ProMix(Method):
             warm = epoch < self.warmup
             batches = run.batches(data.inputs, all_rows, self.batch_size, epoch, drop_last=not warm)
             weights, flags = self.draw_weights(run, len(batches), epoch), base.to(run.device)
-            here = Epoch(models, optimizer, priors, labels, flags, normaliser, generator, epoch)
+            here = Epoch(models, optimizer, priors, labels, flags, normaliser, generator, epoch, pair)
             train = partial(self.warm_up if warm else self.train, here, run)
             step = run.recorded(train, generator) if warm or self.pads(run) else train
             for rows, drawn in zip(batches, weights, strict=True):
@@ -194,9 +200,26 @@ class ProMix(Method):
         weak = run.views.weak(x, here.normaliser, here.generator)
         strong = run.views.strong(x, self.strong, here.normaliser, here.generator)
         batch = Batch(weak, strong, here.labels[rows], here.flags[:, rows], weights)
-        for loss, passes in self.losses(here.models, batch, here.priors, here.epoch, here.generator, run):
-            run.backward(loss, passes)
+        if x.ndim == 2:
+            self.descend(here, batch, run)
+        else:
+            for loss, passes in self.losses(here.models, batch, here.priors, here.epoch, here.generator, run):
+                run.backward(loss, passes)
         run.step(here.optimizer)
+
+    def descend(self, here: Epoch, batch: Batch, run: Run) -> None:
+        """Gradients on features, of a net's terms together: they share its first layer, and what is kept is small."""
+        found = self.look(here.models, batch, here.priors, here.epoch, here.generator, run, here.pair)
+
+        def work(i: int) -> tuple[Tensor, int | Tensor]:
+            losses, passes = zip(*self.terms(i, found, run), strict=True)
+            loss = torch.stack(losses).sum()
+            run.descend(loss)
+            return loss, sum(passes)
+
+        for noted in here.pair(work):
+            run.note(*noted)
+        move_priors(here.priors, found.probs, found.selected, self.prior_momentum, run)
 
     # Views and draws
 
@@ -250,7 +273,7 @@ class ProMix(Method):
 
     # Losses
 
-    def warmup_loss(self, models: list[nn.Module], x: Tensor, labels: Tensor, run: Run) -> Tensor:
+    def warmup_loss(self, models: list[Net], x: Tensor, labels: Tensor, run: Run) -> Tensor:
         """Cross-entropy of both primary heads with the given labels."""
         with run.autocast():
             logits = [model(x).logits for model in models]
@@ -262,7 +285,7 @@ class ProMix(Method):
 
     def losses(
         self,
-        models: list[nn.Module],
+        models: list[Net],
         batch: Batch,
         priors: Tensor,  # (2, 2, k), moved in place when all terms are made
         epoch: int,
@@ -270,12 +293,32 @@ class ProMix(Method):
         run: Run,
     ) -> Iterator[tuple[Tensor, int | Tensor]]:
         """Selection in one batch and the terms of its loss (equations 3 to 10), with the rows forwarded for each."""
+        found = self.look(models, batch, priors, epoch, generator, run, TOGETHER)
+        for i in (0, 1):
+            yield from self.terms(i, found, run)
+        move_priors(priors, found.probs, found.selected, self.prior_momentum, run)
+
+    def look(
+        self,
+        nets: list[Net],
+        batch: Batch,
+        priors: Tensor,
+        epoch: int,
+        draws: torch.Generator,
+        run: Run,
+        pair: Pair,
+    ) -> Looked:
+        """Both views through both nets, and what is selected by what the weak one shows."""
         weak, strong, labels, base, weights = batch
-        k = priors.shape[2]
-        with run.autocast():
-            seen = [(model(weak), model(strong)) for model in models]
+
+        def forward(i: int) -> tuple[Tensor, Output, Output]:
+            with run.autocast():
+                begun = nets[i].begin(weak)
+                return begun, nets[i](begun, True), nets[i](strong)
+
+        begun, *seen = zip(*pair(forward), strict=True)
         with torch.no_grad():
-            logits = torch.stack([out.logits for out, _ in seen])
+            logits = torch.stack([out.logits for out in seen[0]])
             probs = logits.softmax(2)
             log_prior = priors.clamp_min(1e-8).log()  # (2, 2, k)
             log_priors = self.alpha * log_prior
@@ -287,25 +330,35 @@ class ProMix(Method):
                 added = guess_by_agreement(probs, selected, self.tau, RHO)
                 own = (logits - of_labels[:, 0, None]).argmax(2) if self.reading != "paper" else logits.argmax(2)
                 selected, targets = selected | added, torch.where(added, own, targets)
-        gamma, lambda_u = self.ramps(epoch)
-        for i, model in enumerate(models):
-            goal = F.one_hot(targets[i], k).float()
-            pseudo = debiased_pseudo_labels(logits[i], of_labels[i, 1], TEMPERATURE)
-            clean, rest = selected[i].float(), (~selected[i]).float()
-            loss = torch.zeros((), device=weak.device)
-            for view, weight in zip(seen[i], (1.0, gamma), strict=True):
-                for z in self.heads(view):
-                    loss = loss + weight * masked_mean(debiased_loss(z, goal, log_priors[i, 0]), clean)
-                # z is now the pseudo head: unselected rows reach no other, unless the net has none
-                loss = loss + weight * lambda_u * masked_mean(debiased_loss(z, pseudo, log_priors[i, 1]), rest)
-            yield loss, 2 * len(weak)
+            goals = F.one_hot(targets, priors.shape[2]).float()
+            pseudo = [debiased_pseudo_labels(logits[i], of_labels[i, 1], TEMPERATURE) for i in (0, 1)]
+        views = list(zip(*seen, strict=True))
+
+        def mixed(i: int) -> Iterator[tuple[Tensor, Tensor, list[int], Tensor]]:
             rows, inside = first_selected(selected[i], pad=self.pads(run))
-            for inputs, goals, heads in self.mixed_views(weak[rows], goal[rows], inside, weights[i], generator):
-                with run.autocast():
-                    out = self.heads(model(inputs))
-                terms = [masked_mean(debiased_loss(out[head], goals, log_priors[i, 0]), inside) for head in heads]
-                yield gamma * torch.stack(terms).sum(), inside.sum().long()
-        move_priors(priors, probs, selected, self.prior_momentum, run)
+            for view in self.mixed_views(taken(begun[i], rows), goals[i, rows], inside, weights[i], draws):
+                yield *view, inside
+
+        mixes = [mixed(i) if weak.ndim == 4 else list(mixed(i)) for i in (0, 1)]  # of features all is drawn here
+        return Looked(nets, views, mixes, probs, selected, goals, pseudo, log_priors, self.ramps(epoch))
+
+    def terms(self, i: int, found: Looked, run: Run) -> Iterator[tuple[Tensor, int | Tensor]]:
+        """The terms of the loss of net i, with the rows forwarded for each."""
+        goal, log_priors, (gamma, lambda_u) = found.goals[i], found.log_priors[i], found.ramps
+        clean, rest = found.selected[i].float(), (~found.selected[i]).float()
+        loss = torch.zeros((), device=goal.device)
+        for view, weight in zip(found.views[i], (1.0, gamma), strict=True):
+            for z in self.heads(view):
+                loss = loss + weight * masked_mean(debiased_loss(z, goal, log_priors[0]), clean)
+            # z is now the pseudo head: unselected rows reach no other, unless the net has none
+            if lambda_u:
+                loss = loss + weight * lambda_u * masked_mean(debiased_loss(z, found.pseudo[i], log_priors[1]), rest)
+        yield loss, 2 * len(goal)
+        for inputs, goals, heads, inside in found.mixes[i]:
+            with run.autocast():
+                out = self.heads(found.models[i](inputs, True))
+            terms = [masked_mean(debiased_loss(out[head], goals, log_priors[0]), inside) for head in heads]
+            yield gamma * torch.stack(terms).sum(), inside.sum().long()
 
     def heads(self, out: Output) -> list[Tensor]:
         """Logits of the heads that train, the primary one first."""
@@ -319,7 +372,7 @@ class ProMix(Method):
 
     def mixed_views(
         self,
-        x: Tensor,  # float (m, ...), weak views of a net's selected rows
+        x: Tensor,  # float (m, ...), weak views of a net's selected rows, begun by it
         goal: Tensor,  # (m, k)
         inside: Tensor,  # (m,) float, 0 for rows that only fill the batch
         weights: Tensor,  # (2 heads, 2): mixup's and FMix's
@@ -335,35 +388,3 @@ class ProMix(Method):
                 partner = partners(inside, generator)
                 mask = fmix_masks(share[None], (x.shape[2], x.shape[3]), generator)
                 yield torch.where(mask, x, x[partner]), share * goal + (1 - share) * goal[partner], served
-
-
-def debiased_loss(
-    logits: Tensor,  # (b, k)
-    targets: Tensor,  # (b, k), rows sum to 1
-    log_prior: Tensor,  # (k,), alpha * log of the class prior
-) -> Tensor:  # (b,)
-    """Debiased margin loss (equation 5): cross-entropy of the logits shifted by the prior."""
-    return F.cross_entropy(logits + log_prior, targets, reduction="none")
-
-
-def debiased_pseudo_labels(
-    logits: Tensor,  # (b, k)
-    log_prior: Tensor,  # (k,), alpha * log of the class prior
-    temperature: float,
-) -> Tensor:  # (b, k)
-    """Softmax of the logits without the prior (equation 6), sharpened: p ** (1 / T) / sum is softmax(logits / T)."""
-    return ((logits - log_prior) / temperature).softmax(1)
-
-
-def move_priors(
-    priors: Tensor,  # (2 nets, 2, k): of the selected rows and of the rest; moved in place
-    probs: Tensor,  # (2, b, k)
-    selected: Tensor,  # (2, b) bool
-    momentum: float,
-    run: Run,
-) -> None:
-    """Moving averages of the predictions on selected and other rows (equation 7); no row, no move."""
-    groups = torch.stack([selected, ~selected], 1).to(probs.dtype)  # (2, 2, b)
-    sums = run.summed(torch.cat([groups @ probs, groups.sum(2, keepdim=True)], 2))
-    means, count = sums[..., :-1] / sums[..., -1:].clamp_min(1), sums[..., -1:]
-    priors.copy_(torch.where(count > 0, momentum * priors + (1 - momentum) * means, priors))

@@ -26,6 +26,7 @@ from curator.publish.leaks import leaks_of, without
 from curator.publish.policy import POLICIES, Verdict, decisions, inside_default, require_share, verdict
 from curator.publish.remarks import remark_columns
 from curator.result.card import dataset_card, own_text
+from curator.result.columns import pairs
 from curator.result.facts import (
     AGAIN,
     FACTS,
@@ -37,12 +38,10 @@ from curator.result.facts import (
     split_of,
     unreadable,
 )
-from curator.result.layout import QUARANTINE, content_hash, write_json
+from curator.result.layout import ALONE, CONTACT_SHEET, QUARANTINE, REPORT, content_hash, write_json
 from curator.result.pages import ROWS, ROWS_END
 from curator.result.parquet import WRITER
-from curator.result.plots import CONTACT_SHEET
 from curator.result.read import Rows
-from curator.result.report import ALONE, REPORT, pairs
 from curator.sources.files import own_files
 from curator.sources.labels import encoded_labels
 from curator.sources.table import ORIGINAL

@@ -15,10 +15,10 @@ from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.publish.audit import audited
 from curator.publish.policy import Fix
+from curator.result.columns import pairs
 from curator.result.facts import RANGES
-from curator.result.pages import Block, Code, Heading, Line, Name, Paragraph, Table, as_markdown
+from curator.result.pages import Block, Code, Heading, Line, Name, Paragraph, Table, as_markdown, percent
 from curator.result.read import Rows
-from curator.result.report import pairs, percent
 from curator.sources.pictures import Decoder, NoPicture
 
 SHOWN = 50  # rows in the table

@@ -9,8 +9,7 @@ from typing import Any
 from huggingface_hub import DatasetCard, DatasetCardData
 
 from curator.decisions.decision import MACHINE
-from curator.result.pages import md
-from curator.result.report import percent
+from curator.result.pages import md, percent
 from curator.sources.cards import LICENSE
 from curator.text import printable
 

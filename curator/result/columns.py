@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 from datasets import ClassLabel, Dataset, List, Value
 
-from curator.evidence import Evidence
 from curator.sources.columns import with_columns
 from curator.sources.table import COLUMNS
+
+if TYPE_CHECKING:  # publishing needs no torch
+    from curator.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -120,3 +123,11 @@ def add_columns(dataset: Dataset, columns: Columns, classes: tuple[str, ...], pr
         (pa.array(unsure, mask=null | (columns.ambiguous is None)), Value("bool")),
     )
     return with_columns(dataset, {prefix + name: value for name, value in zip(COLUMNS, values, strict=True)})
+
+
+def pairs(given: np.ndarray, now: np.ndarray, k: int, most: int = 10) -> list[tuple[int, int, int]]:
+    """The most frequent (given, now, rows) among the changed labels (class numbers below k)."""
+    changed = now != given
+    codes, counts = np.unique(given[changed].astype(np.int64) * k + now[changed], return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:most]
+    return [(int(codes[i] // k), int(codes[i] % k), int(counts[i])) for i in order]

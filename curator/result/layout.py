@@ -20,6 +20,8 @@ from curator.system import lock_file, put, put_aside, remove, sync_folder, sync_
 FEATURES = "features.npy"  # of runs that trained
 QUARANTINE = "quarantine.parquet"  # split, row, reason
 PENDING = ".pending"  # the identity of a finished run, while its command still has to clean up or to push it
+CONTACT_SHEET = "contact_sheet.png"  # in report
+REPORT, ALONE = "report.md", "report.html"  # in report
 OPTIONAL = (
     FEATURES,
     TRUSTED,

@@ -25,6 +25,11 @@ pre { background: #8882; padding: .7rem 1rem; overflow-x: auto; }
 """
 
 
+def percent(share: float) -> str:
+    """0.1234 -> 12.3 %."""
+    return f"{100 * share:.1f} %"
+
+
 class Name(NamedTuple):
     """A stranger's text: it is shown as one line of at most so many characters, and nothing of it acts."""
 

@@ -14,11 +14,11 @@ from curator.errors import CuratorError
 from curator.result.accuracy import figures
 from curator.result.columns import Columns, least_clean
 from curator.result.findings import Findings
+from curator.result.layout import CONTACT_SHEET
 from curator.result.metrics import reliability
 from curator.sources.images import Access, encoded, with_bytes
 from curator.text import printable
 
-CONTACT_SHEET = "contact_sheet.png"
 CONTACT = 64  # images on the contact sheet
 ACROSS = 8  # of them in a line
 CELL, TITLE, GAP = 165, 36, 8  # pixels: a side of an image's cell, above it its title, between two images

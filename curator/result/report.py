@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from curator.result.columns import least_clean
+from curator.result.columns import least_clean, pairs
 from curator.result.estimate import wrong_labels
 from curator.result.findings import Findings
+from curator.result.layout import ALONE, CONTACT_SHEET, REPORT
 from curator.result.other_findings import other_findings
 from curator.result.pages import (
     SHOWN,
@@ -26,15 +27,15 @@ from curator.result.pages import (
     Text,
     as_html,
     as_markdown,
+    percent,
 )
-from curator.result.plots import CONTACT, CONTACT_SHEET, draw
+from curator.result.plots import CONTACT, draw
 from curator.sources.images import source_files
 from curator.sources.texts import texts_of
 from curator.text import public_command
 
 CLASSES = 50  # in the table of classes
 TEXT = 200  # characters of a text
-REPORT, ALONE = "report.md", "report.html"
 
 
 def write_report(folder: Path, findings: Findings) -> None:
@@ -46,19 +47,6 @@ def write_report(folder: Path, findings: Findings) -> None:
     blocks = list(_blocks(findings, plots))
     (out / REPORT).write_text(as_markdown(title, blocks), encoding="utf-8")
     (out / ALONE).write_text(as_html(title, blocks, out), encoding="utf-8")
-
-
-def percent(share: float) -> str:
-    """0.1234 -> 12.3 %."""
-    return f"{100 * share:.1f} %"
-
-
-def pairs(given: np.ndarray, now: np.ndarray, k: int, most: int = 10) -> list[tuple[int, int, int]]:
-    """The most frequent (given, now, rows) among the changed labels (class numbers below k)."""
-    changed = now != given
-    codes, counts = np.unique(given[changed].astype(np.int64) * k + now[changed], return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:most]
-    return [(int(codes[i] // k), int(codes[i] % k), int(counts[i])) for i in order]
 
 
 def _blocks(findings: Findings, plots: list[tuple[str, str]]) -> Iterator[Block]:

@@ -18,14 +18,14 @@ from curator.errors import RunFailed
 from curator.evidence import Evidence, NoisyDataset
 from curator.result.accuracy import predicted
 from curator.result.card import dataset_card
-from curator.result.columns import Columns, add_columns, columns_of_other, no_columns, spread
+from curator.result.columns import Columns, add_columns, columns_of_other, no_columns, pairs, spread
 from curator.result.facts import FACTS, data_files, read_facts
 from curator.result.findings import Findings, findings_of
 from curator.result.issues import write_issues
 from curator.result.layout import FEATURES, PENDING, QUARANTINE, TRUSTED, content_hash, staged, write_json
 from curator.result.parquet import write_parquet
 from curator.result.read import DUPLICATES
-from curator.result.report import pairs, write_report
+from curator.result.report import write_report
 from curator.result.suspects import LOOK_ALIKES, PICTURES
 from curator.sources.images import changed
 from curator.sources.inputs import Inputs

@@ -8,19 +8,20 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow.compute as pc
-import torch
 from datasets import Dataset, Image
-from torch import Tensor
 
 from curator.errors import CuratorError, RunFailed
 from curator.sources.faults import MEASURES, measured
 from curator.sources.files import Refused, read_inside, source_file
 from curator.sources.pictures import Decoder, NoPicture, lies_on_its_side
 from curator.system import cores
+
+if TYPE_CHECKING:  # publishing and reviewing need no torch
+    from torch import Tensor
 
 # Images of one common size up to this many pixels a side are taken as they are; others become squares of SIDE.
 OWN_SIZE = 64
@@ -189,7 +190,7 @@ def decode_images(
     if shape is None:  # the caller sees how many are broken
         shape = (*cast(tuple[int, ...], size), 3)
         out = np.zeros((n, *shape), np.uint8)
-    images = None if out is None else torch.from_numpy(out).permute(0, 3, 1, 2)
+    images = None if out is None else as_tensor(out)
     return Decoded(images, (3, *shape[:2]), counts, dict(sorted(broken.items())), hashes, measures)
 
 
@@ -237,7 +238,7 @@ def reader_of(
         items = raw[positions.tolist()][column].to_pylist()
         pairs = zip(positions.tolist(), items, strict=True)
         arrays = [to_array(position, same(position, item), rows, column, size, access) for position, item in pairs]
-        return torch.from_numpy(np.stack(arrays)).permute(0, 3, 1, 2)
+        return as_tensor(np.stack(arrays))
 
     return read
 
@@ -346,3 +347,10 @@ def choose_size(
         if len(sizes) > 1 or max(w, h) > OWN_SIZE:
             return SIDE[net], SIDE[net]
     return next(((h, w) for w, h in sizes), None)
+
+
+def as_tensor(images: np.ndarray) -> Tensor:
+    """Images uint8 (n, h, w, c) as (n, c, h, w) over the same memory."""
+    import torch
+
+    return torch.from_numpy(images).permute(0, 3, 1, 2)

@@ -1,10 +1,14 @@
+import copy
 import math
+from functools import partial
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from curator.engine.hardware import forward_flops
-from curator.engine.nets import NETS, OF_FEATURES, Block, PreactBlock, build_net
+from curator.engine.nets import NETS, OF_FEATURES, Block, Lowered, PreactBlock, build_net
+from curator.engine.views import mixed
 from curator.errors import CuratorError
 
 
@@ -147,3 +151,48 @@ def test_refusals():
         build_net("small", (20,), 2)
     with pytest.raises(CuratorError, match="does not read images"):
         build_net("mlp", (3, 8, 8), 2)
+
+
+def test_rows_may_be_mixed_after_an_mlps_first_layer():
+    net = build_net("mlp", (6,), 3).train()
+    x, partner, weight = torch.randn(8, 6), torch.randperm(8), torch.tensor(0.3)
+    begun = mixed(net.begin(x), weight, partner)
+    torch.testing.assert_close(net(begun, True).logits, net(mixed(x, weight, partner)).logits)
+    images = torch.randn(4, 1, 8, 8)
+    small = build_net("small", (1, 8, 8), 3).eval()
+    assert torch.equal(small.begin(images), images)
+    assert torch.equal(small(images, True).logits, small(images).logits)
+
+
+@pytest.mark.parametrize("make", [
+    lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, fused=True),  # fused ones do not tell autograd of their changes
+    lambda p: torch.optim.Adam(p, 0.1, fused=True),
+    lambda p: torch.optim.SGD(p, 0.1),
+])  # fmt: skip
+def test_bf16_weights_follow_every_step(make):
+    net = build_net("mlp", (6,), 3).train()
+    plain = build_net("mlp", (6,), 3).train()
+    for module in plain.body.modules():
+        if isinstance(module, Lowered):
+            module.forward = partial(F.linear, weight=module.weight, bias=module.bias)  # autocast casts every time
+    plain.load_state_dict(net.state_dict())
+    x, y = torch.randn(16, 6), torch.randint(3, (16,))
+    optimizers = [make(n.parameters()) for n in (net, plain)]
+    for _ in range(3):
+        losses = []
+        for n, optimizer in zip((net, plain), optimizers, strict=True):
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+                n(x)  # casts that carry no gradient would stay
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = F.cross_entropy(n(x).logits, y)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            losses.append(loss.item())
+        assert losses[0] == losses[1]
+    assert all(torch.equal(a, b) for a, b in zip(net.parameters(), plain.parameters(), strict=True))
+    again = copy.deepcopy(net)  # casts are no leaves, which cannot be copied
+    with torch.no_grad():
+        again.body[0][0].weight.zero_()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert not again.begin(x).float().sub(again.body[0][0].bias.bfloat16().float()).any()

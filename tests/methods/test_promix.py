@@ -13,6 +13,7 @@ from curator.engine.losses import negative_entropy
 from curator.engine.nets import Output
 from curator.engine.optim import cosine
 from curator.engine.subset import first_selected, masked_mean, partners
+from curator.methods.dividemix import DivideMix
 from curator.methods.promix import Batch, ProMix, debiased_loss, debiased_pseudo_labels, move_priors
 from tests.conftest import noisy
 
@@ -31,7 +32,10 @@ class Lookup(nn.Module):
         self.pseudo = None if auxiliary is None else nn.Parameter(torch.tensor(auxiliary, dtype=torch.float32))
         self.calls: list[Tensor] = []
 
-    def forward(self, x):
+    def begin(self, x):
+        return x
+
+    def forward(self, x, begun=False):
         self.calls.append(x)
         row = x[:, 0].round().long()
         return Output(self.primary[row], x, None if self.pseudo is None else self.pseudo[row])
@@ -232,7 +236,10 @@ class Counting(nn.Module):
         super().__init__()
         self.bn, self.head, self.count = nn.BatchNorm1d(6), nn.Linear(6, 3), 0
 
-    def forward(self, x):
+    def begin(self, x):
+        return x
+
+    def forward(self, x, begun=False):
         features = F.one_hot(torch.full((len(x),), self.count), 6).float()
         self.count += 1
         logits = self.head(self.bn(features))
@@ -462,3 +469,18 @@ def test_the_pseudo_head_is_left_out_of_the_result(make_run):
             net.auxiliary.weight.zero_()
     close(run.predict(nets, data.inputs), before, 0)
     close(before.softmax(1), found.probs, 1e-6)
+
+
+@pytest.mark.parametrize("method", [
+    ProMix(epochs=3, warmup=1, lga_epochs=1, batch_size=16, gamma_ramp=1, lambda_u_ramp=2, tau=0.4),
+    DivideMix(epochs=2, warmup=1, batch_size=8, warmup_batch=16),
+])  # fmt: skip
+def test_nets_on_a_core_each_learn_the_same(method, make_run, monkeypatch):
+    data, _ = noisy(48, 3, kind="features")
+    found = []
+    for cores in (1, 2):
+        monkeypatch.setattr("curator.engine.run.threads_per_process", lambda cores=cores: cores)
+        run = make_run(net="mlp", mixed_precision="bf16")
+        *_, last = method(data, run)
+        found.append((last.probs, run.close_epoch()["loss"]))
+    assert torch.equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
