@@ -7,7 +7,9 @@ removed. Several reviewers, in one process or in several, may write to one file.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,6 +88,20 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    @contextmanager
+    def readable(self) -> Iterator[Path]:
+        """A path where others in this process can read the decisions: the file, or, where it is ours alone, a copy."""
+        if not self._db.alone:
+            yield self.path
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            self.copy(Path(folder) / FILE)
+            yield Path(folder) / FILE
+
+    def copy(self, path: Path) -> None:
+        """Write the journal as it is now to a new path, while others go on to decide."""
+        self._db.copy(path)
 
     # Writing
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 
+from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.result.read import Rows
 
@@ -20,7 +20,7 @@ TAKEN: dict[str, type] = {
 class Publishing:
     """The publishing of a run that was started last, if any."""
 
-    def __init__(self, rows: Rows, journal: Path):
+    def __init__(self, rows: Rows, journal: Journal):
         self.rows, self.journal = rows, journal
         self._lock = threading.Lock()
         self._running = False
@@ -63,7 +63,8 @@ class Publishing:
         try:
             if Rows(self.rows.folder).verdict != self.rows.verdict:
                 raise CuratorError("the run was replaced since this server was started: start it again")
-            done = publish(self.rows.folder, target, policy, journal=self.journal, say=self._say, **options)
+            with self.journal.readable() as journal:
+                done = publish(self.rows.folder, target, policy, journal=journal, say=self._say, **options)
         except CuratorError as e:
             error = " ".join(str(e).split())
         except Exception as e:  # what nobody has thought of must not leave the page waiting

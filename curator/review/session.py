@@ -60,7 +60,7 @@ class Session:
         self.journal = Journal(journal or self.rows.folder / FILE, self.rows.facts_for_a_journal())
         self.journal.require(self.rows.classes, self.rows.facts["split"], self.rows.digests)
         self.queue = Queue(self.runs, self.journal)
-        self.publisher, self._publishing = publisher, Publishing(self.rows, self.journal.path)
+        self.publisher, self._publishing = publisher, Publishing(self.rows, self.journal)
         self.decoder = decoder_of(self.rows.facts)
         self.code = {name: i for i, name in enumerate(self.rows.classes)}
         self._views: OrderedDict[str, np.ndarray] = OrderedDict()
