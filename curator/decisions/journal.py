@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from curator.decisions.audits import Audits
 from curator.decisions.database import Database, TakenKey, timestamp, unfit
 from curator.decisions.decision import ACTIONS, CLEAR, Decision
 from curator.decisions.export import export
+from curator.decisions.merge import merge
 from curator.errors import CuratorError
 
 # Row, action, label, second right label, id of the decision that it repeats.
@@ -98,6 +99,21 @@ class Journal:
         with tempfile.TemporaryDirectory() as folder:
             self.copy(Path(folder) / FILE)
             yield Path(folder) / FILE
+
+    def merge(self, source: Path) -> int:
+        """Append what another journal of the same rows holds and this one does not; how many decisions: see merge.
+
+        Raises:
+            CuratorError: it is no journal, or one of other classes or another split; nothing was saved.
+        """
+        with closing(Journal(source)) as there:
+            there.require(self.facts["classes"], self.facts["split"])
+            return merge(there, self)
+
+    def turns(self, kind: str, step: int | None, reviewer: str) -> bool:
+        """Whether a reviewer's undo or redo can turn the step of that number."""
+        stacks = self._stacks.setdefault(reviewer, _Stacks())
+        return step in (stacks.done if kind == "undo" else stacks.undone)
 
     def copy(self, path: Path) -> None:
         """Write the journal as it is now to a new path, while others go on to decide."""
