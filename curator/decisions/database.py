@@ -203,6 +203,11 @@ class Database:
                     raise CuratorError(f"{self.path}: expected text that can be written, found {e.object!a:.60}") from e
                 raise
 
+    @property
+    def changes(self) -> int:
+        """Rows that this process has written since it opened the file."""
+        return self._db.total_changes
+
     # Whether it is still the file that was opened
 
     def _stat(self) -> list[os.stat_result]:

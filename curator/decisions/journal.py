@@ -90,6 +90,11 @@ class Journal:
         """Close the file."""
         self._db.close()
 
+    @property
+    def changes(self) -> int:
+        """How much this process has written so far; it grows with every decision and label."""
+        return self._db.changes
+
     @contextmanager
     def readable(self) -> Iterator[Path]:
         """A path where others in this process can read the decisions: the file, or, where it is ours alone, a copy."""

@@ -28,8 +28,8 @@ class Publishing:
         self._done: str | None = None
         self._failed: str | None = None
 
-    def start(self, data: dict[str, Any]) -> None:
-        """Begin; empty texts are left out, as flags are.
+    def start(self, data: dict[str, Any], token: str | None = None) -> None:
+        """Begin, with the server's token for the Hub or another; empty texts are left out, as flags are.
 
         Raises:
             CuratorError: for what no page would send, and while another one runs.
@@ -49,7 +49,9 @@ class Publishing:
             if self._running:
                 raise CuratorError("publish: it is running already; wait until it is done")
             self._running, self._lines, self._done, self._failed = True, [], None, None
-        threading.Thread(target=self._work, args=(target.strip(), policy, options), daemon=True).start()
+        threading.Thread(
+            target=self._work, args=(target.strip(), policy, {**options, "token": token}), daemon=True
+        ).start()
 
     def state(self) -> dict[str, Any]:
         """{"running", "lines": what was said, "done": where the version is, "failed": why not, in one line}."""

@@ -5,6 +5,11 @@ const POLICIES = {
   annotate: "The given labels are kept; columns with the findings are added.",
   filter: "Rows that are neither selected nor verified, and dropped rows, are removed; verified labels replace the given ones.",
 };
+const TOKENS = {
+  own: "The Hub is accessed with the server's token (hf auth login, or HF_TOKEN).",
+  owner: "It is pushed with the Space's token; a pull request is opened in your name.",
+  guest: "It is a pull request in your name, to a dataset of this Space's owner or the source of these rows.",
+};
 let form = { target: "", policy: "relabel", min_confidence: 0.9, format: "parquet", public: false, create_pr: false, branch: "", tag: "", overwrite: false, drop_leaks: false };
 
 function openPublish() {
@@ -41,9 +46,10 @@ function openPublish() {
     input("tag", "tag", { placeholder: "v1, v2, …" }),
   );
   const fit = () => {
-    const folder = /^[./~]/.test(form.target.trim());
+    const folder = !facts.space && /^[./~]/.test(form.target.trim());
+    if (facts.space && !facts.space.owns) form.create_pr = $("[name=create_pr]", fields).checked = true;
     const shown = { drop_leaks: facts.leaks > 0, min_confidence: form.policy === "relabel", format: folder, overwrite: folder };
-    for (const name of ["public", "create_pr", "branch", "tag"]) shown[name] = !folder;
+    for (const name of ["public", "create_pr", "branch", "tag"]) shown[name] = !folder && (!facts.space || facts.space.owns);
     for (const [name, on] of Object.entries(shown)) $(`[data-field=${name}]`, fields).hidden = !on;
     said.textContent = POLICIES[form.policy];
   };
@@ -84,7 +90,7 @@ function openPublish() {
   openPanel(
     { name: "publish", key: () => false },
     heading("Publish"),
-    make("p", { text: "A version of this run with all decisions. The Hub is accessed with the server's token (hf auth login, or HF_TOKEN)." }),
+    make("p", { text: `A version of this run with all decisions. ${TOKENS[!facts.space ? "own" : facts.space.owns ? "owner" : "guest"]}` }),
     fields,
     make("div", { class: "cr-row" }, ...buttons),
     status,
