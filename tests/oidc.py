@@ -68,6 +68,8 @@ def handler(provider: Provider):
                 if name is None:
                     return self.reply(401, {"error": "invalid_token"})
                 return self.reply(200, {"sub": f"id-{name}", "preferred_username": name, **provider.accounts[name]})
+            if url.path != "/oauth/authorize":
+                return self.reply(404, {"error": "no such page"})
             wanted = {"client_id": provider.client, "redirect_uri": provider.back, "response_type": "code"}
             wanted |= {"code_challenge_method": "S256", "scope": provider.scopes}
             if wrong := [name for name, value in wanted.items() if query.get(name) != value]:

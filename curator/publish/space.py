@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from curator.decisions.journal import FILE, Journal
 from curator.errors import CuratorError
 from curator.publish.build import COPIED
-from curator.publish.hub import _patiently, _require_ours, require_id, require_inside
+from curator.publish.hub import _patiently, _require_ours, refusal, require_id, require_inside
 from curator.result.layout import OPTIONAL
 from curator.result.read import Rows
 from curator.sources.network import hub_limits
@@ -221,6 +221,7 @@ def pull_space(space: str, run: Path, journal: Path | None = None) -> tuple[int,
         CuratorError: nothing was saved.
     """
     from huggingface_hub import HfApi
+    from huggingface_hub.errors import RepositoryNotFoundError
 
     require_id(space)
     rows, api = Rows(run), HfApi()
@@ -231,8 +232,12 @@ def pull_space(space: str, run: Path, journal: Path | None = None) -> tuple[int,
             raise CuratorError(f"{space}: the dataset holds no decisions; was it made by label-curator space?")
         return head, api.hf_hub_download(space, FILE, repo_type="dataset", revision=head)
 
+    what = "fetching the decisions"
     with hub_limits():
-        head, copy = _patiently(fetch, "fetching the decisions", space, lambda line: None, 1.0)
+        try:
+            head, copy = _patiently(fetch, what, space, lambda line: None, 1.0)
+        except RepositoryNotFoundError as e:
+            raise refusal(404, what, space) from e
     with closing(Journal(journal or run / FILE, rows.facts_for_a_journal())) as opened:
         opened.require(rows.classes, rows.facts["split"], rows.digests)
         return opened.merge(Path(copy)), head

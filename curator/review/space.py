@@ -173,7 +173,7 @@ def fetched(repo: str, work: Path) -> tuple[Path, Path | None]:
 
     try:
         with hub_limits():
-            run = Path(snapshot_download(repo, repo_type="dataset", local_dir=work / "run"))
+            run = Path(snapshot_download(repo, repo_type="dataset", local_dir=work / repo.split("/")[1]))
     except Exception as e:
         error = explained(e, "fetching the run", repo)
         if error is None:

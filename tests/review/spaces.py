@@ -17,7 +17,9 @@ from tests.review.serving import free_port
 class RunningSpace:
     """A Space of the loopback Hub; it can be stopped and started again."""
 
-    def __init__(self, hub: Hub, name: str, folder: Path, provider: Provider, issuer: str, python: str = sys.executable):
+    def __init__(
+        self, hub: Hub, name: str, folder: Path, provider: Provider, issuer: str, python: str = sys.executable
+    ):
         self.name, self.folder, self.python, self.port = name, folder, python, free_port()
         space = hub.spaces[name]
         for path, content in hub.files(space).items():

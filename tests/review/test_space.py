@@ -2,19 +2,22 @@
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
-from contextlib import closing
+import urllib.error
+import urllib.request
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from curator.cli.main import main
-from curator.decisions.journal import Journal
 from tests.conftest import ROOT
+from tests.hub import Repo
 from tests.oidc import loopback_provider
-from tests.review.serving import browsing, local, saved
+from tests.review.serving import browsing, local, saved, verified
 from tests.review.spaces import running
 from tests.review.test_publish_page import fill, press
 
@@ -58,13 +61,29 @@ def picture(page, name: str) -> None:
         page.screenshot(path=Path(folder) / f"{name}.png")
 
 
+def cookie_of(tab, name: str) -> str:
+    return next((c["value"] for c in tab.context.cookies() if c["name"] == name), "")
+
+
+def status(address: str, cookie: str = "", what: str = "ask") -> int:
+    """What a call, or a page, with a cookie of one's own is answered."""
+    data = json.dumps({"what": "hello"}).encode() if what == "ask" else None
+    headers = {"Content-Type": "application/json", "Cookie": cookie}
+    try:
+        return urllib.request.urlopen(urllib.request.Request(address + what, data, headers), timeout=30).status
+    except urllib.error.HTTPError as e:
+        return e.code
+
+
 @pytest.mark.slow
 def test_the_way_of_a_space(run, hub, login, tmp_path, monkeypatch, capsys):
     """Push, log in, decide, restart, pull, pull request; the tokens are nowhere but where they belong."""
     provider, issuer = login
     home = tmp_path / "run"
     shutil.copytree(run, home)
-    hub.tokens = {OWNERS: "me", "other": "julia"}
+    hub.tokens = provider.tokens = {OWNERS: "me"}
+    hub.repos["me/curated"] = Repo(private=False)
+    hub.repos["me/curated"].branches["main"] = hub.repos["me/curated"].commit({}, "initial commit")
     monkeypatch.setenv("HF_TOKEN", OWNERS)
     assert main(["space", str(home), "me/pets", "--reviewers", "julia"]) == 0
     said = capsys.readouterr()
@@ -72,7 +91,9 @@ def test_the_way_of_a_space(run, hub, login, tmp_path, monkeypatch, capsys):
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / "requirements.txt").write_bytes(hub.files(hub.spaces["me/pets"])["requirements.txt"])
     python = sys.executable if os.environ.get("CURATOR_NO_VENV") else fresh(tmp_path, tmp_path / "app/requirements.txt")
+    pages = []
     with running(hub, "me/pets", tmp_path / "space", provider, issuer, python=python) as space, browsing() as page:
+        name = f"curator-{space.port}"
         page.goto(space.address)
         assert "stored under its name" in page.inner_text("main") and not page.query_selector("#curator")
         picture(page, "space-login")
@@ -81,6 +102,71 @@ def test_the_way_of_a_space(run, hub, login, tmp_path, monkeypatch, capsys):
             julia.keyboard.press(key)
         saved(julia)
         picture(julia, "space-grid")
-        assert space.stop() in (0, 143, -15)  # a restart: the Hub stops a Space so
-
-
+        mine = f"{name}={cookie_of(julia, name)}"
+        assert status(space.address, mine) == 200
+        for forged in ("", f"{name}=", f"{name}={secrets.token_urlsafe(32)}", mine[:-1], f"session={mine}"):
+            assert status(space.address, forged) == 401
+        # kill -9: what was shown as saved is on the bucket; a login does not outlive the process
+        space.kill()
+        space.start()
+        assert status(space.address, mine) == 401
+        julia.close()
+        julia = log_in(page, space.address, "julia")
+        assert "15 of 150 flagged rows decided by julia" in julia.inner_text(".cr-pace")
+        # somebody who is no reviewer looks
+        other = page.context.browser.new_context().new_page()
+        other.errors, other.outside = page.errors, page.outside
+        guest = log_in(other, space.address, "guest")
+        guest.keyboard.press("Enter")
+        assert "look, but not decide" in guest.inner_text(".cr-state") and not guest.is_visible("[data-do=publish]")
+        picture(guest, "space-guest")
+        pages += [julia.content(), guest.content(), page.content()]
+        guest.click("form[action=logout] button")
+        guest.wait_for_selector("text=Sign in with")
+        # a login that another browser began, or that nobody did
+        stolen = cookie_of(other, f"{name}-login")
+        other.goto(space.address + "login/huggingface")
+        state = parse_qs(urlsplit(other.url).query)["state"][-1]
+        provider.codes["known"] = {"as": "me", "redirect_uri": provider.back, "code_challenge": "x"}
+        for back, cookie in ((state, ""), (state, stolen), ("forged", cookie_of(other, f"{name}-login"))):
+            at = f"login/callback?code=known&state={back}"
+            assert status(space.address, f"{name}-login={cookie}", at) == 401 and "known" in provider.codes
+        # with the right state, but a code that was given to another verifier
+        other.goto(space.address + "login/huggingface")
+        state = parse_qs(urlsplit(other.url).query)["state"][-1]
+        cookie = f"{name}-login={cookie_of(other, f'{name}-login')}"
+        assert status(space.address, cookie, f"login/callback?code=known&state={state}") == 502
+        assert provider.refused == ["verifier"]
+        # the decisions come home while others go on
+        assert space.stop() in (0, 143, -15)  # as the Hub does; the last copy is made
+        assert main(["space", "pull", "me/pets", str(home)]) == 0 and "15 decisions are new" in capsys.readouterr().out
+        space.start()
+        julia.close()
+        julia = log_in(page, space.address, "julia")
+        julia.keyboard.press("d")
+        saved(julia)
+        # a pull request in her name, and a push by the owner
+        julia.click("[data-do=publish]")
+        fill(julia, target="me/curated")
+        assert julia.is_hidden(".cr-form [name=create_pr]") and julia.is_hidden(".cr-form [name=branch]")
+        assert "pull request: " in press(julia, "Publish"), julia.inner_text(".cr-lines")
+        picture(julia, "space-publish")
+        assert list(hub.repos["me/curated"].pulls) == ["refs/pr/1"]
+        used = [token.removeprefix("Bearer ") for token in hub.tokens_seen]
+        assert any(hub.tokens.get(token) == "julia" for token in used)
+        fill(julia, target="somebody/else")
+        assert "expected a dataset of me" in press(julia, "Publish")
+        fill(julia, target=str(tmp_path))
+        assert "a Space has no folders" in press(julia, "Publish")
+        pages.append(julia.content())
+        command = Path(f"/proc/{space.process.pid}/cmdline").read_bytes().decode()
+        assert space.stop() in (0, 143, -15)
+        assert not page.outside and not page.errors
+        assert main(["space", "pull", "me/pets", str(home)]) == 0 and "1 decisions are new" in capsys.readouterr().out
+        assert main(["space", "pull", "me/pets", str(home)]) == 0 and "0 decisions are new" in capsys.readouterr().out
+        assert len(verified(home / "review.sqlite")) == 13
+        held = [*pages, space.log.read_text(), said.out, said.err, command]
+        held += [path.read_bytes().decode("latin-1") for path in space.mount.iterdir()]
+        held += [content.decode("latin-1") for content in hub.objects.values()]
+        for secret in (*hub.tokens, provider.secret, mine.partition("=")[2], stolen):
+            assert len(secret) > 8 and not any(secret in text for text in held)
