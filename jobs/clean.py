@@ -25,7 +25,8 @@ import time
 from pathlib import Path
 
 RUN, CACHE = "run", "cache"
-LEFT_OUT = re.compile(r"\.curator-.*|\.lock|huggingface|review\.sqlite.*")  # unfinished files; what the Hub has itself
+KEPT = RUN, f"{CACHE}/label-curator"  # folders; what the Hub and torch keep beside them can be fetched again
+LEFT_OUT = re.compile(r"\.curator-.*|\.lock")  # of processes that have ended
 TRIES = 5
 
 
@@ -87,6 +88,9 @@ class Store:
                 old.discard(target)
         for path in old:
             path.unlink(missing_ok=True)
+        for path in sorted((path for path in self.folder.rglob("*") if path.is_dir()), reverse=True):
+            if not any(path.iterdir()):
+                path.rmdir()
 
     def empty(self) -> None:
         """The run is done: the next start begins anew."""
@@ -99,25 +103,25 @@ def take(work: Path, to: Path) -> dict[str, tuple[int, int]]:
 
     A checkpoint is a numbered folder that the file `latest` names; it is removed once the next one is there.
     """
-    pointer = work / RUN / "checkpoints" / "latest"
+    checkpoints = work / RUN / "checkpoints"
+    pointer = checkpoints / "latest"
     while True:
         name = pointer.read_text() if pointer.exists() else ""
         found: dict[str, tuple[int, int]] = {}
         try:
-            for path in sorted(work.rglob("*")):
+            for path in (path for top in KEPT for path in sorted((work / top).rglob("*"))):
                 inside = path.relative_to(work)
-                numbered = inside.parts[:2] == (RUN, "checkpoints") and inside.parts[2:3] and inside.parts[2].isdigit()
                 if not path.is_file() or any(map(LEFT_OUT.fullmatch, inside.parts)) or path == pointer:
                     continue
-                if numbered and inside.parts[2] != name.strip():
+                if path.is_relative_to(checkpoints) and path.parent not in (checkpoints, checkpoints / name.strip()):
                     continue
                 (to / inside).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, to / inside)
                 found[inside.as_posix()] = path.stat().st_mtime_ns, path.stat().st_size
+            if (pointer.read_text() if pointer.exists() else "") == name:
+                break
         except FileNotFoundError:  # it was replaced meanwhile
-            found = {}
-        if not name or (found and pointer.exists() and pointer.read_text() == name):
-            break
+            pass
         shutil.rmtree(to)
         to.mkdir()
     if name:
@@ -147,7 +151,9 @@ def main() -> int:
     store = Store(state)
     if store.restore(work):
         print(f"going on with the state in {state}", file=sys.stderr, flush=True)
-    environment = {**os.environ, "XDG_CACHE_HOME": str(work / CACHE)}
+    from huggingface_hub.constants import HF_HOME
+
+    environment = {**os.environ, "XDG_CACHE_HOME": str(work / CACHE), "HF_HOME": HF_HOME}  # there the login is, too
     command = [sys.executable, "-m", "curator.cli", "clean", *words, "--output", str(work / RUN)]
     run = subprocess.Popen(command, env=environment)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -23,17 +23,18 @@ class Copies:
     Args:
         journal: that is written to in this process.
         put: takes a file, a copy of the journal, to its place; it may fail.
+        behind: whether the journal may hold what no copy does, of a process that was killed.
         every, seconds, pause: see EVERY, SECONDS, PAUSE.
     """
 
     def __init__(
-        self, journal: Journal, put: Callable[[Path], None], every: int = EVERY, seconds: float = SECONDS,
-        pause: float = PAUSE,
+        self, journal: Journal, put: Callable[[Path], None], behind: bool = False, every: int = EVERY,
+        seconds: float = SECONDS, pause: float = PAUSE,
     ):  # fmt: skip
         self.journal, self._put = journal, put
         self._every, self._seconds, self._pause = every, seconds, pause
         self._news = threading.Condition()
-        self._copied = journal.changes  # what the last copy holds
+        self._copied = -1 if behind else journal.changes  # what the last copy holds
         self._asked = -1  # what somebody waits for
         self._last = 0.0  # when a copy was begun
         self._ending = False

@@ -146,7 +146,12 @@ def serve_space(variables: Mapping[str, str] = os.environ) -> None:
 
         door = HubDoor(build(), asked, guests, names, port=port, login_page=web_file("login_hub.html"))
         session = SpaceSession(
-            run, journal, owner, door.person, stored=bool(storage), copies=lambda of: Copies(of, put_in(repo))
+            run,
+            journal,
+            owner,
+            door.person,
+            stored=bool(storage),
+            copies=lambda of: Copies(of, put_in(repo), behind=not begins),
         )
         try:
             if not begins and copy is not None:

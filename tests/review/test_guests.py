@@ -197,6 +197,8 @@ def test_copies(tmp_path):
             assert set(labels(copy)) == {0, 1, 2, 3, 4}
         journal.save([do("last", (9, "keep", "cat"))], "ann")
         assert copies.close() and len(made) == 2
+        assert Copies(journal, put).close() and len(made) == 2
+        assert Copies(journal, put, behind=True).close() and len(made) == 3  # of a process that was killed
 
 
 def test_a_session_of_a_space(run, tmp_path):
