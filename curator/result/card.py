@@ -88,7 +88,7 @@ def _metadata(facts: dict[str, Any], splits: list[str], content: str) -> Dataset
     )
 
 
-def _responsible(facts: dict[str, Any]) -> dict[str, str]:
+def _responsible(facts: dict[str, Any]) -> dict[str, Any]:
     """How the labels came about and which are known to be wrong, in the words of Croissant's RAI vocabulary.
 
     The Hub keeps them in the card's data; what it generates for Croissant has no such fields.
@@ -103,9 +103,10 @@ def _responsible(facts: dict[str, Any]) -> dict[str, str]:
         f"{said['labels_changed']:,} of {said['rows']:,} labels changed."
     )
     known = [
-        f"{percent(audit['after']['estimate'])} of the labels are wrong (95 % interval {percent(audit['after']['low'])} "
-        f"to {percent(audit['after']['high'])}), by a blind audit of {audit['rows']:,} rows."
+        f"{percent(after['estimate'])} of the labels are wrong (95 % interval {percent(after['low'])} to "
+        f"{percent(after['high'])}), by a blind audit of {audit['rows']:,} rows."
         for audit in said["audits"]
+        for after in [audit["after"]]
     ]
     unvouched = f"{percent(said['vouched'][1])} of the labels are neither selected, verified nor corrected."
     return {"rai:dataAnnotationProtocol": process, "rai:dataLimitations": " ".join([*known, unvouched])}
