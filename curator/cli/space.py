@@ -29,8 +29,8 @@ class Space:
     storage: bool = True
     """Without storage there is no bucket, and a decision shows as saved only once a copy is in the dataset."""
     reviewers: str = ""
-    """Accounts that may decide, with commas between them; others only look. Default: the owner, or the members of the
-    organisation, who always may."""
+    """Accounts that may decide, with commas between them, beside the owner or the members of the organisation; others
+    only look. Default: as the Space has it."""
     package: str | None = None
     """What pip installs in the Space, a wheel's address say. Default: this version of label-curator."""
     journal: Path | None = None

@@ -295,8 +295,8 @@ def _refused(path: Path) -> Iterator[None]:
         if "locked" not in str(e):
             raise unfit(path, str(e)) from e
         raise CuratorError(
-            f"{path}: another process has it open (on a network's or a bucket's disk no two can share it); end that one, "
-            "a review page say, or copy the run to a local disk"
+            f"{path}: another process has it open (on a network's or a bucket's disk no two can share it); end "
+            "that one, a review page say, or copy the run to a local disk"
         ) from e
     except (OSError, sqlite3.Error, ValueError, RecursionError) as e:
         raise unfit(path, str(e)) from e

@@ -53,7 +53,7 @@ def push_space(
         hardware: of the Space, as the Hub calls it.
         bucket: that holds the decisions, `owner/name` or the name alone; by default that of the Space's name.
         storage: False: no bucket; a decision is saved once a copy of it is in the dataset.
-        reviewers: accounts that may decide; by default the owner, or all members of an organisation.
+        reviewers: accounts that may decide beside the owner, or the members of an organisation; none: as before.
         package: what pip installs in the Space; by default this version of Curator.
         journal: decisions that were made already; by default the run's, if it has some.
         say: prints progress.
@@ -97,7 +97,9 @@ def push_space(
         )  # fmt: skip
         tried(lambda: _require_free(api, space), "looking at the Space")
         tried(lambda: api.add_space_secret(space, "HF_TOKEN", str(token)), "giving it a token")
-        values = {RUN: space, REVIEWERS: ",".join(reviewers), STORAGE: MOUNT if storage else ""}
+        values = {RUN: space, STORAGE: MOUNT if storage else ""}
+        if reviewers:
+            values[REVIEWERS] = ",".join(reviewers)
         for key, value in values.items():
             tried(lambda k=key, v=value: api.add_space_variable(space, k, v), f"setting {key}")  # type: ignore[misc]
         if storage:

@@ -73,6 +73,7 @@ def test_a_space_of_a_user(run, hub, monkeypatch, capsys, tmp_path):
     with opened(run) as journal:
         journal.save([do("meanwhile", (5, "unsure", None))], "me")
     push_space(run, "me/pets", say=quiet)
+    assert space.settings["variables"]["CURATOR_REVIEWERS"] == "julia,ben"
     (tmp_path / "whole").write_bytes(hub.files(data)[FILE])
     with closing(Journal(tmp_path / "whole")) as whole:
         assert set(labels(whole, "me")) == {1, 5} and set(labels(whole, "julia")) == {2}
