@@ -201,7 +201,7 @@ def test_copies(tmp_path):
         assert Copies(journal, put, behind=True).close() and len(made) == 3  # of a process that was killed
 
 
-def test_a_session_of_a_space(run, tmp_path):
+def test_a_session_of_a_space(small_run, tmp_path):
     """Lookers save nothing; where the disk goes with the Space, what is saved is in a copy first."""
     people = {
         name: Guest(name, name != "guest", name == "me", f"token-{name}", time.time() + 99)
@@ -219,7 +219,7 @@ def test_a_session_of_a_space(run, tmp_path):
         made.append(file.read_bytes())
 
     session = SpaceSession(
-        run, tmp_path / "j.sqlite", "me", people.get, stored=False, copies=lambda of: Late(of, put, pause=0.0)
+        small_run, tmp_path / "j.sqlite", "me", people.get, stored=False, copies=lambda of: Late(of, put, pause=0.0)
     )
     step = {"key": "a-decision", "kind": "do", "rows": [[3, "keep", None]]}
     try:
