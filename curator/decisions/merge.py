@@ -70,7 +70,7 @@ def _append_step(to: Journal, step: Row, steps: dict[int, int]) -> int:
 def _pair(ours: Database, here: Row, step: Row, of_step: list[Row], decisions: dict[int, int]) -> None:
     """Note which decision of a step that is here already is which of theirs."""
     held = _rows(ours, "decisions", "WHERE step = ?", here["id"])
-    told = [[(d["row"], d["action"], d["label"]) for d in found] for found in (held, of_step)]
+    told = [[(d["row"], d["action"], d["label"], d.get("also")) for d in found] for found in (held, of_step)]
     if here["reviewer"] != step["reviewer"] or told[0] != told[1]:
         raise CuratorError("the journals hold different decisions under one key: one of them was changed by hand")
     decisions.update({there["id"]: kept["id"] for there, kept in zip(of_step, held, strict=True)})

@@ -24,11 +24,13 @@ from curator.review.copies import Copies
 from curator.review.door import LOG_IN, LOOPBACK
 from curator.review.guests import Guest, Guests, House, HubDoor, settings_of
 from curator.review.page import answer, build, web_file
+from curator.review.publishing import TAKEN
 from curator.review.sent import field
 from curator.review.session import Session
 from curator.system import is_path
 from curator.text import say
 
+OF_THE_OWNER = "public", "branch", "tag", "overwrite", "format"  # what a pull request has not
 COPY = 40.0  # seconds that a save waits for its copy; the page then sends it again
 
 
@@ -92,7 +94,7 @@ class SpaceSession(Session):
         source = self.rows.facts["source"].get("id")
         if not guest.owns and target != source and target.split("/")[0] != self.owner:
             raise CuratorError(f"publish: expected a dataset of {self.owner}, or the source of these rows")
-        kept = {name: data.get(name) for name in ("target", "policy", "min_confidence", "dry_run")}
+        kept = {name: data.get(name) for name in TAKEN if name not in OF_THE_OWNER}
         self._publishing.start({**kept, "create_pr": True}, guest.token)
         return self._publishing.state()
 
