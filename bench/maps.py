@@ -110,7 +110,7 @@ def measure(library: str, folder: Path) -> dict[str, Any]:
     from sklearn.neighbors import NearestNeighbors
 
     from curator.result.read import Rows
-    from curator.review.space import directions, reduced
+    from curator.review.likeness import directions, reduced
 
     rows = Rows(folder)
     assert rows.features is not None and rows.truth is not None

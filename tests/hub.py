@@ -1,4 +1,4 @@
-"""A Hub on this machine, for the real client: datasets' repositories in memory, and faults where a test wants them.
+"""A Hub on this machine, for the real client: repositories of datasets and Spaces in memory, and faults on demand.
 
 The fixture `hub` points the clients at it. What a request did is in `hub.seen`, a fault is put in with
 `hub.fail("POST", "/commit/", 503, times=2)` (status 0: the connection is cut in the middle).
@@ -35,6 +35,7 @@ class Repo:
     descriptions: list[str] = field(default_factory=list)  # of pull requests
     comments: list[tuple[int, str]] = field(default_factory=list)  # number of the discussion, text
     gated: bool = False  # its files are for those alone whom the owner has let in
+    settings: dict[str, dict] = field(default_factory=dict)  # of a Space: secrets, variables, volumes, hardware
 
     def commit(self, files: dict[str, str], message: str) -> str:
         sha = hashlib.sha1(f"{len(self.commits)}{sorted(files.items())}".encode()).hexdigest()
@@ -53,6 +54,9 @@ class Hub:
     def __init__(self):
         self.repos: dict[str, Repo] = {}  # of datasets
         self.models: dict[str, Repo] = {}
+        self.spaces: dict[str, Repo] = {}
+        self.buckets: dict[str, bool] = {}  # -> whether it is private
+        self.orgs: dict[str, list[str]] = {}  # of a user
         self.objects: dict[str, bytes] = {}  # sha256 -> content
         self.uploads: list[str] = []  # sha256 of what was really sent
         self.seen: list[str] = []
@@ -69,6 +73,15 @@ class Hub:
         repo = self.models.setdefault(name, Repo(private, gated=gated))
         repo.branches["main"] = repo.commit(known, "weights")
         return repo.branches["main"]
+
+    def files(self, repo: Repo, revision: str = "main") -> dict[str, bytes]:
+        """What a repository holds, by path."""
+        return {path: self.objects[oid] for path, oid in repo.commits[repo.find(revision)].items()}
+
+    def owns(self, user: str | None, name: str) -> bool:
+        """Whether a user may write to a repository."""
+        owner = name.split("/")[0]
+        return user is not None and (user == owner or owner in self.orgs.get(user, []))
 
     def fail(self, method: str, pattern: str, status: int, times: int = 1) -> None:
         self.faults.append([method, pattern, status, times])
@@ -146,27 +159,37 @@ def handler(hub: Hub):
         def route(self, path: str, query: dict, body: bytes, user: str | None) -> None:
             address = f"http://{self.headers['Host']}"
             if path == "/api/whoami-v2":
-                return self.reply(200, {"name": user, "type": "user"}) if user else self.reply(401, {"error": "no"})
+                orgs = [{"name": name} for name in hub.orgs.get(user or "", [])]
+                if user:
+                    return self.reply(200, {"name": user, "type": "user", **({"orgs": orgs} if orgs else {})})
+                return self.reply(401, {"error": "no"})
             if path == "/api/validate-yaml":
                 return self.reply(200, {"errors": [], "warnings": []})
             if path == "/api/repos/create":
                 wanted = json.loads(body)
                 name = f"{wanted.get('organization') or user}/{wanted['name']}"
-                if name.split("/")[0] != user:
+                if not hub.owns(user, name):
                     return self.reply(403 if user else 401, {"error": "not yours"})
-                if name in hub.repos:
-                    return self.reply(409, {"error": "exists", "url": f"{address}/datasets/{name}"})
-                repo = hub.repos[name] = Repo(
-                    private=bool(wanted.get("private")) or wanted.get("visibility") == "private"
-                )
+                kind = f"{wanted.get('type', 'model')}s"
+                known = hub.spaces if kind == "spaces" else hub.repos
+                assert kind != "spaces" or wanted["sdk"] == "gradio"
+                if name in known:
+                    return self.reply(409, {"error": "exists", "url": f"{address}/{kind}/{name}"})
+                repo = known[name] = Repo(private=bool(wanted.get("private")) or wanted.get("visibility") == "private")
                 repo.branches["main"] = repo.commit({}, "initial commit")
-                return self.reply(200, {"url": f"{address}/datasets/{name}", "name": name})
+                return self.reply(200, {"url": f"{address}/{kind}/{name}", "name": name})
+            if m := re.fullmatch(r"/api/buckets/([\w.-]+/[\w.-]+)", path):
+                if not hub.owns(user, m[1]):
+                    return self.reply(403, {"error": "not yours"})
+                there = m[1] in hub.buckets
+                hub.buckets.setdefault(m[1], json.loads(body).get("visibility") == "private")
+                return self.reply(409 if there else 200, {"id": m[1], "url": f"{address}/buckets/{m[1]}"})
             if m := re.fullmatch(r"/objects/(\w+)", path):
                 hub.objects[m[1]] = body
                 hub.uploads.append(m[1])
                 return self.reply(200)
-            m = re.match(r"(?:/api)?/datasets/([\w.-]+/[\w.-]+?)(\.git)?(/.*)?$", path)
-            known = hub.repos
+            m = re.match(r"(?:/api)?/(?:datasets|spaces)/([\w.-]+/[\w.-]+?)(\.git)?(/.*)?$", path)
+            known = hub.spaces if "/spaces/" in path else hub.repos
             if not m:
                 m = re.match(r"(?:/api/models)?/([\w.-]+/[\w.-]+?)()(/(?:revision|resolve|refs)\b.*)?$", path)
                 known = hub.models
@@ -174,14 +197,26 @@ def handler(hub: Hub):
                 return self.missing("EntryNotFound")
             name, rest = m[1], m[3] or ""
             repo = known.get(name)
-            if repo is None or (repo.private and user != name.split("/")[0]):
+            if repo is None or (repo.private and not hub.owns(user, name)):
                 return (
                     self.missing("RepoNotFound")
                     if user
                     else self.reply(401, {"error": "log in"}, {"X-Error-Code": "RepoNotFound"})
                 )
-            writes = user == name.split("/")[0]
+            writes = hub.owns(user, name)
+            if known is hub.spaces and (m := re.fullmatch("/(secrets|variables|volumes|hardware)", rest)):
+                return self.set(repo, m[1], json.loads(body)) if writes else self.reply(403, {"error": "not yours"})
             return self.in_repo(address, name, repo, rest, query, body, writes)
+
+        def set(self, repo: Repo, kind: str, given: dict) -> None:
+            """A setting of a Space."""
+            held = repo.settings.setdefault(kind, {})
+            held |= {given["key"]: given["value"]} if "key" in given else given
+            if kind == "variables":
+                return self.reply(200, {key: {"value": value} for key, value in held.items()})
+            return self.reply(
+                200, {"stage": "BUILDING", "hardware": {"current": None, "requested": given.get("flavor")}}
+            )
 
         def in_repo(self, address, name, repo, rest, query, body, writes) -> None:
             if rest == "" or rest.startswith("/revision/"):

@@ -43,7 +43,7 @@ def test_every_package_that_is_imported_is_a_dependency():
                 found |= {name.name.split(".")[0] for name in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 found.add(str(node.module).split(".")[0])
-    extra = {p for name in ("transformers", "text") for p in packages(PROJECT["optional-dependencies"][name])}
+    extra = {p for name in ("transformers", "text", "space") for p in packages(PROJECT["optional-dependencies"][name])}
     assert found - sys.stdlib_module_names - {"curator"} - extra == packages(PROJECT["dependencies"])
 
 

@@ -12,6 +12,7 @@ import traceback
 from importlib import import_module
 
 from curator.cli.commands import apply, clean, diff, import_, publish, review
+from curator.cli.space import space
 from curator.errors import CuratorError
 from curator.text import PROGRAM, command_line, say
 
@@ -114,13 +115,17 @@ def console() -> None:
     sys.exit(main())
 
 
-COMMANDS = {"clean": clean, "review": review, "publish": publish, "diff": diff, "import": import_, "apply": apply}
+COMMANDS = {
+    "clean": clean, "review": review, "publish": publish, "diff": diff, "import": import_, "apply": apply,
+    "space": space,
+}  # fmt: skip
 STOPPED = {
     "clean": "the same command continues from the last checkpoint",
     "review": "every decision that showed as saved is in the journal",
     "publish": "the target holds the whole version or nothing of it; run the same command again",
     "diff": "nothing was changed",
     "apply": "no file is lost; run the same command again to do the rest, or with --undo",
+    "space": "run the same command again; what was uploaded is not sent again",
     "import": "the journal holds all of the file or nothing of it; run the same command again",
 }
 

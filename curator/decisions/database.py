@@ -1,4 +1,8 @@
-"""The file of a journal: opening it, writing to it all or nothing, and whether it is still the file that was opened."""
+"""The file of a journal: opening it, writing to it all or nothing, and whether it is still the file that was opened.
+
+On a local disk several processes may write to it at once (SQLite's WAL). That needs memory and locks that they share,
+which network disks and mounted buckets lack: there one process has the file alone, with a rollback journal.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from curator.decisions import disk
 from curator.decisions.schema import SCHEMA, UNTRUSTED, VERSION, NotOurs, complete, inspect, missing_columns, read_facts
 from curator.errors import CuratorError
 
 LONGEST = 64 << 20  # bytes of a value
-BESIDE = ("", "-wal", "-shm")  # the file, and what SQLite keeps beside it while it is open
+BESIDE = ("", "-wal", "-shm")  # the file, and what SQLite keeps beside it while several processes may write to it
+MADE = (*BESIDE, "-journal")  # whatever it makes
+WAIT = 30, 3  # seconds that another process's writing is waited for, and its having the file alone
 
 
 class TakenKey(CuratorError):
@@ -32,6 +39,10 @@ class TakenKey(CuratorError):
 class Database:
     """The open file, with the one lock of all who use it in this process.
 
+    Attributes:
+        alone: whether this process has the file for itself, since its disk lets no two share it; others are refused,
+            and readers in this process take a copy().
+
     Raises:
         CuratorError: when the file cannot be opened, or is none of Curator's.
     """
@@ -44,13 +55,14 @@ class Database:
         with _refused(path):
             self._real = os.path.realpath(path)  # beside which SQLite keeps its own files
             self._require_files(facts is None)
+            self.alone = disk.is_apart(Path(self._real))
             self._db = self._connect("ro" if facts is None else "rwc")
         with self.closed_if_refused():
             if facts is None:
                 inspect(self._db)
                 complete(self._db)
             else:
-                _patiently(lambda: self._prepare(facts))
+                self._prepare_anywhere(facts)
                 self._stood = self._stat()
             self.facts = read_facts(self._db)
             self.lacks = [column for _, column in missing_columns(self._db)]  # of an older file that is only read
@@ -73,7 +85,7 @@ class Database:
 
     def _require_files(self, to_read: bool) -> None:
         """Refuse what SQLite would wait for, or take for a new journal, before it is opened."""
-        there = {suffix: os.stat(self._real + suffix) for suffix in BESIDE if os.path.exists(self._real + suffix)}
+        there = {suffix: os.stat(self._real + suffix) for suffix in MADE if os.path.exists(self._real + suffix)}
         for suffix, found in there.items():
             if not stat.S_ISREG(found.st_mode):
                 raise ValueError(f"{self.path.name}{suffix} is no regular file")
@@ -84,20 +96,30 @@ class Database:
             raise ValueError("an empty file")  # SQLite would delete the -wal with its decisions
 
     def _open(self, options: str) -> sqlite3.Connection:
-        address = f"{Path(self._real).as_uri()}?{options}"
-        db = sqlite3.connect(address, timeout=30, isolation_level=None, check_same_thread=False, uri=True)
+        locks = not self.alone or disk.has_locks(Path(self._real).parent)
+        address = f"{Path(self._real).as_uri()}?{options}{'' if locks else '&vfs=unix-none'}"
+        db = sqlite3.connect(address, timeout=WAIT[self.alone], isolation_level=None, check_same_thread=False, uri=True)
         db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST)
         return db
 
     def _connect(self, mode: str) -> sqlite3.Connection:
         db = self._open(f"mode={mode}")
+        if self.alone and mode != "ro":
+            db.execute("PRAGMA locking_mode = EXCLUSIVE")  # before the first look: no memory is shared then
         if mode == "ro":
+            left = [Path(f"{self._real}{suffix}") for suffix in ("-wal", "-journal")]
             try:
+                if (
+                    left[1].exists() and left[1].stat().st_size and os.access(left[1], os.W_OK)
+                ):  # of a killed process: a writer takes it back
+                    with closing(self._open("mode=rw")) as writer:
+                        writer.execute("SELECT count(*) FROM sqlite_master")
                 db.execute("SELECT count(*) FROM sqlite_master")
-            except sqlite3.OperationalError:  # a folder that cannot be written: nobody else writes there, either
+            except sqlite3.OperationalError as e:  # a folder that cannot be written: nobody else writes there, either
                 db.close()
-                unmerged = Path(f"{self._real}-wal")
-                if unmerged.exists() and unmerged.stat().st_size:
+                if "locked" in str(e):
+                    raise
+                if any(path.exists() and path.stat().st_size for path in left):
                     raise NotOurs(
                         "it holds decisions that are not merged yet, and its folder cannot be written; "
                         "open it once where it can"
@@ -105,11 +127,27 @@ class Database:
                 db = self._open("mode=ro&immutable=1")
         return db
 
+    def _prepare_anywhere(self, facts: dict[str, Any]) -> None:
+        """Make the file ready to be written: for several processes, or where its disk cannot do that, for this one."""
+        try:
+            _patiently(lambda: self._prepare(facts), WAIT[self.alone])
+        except sqlite3.OperationalError as e:
+            if self.alone or "locked" in str(e) or "readonly" in str(e):
+                raise
+            self._db.close()
+            self.alone = True
+            self._db = self._connect("rwc")
+            self._prepare_anywhere(facts)
+
     def _prepare(self, facts: dict[str, Any]) -> None:
         inspect(self._db)
-        self.execute("PRAGMA journal_mode = WAL")
-        self.execute("PRAGMA synchronous = FULL")
-        self.execute("PRAGMA journal_size_limit = -1")  # the -wal never shrinks by itself, wherever SQLite comes from
+        wanted = "delete" if self.alone else "wal"
+        (mode,) = self.execute(f"PRAGMA journal_mode = {wanted}").fetchone()
+        if mode != wanted:
+            raise sqlite3.OperationalError(f"its mode is {mode}, not {wanted}")  # there is no memory to share, say
+        self.execute(f"PRAGMA synchronous = {'EXTRA' if self.alone else 'FULL'}")
+        # A -wal never shrinks by itself, wherever SQLite comes from; a rollback journal is empty when it is done with.
+        self.execute(f"PRAGMA journal_size_limit = {0 if self.alone else -1}")
         self.execute("BEGIN IMMEDIATE")
         try:
             for statement in SCHEMA.split(";"):
@@ -149,12 +187,15 @@ class Database:
             sqlite3.Error: nothing was written.
         """
         with self.lock:
+            if self.alone:
+                self._require_place()  # before SQLite holds any page, so that all can be read anew
             self.execute("BEGIN IMMEDIATE")
             try:
-                self._require_place()
+                if not self.alone:
+                    self._require_place()
                 yield
                 self.execute("COMMIT")
-                self._require_place()
+                self._require_place(wrote=True)
             except BaseException as e:
                 if self._db.in_transaction:  # a full disk has ended it by itself
                     self.execute("ROLLBACK")
@@ -163,12 +204,17 @@ class Database:
                     raise CuratorError(f"{self.path}: expected text that can be written, found {e.object!a:.60}") from e
                 raise
 
+    @property
+    def changes(self) -> int:
+        """Rows that this process has written since it opened the file."""
+        return self._db.total_changes
+
     # Whether it is still the file that was opened
 
     def _stat(self) -> list[os.stat_result]:
-        return [os.stat(self._real + suffix) for suffix in BESIDE]
+        return [os.stat(self._real + suffix) for suffix in (BESIDE[:1] if self.alone else BESIDE)]
 
-    def _require_place(self) -> None:
+    def _require_place(self, wrote: bool = False) -> None:
         """Refuse to say "saved" when the file, or what SQLite keeps beside it, was removed, replaced or cut meanwhile.
 
         SQLite itself would go on to write to a file that nobody finds again. (No file is opened for this: closing it
@@ -184,14 +230,15 @@ class Database:
         for was, found in zip(self._stood, now, strict=True):
             if (was.st_dev, was.st_ino) != (found.st_dev, found.st_ino) or found.st_size < was.st_size:
                 raise CuratorError(wrong)
-        if (self._stood[0].st_mtime_ns, self._stood[0].st_size) != (now[0].st_mtime_ns, now[0].st_size):
+        changed = (self._stood[0].st_mtime_ns, self._stood[0].st_size) != (now[0].st_mtime_ns, now[0].st_size)
+        if changed and not (self.alone and wrote):  # alone, what we wrote ourselves has changed it
             self._look_again(wrong)  # SQLite has merged what was beside it, or somebody has written over it
         self._stood = now
 
     def _look_again(self, wrong: str) -> None:
         """Read the file anew, with nothing remembered."""
         try:
-            with closing(self._open("mode=ro")) as db:
+            with self._anew() as db:
                 db.execute(UNTRUSTED)
                 (said,) = db.execute("PRAGMA quick_check(1)").fetchone()
                 (of_file,) = db.execute("SELECT value FROM facts WHERE name = 'id'").fetchone() or ("null",)
@@ -201,6 +248,26 @@ class Database:
             raise CuratorError(wrong) from None
         if said != "ok" or not same or any(counts[name] < seen for name, seen in self.seen.items()):
             raise CuratorError(wrong)
+
+    @contextmanager
+    def _anew(self) -> Iterator[sqlite3.Connection]:
+        """A connection that remembers nothing of the file; alone, there can be no other than this one."""
+        if self.alone:
+            self.execute("PRAGMA shrink_memory")
+            yield self._db
+            return
+        with closing(self._open("mode=ro")) as db:
+            yield db
+
+    def copy(self, path: Path) -> None:
+        """Write the file as it is now to a new path, as one file, while others go on to read and write.
+
+        Raises:
+            sqlite3.Error: it cannot be written.
+        """
+        with self.lock, closing(sqlite3.connect(path)) as to:
+            self._db.backup(to)
+            to.execute("PRAGMA journal_mode = DELETE")  # else the copy, too, would ask for shared memory
 
 
 def unfit(path: Path, found: str) -> CuratorError:
@@ -225,6 +292,13 @@ def _refused(path: Path) -> Iterator[None]:
         raise CuratorError(f"{path}: {e}") from e
     except CuratorError:
         raise
+    except sqlite3.OperationalError as e:
+        if "locked" not in str(e):
+            raise unfit(path, str(e)) from e
+        raise CuratorError(
+            f"{path}: another process has it open (on a network's or a bucket's disk no two can share it); end "
+            "that one, a review page say, or copy the run to a local disk"
+        ) from e
     except (OSError, sqlite3.Error, ValueError, RecursionError) as e:
         raise unfit(path, str(e)) from e
 

@@ -10,7 +10,9 @@ how far people agree is told by what they said before anybody ruled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from curator.decisions.audits import Audits
 from curator.decisions.database import Database, TakenKey, timestamp, unfit
 from curator.decisions.decision import ACTIONS, CLEAR, Decision
 from curator.decisions.export import export
+from curator.decisions.merge import merge
 from curator.decisions.remarks import Remarks
 from curator.errors import CuratorError
 
@@ -90,6 +93,40 @@ class Journal:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    @property
+    def changes(self) -> int:
+        """How much this process has written so far; it grows with every decision and label."""
+        return self._db.changes
+
+    @contextmanager
+    def readable(self) -> Iterator[Path]:
+        """A path where others in this process can read the decisions: the file, or, where it is ours alone, a copy."""
+        if not self._db.alone:
+            yield self.path
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            self.copy(Path(folder) / FILE)
+            yield Path(folder) / FILE
+
+    def merge(self, source: Path) -> int:
+        """Append what another journal of the same rows holds and this one does not; how many decisions: see merge.
+
+        Raises:
+            CuratorError: it is no journal, or one of other classes or another split; nothing was saved.
+        """
+        with closing(Journal(source)) as there:
+            there.require(self.facts["classes"], self.facts["split"])
+            return merge(there, self)
+
+    def turns(self, kind: str, step: int | None, reviewer: str) -> bool:
+        """Whether a reviewer's undo or redo can turn the step of that number."""
+        stacks = self._stacks.setdefault(reviewer, _Stacks())
+        return step in (stacks.done if kind == "undo" else stacks.undone)
+
+    def copy(self, path: Path) -> None:
+        """Write the journal as it is now to a new path, while others go on to decide."""
+        self._db.copy(path)
 
     # Writing
 

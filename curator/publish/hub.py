@@ -38,6 +38,7 @@ def publish(
     branch: str | None = None,
     create_pr: bool = False,
     tag: str | None = None,
+    token: str | None = None,
     **options: Any,
 ) -> str:
     """Publish a version of a run to a folder or to the Hub; where it is, "" after a dry run.
@@ -55,6 +56,7 @@ def publish(
         branch: commit there instead of to main.
         create_pr: open a pull request instead.
         tag: of the version.
+        token: for the Hub; by default the one of this machine.
         **options: of prepared().
 
     Raises:
@@ -88,16 +90,18 @@ def publish(
                 require_free(folder, overwrite=True)
             with prepared(run, policy, **options) as version:
                 say(f"would publish {version.describe()}")
-                say(_would_send(version, folder or target, branch, create_pr))
+                say(_would_send(version, folder or target, branch, create_pr, token))
             return ""
         if folder is not None:
             return str(publish_folder(run, folder, policy, overwrite=overwrite, say=say, **options).folder)
-        return publish_hub(run, target, policy, **hub, say=say, **options)[1]
+        return publish_hub(run, target, policy, **hub, token=token, say=say, **options)[1]
     except OSError as e:
         raise CuratorError(f"publish {run}: {e.filename or target}: {e.strerror or e}") from e
 
 
-def _would_send(version: Version, target: Path | str, branch: str | None, create_pr: bool) -> str:
+def _would_send(
+    version: Version, target: Path | str, branch: str | None, create_pr: bool, token: str | None = None
+) -> str:
     """How many of the version's files and bytes the target does not hold as they are, and how many of its go."""
     there: dict[str, str] = {}
     if isinstance(target, Path):
@@ -110,7 +114,9 @@ def _would_send(version: Version, target: Path | str, branch: str | None, create
 
         try:
             with hub_limits():
-                for found in HfApi().list_repo_tree(target, recursive=True, revision=branch, repo_type="dataset"):
+                for found in HfApi(token=token).list_repo_tree(
+                    target, recursive=True, revision=branch, repo_type="dataset"
+                ):
                     if isinstance(found, RepoFile):
                         there[found.path] = found.lfs.sha256 if found.lfs else found.blob_id
             require_inside(there)
@@ -165,6 +171,7 @@ def publish_hub(
     branch: str | None = None,
     create_pr: bool = False,
     tag: str | None = None,
+    token: str | None = None,
     say: Log,
     wait: float = 1.0,
     **options: Any,
@@ -179,6 +186,7 @@ def publish_hub(
         branch: commit there instead of to main; made where it is not there.
         create_pr: open a pull request instead, which needs no write access.
         tag: of this version; by default v1, v2, …; a pull request gets none.
+        token: for the Hub; by default the one of this machine.
         say: prints progress.
         wait: seconds before the second try of what failed; doubled each time.
         **options: of prepared().
@@ -192,7 +200,7 @@ def publish_hub(
     require_id(repo)
     if create_pr and branch:
         raise CuratorError("--branch and --create-pr: a pull request is made against main; give only one")
-    api = HfApi()
+    api = HfApi(token=token)
     kind: dict[str, Any] = {"repo_id": repo, "repo_type": "dataset"}
 
     def tried(work: Callable[[], T], what: str) -> T:
@@ -388,6 +396,7 @@ def refusal(status: int, what: str, repo: str, words: str = "") -> CuratorError:
     """The one line for what the Hub will not do: what was tried, what came, and what to do."""
     hints = {
         401: "the token is missing or not valid: log in with `hf auth login`, or set HF_TOKEN",
+        402: "it asks for a plan that is paid: see https://huggingface.co/pricing, or choose an owner that has one",
         403: "the token may not write there: use one that may, another id, or --create-pr",
         404: "it is not there, or private to others: check the id and the token",
         409: "somebody else is changing it: run the same command again",

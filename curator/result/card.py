@@ -65,6 +65,7 @@ def _metadata(facts: dict[str, Any], splits: list[str], content: str) -> Dataset
         task_ids=["multi-class-image-classification"] if kind == "image" else None,
         size_categories=[next((name for size, name in SIZES if facts["n"] < size), "n>10M")],
         tags=["label-errors", "noisy-labels", "label-curator"],
+        **_responsible(facts),
         pretty_name=f"{facts['name']}, curated",
         # The description is for load_dataset's cache, which is keyed by this entry and not by the files: without it a
         # run that replaced another would load as the old one.
@@ -84,3 +85,27 @@ def _metadata(facts: dict[str, Any], splits: list[str], content: str) -> Dataset
             for name, folder in configs.items()
         ],
     )
+
+
+def _responsible(facts: dict[str, Any]) -> dict[str, Any]:
+    """How the labels came about and which are known to be wrong, in the words of Croissant's RAI vocabulary.
+
+    The Hub keeps them in the card's data; what it generates for Croissant has no such fields.
+    """
+    said = facts.get("published")
+    if said is None:
+        return {}
+    people = sum(1 for name in said["reviewers"] if name != MACHINE)
+    process = (
+        f"Labels of the source, judged by {facts['method']} (label-curator), then policy {said['policy']}: "
+        f"{said['verified']:,} labels verified and {said['dropped']:,} rows dropped by {people} reviewers, "
+        f"{said['labels_changed']:,} of {said['rows']:,} labels changed."
+    )
+    known = [
+        f"{percent(after['estimate'])} of the labels are wrong (95 % interval {percent(after['low'])} to "
+        f"{percent(after['high'])}), by a blind audit of {audit['rows']:,} rows."
+        for audit in said["audits"]
+        for after in [audit["after"]]
+    ]
+    unvouched = f"{percent(said['vouched'][1])} of the labels are neither selected, verified nor corrected."
+    return {"rai:dataAnnotationProtocol": process, "rai:dataLimitations": " ".join([*known, unvouched])}

@@ -79,8 +79,10 @@ class Door:
         self.doing = ""  # until there is a page
         self.waiting_page, self.told = waiting_page, ""  # and with what is done filled in
         self.app, self.ask, self.logins = app, ask, logins
+        self.by_address = logins is None  # who has the printed address comes in
         self.token, self.user, self.cookie, self.login_page = token, user, f"curator-{port}", login_page
         self.sessions: OrderedDict[bytes, str] = OrderedDict()  # digest of a cookie -> who
+        self.framed_by = "'none'"  # who may show the page of the login in a frame
         self.key = digest(f"cookie {token}").hex()  # the same after a restart with the same token
         if logins is None:
             self.sessions[digest(self.key)] = user
@@ -101,7 +103,9 @@ class Door:
             kind = f"text/{'html' if content.startswith('<!doctype html>') else 'plain'}; charset=utf-8"
         body = (content if isinstance(content, str) else json.dumps(content)).encode()
         more = {"content-type": kind, "content-length": str(len(body)), "cache-control": "no-store", **more}
-        rules = {**PLAIN, "script-src": _inline(body)} if content is self.told else PLAIN
+        rules = {**PLAIN, "frame-ancestors": self.framed_by} if "html" in kind else PLAIN
+        if content is self.told:
+            rules = {**rules, "script-src": _inline(body)}
         await send({"type": "http.response.start", "status": status, "headers": _headers(more, rules)})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 
@@ -113,19 +117,20 @@ class Door:
         said: Callable[[str], Any] = (lambda line: {"error": line}) if path == ASK else (lambda line: line)
         if self.foreign(headers):
             return 403, said(FOREIGN), {}
-        if self.logins is not None and path == "/login" and method == "POST":
-            return await self.log_in(scope, headers, receive)
+        entered = await self.enter(scope, headers, receive)
+        if entered is not None:
+            return entered
         user = self.user_of(headers)
-        if self.logins is None and path == "/" and method == "GET" and b"token=" in scope["query_string"]:
+        if self.by_address and path == "/" and method == "GET" and b"token=" in scope["query_string"]:
             given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[-1]
             if hmac.compare_digest(digest(given), digest(self.token)):
                 return 303, "", {"location": "./", "set-cookie": self.set_cookie(self.key, scope)}
             user = None
         if user is None:
-            if self.logins is None:
+            if self.by_address:
                 return 401, said(PRINTED), {}
             return 401, self.form("") if path == "/" else said(LOG_IN), {}
-        if path == "/logout" and self.logins is not None:
+        if path == "/logout" and not self.by_address:
             if method != "POST":
                 return 405, "log out with a POST", {"allow": "POST"}
             self.sessions.pop(digest(self.cookie_of(headers)), None)
@@ -150,12 +155,12 @@ class Door:
             name, page = urlsplit(f"//{host}").hostname, urlsplit(origin or "").netloc
         except ValueError:
             return True
-        return (origin is not None and page != host) or (self.logins is None and name not in LOOPBACK)
+        return (origin is not None and page != host) or (self.by_address and name not in LOOPBACK)
 
-    def cookie_of(self, headers: dict[str, str]) -> str:
-        """The value of the session's cookie, empty where there is none."""
+    def cookie_of(self, headers: dict[str, str], suffix: str = "") -> str:
+        """The value of the session's cookie, or of one beside it, empty where there is none."""
         pairs = (pair.partition("=") for pair in headers.get("cookie", "").split(";"))
-        return next((value.strip() for name, _, value in pairs if name.strip() == self.cookie), "")
+        return next((value.strip() for name, _, value in pairs if name.strip() == self.cookie + suffix), "")
 
     def user_of(self, headers: dict[str, str]) -> str | None:
         """Who has logged in."""
@@ -169,6 +174,14 @@ class Door:
     def form(self, said: str) -> str:
         """The page of the login."""
         return self.login_page.replace("{said}", html.escape(said))
+
+    async def enter(
+        self, scope: dict[str, Any], headers: dict[str, str], receive: Callable
+    ) -> tuple[int, Any, dict[str, str]] | None:
+        """The answer to a request that is part of a login; None for another."""
+        if self.logins is not None and scope["path"] == "/login" and scope["method"] == "POST":
+            return await self.log_in(scope, headers, receive)
+        return None
 
     async def log_in(
         self, scope: dict[str, Any], headers: dict[str, str], receive: Callable
@@ -187,11 +200,15 @@ class Door:
             return 429, self.form(f"too many wrong tries: wait {seconds} s"), {"retry-after": str(seconds)}
         if not self.logins.right(name, password, address):
             return 401, self.form("wrong name or password"), {}
+        return 303, "", {"location": "./", "set-cookie": self.set_cookie(self.new_session(name), scope)}
+
+    def new_session(self, name: str) -> str:
+        """The cookie of somebody who has logged in now."""
         cookie = secrets.token_urlsafe(32)
         self.sessions[digest(cookie)] = name
         while len(self.sessions) > SESSIONS:
             self.sessions.popitem(last=False)
-        return 303, "", {"location": "./", "set-cookie": self.set_cookie(cookie, scope)}
+        return cookie
 
     async def asked(
         self, method: str, headers: dict[str, str], receive: Callable, user: str
@@ -283,6 +300,8 @@ def _inline(body: bytes) -> str:
 def _headers(more: dict[str, str], rules: dict[str, str]) -> list[tuple[bytes, bytes]]:
     policy = "; ".join(f"{name} {value}" for name, value in rules.items())
     all_of_them = {**more, **HEADERS, "content-security-policy": policy}
+    if rules["frame-ancestors"] != "'none'":
+        del all_of_them["x-frame-options"]  # which knows no other site
     return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in all_of_them.items()]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from curator.result.read import Rows
-from curator.review.space import reduced
+from curator.review.likeness import reduced
 
 MOST = 64  # rows of a group: a person sees them at one glance, on one page
 TREE = 4000  # rows that one tree is made of: it takes the square of them

@@ -12,7 +12,7 @@ import numpy as np
 from curator.engine.cache import keep, read_npy
 from curator.errors import CuratorError
 from curator.result.read import MAP, Rows
-from curator.review.space import reduced
+from curator.review.likeness import reduced
 from curator.system import cores
 
 MOST = 100_000  # rows of a map

@@ -107,7 +107,7 @@ def launch(
 
     door = Door(
         None, lambda call, who: answer(sessions[0], call, who), logins=Logins(people) if people else None, token=token,
-        user=user, port=port, login_page=_file("login.html"), waiting_page=_file("waiting.html"),
+        user=user, port=port, login_page=web_file("login.html"), waiting_page=web_file("waiting.html"),
     )  # fmt: skip
     door.doing = "starting"
     try:
@@ -145,13 +145,13 @@ def _page() -> Any:
     with gr.Blocks(title="Curator", fill_width=True) as page:
         gr.HTML(
             value="",
-            html_template=_file("page.html"),
-            js_on_load="".join(map(_file, SCRIPTS)),
+            html_template=web_file("page.html"),
+            js_on_load="".join(map(web_file, SCRIPTS)),
             elem_id="curator",
             apply_default_css=False,
         )
     return gr.mount_gradio_app(
-        fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None), page, path="/", css=_file("page.css"),
+        fastapi.FastAPI(docs_url=None, redoc_url=None, openapi_url=None), page, path="/", css=web_file("page.css"),
         footer_links=[], enable_monitoring=False, ssr_mode=False, pwa=False, run_history=False, show_error=False,
         root_path=os.environ.get("GRADIO_ROOT_PATH"),
     )  # fmt: skip
@@ -182,5 +182,6 @@ def _user() -> str:
         return "reviewer"
 
 
-def _file(name: str) -> str:
+def web_file(name: str) -> str:
+    """The text of a file of web/."""
     return files("curator.review").joinpath("web", name).read_text(encoding="utf-8")

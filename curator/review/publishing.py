@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 from typing import Any
 
+from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.result.read import Rows
 
@@ -20,7 +20,7 @@ TAKEN: dict[str, type] = {
 class Publishing:
     """The publishing of a run that was started last, if any."""
 
-    def __init__(self, rows: Rows, journal: Path):
+    def __init__(self, rows: Rows, journal: Journal):
         self.rows, self.journal = rows, journal
         self._lock = threading.Lock()
         self._running = False
@@ -28,8 +28,8 @@ class Publishing:
         self._done: str | None = None
         self._failed: str | None = None
 
-    def start(self, data: dict[str, Any]) -> None:
-        """Begin; empty texts are left out, as flags are.
+    def start(self, data: dict[str, Any], token: str | None = None) -> None:
+        """Begin, with the server's token for the Hub or another; empty texts are left out, as flags are.
 
         Raises:
             CuratorError: for what no page would send, and while another one runs.
@@ -49,7 +49,9 @@ class Publishing:
             if self._running:
                 raise CuratorError("publish: it is running already; wait until it is done")
             self._running, self._lines, self._done, self._failed = True, [], None, None
-        threading.Thread(target=self._work, args=(target.strip(), policy, options), daemon=True).start()
+        threading.Thread(
+            target=self._work, args=(target.strip(), policy, {**options, "token": token}), daemon=True
+        ).start()
 
     def state(self) -> dict[str, Any]:
         """{"running", "lines": what was said, "done": where the version is, "failed": why not, in one line}."""
@@ -63,7 +65,8 @@ class Publishing:
         try:
             if Rows(self.rows.folder).verdict != self.rows.verdict:
                 raise CuratorError("the run was replaced since this server was started: start it again")
-            done = publish(self.rows.folder, target, policy, journal=self.journal, say=self._say, **options)
+            with self.journal.readable() as journal:
+                done = publish(self.rows.folder, target, policy, journal=journal, say=self._say, **options)
         except CuratorError as e:
             error = " ".join(str(e).split())
         except Exception as e:  # what nobody has thought of must not leave the page waiting

@@ -16,10 +16,10 @@ from curator.errors import CuratorError
 from curator.result.read import Rows
 from curator.result.suspects import Suspects
 from curator.review.groups import groups_of
+from curator.review.likeness import directions, likeness
 from curator.review.map import CORNERS, GRID, Map
 from curator.review.metadata import Metadata
 from curator.review.owed import owed
-from curator.review.space import directions, likeness
 from curator.review.words import Words
 
 ORDERS = ("least clean", "least sure", "margin", "given class", "pair", "cluster", "disagreement", "row", "column")

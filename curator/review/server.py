@@ -20,12 +20,14 @@ BUSY = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length
 class Protocol(H11Protocol):
     """A connection. One too many is refused; one on which nothing moves is closed."""
 
+    of_address = OF_ADDRESS
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count it."""
         super().connection_made(transport)
         address = self.client and self.client[0]
         beside = sum((other.client and other.client[0]) == address for other in self.connections)  # type: ignore[union-attr]
-        if len(self.connections) > CONNECTIONS or beside > OF_ADDRESS:
+        if len(self.connections) > CONNECTIONS or beside > self.of_address:
             transport.write(BUSY)
             transport.close()
             return
@@ -41,6 +43,12 @@ class Protocol(H11Protocol):
         elif self.loop.time() - self._moved > (HEADERS if waiting else STUCK):
             return self.transport.abort()
         self.loop.call_later(1, self._watch)
+
+
+class Proxied(Protocol):
+    """A connection of a proxy's, which has one address for all who come through it."""
+
+    of_address = CONNECTIONS
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -61,16 +69,22 @@ def listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-def serve(app: Any, listening: socket.socket, load: Callable[[], None]) -> None:
+def serve(
+    app: Any,
+    listening: socket.socket,
+    load: Callable[[], None] = lambda: None,
+    protocol: type[Protocol] = Protocol,
+) -> None:
     """Serve the ASGI application until a signal; no address is logged, it may hold a token.
 
     Args:
         app: what is served, from now on.
         listening: where.
         load: called in a thread meanwhile; what it raises ends the serving and is raised.
+        protocol: how requests are read.
     """
     config = uvicorn.Config(
-        app, http=Protocol, ws="none", log_level="error", access_log=False, server_header=False, lifespan="on",
+        app, http=protocol, ws="none", log_level="error", access_log=False, server_header=False, lifespan="on",
         timeout_graceful_shutdown=3,
     )  # fmt: skip
     server, failed = uvicorn.Server(config), list[BaseException]()

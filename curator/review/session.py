@@ -77,7 +77,7 @@ class Session(Showing, Overview, Auditing):
         self.journal.require(self.rows.classes, self.rows.facts["split"], self.rows.digests)
         self.queue = Queue(self.runs, self.journal, overlap, accounts)
         self.overlap, self.adjudicators = overlap, adjudicators
-        self.publisher, self._publishing = publisher, Publishing(self.rows, self.journal.path)
+        self.publisher, self._publishing = publisher, Publishing(self.rows, self.journal)
         self.decoder = decoder_of(self.rows.facts)
         self.thumbnails = Thumbnails(self.rows.images, self.decoder)
         self.code = {name: i for i, name in enumerate(self.rows.classes)}

@@ -141,6 +141,9 @@ def test_the_card_keeps_the_source_and_tells_the_noise(pets, tmp_path):
         body = OWN.split("---\n")[2].strip()
         assert card.text.strip().endswith(body) and card.text.count("# Pets") == 1
         said, told = facts["published"], table_of(card.text)
+        after = said["audits"][0]["after"]
+        assert f"{said['labels_changed']:,} of" in card.data["rai:dataAnnotationProtocol"]
+        assert f"{100 * after['low']:.1f}" in card.data["rai:dataLimitations"].replace(" ", "")
         version = datasets.load_dataset(str(target), split="train").with_format("numpy")[:]
         before, after = (rows.given != truth).mean(), (version["label"] != version["true_label"]).mean()
         assert said["wrong"] == pytest.approx([before, after])

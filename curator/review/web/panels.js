@@ -142,7 +142,7 @@ async function openPeople() {
       : [make("p", { text: "No row was decided by two reviewers yet." })]),
     make("h3", { text: "As verified rows" }),
     make("p", { text: said }),
-    make("div", { class: "cr-row" }, make("button", { text: "Show conflicts", disabled: !verified.conflict, onclick: conflicts }), make("button", { text: "Export decisions", onclick: save })),
+    make("div", { class: "cr-row" }, make("button", { text: "Show conflicts", disabled: !verified.conflict, onclick: conflicts }), facts.space ? null : make("button", { text: "Export decisions", onclick: save })),
     status,
   );
 }

@@ -5,6 +5,11 @@ const POLICIES = {
   annotate: "The given labels are kept; columns with the findings are added.",
   filter: "Rows that are neither selected nor verified, and dropped rows, are removed; verified labels replace the given ones.",
 };
+const TOKENS = {
+  own: "The Hub is accessed with the server's token (hf auth login, or HF_TOKEN).",
+  owner: "It is pushed with the Space's token; a pull request is opened in your name.",
+  guest: "It is a pull request in your name, to a dataset of this Space's owner or the source of these rows.",
+};
 let form = { target: "", policy: "relabel", min_confidence: 0.9, format: "parquet", public: false, create_pr: false, branch: "", tag: "", overwrite: false, drop_leaks: false };
 
 function openPublish() {
@@ -41,11 +46,13 @@ function openPublish() {
     input("tag", "tag", { placeholder: "v1, v2, …" }),
   );
   const fit = () => {
-    const folder = /^[./~]/.test(form.target.trim());
+    const folder = !facts.space && /^[./~]/.test(form.target.trim());
+    if (facts.space && !facts.space.owns) form.create_pr = $("[name=create_pr]", fields).checked = true;
     // A pull request to the dataset that the run was made of: labels that people verified, in its own files.
     const own = form.create_pr && form.policy === "relabel" && facts.source !== null && form.target.trim() === facts.source;
     const shown = { drop_leaks: facts.leaks > 0 && !own, min_confidence: form.policy === "relabel" && !own, format: folder, overwrite: folder };
-    for (const name of ["public", "create_pr", "branch", "tag"]) shown[name] = !folder && !(own && name !== "create_pr");
+    const free = !facts.space || facts.space.owns;
+    for (const name of ["public", "create_pr", "branch", "tag"]) shown[name] = !folder && free && !(own && name !== "create_pr");
     for (const [name, on] of Object.entries(shown)) $(`[data-field=${name}]`, fields).hidden = !on;
     said.textContent = own
       ? "Only labels that people verified change, in the dataset's own files; the pull request shows the changed rows."
@@ -88,7 +95,7 @@ function openPublish() {
   openPanel(
     { name: "publish", key: () => false },
     heading("Publish"),
-    make("p", { text: "A version of this run with all decisions. The Hub is accessed with the server's token (hf auth login, or HF_TOKEN)." }),
+    make("p", { text: `A version of this run with all decisions. ${TOKENS[!facts.space ? "own" : facts.space.owns ? "owner" : "guest"]}` }),
     fields,
     make("div", { class: "cr-row" }, ...buttons),
     status,

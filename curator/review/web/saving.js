@@ -127,6 +127,7 @@ const settles = (acts) =>
 
 function decide(targets, choose) {
   // choose(card) -> decision or null; one step, one undo; whether anything was decided
+  if (facts.decides === false) return complain(new Error("you may look, but not decide: the owner of this Space names its reviewers"));
   const before = [], after = [];
   for (const card of targets) {
     const made = choose(card);
