@@ -127,7 +127,8 @@ def _from_hub(name: str) -> Side:
     from huggingface_hub import HfApi, HfFileSystem, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError
 
-    from curator.publish.hub import explained, require_id, require_inside, status_of
+    from curator.publish.hub import require_id, require_inside
+    from curator.publish.refusals import explained, status_of
 
     repo, _, revision = name.partition("@")
     require_id(repo)

@@ -8,7 +8,8 @@ from typing import Any
 
 from curator.errors import CuratorError
 from curator.publish.diff import difference
-from curator.publish.hub import explained, require_id
+from curator.publish.hub import require_id
+from curator.publish.refusals import explained
 from curator.result.facts import FACTS
 from curator.result.read import Rows
 from curator.sources.network import hub_limits

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from curator.decisions.journal import FILE, Journal
 from curator.errors import CuratorError
 from curator.publish.build import COPIED
-from curator.publish.hub import _patiently, _require_ours, refusal, require_id, require_inside
+from curator.publish.hub import _require_ours, patiently, require_id, require_inside
+from curator.publish.refusals import refusal
 from curator.result.layout import OPTIONAL
 from curator.result.read import Rows
 from curator.sources.network import hub_limits
@@ -76,7 +77,7 @@ def push_space(
     api = HfApi()
 
     def tried(work: Callable[[], T], what: str) -> T:
-        return _patiently(work, what, space, say, wait)
+        return patiently(work, what, space, say, wait)
 
     with hub_limits(), _readable(run) as rows:
         me = tried(api.whoami, "asking who you are")
@@ -237,7 +238,7 @@ def pull_space(space: str, run: Path, journal: Path | None = None) -> tuple[int,
     what = "fetching the decisions"
     with hub_limits():
         try:
-            head, copy = _patiently(fetch, what, space, lambda line: None, 1.0)
+            head, copy = patiently(fetch, what, space, lambda line: None, 1.0)
         except RepositoryNotFoundError as e:
             raise refusal(404, what, space) from e
     with closing(Journal(journal or run / FILE, rows.facts_for_a_journal())) as opened:

@@ -175,7 +175,7 @@ def fetched(repo: str, work: Path) -> tuple[Path, Path | None]:
     """
     from huggingface_hub import snapshot_download
 
-    from curator.publish.hub import explained
+    from curator.publish.refusals import explained
     from curator.sources.network import hub_limits
 
     try:

@@ -12,7 +12,8 @@ from huggingface_hub.utils import get_session
 
 from curator.cli.main import main
 from curator.errors import CuratorError
-from curator.publish.hub import explained, publish_hub, require_hub, require_inside
+from curator.publish.hub import publish_hub, require_hub, require_inside
+from curator.publish.refusals import explained
 from curator.sources import network
 from curator.sources.network import HubLimit, fetch, hub_limits
 from tests.conftest import load_table
