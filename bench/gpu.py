@@ -85,7 +85,7 @@ METHOD_CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "elr": ("elr", {}),
     "elr+": ("elr", {"plus": True}),
     "sop": ("sop", {}),
-    "sop+": ("sop", {"plus": True}),
+    "sop+": ("sop", {"consistency": 0.9, "balance": 0.1}),
 }
 
 

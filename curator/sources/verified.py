@@ -118,7 +118,7 @@ def _places(table: Table) -> Places:
 def _journal(table: Table, path: Path) -> tuple[np.ndarray, str]:
     with closing(Journal(path)) as journal:
         verified, facts = journal.verified(), journal.facts
-        counts = ", ".join(f"{count:,} {name}" for name, count in verified.counts.items())
+        counts = ", ".join(f"{count:,} {name}" for name, count in verified.counts.items() if count or name != "both")
         if facts["split"] != table.split:
             raise CuratorError(
                 f"--verified {path}: its rows are of split {facts['split']!r}, this run is of {table.split!r}; "

@@ -118,7 +118,7 @@ def test_features_of_a_callable(tmp_path, monkeypatch):
         curator.curate(**call, output=tmp_path / "out")
     assert e.value._render_traceback_() == [f"CuratorError: {e.value}"]
     curator.curate(**{**call, "backbone": named}, output=tmp_path / "out", overwrite=True)
-    assert len([*(tmp_path / "cache").rglob("*.npy")]) == 1
+    assert len([*(tmp_path / "cache").rglob("*.npy")]) == 2  # features, and faults of the pictures
 
 
 def named(x):

@@ -82,9 +82,8 @@ def straight(name, tmp_path_factory):
 
 def equal(one: Evidence, two: Evidence) -> dict[str, bool]:
     """By field."""
-    return {
-        field.name: torch.equal(getattr(one, field.name), getattr(two, field.name)) for field in dataclasses.fields(one)
-    }
+    pairs = {field.name: (getattr(one, field.name), getattr(two, field.name)) for field in dataclasses.fields(one)}
+    return {name: a is b is None or torch.equal(a, b) for name, (a, b) in pairs.items()}
 
 
 def plant_and_find(name: str, kind: str, run: Run) -> None:

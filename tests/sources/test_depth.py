@@ -105,7 +105,7 @@ def test_nets_page_and_contact_sheet_see_the_same(name, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Decoder, "rgb", noted)
     zeros, some = np.zeros(2), table.data.select(range(2))
-    columns = Columns(zeros, zeros > 0, zeros.astype(int), np.zeros((2, 3)), np.arange(2), zeros == 0)
+    columns = Columns(zeros, zeros > 0, zeros.astype(int), np.zeros((2, 3)), np.arange(2), zeros == 0, zeros)
     assert contact_sheet(tmp_path, columns, table.labels[:2], table.classes, some, "image", table.access)
     assert np.array_equal(np.stack(seen), nets[:2])
     content = table.data.cast_column("image", Image(decode=False))[0]["image"]["bytes"]

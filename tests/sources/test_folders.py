@@ -366,11 +366,12 @@ def test_a_path_that_finds_the_file(tmp_path):
         table = load_table(str(put(tmp_path / "pets", *PETS)))
 
         class columns:
+            ambiguous = None
             selected, clean_score = np.arange(6) != 3, np.linspace(0, 1, 6)
             rows, corrected = np.arange(6), np.zeros(6, int)
 
     write_issues(tmp_path / "issues.csv", Findings)
-    assert (tmp_path / "issues.csv").read_text().splitlines()[1] == "3,dog/1.png,dog,cat,0.600000"
+    assert (tmp_path / "issues.csv").read_text().splitlines()[1] == "3,dog/1.png,dog,cat,0.600000,"
 
 
 def test_images_of_metadata_with_several_images_a_row(tmp_path):

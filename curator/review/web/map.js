@@ -327,7 +327,7 @@ function clearSelection() {
   draw();
 }
 
-const targets = () => (sight.picked?.rows ?? []).filter((card) => sight.act === "all" || card.flagged);
+const marked = () => (sight.picked?.rows ?? []).filter((card) => sight.act === "all" || card.flagged);
 
 function showSelection() {
   const { chosenHere, picked } = sight;
@@ -361,7 +361,7 @@ function showSelection() {
 }
 
 function actOnArea(choose) {
-  const cards = targets();
+  const cards = marked();
   if (!cards.length) return;
   decide(cards, choose);
   problem = "";
