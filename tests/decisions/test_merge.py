@@ -88,3 +88,19 @@ def test_a_journal_of_others_is_refused(journal, tmp_path):
     with pytest.raises(CuratorError, match="different decisions under one key"):
         journal.merge(tmp_path / "w")
     assert keys(journal) == ["one"] and labels(journal) == {1: ("keep", "cat")}
+
+
+def test_rulings_notes_and_tags_come_along(journal, away, tmp_path):
+    away.save([do("a", (1, "keep", "cat"))], "ann")
+    away.save([do("b", (1, "relabel", "dog"))], "ben")
+    away.save([{**do("c", (1, "relabel", "dog")), "ruling": True}], "cleo")
+    away.remarks.save(1, "whose is it?", ["odd"], "ann", "note-1")
+    journal.remarks.save(2, "first", [], "ann", "note-0")
+    brought(journal, away, tmp_path)
+    brought(journal, away, tmp_path)
+    assert journal.rulings().keys() == {1} and journal.rulings()[1].reviewer == "cleo" and not journal.conflicts()
+    assert labels(journal)[1] == ("keep", "cat") and journal.verified().labels == {1: "dog"}
+    said = {row: of["ann"] for row, of in journal.remarks.by_row().items()}
+    assert (said[1].note, said[1].tags, said[2].note) == ("whose is it?", ["odd"], "first")
+    with closing(Journal(journal.path)) as again:
+        assert again.rulings().keys() == {1} and len(again.remarks.by_row()) == 2
