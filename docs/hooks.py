@@ -129,14 +129,17 @@ def flags() -> str:
 
 def commands() -> str:
     """The other commands: what they take, and their flags."""
-    from curator.cli import commands as module
+    from curator.cli.main import COMMANDS
     from curator.text import PROGRAM
 
-    found = [c for c in vars(module).values() if dataclasses.is_dataclass(c) and c.__module__ == module.__name__]
+    modules = dict.fromkeys(inspect.getmodule(command) for command in COMMANDS.values())
+    found = [(m, c) for m in modules for c in vars(m).values() if inspect.isclass(c) and c.__module__ == m.__name__]
     parts = []
-    for cls in found:
+    for module, cls in found:
         usage = " ".join(f.name.upper() for f in dataclasses.fields(cls) if is_positional(cls, f.name))
         name = cls.__name__.lower()
+        if name not in COMMANDS:  # the second word of one
+            name = f"{module.__name__.rpartition('.')[2]} {name}"
         head = f"## {name}\n\n```text\n{PROGRAM} {name} {usage} [FLAGS]\n```\n\n{inspect.getdoc(cls)}\n\n"
         parts.append(head + table_of(cls))
     return "\n\n".join(parts)

@@ -4,7 +4,6 @@ import inspect
 import re
 from pathlib import Path
 
-from curator.cli import commands
 from curator.cli.main import COMMANDS, main
 from curator.config.defaults import BACKBONE
 from curator.config.flags import ALIASES, Settings
@@ -61,7 +60,8 @@ def test_make_targets_exist():
 def test_flags_methods_and_datasets_exist():
     from curator.sources.opening import NAMED
 
-    classes = [Settings, *(cls for _, cls in inspect.getmembers(commands, inspect.isclass))]
+    modules = {inspect.getmodule(command) for command in COMMANDS.values()}
+    classes = [Settings, *(cls for module in modules for _, cls in inspect.getmembers(module, inspect.isclass))]
     known = {*ALIASES, *(name for cls in classes for name in getattr(cls, "__dataclass_fields__", ()))}
     ours = "\n".join(
         [README, *(line for page in PAGES.values() for line in re.findall(r"^label-curator .*", page, re.M))]
