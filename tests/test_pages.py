@@ -32,7 +32,7 @@ def test_every_flag_command_and_hyperparameter_is_on_a_page():
     assert "| `--image-size` | whole number |  |" in made and "| `--flip` | yes or no | yes |" in made
     others = hooks.filled((DOCS / "reference/commands.md").read_text(), "reference/commands.md")
     assert {*COMMANDS} - {"clean"} <= set(re.findall(r"^## (\w+)", others, re.M))
-    assert "label-curator publish RUN TARGET [FLAGS]" in others and "| `--min-confidence` | number | `0.9` |" in others
+    assert "label-curator publish RUN TARGET [FLAGS]" in others and "| `--policy` | text | `relabel` |" in others
     texts = {path: path.read_text() for path in (DOCS / "methods").glob("*.md")}
     options = [name for text in texts.values() for name in re.findall(r"<!-- made: options (\w+) -->", text)]
     assert sorted(options) == sorted(METHODS)
