@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: demo test test-slow lint bench app
+.PHONY: demo test test-slow lint docs bench app
 
 demo: $(READY)  ## find the wrong labels of the embedded digits
 	$(BIN)/python curator/clean.py --overwrite
@@ -14,10 +14,13 @@ test: $(READY)  ## everything that takes seconds
 test-slow: $(READY)  ## what takes minutes
 	$(BIN)/python -m pytest -m slow
 
-lint: $(READY)
+lint: $(READY) docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)  ## the pages, as static files in build/site; a link that leads nowhere is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q
 
 bench: $(READY)  ## fill bench/RESULTS.md, cell by cell
 	$(BIN)/python -m bench.baselines
@@ -39,5 +42,5 @@ app: $(READY)  ## look at the demo's findings
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q uv
-	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -e '.[test,dev]'
+	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -e '.[test,dev,docs]'
 	touch $(READY)

@@ -10,4 +10,4 @@ from curator.errors import CuratorError
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 __all__ = ["CuratorError", "curate"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -105,7 +105,7 @@ def curate(
             compile: compile the net.
             memory_budget: GiB for decoded images.
             track: tensorboard, wandb or trackio.
-            output: folder of the result; default runs/DATASET-METHOD[-BACKBONE][-NOISE].
+            output: folder of the result; default `runs/DATASET-METHOD[-BACKBONE][-NOISE]`.
             overwrite: replace a finished run there.
             resume: continue an interrupted run there (default True).
             keep_checkpoints: keep the last checkpoint.

@@ -1,0 +1,1 @@
+"""What a method runs on: the Run, with data, views, nets, seeds, checkpoints and processes."""
