@@ -85,8 +85,8 @@ def warnings_of(folder: Path) -> list[str]:
     return json.loads((folder / "curation.json").read_text())["warnings"]
 
 
-# One with two stages, one with folds, one without batches: what is written when is the same for all.
-OFTEN = ("pudistill", "confident", "linear")
+# One with folds, one without batches: what is written when is the same for all.
+OFTEN = ("confident", "linear")
 
 
 @pytest.mark.parametrize(
@@ -247,9 +247,10 @@ def process_of_two(rank: int, port: int, argv: list[str]) -> None:
 STREAM = ["--memory-budget", "0.000001", "--image-size", "12"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method, epochs, own", [
     ("mixup", 12, STREAM),  # one process holds what two decode
-    pytest.param("mixup", 12, [], marks=pytest.mark.slow), pytest.param("pudistill", 10, [], marks=pytest.mark.slow),
+    ("mixup", 12, []), ("pudistill", 10, []),
 ])  # fmt: skip
 def test_two_processes_agree_with_one(method, epochs, own, source, tmp_path):
     argv = [
