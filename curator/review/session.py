@@ -127,8 +127,15 @@ class Session(Showing, Overview, Auditing):
         known = facts["dataset"] in NAMED or facts["source"].get("id")
         dataset = facts["dataset"] if known else f"PATH/TO/{facts['dataset']}"
         method = facts["method"].replace("+", ",")
-        flags = "--dataset", dataset, "--ensemble" if "," in method else "--method", method
-        return command_line("clean", *flags, "--verified", journal if self.publisher is None else journal.name)
+        flags = ["--dataset", dataset, "--ensemble" if "," in method else "--method", method]
+        seen_by = ("features_column", "backbone", "net") if facts["dataset"] not in NAMED else ()
+        by = next((name for name in seen_by if facts["settings"].get(name)), None)  # what the first run saw rows with
+        if by is not None and not (by == "net" and facts.get("text_column")):
+            flags += [f"--{by.replace('_', '-')}", str(facts["settings"][by])]
+        mine = self.publisher is None
+        flags += ["--verified", str(journal if mine else journal.name)]
+        folder = self.rows.folder
+        return command_line("clean", *flags, "--output", f"{folder if mine else folder.name}-2")
 
     def counts(self, reviewer: str) -> dict[str, Any]:
         """How far the review is."""
@@ -205,7 +212,7 @@ class Session(Showing, Overview, Auditing):
                     "group": self.queue.group(position),
                     "top": [[int(c), float(soft[i, c])] for c in likeliest[i]],
                     "remarks": self.remarks_on(int(rows.row[position])),
-                    "said": self.queue.suspects.said(position),
+                    "said": [*self.held_back(position), *self.queue.suspects.said(position)],
                     **self.decided(int(rows.row[position]), reviewer),
                     "runs": [
                         {"suggested": int(run.suggested[position]), "score": float(run.score[position])}

@@ -36,6 +36,12 @@ class Showing:
 
     # Of a row
 
+    def held_back(self, position: int) -> list[str]:
+        """What is to be said of a flagged row that keeps its label, since no other class is sure enough (the guard)."""
+        rows = self.rows
+        kept = not rows.selected[position] and rows.suggested[position] == rows.given[position]
+        return ["no class is sure: look for yourself"] if kept else []
+
     def whole(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """A row's image at its own resolution."""
         position = self.rows.position(field(data, "row", int))
