@@ -4,12 +4,14 @@
     CURATOR_DATA=... python -m bench.arena          # two cells at a time, one a core; resumes cell by cell
     CURATOR_DATA=... python -m bench.arena only posterior ce    # the rows of these methods only
     CURATOR_DATA=... python -m bench.arena plot     # the picture again
+    CURATOR_DATA=... python -m bench.arena lite2    # the set worst on EfficientNet-Lite2; also `lite2 only ...`
 
-Features: EfficientNet-Lite0 at 128 px, pooled to 1,280 numbers. Every cell is three seeds; for DivideMix, its cleaners
-and bootstrapping on rand1 and aggre one. Ours are runs of the command with the recipes features-METHOD.yaml (dividemix
-is the cleaner gmm_agn, cpc is cpc_awr, bootstrap M-DYR-H with a Beta mixture); an ensemble is the mean of its members'
-runs of one seed (which is what `--ensemble` gives) in the sum of their times. The peers read features.npy of such a
-run. With verified rows (a share of all, drawn by class) stand PUDistill and ProMix; figures are of the other rows.
+Features: EfficientNet-Lite0 (or Lite2) at 128 px, pooled to 1,280 (or 1,408) numbers. Every cell is three seeds; for
+DivideMix, its cleaners and bootstrapping on rand1 and aggre one. Ours are runs of the command with the recipes
+features-METHOD.yaml (dividemix is the cleaner gmm_agn, cpc is cpc_awr, bootstrap M-DYR-H with a Beta mixture); an
+ensemble is the mean of its members' runs of one seed (which is what `--ensemble` gives) in the sum of their times.
+The peers read features.npy of such a run. With verified rows (a share of all, drawn by class) stand PUDistill and
+ProMix; figures are of the other rows.
 
 Hyperparameters, the peers' regularisation among them, were chosen on the label sets rand2 and rand3 and on the worse of
 the two labels of each row, never on the sets of the table, and are the same for all sets; those of `posterior` on the
@@ -33,6 +35,7 @@ from bench.table import Table, processor, today
 from curator.methods import METHODS
 
 SETS = ("worst", "rand1", "aggre")
+LITE2 = "lite2 worst"  # the label set worst on the features of the larger net, in a table of its own
 SEEDS = (1, 2, 3)
 ENSEMBLES = ("promix+confident",)
 PEERS = ("cleanlab", "k-NN vote")
@@ -57,17 +60,21 @@ COLUMNS = [
     "accuracy ±", "seconds", "date", "machine",
 ]  # fmt: skip
 HEADING = "Arena: CIFAR-10N, 50,000 rows, frozen features of EfficientNet-Lite0, one core a run, three seeds"
+HEADING_LITE2 = "Arena: the same on EfficientNet-Lite2, worst labels"
 PLOT = Path(__file__).with_name("arena.png")
 
 
-def main(only: Iterable[str] = ()) -> None:
+def main(only: Iterable[str] = (), lite2: bool = False) -> None:
     """Fill the cells that have no row yet (of these methods, if any are named), then draw the picture."""
     if not has_data("arena", FEATURES):
         return
-    table = Table(HEADING, COLUMNS)
+    table = Table(HEADING_LITE2 if lite2 else HEADING, COLUMNS)
     cores = Cores()
-    extract()
-    for labels in SETS:
+    if lite2:  # once, on all cores
+        finished_run("arena lite2 features", f"{cell(LITE2, 'ce', 1)[1]} --method.epochs 1")
+    else:
+        extract()
+    for labels in (LITE2,) if lite2 else SETS:
 
         def missing(names: Iterable[str], labels: str = labels) -> list[str]:
             return [name for name in names if f"{labels} {name}" not in table and (not only or name in only)]
@@ -81,14 +88,15 @@ def main(only: Iterable[str] = ()) -> None:
                 add(table, labels, name, [future.result() for future in futures])
         for names in missing(ENSEMBLES):
             add(table, labels, names, [ensemble_of(labels, names.split("+"), seed) for seed in SEEDS])
-    plot(table)
+    if not lite2:
+        plot(table)
 
 
 def seeds(labels: str, name: str) -> tuple[int, ...]:
-    """Three on worst; one of some methods on the others, and of the default so far."""
-    if name == "posterior":
+    """Three on worst; one of some methods on the others, and of the default on Lite0 so far."""
+    if name == "posterior" and labels != LITE2:
         return SEEDS[:1]
-    return SEEDS if labels == "worst" or name not in ONE_SEED else SEEDS[:1]
+    return SEEDS if labels in ("worst", LITE2) or name not in ONE_SEED else SEEDS[:1]
 
 
 def extract() -> None:
@@ -112,7 +120,9 @@ def extract() -> None:
 
 def cell(labels: str, method: str, seed: int) -> tuple[str, str]:
     """Name and flags of one run of ours."""
-    flags = f"{FEATURES} --label-noise {labels} --seed {seed} {VARIANTS.get(method, f'--method {method}')}"
+    features = FEATURES.replace("lite0", "lite2") if labels == LITE2 else FEATURES
+    noise = labels.removeprefix("lite2 ")
+    flags = f"{features} --label-noise {noise} --seed {seed} {VARIANTS.get(method, f'--method {method}')}"
     return f"arena {labels} {method} {seed}", flags
 
 
@@ -229,4 +239,5 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["peer"]:
         measure_peer(*sys.argv[2:4], int(sys.argv[4]), Path(sys.argv[5]))
     else:
-        main(sys.argv[2:] if sys.argv[1:2] == ["only"] else ())
+        lite2, words = sys.argv[1:2] == ["lite2"], [word for word in sys.argv[1:] if word != "lite2"]
+        main(words[1:] if words[:1] == ["only"] else (), lite2)
