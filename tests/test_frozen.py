@@ -177,6 +177,7 @@ def test_a_column_of_embeddings_and_no_images(tmp_path, capsys):
     assert "--label-noise idn-class:0.2: it needs images" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_ensemble(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     argv = ["--dataset", source(tmp_path), "--epochs", "4", "--seed", "3"]

@@ -359,6 +359,7 @@ def test_curate_in_two_processes(source, tmp_path):
     assert (tmp_path / "out" / "curation.json").exists()
 
 
+@pytest.mark.slow
 def test_errors_under_a_launcher_come_first(tmp_path):
     launcher = [str(Path(sys.executable).parent / "accelerate"), "launch", "--cpu", "curator/clean.py"]
     process = start("--dataset", "digitz", "--output", tmp_path / "out", launcher=launcher)
