@@ -41,7 +41,9 @@ def test_queues_and_their_first_key(tmp_path):
         assert {*DARK} <= {*show(page, "picture faults")}
         page.keyboard.press("Enter")  # elsewhere it accepts the suggestion
         saved(page)
-        assert page.inner_text(f".cr-card[data-row='{rows_of(page)[0]}'] .cr-badge").startswith("→")
+        assert page.inner_text(f".cr-card[data-row='{rows_of(page)[0]}'] .cr-badge").startswith(
+            ("→", "keep")
+        )  # no drop
         page.click("[data-do=publish]")
         page.fill("input[name=target]", str(tmp_path / "version"))
         assert "3 rows of other splits" in page.inner_text("[data-field=drop_leaks]")
