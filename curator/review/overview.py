@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,10 +43,7 @@ class Overview:
     rows: Rows
     journal: Journal
     queue: Queue
-
-    def cards(self, positions: np.ndarray, reviewer: str) -> list[dict[str, Any]]:
-        """What is shown of rows."""
-        raise NotImplementedError
+    cards: Callable[..., list[dict[str, Any]]]  # what is shown of rows at positions, to a reviewer
 
     def map(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """The map, or how far it is; it is begun where there is none.

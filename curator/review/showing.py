@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,7 @@ class Showing:
     queue: Queue
     decoder: Decoder
     code: dict[str, int]
-
-    def small_ones(self, found: np.ndarray) -> list[dict[str, Any]]:
-        """Rows at positions, as examples."""
-        raise NotImplementedError
+    small_ones: Callable[[np.ndarray], list[dict[str, Any]]]  # rows at positions, as examples
 
     # Of a row
 
