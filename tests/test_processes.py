@@ -65,6 +65,12 @@ def source(tmp_path_factory) -> Path:
     return folder
 
 
+def flags(source: Path, method: str, epochs: int) -> list[str]:
+    """A run of the method on the rows, from scratch; what must be verified for it is."""
+    of_run = ["--dataset", str(source), "--net", "small", "--method", method, "--epochs", str(epochs)]
+    return [*of_run, *VERIFIED.get(method, [])]
+
+
 def reached(folder: Path, number: int) -> bool:
     pointer = folder / "checkpoints" / "latest"
     try:
@@ -95,18 +101,7 @@ OFTEN = ("confident", "linear")
 def test_killed_at_a_random_moment(method, tmp_path, monkeypatch):
     """kill -9, then the same command: the parquet of an uninterrupted run, byte for byte."""
     hf_dataset(60, 3, 0.3, size=8).to_parquet(tmp_path / "source" / "train.parquet")
-    argv = [
-        "clean",
-        "--dataset",
-        f"{tmp_path}/source",
-        "--net",
-        "small",
-        "--method",
-        method,
-        "--epochs",
-        "8",
-        *VERIFIED.get(method, []),
-    ]
+    argv = ["clean", *flags(tmp_path / "source", method, 8)]
     # Linear models have no batches; where they come in rounds, as many as others have epochs.
     argv += {"linear": [], "posterior": ["--method.rounds", "8"]}.get(method, ["--method.batch-size", "30"])
     argv += ["--output"]
@@ -147,8 +142,7 @@ def test_killed_at_a_random_moment(method, tmp_path, monkeypatch):
 )
 def test_killed_at_random_moments(source, tmp_path, method, epochs, kills=5):
     """The same in processes that nothing prepared, over and over: 40 kills, of every method in all its phases."""
-    argv = ["--dataset", source, "--method", method, "--net", "small", "--epochs", epochs, *VERIFIED.get(method, [])]
-    argv += ["--output"]
+    argv = [*flags(source, method, epochs), "--output"]
     straight = start(*argv, tmp_path / "straight", core=0, XDG_CACHE_HOME=f"{tmp_path}/cache")
     rng = random.Random()
     seed = rng.randrange(10**6)
@@ -185,19 +179,7 @@ def from_a_terminal(argv: list[str], err: Path) -> None:
 
 def test_sigterm_and_ctrl_c_and_the_lock(source, tmp_path, capsys):
     """143 and 130, the checkpoint stands; meanwhile a second run on the folder is refused."""
-    argv = [
-        "clean",
-        "--dataset",
-        str(source),
-        "--net",
-        "small",
-        "--method",
-        "ce",
-        "--epochs",
-        "2000",
-        "--output",
-        f"{tmp_path}/out",
-    ]
+    argv = ["clean", *flags(source, "ce", 2000), "--output", f"{tmp_path}/out"]
     for sent, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
         process = FORKS.Process(target=from_a_terminal, args=(argv, tmp_path / "err"))
         process.start()
@@ -253,18 +235,7 @@ STREAM = ["--memory-budget", "0.000001", "--image-size", "12"]
     ("mixup", 12, []), ("pudistill", 10, []),
 ])  # fmt: skip
 def test_two_processes_agree_with_one(method, epochs, own, source, tmp_path):
-    argv = [
-        "clean",
-        "--dataset",
-        str(source),
-        "--net",
-        "small",
-        "--method",
-        method,
-        "--epochs",
-        str(epochs),
-        *VERIFIED.get(method, []),
-    ]
+    argv = ["clean", *flags(source, method, epochs)]
     argv += ["--method.batch-size", "16", "--output"]
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
