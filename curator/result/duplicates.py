@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from curator.signals.approximate import close_pairs
+from curator.signals.neighbours import principal_axes
 
 # Cosine of two rows' features from which they are near duplicates: so were all 24 pairs of CIFAR-10 looked at.
 ALIKE = 0.92
@@ -86,7 +87,7 @@ def near_pairs(features: Tensor, least: float = ALIKE) -> np.ndarray | None:
         return None if len(found) > NEAR_GROUP / 4 * len(features) else found  # of a row, at most ten are looked at
     x = F.normalize(features.float() - features.float().mean(0), dim=1)
     n, d = x.shape
-    axes = torch.linalg.eigh((x.T @ x) / n).eigenvectors[:, -min(d, AXES) :]
+    axes = principal_axes(x, min(d, AXES))
     short, limit = x @ axes, 2 - 2 * least + 1e-5
     size, parts, total = short.square().sum(1), [np.zeros((0, 2), np.int64)], 0
     rows = max(1, BLOCK // n)

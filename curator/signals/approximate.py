@@ -7,6 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from curator.signals.neighbours import principal_axes
+
 AXES = 64  # principal ones along which rows are compared first
 CELLS = 4  # times the square root of the rows
 LOOKED = 8  # cells that a row is compared with
@@ -49,7 +51,7 @@ def _short(features: Tensor) -> tuple[np.ndarray, Tensor]:
     mean = torch.stack([part.float().sum(0) for part in features.split(BLOCK)]).sum(0) / n
     step = max(1, n // FEW)
     some = F.normalize(features[::step].float() - mean, dim=1)
-    axes = torch.linalg.eigh(some.T @ some / len(some)).eigenvectors[:, -min(d, AXES) :]
+    axes = principal_axes(some, min(d, AXES))
     out = np.empty((n, axes.shape[1]), np.float32)
     for start in range(0, n, BLOCK):
         out[start : start + BLOCK] = F.normalize(features[start : start + BLOCK].float() - mean, dim=1) @ axes

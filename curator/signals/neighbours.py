@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -11,6 +11,32 @@ from torch.nn import functional as F
 PART = 1024  # rows whose similarities are held at once
 MANY = 10_000  # rows from which similarities are taken along the principal axes: the work grows with their square
 AXES = 128
+
+
+def principal_axes(x: Tensor, count: int = AXES) -> Tensor:
+    """The axes (d, count) along which rows (n, d) lie farthest from 0, the farthest last."""
+    return torch.linalg.eigh(x.T @ x / len(x)).eigenvectors[:, -count:]
+
+
+def nearest_among(
+    read: Callable[[Tensor], Tensor],  # rows (b,) int64 -> float32 (b, d) of length 1
+    n: int,
+    among: Tensor,  # (m,) int64: the rows that can be near
+    x: Tensor,  # (m, d): these
+    count: int,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Part by part of n rows: these (b,), cosines (b, c) to their nearest ones, and places (b, c) of them in `among`.
+
+    The nearest come first. A row is not its own neighbour, so that c is at most m - 1.
+    """
+    place, count = torch.full((n,), -1), min(count, len(among) - 1)
+    place[among] = torch.arange(len(among))
+    for part in torch.arange(n).split(PART):
+        similarity = read(part) @ x.T
+        own = place[part].to(x.device)
+        here = (own >= 0).nonzero()[:, 0]
+        similarity[here, own[here]] = -2
+        yield part, *similarity.topk(count, dim=1)
 
 
 def neighbour_vote(
@@ -25,24 +51,15 @@ def neighbour_vote(
 
     A row does not vote for itself. Where no voter is near (no cosine above 0) all labels have the same share.
     """
-    parts = torch.arange(n).split(PART)
     x = torch.cat([read(part) for part in voters.split(PART)])
-    axes: Tensor | None = None
-    if len(voters) > MANY and x.shape[1] > AXES:
-        axes = torch.linalg.eigh(x.T @ x / len(x)).eigenvectors[:, -AXES:]
-        x = x @ axes
-    x, theirs = F.normalize(x, dim=1), labels[voters].to(x.device)
-    place = torch.full((n,), -1)
-    place[voters] = torch.arange(len(voters))
+    axes = principal_axes(x) if len(voters) > MANY and x.shape[1] > AXES else None
+
+    def directions(rows: Tensor) -> Tensor:
+        return F.normalize(rows if axes is None else rows @ axes, dim=1)
+
+    x, theirs = directions(x), labels[voters].to(x.device)
     votes = torch.zeros(n, classes)
-    count = min(count, len(voters) - 1)
-    for part in parts:
-        mine = read(part) if axes is None else read(part) @ axes
-        similarity = F.normalize(mine, dim=1) @ x.T
-        own = place[part].to(x.device)
-        among = (own >= 0).nonzero()[:, 0]
-        similarity[among, own[among]] = -2
-        weight, nearest = similarity.topk(count, dim=1)
+    for part, weight, nearest in nearest_among(lambda rows: directions(read(rows)), n, voters, x, count):
         found = torch.zeros(len(part), classes, device=x.device)
         votes[part] = found.scatter_add_(1, theirs[nearest], weight.clamp_min(0)).cpu()
     total = votes.sum(1, keepdim=True)

@@ -14,16 +14,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from curator.signals.neighbours import AXES, MANY, nearest_among, principal_axes
+
 MOST = 20_000  # rows that others are compared with: of more, a fixed sample
-AXES = 128  # principal ones, along which more than MANY rows are compared
-MANY = 10_000
-PART = 1024  # rows whose similarities are held at once
 VOTERS = 30  # neighbours that bear out a label
 NEAREST = 10  # rows of a certain class whose mean distance counts
 CHANCE = 1e-3  # a label is borne out where chance would give it to so many voters this seldom
-FAR = (
-    2.5  # deviations (upwards) of the log distance from which a row is junk; bench/junk.py: 0 to 0.9 % of clean photos
-)
+# Deviations (upwards) of the log distance from which a row is junk; in bench/junk.py 0 to 0.9 % of clean photos are.
+FAR = 2.5
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def _short(x: Tensor) -> Tensor:
     """Unit rows (n, d) along the principal axes, where there are many: what lies outside of them is far from all."""
     if len(x) <= MANY or x.shape[1] <= AXES:
         return x
-    return x @ torch.linalg.eigh(x.T @ x / len(x)).eigenvectors[:, -AXES:]
+    return x @ principal_axes(x)
 
 
 def _nearest(x: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
@@ -80,18 +78,10 @@ def _nearest(x: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
     A row is not its own neighbour.
     """
-    n, count = len(x), min(count, len(among) - 1)
-    others, place = x[among], torch.full((n,), -1)
-    place[among] = torch.arange(len(among))
-    distance, found = torch.empty(n, count), torch.empty(n, count, dtype=torch.int64)
-    for part in torch.arange(n).split(PART):
-        alike = x[part] @ others.T
-        own = place[part]
-        here = (own >= 0).nonzero()[:, 0]
-        alike[here, own[here]] = -2
-        best, nearest = alike.topk(count, dim=1)
-        distance[part], found[part] = (1 - best).clamp_min(0), among[nearest]
-    return distance, found
+    parts = nearest_among(lambda rows: x[rows], len(x), among, x[among], count)
+    found = [(1 - best, among[places]) for _, best, places in parts]
+    distance, near = (torch.cat(part) for part in zip(*found, strict=True))
+    return distance.clamp_min(0), near
 
 
 def _borne_out(labels: np.ndarray, votes: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
