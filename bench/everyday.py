@@ -264,7 +264,8 @@ def section_parts(table: Means) -> list[str]:
     return [
         f"`bench/everyday.py`, {processor()}, two runs of one thread at a time beside other work, {today()}: "
         f"{len(table)} cells (a set, its features, a noise), two seeds each, {seconds / 3600:.1f} core hours in all. "
-        "The sets, their noise and the emulated features are described in bench/everyday_sets.py; every run is a line "
+        "Methods are without the guard. The sets, their noise and the emulated features are described in "
+        "bench/everyday_sets.py; every run is a line "
         "of results/everyday.jsonl. Free: `linear` (logistic regression, 5 folds, strength by held-out likelihood, "
         "argmax), cleanlab on its probabilities, a vote of the 20 nearest rows. These are development sets: the "
         "default was chosen on them, first on seed 1 with Lite0 features, and changed once more after a look at the "
