@@ -238,7 +238,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["plot"]:
         plot(Table(HEADING, COLUMNS))
     elif sys.argv[1:2] == ["peer"]:
-        measure_peer(*sys.argv[2:4], int(sys.argv[4]), Path(sys.argv[5]))
+        measure_peer(sys.argv[2], sys.argv[3], int(sys.argv[4]), Path(sys.argv[5]))
     else:
         lite2, words = sys.argv[1:2] == ["lite2"], [word for word in sys.argv[1:] if word != "lite2"]
         main(words[1:] if words[:1] == ["only"] else (), lite2)

@@ -127,6 +127,6 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["plot"]:
         plot(["digits", "CIFAR-10 features"])
     elif sys.argv[1:2] == ["cell"]:
-        measure(*sys.argv[2:5], int(sys.argv[5]))
+        measure(sys.argv[2], sys.argv[3], sys.argv[4], int(sys.argv[5]))
     else:
         main()

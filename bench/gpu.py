@@ -161,7 +161,8 @@ def methods(results: Path, net: str, n: int = 25_600) -> None:
         run = Run(seed=0, net=net)
         data = NoisyDataset(Resident(images, run.device), labels, tuple("abcdefghij"), nobody, torch.arange(n))
         warmup = {"warmup": 1} if hasattr(METHODS[name], "warmup") else {}
-        method, stats = METHODS[name](epochs=3, **warmup, **settings), []
+        made: Any = METHODS[name]
+        method, stats = made(epochs=3, **warmup, **settings), []
         for _ in method(data, run):
             stats.append(run.close_epoch())
         last, used = stats[2], mfu(run, data.inputs.shape)

@@ -326,6 +326,6 @@ if __name__ == "__main__":
     elif sys.argv[1:2] == ["speed"]:
         speed()
     elif sys.argv[1:2] == ["cell"]:
-        measure(*sys.argv[2:5], Path(sys.argv[5]))
+        measure(sys.argv[2], sys.argv[3], sys.argv[4], Path(sys.argv[5]))
     else:
         main()

@@ -89,6 +89,7 @@ def made_up_run(n: int) -> Path:
         soft,
         np.arange(n),
         np.ones(n, bool),
+        np.full(n, np.nan, np.float32),
     )
     folder.mkdir(parents=True)
     write_parquet(add_columns(Dataset(rows, fingerprint=f"made-up-{n}"), columns, CLASSES), folder, "train")
