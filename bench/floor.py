@@ -4,25 +4,30 @@
     python -m bench.floor smoke       # small and quick
 
 Limits are the best of several tries, in processor seconds of one thread. The share of a step of ProMix on features is
-that of the products which its two nets cannot do without, at the speed of the limit, in the seconds that it takes.
+that of the products which its two nets cannot do without, at the speed of the limit, in the seconds that it takes; of
+steps from scratch (two ResNet-18) that of all products and convolutions that torch counts. Times over the reference are
+those of bench/reference_step.py in float32, and at most what they would be if nothing took time but convolutions.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
+from bench.step import ours, reference
 from bench.table import Table, processor, today
 from curator.engine.nets import MLP
 from curator.engine.run import Run
-from curator.engine.source import Features
+from curator.engine.source import Features, Resident
 from curator.evidence import NoisyDataset
+from curator.methods.dividemix import DivideMix
 from curator.methods.promix import ProMix
 
 HEADING = "The machine's limits, and the shares reached, one core"
@@ -98,6 +103,39 @@ def promix_step(steps: int) -> tuple[float, float]:
     return float(took[len(took) // 10]), 2 * ROWS * (2 * 2 * FIRST + 3 * PASSES * SECOND)
 
 
+def second(steps: Iterator, tries: int) -> float:
+    """Processor seconds of the quickest step of some, after one that does not count."""
+    return best(lambda: next(steps), tries)
+
+
+def counted(steps: Iterator) -> float:
+    """FLOPs of the products and convolutions of a step, forward and backward."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as found:
+        next(steps)
+    return float(found.get_total_flops())
+
+
+def promix(batch: int) -> Iterator[Run]:
+    """Steps of ProMix in bf16, nine of ten rows selected."""
+    return ours("resnet18", batch, mixed_precision="bf16", threads=1)
+
+
+def dividemix(batch: int) -> Iterator[None]:
+    """Steps of one net of DivideMix in bf16: so many labelled rows, and as many unlabelled ones, an epoch."""
+    n = 2 * batch
+    images = torch.randint(0, 256, (n, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    labels, nobody, rows = torch.arange(n) % 10, torch.zeros(n).bool(), torch.arange(n)
+    data = NoisyDataset(Resident(images), labels, tuple("abcdefghij"), nobody, rows)
+    run, method = Run(net="resnet18", threads=1, mixed_precision="bf16"), DivideMix(batch_size=batch)
+    here, other = method.build(data, run)
+    split = (rows < batch).double()
+    for epoch in itertools.count(method.warmup):
+        method.train(here, other, split, data, run, rows, epoch)
+        yield
+
+
 def main(words: list[str]) -> None:
     """Measure everything; with "smoke" only try."""
     smoke = words == ["smoke"]
@@ -105,6 +143,11 @@ def main(words: list[str]) -> None:
     tries = 3 if smoke else 30
     bf16, float32 = products(torch.bfloat16, tries), products(torch.float32, tries)
     seconds, flops = promix_step(10 if smoke else 60)
+    batch, few = (8, 1) if smoke else (32, 5)
+    released, scratch, mixed = (
+        (second(steps, few), counted(steps))
+        for steps in (reference("resnet18", batch), promix(batch), dividemix(batch))
+    )
     python = starts(["-c", "pass"], 1 if smoke else 5)
     help_ = starts(["-m", "curator.cli", "--help"], 1 if smoke else 5)
     rows = {
@@ -117,6 +160,13 @@ def main(words: list[str]) -> None:
         "a step of ProMix on features, 256 rows": (f"{1000 * seconds:.1f}", "ms"),
         "  its products at the limit in bf16": (f"{1000 * flops / bf16:.1f}", "ms"),
         "  share of the limit": (f"{flops / bf16 / seconds:.0%}", ""),
+        f"the reference's step of ProMix from scratch, {batch} rows": (f"{released[0]:.2f}", "s"),
+        f"a step of ProMix from scratch, {batch} rows": (f"{scratch[0]:.2f}", "s"),
+        "  its share of the limit": (f"{scratch[1] / bf16 / scratch[0]:.0%}", ""),
+        "  times the reference": (f"{released[0] / scratch[0]:.2f}", ""),
+        "  times the reference at the limit": (f"{released[0] * bf16 / scratch[1]:.2f}", ""),
+        f"a step of a net of DivideMix from scratch, {batch} labelled rows": (f"{mixed[0]:.2f}", "s"),
+        "  DivideMix's share of the limit": (f"{mixed[1] / bf16 / mixed[0]:.0%}", ""),
     }
     table = None if smoke else Table(HEADING, COLUMNS)
     for name, (figure, unit) in rows.items():
