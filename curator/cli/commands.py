@@ -275,11 +275,11 @@ def suspects(facts: dict[str, Any]) -> list[str]:
     """What else may be wrong with the rows, a line each."""
     found = []
     if (junk := facts.get("suspect", {}).get("junk", 0)) > 0:
-        found.append(f"{junk:,} rows are like nothing in the dataset")
+        found.append(f"{junk:,} row(s) like nothing in the dataset")
     if faults := sum(facts.get("picture_faults", {}).values()):
-        found.append(f"{faults:,} faults of pictures ({', '.join(facts['picture_faults'])})")
+        found.append(f"{faults:,} fault(s) of pictures ({', '.join(facts['picture_faults'])})")
     if leaks := facts.get("leaks", {}).get("rows", 0):
-        found.append(f"{leaks:,} rows of other splits stand in split {printable(facts['leaks']['in'])} too")
+        found.append(f"{leaks:,} row(s) of other splits stand in split {printable(facts['leaks']['in'])} too")
     return found
 
 
