@@ -27,27 +27,21 @@ from curator.review.consensus import standing
 from curator.review.groups import packed
 from curator.review.map import CORNERS
 from curator.review.overview import Overview, numbers
-from curator.review.pictures import Thumbnails, decoder_of
+from curator.review.pictures import LARGE, SMALL, decoder_of
 from curator.review.publishing import Publishing
 from curator.review.queue import ALIKE, DECIDED, ORDERS, SHOW, Queue, View
 from curator.review.sent import checked, field, share
-from curator.review.showing import Showing
+from curator.review.showing import NAME, SHORT, Showing, shortened
+from curator.review.thumbnails import Thumbnails
 from curator.sources.opening import NAMED
 from curator.text import as_cell, command_line
 
 PAGE, MOST = 64, 192  # rows of a page, and of one at most
-SMALL, LARGE = 160, 1024  # pixels a side of thumbnails and of the large view
+AHEAD = 2  # pages whose pictures are made meanwhile
 TOP = 9  # suggestions that keys reach
-SHORT = 400  # characters of a text in the grid
 LONG = 1_000_000  # in the large view: more no browser shows
-NAME = 300  # characters of a class name that travel
 VIEWS = 64  # opened views that pages can be asked of
 STEPS = 1000  # that are saved at once, at most
-
-
-def shortened(text: str, most: int) -> str:
-    """At most so many characters of a text."""
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 class Session(Showing, Overview, Auditing):
@@ -79,7 +73,7 @@ class Session(Showing, Overview, Auditing):
         self.overlap, self.adjudicators = overlap, adjudicators
         self.publisher, self._publishing = publisher, Publishing(self.rows, self.journal)
         self.decoder = decoder_of(self.rows.facts)
-        self.thumbnails = Thumbnails(self.rows.images, self.decoder)
+        self.thumbnails = Thumbnails(self.rows, self.decoder)
         self.code = {name: i for i, name in enumerate(self.rows.classes)}
         self._views: OrderedDict[str, tuple[np.ndarray, np.ndarray]] = OrderedDict()  # positions, where pages begin
         self._number = itertools.count()
@@ -116,6 +110,7 @@ class Session(Showing, Overview, Auditing):
             "history": self.journal.history(reviewer),
             "counts": self.counts(reviewer),
             "columns": self.queue.metadata.names,
+            "splits": list(self.queue.suspects.elsewhere),
             **self.people_and_tags(),
             "source": self.rows.facts["source"].get("id"),
             "again": self._again(),
@@ -154,7 +149,7 @@ class Session(Showing, Overview, Auditing):
     def open(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Open a view (the fields of View): its token, rows and pages."""
         classes = {name: field(data, name, int, None) for name in ("given", "suggested")}
-        names = "order", "show", "decided", "by", "tag", "column", "has", "words"
+        names = "order", "show", "decided", "by", "tag", "column", "has", "split", "words"
         texts = {name: field(data, name, str, getattr(View, name)) for name in names}
         area, like = numbers(data, "area", 2 * CORNERS), numbers(data, "like", ALIKE)
         view = View(**texts, **classes, low=share(data, "low"), high=share(data, "high"), area=area, like=like)
@@ -188,10 +183,10 @@ class Session(Showing, Overview, Auditing):
             self._views.move_to_end(token)
         self.journal.sync()
         at, last = self.journal.last, len(starts) - 1
-        return {
-            "cards": self.cards(found[starts[min(number, last)] : starts[min(number + 1, last)]], reviewer),
-            "at": at,
-        }
+        here, after, end = (starts[min(number + more, last)] for more in (0, 1, 1 + AHEAD))
+        cards = self.cards(found[here:after], reviewer)
+        self.thumbnails.ahead(found[after:end])
+        return {"cards": cards, "at": at}
 
     def cards(
         self, positions: np.ndarray, reviewer: str, side: int = SMALL, most: int = SHORT, top: int = TOP
@@ -264,19 +259,6 @@ class Session(Showing, Overview, Auditing):
             for label in dict.fromkeys((card["given"], card["suggested"]))
         ]
         return card
-
-    def near(self, position: int, label: int) -> list[dict[str, Any]]:
-        """The nearest rows whose corrected label is a class; without features, the cleanest ones."""
-        found = self.rows.nearest(position, label) if self.rows.features is not None else self.examples(label, position)
-        return self.small_ones(found)
-
-    def small_ones(self, found: np.ndarray) -> list[dict[str, Any]]:
-        """Rows at positions, as examples."""
-        shown = zip(found.tolist(), self.thumbnails.of(found, SMALL), self.rows.texts(found), strict=True)
-        return [
-            {"row": int(self.rows.row[p]), "image": image, "text": shortened(text, SHORT)}
-            for p, (image, _), text in shown
-        ]
 
     def matrix(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Rows by (given, suggested), the most frequent first."""

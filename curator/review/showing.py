@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,15 +10,22 @@ from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.publish.audit import STRATA, Stratum, error_rate
 from curator.result.read import Rows
-from curator.review.pictures import whole
+from curator.review.pictures import SMALL, whole
 from curator.review.queue import Queue
 from curator.review.sent import field
+from curator.review.thumbnails import Thumbnails
 from curator.sources.pictures import Decoder
 
 BINS = 200  # of the clean scores
 EXAMPLES = 6
-NAME, VALUE = 300, 500  # characters of a reviewer's name and of a column's value that travel
+NAME, VALUE = 300, 500  # characters of a reviewer's or class's name, and of a column's value, that travel
+SHORT = 400  # of a text in the grid
 STORY = 200  # decisions on a row that are told, at most
+
+
+def shortened(text: str, most: int) -> str:
+    """At most so many characters of a text."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 class Showing:
@@ -30,7 +36,7 @@ class Showing:
     queue: Queue
     decoder: Decoder
     code: dict[str, int]
-    small_ones: Callable[[np.ndarray], list[dict[str, Any]]]  # rows at positions, as examples
+    thumbnails: Thumbnails
 
     # Of a row
 
@@ -76,6 +82,19 @@ class Showing:
         """What the dataset's other columns say of a row."""
         metadata = self.queue.metadata
         return [(name, metadata.shown(name, position)[:VALUE]) for name in metadata.names if name != "file"]
+
+    def near(self, position: int, label: int) -> list[dict[str, Any]]:
+        """The nearest rows whose corrected label is a class; without features, the cleanest ones."""
+        found = self.rows.nearest(position, label) if self.rows.features is not None else self.examples(label, position)
+        return self.small_ones(found)
+
+    def small_ones(self, found: np.ndarray) -> list[dict[str, Any]]:
+        """Rows at positions, as examples."""
+        shown = zip(found.tolist(), self.thumbnails.of(found, SMALL), self.rows.texts(found), strict=True)
+        return [
+            {"row": int(self.rows.row[p]), "image": image, "text": shortened(text, SHORT)}
+            for p, (image, _), text in shown
+        ]
 
     # Of a class
 
