@@ -96,6 +96,18 @@ class Suspects:
         return self._alike[2]
 
     @cached_property
+    def elsewhere(self) -> dict[str, np.ndarray]:
+        """By other split, in the order of their names, (n,) bool: rows that stand in it, too."""
+        group, members, _ = self._alike
+        numbers: dict[str, set[int]] = {}
+        for number, rows in members.items():
+            for split, _ in rows:
+                numbers.setdefault(split, set()).add(number)
+        numbers.pop(self.rows.facts["split"], None)
+        found = {split: np.isin(group, list(numbers[split])) for split in sorted(numbers)}
+        return {split: mask for split, mask in found.items() if mask.any()}
+
+    @cached_property
     def twins(self) -> np.ndarray:
         """(n,) bool: rows that are there more than once in this split."""
         group = self.groups

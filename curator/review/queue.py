@@ -55,6 +55,7 @@ class View:
         tag: only rows with this tag; None for all.
         column, has: only rows whose value in a column of the dataset fits a text (see Metadata.fits); the order
             "column" sorts by it, or by the first one.
+        split: only rows that stand in this other split of the dataset, too; None for all.
         low, high: only rows with a clean score from low to below high, both in [0, 1]; a high of 1 is one of them.
         area: only rows in this polygon of the map, x, y, x, y, ... on its grid; () for all.
         like: ids of rows: those most like them come first, whatever the order; () for none.
@@ -70,6 +71,7 @@ class View:
     tag: str | None = None
     column: str | None = None
     has: str = ""
+    split: str | None = None
     low: float | None = None
     high: float | None = None
     area: tuple[int, ...] = ()
@@ -144,6 +146,8 @@ class Queue:
             mask &= rows.suggested == view.suggested
         if view.column is not None and view.has.strip():
             mask &= self.metadata.fits(view.column, view.has)
+        if view.split is not None:
+            mask &= self.suspects.elsewhere.get(view.split, np.zeros(len(rows), bool))
         if view.low is not None:
             mask &= rows.score >= view.low
         if view.high is not None:

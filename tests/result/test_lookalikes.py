@@ -83,6 +83,7 @@ def test_queues_of_the_page(run, tmp_path):
     assert (np.diff(queue.suspects.typicality[junk]) >= 0).all() and {*JUNK} <= {*junk.tolist()}
     assert sorted(leaks.tolist()) == list(LEAKED) and {*DARK} <= {*faults.tolist()}
     assert queue.open(View(show="look-alikes"), "ann").tolist() == list(DARK)  # both nearly black
+    assert sorted(queue.open(View(show="all", split="test"), "ann").tolist()) == list(LEAKED)
     assert queue.suspects.said(101) == ["like test 1"] and "dark" in queue.suspects.said(15)
     assert any(text.startswith("typicality 0.0") for text in queue.suspects.said(JUNK[0]))
     queue.journal.close()

@@ -1,6 +1,8 @@
 """Columns that rows are sorted and filtered by, the borderline queue, scores and pages of classes."""
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from datasets import ClassLabel
 
@@ -25,6 +27,11 @@ def session(tmp_path_factory):
     curator.curate(
         ds, method="confident", pred_probs=folder / "p.npy", flag_worst=30, label_column="label", output=folder / "out"
     )
+    # Rows 3 and 7 stand in test, 7 in validation too, 8 twice in train alone.
+    alike = [(0, "train", 3), (0, "test", 1), (1, "train", 7), (1, "test", 2), (1, "validation", 0)]
+    alike += [(2, "train", 8), (2, "train", 9)]
+    columns = dict(zip(("group", "split", "row"), zip(*alike, strict=True), strict=True))
+    pq.write_table(pa.table(columns), folder / "out" / "lookalikes.parquet")
     session = Session([folder / "out"])
     yield session
     session.journal.close()
@@ -63,6 +70,8 @@ def test_filters(session):
     assert rows_of(session, column="camera", has="leica", order="column") == list(range(0, 90, 3))
     found = rows_of(session, low=0.25, high=0.5)
     assert found and set(found) == set(rows.row[(rows.score >= 0.25) & (rows.score < 0.5)].tolist())
+    assert session.hello({}, "ann")["splits"] == ["test", "validation"]
+    assert [rows_of(session, order="row", split=split) for split in ("test", "validation", "x")] == [[3, 7], [7], []]
     border = rows_of(session, show="borderline")
     least = rows.row[rows.selected][np.argsort(rows.score[rows.selected], kind="stable")][:30]
     assert border == least.tolist()

@@ -37,6 +37,8 @@ def test_queues_and_their_first_key(tmp_path):
         saved(page)
         assert page.inner_text(f".cr-card[data-row='{junk[0]}'] .cr-badge") == "drop"
         assert sorted(show(page, "leaks")) == list(LEAKED)
+        page.click("[data-do=filters] >> visible=true")
+        assert page.is_hidden("[data-split]")  # one other split is what the queue shows
         assert "like test 1" in page.inner_text(f".cr-card[data-row='{LEAKED[1]}']")
         assert {*DARK} <= {*show(page, "picture faults")}
         page.keyboard.press("Enter")  # elsewhere it accepts the suggestion

@@ -8,7 +8,7 @@ const $$ = (selector, within = element) => [...within.querySelectorAll(selector)
 let facts; // what hello() gave
 const NOWHERE = { area: [], like: [], words: "" }; // a view of no area of the map, and of no search
 const EVERYTHING = {
-  given: null, suggested: null, decided: "any", by: null, tag: null, column: null, has: "", low: null, high: null, ...NOWHERE,
+  given: null, suggested: null, decided: "any", by: null, tag: null, column: null, has: "", split: null, low: null, high: null, ...NOWHERE,
 };
 let view = { order: "least clean", show: "flagged", ...EVERYTHING };
 let opened = { token: null, total: 0, pages: 1 };

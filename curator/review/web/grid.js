@@ -238,7 +238,7 @@ function fillFilters() {
   ];
   const named = (none, values) => [make("option", { value: "", text: none }), ...values.map((value) => make("option", { value, text: oneLine(value, 40) }))];
   const options = {
-    by: named("anybody", facts.reviewers), column: named("none", facts.columns),
+    by: named("anybody", facts.reviewers), column: named("none", facts.columns), split: named("any split", facts.splits),
     order: plain(facts.orders), show: plain(facts.show), decided: plain(facts.decided), given: classes(), suggested: classes(),
   };
   for (const node of $$("[data-view]")) {
@@ -262,6 +262,7 @@ function recallView() {
     for (const field of ["given", "suggested"]) if (facts.classes[there[field]] !== undefined) view[field] = there[field];
     if (facts.columns.includes(there.column)) [view.column, view.has] = [there.column, String(there.has ?? "")];
     if (view.order === "column" && view.column === null) view.order = "least clean";
+    if (facts.splits.includes(there.split)) view.split = there.split;
     if (facts.reviewers.includes(there.by)) view.by = there.by;
     if (typeof there.tag === "string") view.tag = there.tag;
     for (const field of ["low", "high"]) if (there[field] >= 0 && there[field] <= 1) view[field] = Number(there[field]);

@@ -95,6 +95,7 @@ async function begin() {
   $(".cr-grid").classList.toggle("cr-texts", facts.texts);
   $("[data-do=publish]").hidden = !facts.publishes;
   $("form[action=logout]").hidden = !facts.accounts;
+  $("[data-split]").hidden = facts.splits.length < 2; // with one other split the queue of leaks says it all
   learnKeys();
   fillFilters();
   recall();

@@ -14,7 +14,7 @@ function chooseView(field, value) {
 const isFiltered = () => Object.entries(EVERYTHING).some(([field, none]) => view[field] !== none);
 
 function showMore() {
-  const more = ["by", "tag", "column", "low", "high"].some((field) => view[field] !== null);
+  const more = ["by", "tag", "column", "split", "low", "high"].some((field) => view[field] !== null);
   if (more) $(".cr-more").hidden = false;
   for (const node of $$("[data-do=filters]")) node.setAttribute("aria-expanded", String(!$(".cr-more").hidden));
   $("[data-do=clear]").hidden = !isFiltered();
