@@ -94,7 +94,7 @@ def test_keys_notes_filters_links_and_sizes(letters, tmp_path):
         page.click("button.cr-not-on-phones")
         page.fill("[data-view=tag]", "ask")
         page.press("[data-view=tag]", "Enter")
-        page.wait_for_function("document.querySelector('.cr-pages').textContent.endsWith('· 1 rows')")
+        page.wait_for_function("document.querySelector('.cr-pages').textContent.endsWith('· 1 row')")
         assert rows_of(page) == [rows[5]] and "ask" in page.inner_text(".cr-card .cr-tag >> nth=0")
         page.keyboard.press("Space")
         page.wait_for_selector("table:has-text('History') , h3:text-is('History')")

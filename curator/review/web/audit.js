@@ -107,7 +107,7 @@ async function auditResult(sample) {
   const at = (x) => `${(100 * x) / most}%`;
   const shown = (title, rate) =>
     rate.estimate === null
-      ? [make("h3", { text: `${title}: nothing labelled yet` })]
+      ? [make("h3", { text: `${title}: not known, since no row has a label yet` })]
       : [
           make("h3", { text: `${title}: ${percent(rate.estimate)} of the labels are wrong (95 % interval ${percent(rate.low)} to ${percent(rate.high)})` }),
           make("div", { class: "cr-rate" }, make("i", { style: `left:${at(rate.low)};width:${at(rate.high - rate.low)}` }), make("b", { style: `left:${at(rate.estimate)}` })),

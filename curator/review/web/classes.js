@@ -42,7 +42,7 @@ async function openClass(label) {
   const confused = (title, pairs, view) => [
     make("h3", { text: title }),
     pairs.length
-      ? make("ul", { class: "cr-confused" }, ...pairs.map(([other, n]) => make("li", {}, make("button", { class: "cr-plain", onclick: () => go(view(other)) }, name(other), ` · ${count(n)} rows`))))
+      ? make("ul", { class: "cr-confused" }, ...pairs.map(([other, n]) => make("li", {}, make("button", { class: "cr-plain", onclick: () => go(view(other)) }, name(other), ` · ${rowsOf(n)}`))))
       : make("p", { class: "cr-small", text: "none" }),
   ];
   const strip = (title, rows) => [
@@ -52,7 +52,7 @@ async function openClass(label) {
   openPanel(
     { name: "class", title: `Class ${className(label)}`, key: () => false },
     heading(className(label, 300), make("button", { text: "All classes", onclick: guarded(openClasses) })),
-    make("p", { text: `${count(of.rows)} rows, ${count(of.flagged)} of them flagged; ${count(Math.round(of.expected))} errors expected from the scores.` }),
+    make("p", { text: `${rowsOf(of.rows)}, ${count(of.flagged)} of them flagged; ${count(Math.round(of.expected))} errors expected from the scores.` }),
     make("p", { text: said + doubt }),
     make("div", { class: "cr-row" }, make("button", { text: "Review its flagged rows", disabled: !of.flagged, onclick: () => go({ given: label }) })),
     make(

@@ -40,6 +40,7 @@ const className = (label, most) => oneLine(facts.classes[label] ?? "?", most);
 const name = (label, extra = "") =>
   make("span", { class: `cr-name ${extra}`, dir: "auto", text: className(label), title: className(label, 300) });
 const count = (n) => n.toLocaleString("en");
+const rowsOf = (n) => (n === 1 ? "1 row" : `${count(n)} rows`);
 const percent = (x, digits = 1) => `${(100 * x).toFixed(digits)} %`;
 const asPixels = ({ target }) => target.classList.toggle("cr-pixels", Math.max(target.naturalWidth, target.naturalHeight) < 40);
 const picture = (address, row, text = "") =>

@@ -83,10 +83,11 @@ function showCards(answer) {
     learn(card.row, card.mine, answer.at);
   }
   for (const row of [...known.keys()].slice(0, Math.max(0, known.size - 2000))) known.delete(row);
-  $(".cr-grid").replaceChildren(...cards.flatMap((card, place) => [...groupHead(place), cardNode(card, place)]));
+  const nodes = cards.map(cardNode);
+  $(".cr-grid").replaceChildren(...(opened.grouped ? inGroups(nodes) : nodes));
   cards.forEach((card) => paint(card.row));
   if (!cards.length) $(".cr-grid").append(nothingHere());
-  $(".cr-grid").setAttribute("role", cards.length ? "listbox" : "group");
+  $(".cr-grid").setAttribute("role", cards.length && !opened.grouped ? "listbox" : "group");
   $(".cr-grid").setAttribute("aria-label", cards.length ? "rows, several can be chosen" : "rows");
   setFocus(0, false);
   if (opened.grouped) nextGroup(0, false);
@@ -192,7 +193,7 @@ async function turnTo(to) {
     number = to;
     showCards(answer);
     window.scrollTo(0, 0);
-    $(".cr-pages").textContent = `page ${count(number + 1)} of ${count(opened.pages)} · ${count(opened.total)} rows`;
+    $(".cr-pages").textContent = `page ${count(number + 1)} of ${count(opened.pages)} · ${rowsOf(opened.total)}`;
     $("[data-do=previous]").disabled = number === 0;
     $("[data-do=next]").disabled = number + 1 >= opened.pages;
     ahead = to + 1 < opened.pages ? { token, number: to + 1, promise: fetchPage(to + 1) } : null;

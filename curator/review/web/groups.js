@@ -3,14 +3,26 @@
 const ofGroup = (place) => cards.filter((card) => card.group === cards[place]?.group && card.group >= 0);
 const openOf = (place) => ofGroup(place).filter((card) => !decided(card.row).mine);
 
+function inGroups(nodes) {
+  // the groups of a page, each a list of its own under its head: a list for screen readers holds rows alone
+  const shown = [];
+  nodes.forEach((node, place) => {
+    const { group, given, suggested } = cards[place];
+    if (!place || group < 0 || group !== cards[place - 1].group) {
+      const says = `${className(given)}, suggested ${className(suggested)}: several can be chosen`;
+      if (group >= 0) shown.push(groupHead(place));
+      shown.push(make("div", { class: "cr-group-rows", role: "listbox", "aria-label": says }));
+    }
+    shown.at(-1).append(node);
+  });
+  return shown;
+}
+
 function groupHead(place) {
-  // above the first card of a group
-  const card = cards[place];
-  if (!opened.grouped || card.group < 0 || cards[place - 1]?.group === card.group) return [];
-  const n = ofGroup(place).length;
+  const card = cards[place], n = ofGroup(place).length;
   const choose = make("button", { text: "Choose", title: "G", onclick: () => chooseGroup(place) });
-  const words = [name(card.given), " → ", name(card.suggested, "cr-suggested"), ` · ${n === 1 ? "1 row" : `${count(n)} rows`} `];
-  return [make("h2", { class: "cr-group" }, ...words, ...(n > 1 ? [choose] : []))];
+  const words = [name(card.given), " → ", name(card.suggested, "cr-suggested"), ` · ${rowsOf(n)} `];
+  return make("h2", { class: "cr-group" }, ...words, ...(n > 1 ? [choose] : []));
 }
 
 function chooseGroup(place) {

@@ -4,7 +4,13 @@ const typing = (target) => target instanceof Element && target.closest("input, t
 
 function onKey(event) {
   if (!element.isConnected) return document.removeEventListener("keydown", onKey);
-  if (!facts || typing(event.target)) return;
+  if (!facts) return;
+  if (typing(event.target)) {
+    if (event.key !== "Escape") return;
+    if (panel) (panel.close ?? closePanel)();
+    else event.target.blur();
+    return event.preventDefault();
+  }
   const control = event.ctrlKey || event.metaKey;
   if (panel && event.key === "Escape") (panel.close ?? closePanel)();
   else if (panel?.key(event)) ;

@@ -21,6 +21,7 @@ function showLarge(card, place) {
   const zoom = guarded(() => openZoom(card, () => showLarge(card, place)));
   const frame = make("div", { class: "cr-large-picture", "data-row": card.row }, picture(card.image, card.row, card.text));
   const shown = $("img", frame);
+  $(".cr-text", frame)?.setAttribute("tabindex", 0); // a long one scrolls
   if (shown) frame.append(make("button", { class: "cr-zoom", text: "Zoom", title: shownKey("z"), onclick: zoom }));
   shown?.addEventListener("click", zoom);
   const button = (text, title, onclick, label = text) => make("button", { text, title, "aria-label": label, onclick });
@@ -31,9 +32,8 @@ function showLarge(card, place) {
     ...["keep", "drop", "unsure"].map((action) => button(action[0].toUpperCase() + action.slice(1), shownKey(action[0]), () => act(plainly(action)))),
     button("Both", shownKey("b"), () => act(both)),
     button("More like this", shownKey("l"), guarded(moreAlike)),
-    button("◀", "left arrow", () => step(-1), "previous row"),
-    button("▶", "right arrow", () => step(1), "next row"),
   );
+  const arrows = place < 0 ? [] : [button("◀", "left arrow", () => step(-1), "previous row"), button("▶", "right arrow", () => step(1), "next row")];
   const key = (event) => {
     const plain = !(event.ctrlKey || event.metaKey || event.altKey);
     const by = plain ? { ArrowLeft: -1, ArrowUp: -1, ArrowRight: 1, ArrowDown: 1 }[event.key] : 0;
@@ -48,7 +48,7 @@ function showLarge(card, place) {
   const left = few > 0 ? make("p", { class: "cr-small", text: `${count(few)} other class${few > 1 ? "es" : ""} at 0 %: search with /` }) : null;
   openPanel(
     { name: "large", title: `Row ${card.row}`, card, step, key },
-    heading(`Row ${card.row}`),
+    heading(`Row ${card.row}`, ...arrows),
     make(
       "div",
       { class: "cr-large" },
@@ -82,7 +82,7 @@ const neighbour = ({ row, image, text }) =>
 
 function remarksOf(card) {
   const mine = myRemark(card);
-  const note = make("textarea", { rows: 2, maxlength: 2000, "aria-label": "note", placeholder: "a note …" });
+  const note = make("textarea", { rows: 2, maxlength: 2000, "aria-label": "note", placeholder: "a note …", title: "Esc or Ctrl+Enter: save, and back to the keys" });
   note.value = mine.note;
   const tags = make("input", { "aria-label": "tags, with commas between them", placeholder: "tags, with commas", list: "cr-tags", autocomplete: "off" });
   tags.value = mine.tags.join(", ");

@@ -62,6 +62,7 @@ function begunSize() {
     $(".cr-grid").style.setProperty("--cell", `${cell()}px`);
     $(".cr-grid").classList.toggle("cr-tiny", cell() < SMALLEST);
   };
+  if (facts.texts) slider.min = 140; // less shows two words
   slider.value = (facts.texts ? 240 : 150);
   try {
     slider.value = localStorage.getItem("curator-size") ?? slider.value;

@@ -11,7 +11,10 @@ function openPanel(made, ...content) {
   node.replaceChildren(...content);
   node.setAttribute("aria-label", made.title ?? made.name);
   $(".cr-over").hidden = false;
+  const covered = made.name !== "large"; // in the large view the buttons of a row serve its row
+  $(".cr").classList.toggle("cr-covered", covered);
   behind().forEach((one) => (one.inert = true));
+  $(".cr-acts").inert = covered;
   node.scrollTop = 0;
   if (inside || !node.contains(document.activeElement)) node.focus({ preventScroll: true });
 }
@@ -21,7 +24,8 @@ function closePanel() {
   panel = null;
   $(".cr-over").hidden = true;
   $(".cr-panel").replaceChildren();
-  behind().forEach((one) => (one.inert = false));
+  $(".cr").classList.remove("cr-covered");
+  [...behind(), $(".cr-acts")].forEach((one) => (one.inert = false));
   (nodeAt(focus) ?? $(".cr")).focus({ preventScroll: true });
 }
 
@@ -42,7 +46,7 @@ const heading = (text, ...more) =>
 function openSearch(choose, back, none = null) {
   // none(text): what to do where no class is meant
   let found = [], on = 0;
-  const list = make("ul", { role: "listbox", "aria-label": "classes" });
+  const list = make("ul", { role: "listbox", "aria-label": "classes", tabindex: 0 });
   const other = make("button", { onclick: () => { const text = oneLine(input.value, 40); back(); none(input.value.trim() ? text : ""); } });
   const input = make("input", { placeholder: "label …", "aria-label": "label", autocomplete: "off" });
   const take = (label) => {
