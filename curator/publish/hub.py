@@ -134,7 +134,8 @@ def _would_send(
         if there.get(name) not in (_hash(path, "sha256"), _hash(path, "git"))
     ]
     return (
-        f"{len(new)} files, {sum(new) / 2**20:,.1f} MiB, are not in {target} as they are; {len(gone)} of its files go"
+        f"{len(new)} files, {sum(new) / 2**20:,.1f} MiB, would be written to {target}; "
+        f"{len(gone)} of its files would be removed"
     )
 
 

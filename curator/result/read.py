@@ -279,6 +279,13 @@ class Rows:
         return found
 
     @cached_property
+    def flagged(self) -> np.ndarray:
+        """(n,) bool: rows that are not selected, without those whose label was verified before the run."""
+        mask = ~self.selected
+        mask[self.positions(list(self.trusted))] = False
+        return mask
+
+    @cached_property
     def duplicates(self) -> np.ndarray:
         """(n,) int64, the group of a row that is there more than once, with different labels; -1 for others."""
         found = np.full(len(self), -1)

@@ -17,7 +17,7 @@ def groups_of(rows: Rows) -> np.ndarray:
     Of groups of one size the least clean comes first. A group has at most MOST rows of one (given, suggested) pair:
     those that Ward's tree of their features joins first; without features, those of the nearest scores.
     """
-    flagged = np.flatnonzero(~rows.selected)
+    flagged = np.flatnonzero(rows.flagged)
     found = np.full(len(rows), -1, np.int32)
     if not len(flagged):
         return found

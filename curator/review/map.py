@@ -114,7 +114,7 @@ class Map:
                 {
                     "area": area.astype(int).ravel().tolist(),
                     "rows": len(here),
-                    "flagged": int((~self.rows.selected[here]).sum()),
+                    "flagged": int(self.rows.flagged[here].sum()),
                     "labels": [[int(labels[i]), int(counts[i])] for i in top],
                 }
             )
@@ -149,8 +149,8 @@ def sampled(rows: Rows, most: int = MOST) -> np.ndarray:
     here = np.flatnonzero(rows.present)
     if len(here) <= most:
         return here
-    flagged = np.flatnonzero(~rows.selected)
-    others = np.flatnonzero(rows.present & rows.selected)
+    flagged = np.flatnonzero(rows.flagged)
+    others = np.flatnonzero(rows.present & ~rows.flagged)
     room = most - min(LEAST_OTHERS * most // MOST, len(others))
     flagged = flagged[np.argsort(rows.score[flagged], kind="stable")[:room]]
     drawn = np.random.default_rng(0).choice(others, min(most - len(flagged), len(others)), replace=False)

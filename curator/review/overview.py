@@ -70,7 +70,7 @@ class Overview:
             "given": packed_as_text(rows.given[on], "u2"),
             "suggested": packed_as_text(rows.suggested[on], "u2"),
             "score": packed_as_text(np.round(255 * rows.score[on]), "u1"),
-            "marks": packed_as_text(np.where(rows.selected[on], 0, FLAGGED), "u1"),
+            "marks": packed_as_text(np.where(rows.flagged[on], FLAGGED, 0), "u1"),
             "clusters": self.queue.map.clusters(),
         }  # fmt: skip
 
@@ -89,7 +89,7 @@ class Overview:
         view = View(show="all", area=numbers(data, "area", 2 * CORNERS))
         found = self.queue.open(view, reviewer)
         rows = self.rows
-        columns = (rows.row[found], rows.given[found], rows.suggested[found], (~rows.selected[found]).astype(int))
+        columns = (rows.row[found], rows.given[found], rows.suggested[found], rows.flagged[found].astype(int))
         return {"rows": np.stack(columns, 1).tolist() if len(found) else []}
 
     def look(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:

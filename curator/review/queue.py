@@ -41,8 +41,9 @@ class View:
 
     Attributes:
         order: one of ORDERS.
-        show: "flagged" (rows that are not selected), "all", "duplicates" (rows whose image is there more than once,
-            with different labels), "junk" (rows like nothing in the dataset), "picture faults",
+        show: "flagged" (rows that are not selected, nor verified before the run), "all",
+            "duplicates" (rows whose image is there more than once, with different labels), "junk" (rows like
+            nothing in the dataset), "picture faults",
             "look-alikes" (there more than once, whatever their labels), "leaks" (in another split, too), "ambiguous"
             (rows that may have two right labels), "borderline" (what a method may have missed: of the rows that it
             selected the least clean ones, as many as it flagged) or "conflicts" (rows of which reviewers say different
@@ -171,7 +172,7 @@ class Queue:
         """(n,) bool: rows that are shown; those that the run could not use never are."""
         rows = self.rows
         if show == "flagged":
-            return ~rows.selected
+            return rows.flagged.copy()
         if show == "borderline":
             return self.borderline.copy()
         if show == "picture faults":
@@ -193,7 +194,7 @@ class Queue:
         rows = self.rows
         selected = np.flatnonzero(rows.selected & rows.present)
         mask = np.zeros(len(rows), bool)
-        mask[selected[np.argsort(rows.score[selected], kind="stable")][: int((~rows.selected).sum())]] = True
+        mask[selected[np.argsort(rows.score[selected], kind="stable")][: int(rows.flagged.sum())]] = True
         return mask
 
     def decided(self, reviewer: str | None) -> np.ndarray:

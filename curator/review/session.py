@@ -134,7 +134,7 @@ class Session(Showing, Overview, Auditing):
 
     def counts(self, reviewer: str) -> dict[str, Any]:
         """How far the review is."""
-        flagged = ~self.rows.selected
+        flagged = self.rows.flagged
         owed = {"owed": int((self.queue.owed(reviewer) & flagged).sum())} if self.overlap > 1 else {}
         return {
             **owed,
@@ -267,7 +267,7 @@ class Session(Showing, Overview, Auditing):
     def people(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Who decided how many rows, how far they agree, and what the verified rows would be: see standing."""
         self.journal.sync()
-        owed = {name: int((self.queue.owed(name) & ~self.rows.selected).sum()) for name in self.queue.accounts}
+        owed = {name: int((self.queue.owed(name) & self.rows.flagged).sum()) for name in self.queue.accounts}
         return {**standing(self.rows, self.journal), "owed": owed if self.overlap > 1 else {}}
 
     def export(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:

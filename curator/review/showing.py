@@ -41,8 +41,10 @@ class Showing:
     # Of a row
 
     def held_back(self, position: int) -> list[str]:
-        """What is to be said of a flagged row that keeps its label, since no other class is sure enough (the guard)."""
+        """What is to be said of a row that is verified, or keeps its label since no class is sure (the guard)."""
         rows = self.rows
+        if (verified := rows.trusted.get(int(rows.row[position]))) is not None:
+            return [f"verified before this run: {verified[:NAME]}"]
         kept = not rows.selected[position] and rows.suggested[position] == rows.given[position]
         return ["no class is sure: look for yourself"] if kept else []
 
@@ -116,14 +118,14 @@ class Showing:
             raise CuratorError(f"no class {label}")
         self.journal.sync()
         mine = (rows.given == label) & rows.present
-        verified, strata = self.journal.verified().labels, []
+        verified, strata = {**rows.trusted, **self.journal.verified().labels}, []
         for selected in (rows.selected, ~rows.selected):
             members = mine & selected
             told = [verified[row] for row in rows.row[members].tolist() if row in verified]
             wrong = sum(name != rows.classes[label] for name in told)
             strata.append(Stratum(int(members.sum()), len(told), wrong))
         rate = error_rate(strata)
-        flagged = np.flatnonzero(mine & ~rows.selected)
+        flagged = np.flatnonzero(mine & rows.flagged)
         return {
             "label": label,
             "rows": int(mine.sum()),
@@ -132,7 +134,7 @@ class Showing:
             "wrong": vars(rate) if rate else None,
             "expected": float((1.0 - rows.score[mine]).sum()),
             "becomes": _most_frequent(rows.suggested[flagged]),
-            "comes_from": _most_frequent(rows.given[(rows.suggested == label) & ~rows.selected & rows.present]),
+            "comes_from": _most_frequent(rows.given[(rows.suggested == label) & rows.flagged]),
             "good": self.small_ones(self.examples(label)),
             "suspicious": self.small_ones(flagged[np.argsort(rows.score[flagged], kind="stable")[:EXAMPLES]]),
         }
@@ -140,7 +142,7 @@ class Showing:
     def classes(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """Of every class: rows, flagged rows, errors expected from the scores."""
         rows, k = self.rows, len(self.rows.classes)
-        here, flagged = rows.given[rows.present], rows.given[~rows.selected]
+        here, flagged = rows.given[rows.present], rows.given[rows.flagged]
         expected = np.bincount(here, 1.0 - rows.score[rows.present], minlength=k)
         counts = np.bincount(here, minlength=k).tolist(), np.bincount(flagged, minlength=k).tolist()
         return {"classes": list(zip(*counts, np.round(expected, 1).tolist(), strict=True))}
@@ -150,7 +152,7 @@ class Showing:
     def scores(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
         """The clean scores in BINS bins over [0, 1]: rows, flagged rows, and errors expected (sum of 1 - score)."""
         rows = self.rows
-        score, flagged = rows.score[rows.present], ~rows.selected[rows.present]
+        score, flagged = rows.score[rows.present], rows.flagged[rows.present]
         place = np.minimum((score.astype(np.float64) * BINS).astype(np.int64), BINS - 1)
         counted = (None, flagged.astype(np.float64), 1.0 - score.astype(np.float64))
         rows_of, flagged_of, wrong_of = (np.bincount(place, weights, minlength=BINS) for weights in counted)

@@ -229,15 +229,17 @@ def test_what_a_dry_run_says(run, hub, tmp_path, capsys, monkeypatch):
         assert main(["publish", str(run), *words, "--dry-run"]) == 0
         return capsys.readouterr().err.splitlines()[-1]
 
-    assert said("me/curated").endswith("are not in me/curated as they are; 0 of its files go")
+    assert said("me/curated").endswith("would be written to me/curated; 0 of its files would be removed")
     assert main(["publish", str(run), "me/curated", "--policy", "filter"]) == 0
-    assert said("me/curated", "--policy", "filter").startswith("0 files, 0.0 MiB, are not in me/curated")
+    assert said("me/curated", "--policy", "filter").startswith("0 files, 0.0 MiB, would be written to me/curated")
     assert not said("me/curated").startswith("0 files")
     assert said("me/curated", "--branch", "none").split()[0] == said(str(tmp_path / "new")).split()[0]
     assert main(["publish", str(run), str(tmp_path / "v"), "--policy", "relabel"]) == 0
     assert said(str(tmp_path / "v")).startswith("0 files") and len(hub.repos["me/curated"].commits) == 2
     changed = said(str(tmp_path / "v"), "--policy", "filter")
-    assert not changed.startswith("0 files") and " 3 of its files go" in changed  # clean/train, contact sheet, HTML
+    assert (
+        not changed.startswith("0 files") and " 3 of its files would be removed" in changed
+    )  # clean/train, contact sheet, HTML
     hub.fail("GET", "/api/datasets/me/curated", 503, times=1000)
     assert "could not be asked" in said("me/curated")
 

@@ -1,6 +1,9 @@
+import shutil
 from contextlib import closing
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import curator
@@ -8,6 +11,7 @@ from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.result.read import Rows
 from curator.review.queue import ORDERS, Queue, View, order
+from curator.review.session import Session
 from tests.conftest import hf_dataset
 
 
@@ -129,3 +133,22 @@ def test_no_run(tmp_path):
     (tmp_path / "curation.json").write_text('{"split": "train", "settings": {}}')
     with pytest.raises(CuratorError, match="it lacks method; run it again"):
         Rows(tmp_path)
+
+
+def test_rows_that_were_verified_before_the_run_are_not_asked_again(run, tmp_path):
+    """A second run flags a row whose verified label is another one than the given: nobody is to decide it twice."""
+    shutil.copytree(run, tmp_path / "again", ignore=shutil.ignore_patterns("review.sqlite*"))
+    rows = Rows(run)
+    known = rows.row[~rows.selected][:5].tolist() + rows.row[rows.selected][:2].tolist()
+    labels = pa.table({"row": sorted(known), "label": [rows.classes[0]] * 7})
+    pq.write_table(labels, tmp_path / "again" / "trusted.parquet")
+    session = Session([tmp_path / "again"])
+    with closing(session.journal):
+        opened = session.open({"order": "cluster", "size": 192}, "ann")
+        assert opened["total"] == opened["counts"]["flagged"] == opened["counts"]["groups"]["rows"] == 145
+        shown = [card["row"] for card in session.page({"token": opened["token"], "number": 0}, "ann")["cards"]]
+        assert len(shown) > 100 and not {*shown} & {*known}
+        (card,) = session.cards(session.rows.positions(known[:1]), "ann")
+        assert card["said"][:1] == [f"verified before this run: {rows.classes[0]}"] and card["group"] == -1
+        assert sum(session.scores({}, "ann")["flagged"]) == 145
+        assert sum(flagged for _, flagged, _ in session.classes({}, "ann")["classes"]) == 145

@@ -91,6 +91,7 @@ function showCards(answer) {
   $(".cr-grid").setAttribute("aria-label", cards.length ? "rows, several can be chosen" : "rows");
   setFocus(0, false);
   if (opened.grouped) nextGroup(0, false);
+  showProgress(); // it says what a decision means in this queue
 }
 
 const nodeAt = (place) => $$(".cr-card")[place];
@@ -168,7 +169,6 @@ async function openView(changes = {}) {
     [opened, ahead, problem] = [answer, null, ""];
     if (answer.counts) facts.counts = answer.counts;
     await turnTo(0);
-    showProgress(); // it says what a decision means in this queue
     history.replaceState(null, "", addressOf());
   } finally {
     busy(-1);

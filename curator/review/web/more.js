@@ -144,7 +144,11 @@ function remark(card, note, tags) {
   $(".cr-labels", node).after(...tagNodes(card));
 }
 
-const tagNodes = (card) => tagsOf(card).map((tag) => make("span", { class: "cr-tag", dir: "auto", text: oneLine(tag, 60) }));
+function tagNodes(card) {
+  const notes = (card.remarks ?? []).filter(({ note }) => note).map(({ reviewer, note }) => `${oneLine(reviewer, 20)}: ${note}`);
+  const said = notes.length ? [make("span", { class: "cr-tag", text: "note", title: notes.join("\n") })] : [];
+  return [...said, ...tagsOf(card).map((tag) => make("span", { class: "cr-tag", dir: "auto", text: oneLine(tag, 60) }))];
+}
 
 function tagged(card, tag) {
   const { note, tags } = myRemark(card);

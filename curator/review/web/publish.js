@@ -104,5 +104,7 @@ function openPublish() {
   guarded(async () => follow(await ask("publishing")))();
 }
 
-const place = (where) =>
-  /^https?:\/\//.test(where) ? make("a", { href: where, target: "_blank", rel: "noopener noreferrer", text: where }) : make("code", { text: where });
+function place(where) {
+  if (/^https?:\/\//.test(where)) return make("a", { href: where, target: "_blank", rel: "noopener noreferrer", text: where });
+  return make("span", {}, make("code", { text: where }), ", read by ", make("code", { text: `datasets.load_dataset(${JSON.stringify(where)})` }));
+}

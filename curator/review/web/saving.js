@@ -178,9 +178,22 @@ function showProgress() {
   if (opened.grouped && facts.counts.groups) text += ` · ${groupsLeft()}`;
   const left = remaining(owed ?? flagged - mine);
   if (left) text += ` · about ${left} left at this pace`;
+  if (flagged && mine === flagged) text += " · all are decided: Audit tells how many labels are wrong now, Publish makes a version";
+  else text += hint();
   $(".cr-pace").textContent = text;
+  $("[data-do=next]").classList.toggle("cr-main", pageIsDone());
   $("[data-do=undo]").disabled = !undoable.length;
   $("[data-do=redo]").disabled = !redoable.length;
+}
+
+const pageIsDone = () => cards.length > 0 && number + 1 < opened.pages && cards.every((card) => decided(card.row).mine);
+
+function hint() {
+  // what to do, for who has not done it yet
+  if (pageIsDone()) return ` · this page is decided: ${shownKey("n")} shows the next one`;
+  if (opened.grouped) return " · a click takes a row out of its group";
+  if (undoable.length || !cards.length || toDrop()) return "";
+  return ` · is the label after the arrow right? Enter accepts it, ${shownKey("k")} keeps the one before it, ? shows all keys`;
 }
 
 function remaining(rows) {
