@@ -11,7 +11,8 @@ from curator.sources.pictures import ORIENTATION, Decoder
 
 SMALL, LARGE = 160, 1024  # pixels a side of thumbnails and of the large view
 SIDES = SMALL, LARGE
-COSTLY = 2**20  # pixels of an image above which both are made of it at once, and kept in the cache
+COSTLY = 2**20  # pixels of an image above which what is made of it is kept in the cache
+DRAFTED = ("JPEG", "MPO")  # decoded small faster than large
 AS_IT_IS = 32_000, 512  # bytes and pixels a side up to which an image is sent unchanged
 SHOWN = ("PNG", "JPEG", "GIF", "WEBP")  # by every browser
 LOSSLESS = 2**20  # pixels of an image that is sent whole as PNG; JPEG above
@@ -26,20 +27,24 @@ def decoder_of(facts: dict[str, Any]) -> Decoder:
 
 def data_address(image: bytes, side: int, decoder: Decoder = DECODER) -> str | None:
     """An encoded image as a data address, at most `side` pixels a side unless it is small; None where it is broken."""
-    return data_addresses(image, side, decoder)[side]
+    return data_addresses(image, side, decoder)[0][side]
 
 
-def data_addresses(image: bytes, side: int, decoder: Decoder = DECODER) -> dict[int, str | None]:
-    """By side the data addresses of an image; of one that takes long to decode also those of SIDES."""
+def data_addresses(image: bytes, side: int, decoder: Decoder = DECODER) -> tuple[dict[int, str | None], bool]:
+    """By side the data addresses of an image, and whether it takes long to decode: then there are those of SIDES, too.
+
+    Of a JPEG there are not, which is decoded the faster the smaller it is to be.
+    """
     if not image:
-        return {side: None}
+        return {side: None}, False
     try:
         opened = decoder.look(image)
         small = len(image) <= AS_IT_IS[0] and max(opened.size) <= AS_IT_IS[1]
-        sides = {side, *(SIDES if opened.width * opened.height > COSTLY else ())}
+        costly = opened.width * opened.height > COSTLY
+        sides = {side, *(SIDES if costly and opened.format not in DRAFTED else ())}
         picture = decoder.rgb(image, near=None if small else max(sides))
         if small and _shown_alike(opened):
-            return {side: address_of(f"image/{opened.format.lower()}", image)}
+            return {side: address_of(f"image/{opened.format.lower()}", image)}, False
         picture.info.clear()  # a space of colours, which the nets do not heed
         found: dict[int, str | None] = {}
         for one in sorted(sides, reverse=True):
@@ -48,9 +53,9 @@ def data_addresses(image: bytes, side: int, decoder: Decoder = DECODER) -> dict[
             file = io.BytesIO()
             picture.save(file, kind, quality=85)
             found[one] = address_of(f"image/{kind.lower()}", file.getvalue())
-        return found
+        return found, costly
     except Exception:  # whatever a decoder makes of broken bytes: the page says that there is no picture
-        return {side: None}
+        return {side: None}, False
 
 
 def whole(image: bytes, decoder: Decoder = DECODER) -> str | None:

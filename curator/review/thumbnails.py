@@ -98,14 +98,14 @@ class Thumbnails:
             return {}
         read = self.rows.images(np.array(positions, np.int64))
         made = list(self._threads.map(lambda one: data_addresses(one[0], side, self._decoder), read))
-        for p, addresses in zip(positions, made, strict=True):
-            if len(addresses) > 1:
+        for p, (addresses, costly) in zip(positions, made, strict=True):
+            if costly:
                 self._costly = True
                 for one, address in addresses.items():
                     self._threads.submit(self._shelve, self._name(p, one), address)
         return {
             (p, one): (address, file)
-            for p, addresses, (_, file) in zip(positions, made, read, strict=True)
+            for p, (addresses, _), (_, file) in zip(positions, made, read, strict=True)
             for one, address in addresses.items()
         }
 

@@ -16,10 +16,10 @@ from curator.review.thumbnails import Thumbnails
 from curator.sources.pictures import Decoder
 
 
-def jpeg(side: int, seed: int = 0) -> bytes:
+def encoded(side: int, seed: int = 0, kind: str = "PNG") -> bytes:
     file = io.BytesIO()
     noise = np.random.default_rng(seed).integers(0, 256, (8, 8, 3)).astype(np.uint8)
-    Image.fromarray(noise).resize((side, side)).save(file, "JPEG", quality=95)
+    Image.fromarray(noise).resize((side, side)).save(file, kind)
     return file.getvalue()
 
 
@@ -40,10 +40,10 @@ class Photos:
 
 @pytest.fixture
 def photos(tmp_path, monkeypatch):
-    """Three photos, the last one broken, and a small picture; every image above 300 px is one that takes long."""
+    """Two photos, one that is broken, a small picture and a JPEG; every image above 300 px is one that takes long."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(pictures, "COSTLY", 300**2)
-    return Photos(tmp_path, [jpeg(600), jpeg(600, 1), jpeg(600)[:400], jpeg(40)])
+    return Photos(tmp_path, [encoded(600), encoded(600, 1), encoded(600)[:400], encoded(40), encoded(600, 1, "JPEG")])
 
 
 def opened(rows: Photos) -> Thumbnails:
@@ -67,7 +67,9 @@ def test_photos_are_made_once_in_both_sizes(photos, tmp_path):
     assert photos.read == [1, 0] and small[0] == small[2] != small[1]
     assert size_of(small[0][0]) == (160, 160) and size_of(large[1][0]) == (600, 600) and small[1][1] == "0.jpg"
     assert first.of(np.array([2, 3]), SMALL)[0] == (None, "2.jpg")
-    assert len(closed(first)) == 4  # neither the broken one nor what is made at once
+    assert size_of(first.of(np.array([4]), SMALL)[0][0]) == (160, 160)
+    sides = [name.partition("-")[2] for name in closed(first)]  # neither of the broken one nor of the small one
+    assert sides == ["0-1024", "0-160", "1-1024", "1-160", "4-160"]
 
     again = opened(photos)
     photos.read.clear()
@@ -75,7 +77,7 @@ def test_photos_are_made_once_in_both_sizes(photos, tmp_path):
     assert photos.read == []
     closed(again)
 
-    photos.contents[0] = jpeg(600, 2)  # other files in the place of these, of the same size
+    photos.contents[0] = encoded(600, 2)  # other files in the place of these, of the same size
     photos.paths[0].write_bytes(b"".join(photos.contents))
     os.utime(photos.paths[0], ns=(1, 1))
     other = opened(photos)
@@ -99,7 +101,7 @@ def test_a_cache_that_is_broken_or_cannot_be_written(photos, tmp_path):
             path.write_bytes(b"<svg onload=alert(1)>")
         else:
             path.mkdir()
-    (tmp_path / "elsewhere").write_bytes(jpeg(40))
+    (tmp_path / "elsewhere").write_bytes(encoded(40))
     photos.read.clear()
     again = opened(photos)
     assert again.of(np.array([0, 1]), SMALL) == small and photos.read == [0, 1]
