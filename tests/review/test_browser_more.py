@@ -95,7 +95,9 @@ def test_keys_notes_filters_links_and_sizes(letters, tmp_path):
         page.fill("[data-view=tag]", "ask")
         page.press("[data-view=tag]", "Enter")
         page.wait_for_function("document.querySelector('.cr-pages').textContent.endsWith('· 1 row')")
-        assert rows_of(page) == [rows[5]] and "ask" in page.inner_text(".cr-card .cr-tag >> nth=0")
+        chips = page.locator(".cr-card .cr-tag").all_inner_texts()
+        assert rows_of(page) == [rows[5]] and chips == ["note", "ask", "blurry one", "new class: zebra"]
+        assert page.get_attribute(".cr-card .cr-tag >> nth=0", "title") == "ann: dark, d 7"
         page.keyboard.press("Space")
         page.wait_for_selector("table:has-text('History') , h3:text-is('History')")
         assert "drop" in page.inner_text(".cr-panel table >> nth=-1") and "ann" in page.inner_text(
@@ -137,6 +139,10 @@ def test_keys_notes_filters_links_and_sizes(letters, tmp_path):
         assert "240 rows (200 flagged, 40 not)" in page.inner_text(".cr-panel [role=status]")
         page.click("text=Borderline rows")
         page.wait_for_function("document.querySelector('.cr-pages').textContent.endsWith('· 40 rows')")
+        page.click("[data-do=audit]")
+        page.focus(".cr-panel input")
+        page.keyboard.press("Escape")  # in a field, too
+        page.wait_for_selector(".cr-over", state="hidden")
         page.click("[data-do=classes]")
         page.click(".cr-pairs button >> nth=0")
         page.wait_for_selector("text=errors expected from the scores")

@@ -71,6 +71,10 @@ def test_the_whole_in_bulk(run, tmp_path):
         assert f"{groups.max() + 1} groups are left: one decision each settles 150 labels" in page.inner_text(
             ".cr-pace"
         )
+        assert "a click takes a row out of its group" in page.inner_text(".cr-pace")
+        assert page.get_attribute(".cr-grid", "role") == "group"  # heads stand between lists, not in one
+        in_lists = page.locator(".cr-grid [role=listbox] > .cr-card").count()
+        assert in_lists == page.locator(".cr-card").count() > len(first)
         page.locator(".cr-card").nth(1).click()  # taken out
         assert scope(page) == f"{len(first) - 1} chosen:"
         page.keyboard.press("d")
