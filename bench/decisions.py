@@ -4,22 +4,17 @@
 
 On the default's run on CIFAR-10N worst (frozen features, the arena's). A decision sets one row to its true label. In a
 group the reviewer first sets every row apart whose true label is not the most frequent one of the group, one decision
-each, and then decides the rest at once: every label of the group is right then. Two figures each: from the given labels
-(a reviewer who takes nothing unseen), and from the run's corrected ones. "A second run after" so many decisions by
-group learns from the rows that they verified (`--verified`), and the review goes on with its groups.
+each, and then decides the rest at once: every label of the group is right then. "The best order of all" puts
+groups first by the wrong corrected labels that each decision settles, which nobody can know. Two figures each: from the
+given labels (a reviewer who takes nothing unseen), and from the run's corrected ones.
 """
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.runs import finished_run, has_data, run_folder
 from bench.table import Table, processor, today
-
-if TYPE_CHECKING:
-    from curator.result.read import Rows
 
 HEADING = "Decisions to the right labels, CIFAR-10N worst"
 COLUMNS = [
@@ -27,7 +22,6 @@ COLUMNS = [
     "machine",
 ]  # fmt: skip
 GOALS = (0.90, 0.93)
-BEFORE = (500, 1000)  # decisions by group before the second run
 Steps = list[tuple[np.ndarray, int]]  # positions that are right after so many further decisions
 
 
@@ -60,44 +54,17 @@ def main() -> None:
         "by group": by_group(groups, rows.truth, 1),
         "by group, a row set apart counts twice": by_group(groups, rows.truth, 2),
     }
+    parts, wrong = orders["by group"], rows.suggested != rows.truth
+    orders |= {
+        "by group, most expected errors first": by_gain(parts, 1 - rows.confidence, 1 - rows.confidence),
+        "by group, in the best order of all": by_gain(parts, wrong, None),
+    }
     for cell_name, steps in orders.items():
         if cell_name not in table:
-            add(table, cell_name, steps, rows.given, rows.suggested, rows.truth)
-    for before in BEFORE:
-        if (cell_name := f"by group, a second run after {before:,}") not in table:
-            add(table, cell_name, *after_a_second_run(flags, rows, orders["by group"], before), rows.truth)
-
-
-def add(table: Table, name: str, steps: Steps, given: np.ndarray, corrected: np.ndarray, truth: np.ndarray) -> None:
-    """Append a row: labels (n,) that begin as the given, and as the corrected ones."""
-    values = [made(steps, start, truth) for start in (given, corrected)]
-    counts = [f"{n:,}" if n else "never" for found, *_ in values for n in found]
-    (_, total, accuracy), _ = values
-    table.append(name, [*counts, f"{total:,}", f"{accuracy:.4f}", today(), processor()])
-
-
-def after_a_second_run(flags: str, first: Rows, steps: Steps, before: int) -> tuple[Steps, np.ndarray, np.ndarray]:
-    """Steps whose first one stands for the decisions of the first review; given and corrected labels (n,) after it."""
-    from bench.loop import review
-    from curator.result.read import Rows
-    from curator.review.groups import groups_of
-
-    count = int(np.searchsorted(np.cumsum([n for _, n in steps]), before, "right"))
-    seen, spent = np.concatenate([places for places, _ in steps[:count]]), sum(n for _, n in steps[:count])
-    truth, name = first.truth, f"decisions {before}"
-    assert truth is not None
-    journal = run_folder(name).with_suffix(".sqlite")
-    if not journal.exists():
-        whole = journal.with_suffix(".new")
-        whole.unlink(missing_ok=True)
-        review(whole, first, seen, truth)
-        whole.rename(journal)
-    finished_run(name, f"{flags} --verified {journal}")
-    rows = Rows(run_folder(name))
-    verified = np.zeros(len(rows), bool)
-    verified[seen] = True
-    groups = np.where(verified, -1, groups_of(rows))
-    return [(seen, spent), *by_group(groups, truth, 1)], rows.given, rows.suggested
+            values = [made(steps, start, rows.truth) for start in (rows.given, rows.suggested)]
+            counts = [f"{n:,}" if n else "never" for found, *_ in values for n in found]
+            (_, total, accuracy), _ = values
+            table.append(cell_name, [*counts, f"{total:,}", f"{accuracy:.4f}", today(), processor()])
 
 
 def by_group(groups: np.ndarray, truth: np.ndarray, apart: int) -> Steps:
@@ -106,6 +73,16 @@ def by_group(groups: np.ndarray, truth: np.ndarray, apart: int) -> Steps:
     places = places[groups[places] >= 0]
     parts = np.split(places, np.flatnonzero(np.diff(groups[places])) + 1)
     return [(part, 1 + apart * (len(part) - int(np.bincount(truth[part]).max()))) for part in parts]
+
+
+def by_gain(steps: Steps, gains: np.ndarray, apart: np.ndarray | None) -> Steps:
+    """Groups by what each decision on them gains, most first: gains (n,) of rows over decisions, or 1 + apart (n,)."""
+
+    def gain(step: tuple[np.ndarray, int]) -> float:
+        places, count = step
+        return float(gains[places].sum()) / (count if apart is None else 1 + float(apart[places].sum()))
+
+    return sorted(steps, key=gain, reverse=True)
 
 
 def made(steps: Steps, start: np.ndarray, truth: np.ndarray) -> tuple[list[int | None], int, float]:

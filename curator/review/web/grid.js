@@ -154,7 +154,9 @@ function targets() {
   return chosen.size ? cards.filter((card) => chosen.has(card.row)) : cards.slice(focus, focus + 1);
 }
 
-const rest = (choose) => decide(cards.filter((card) => !decided(card.row).mine), choose);
+function rest(choose) {
+  if (decide(cards.filter((card) => !decided(card.row).mine), choose)) chooseNone(); // or the next key would act on them
+}
 
 // ---- views and pages
 
