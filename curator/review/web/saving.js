@@ -189,7 +189,8 @@ function showProgress() {
 const pageIsDone = () => cards.length > 0 && number + 1 < opened.pages && cards.every((card) => decided(card.row).mine);
 
 function hint() {
-  // what to do, for who has not done it yet
+  // what to do, for who has not done it yet; on a phone the buttons say it
+  if (matchMedia("(max-width: 640px)").matches) return "";
   if (pageIsDone()) return ` · this page is decided: ${shownKey("n")} shows the next one`;
   if (opened.grouped) return " · a click takes a row out of its group";
   if (undoable.length || !cards.length || toDrop()) return "";
