@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from curator.errors import CuratorError
+from curator.publish.files import INSTEAD
 from curator.publish.sheet import Sheet, Span, cut
 
 BLANK = re.compile(r"[ \t\r\n]*")
@@ -23,30 +24,47 @@ class Labels:
     Attributes:
         sheet: the file.
         spans: where the label of each row is, quotes included; None where its line is too short to have one.
-        literal: whether they are JSON, which is written as it was elsewhere, quotes and escapes included.
+        json: whether they are JSON; else they are CSV.
     """
 
     sheet: Sheet
     spans: list[Span | None]
-    literal: bool
+    json: bool
 
-    def said(self, span: Span) -> str:
-        """What a cell says; of JSON its text."""
-        return self.sheet.text[slice(*span)] if self.literal else self.sheet.value(span)
+    def raw(self, span: Span) -> str:
+        """A label as it is written, quotes and escapes included, without spaces around it."""
+        return self.sheet.text[slice(*span)].strip(" ")
 
     def replaced(self, labels: Mapping[int, str]) -> bytes:
-        """The file in which some rows, by their places, say something else.
+        """The file in which some rows, by their places, have other labels, which are as they are written.
 
         Raises:
             CuratorError: where a row has no label, or the file's encoding does not have a text.
         """
         cells = {}
-        for at, said in labels.items():
+        for at, new in labels.items():
             span = self.spans[at]
-            if span is None:
-                raise CuratorError(f"{self.sheet.what}: its row {at} has no label; publish to another id instead")
-            cells[span] = said if self.literal else self.sheet.cell(said, self.sheet.text[slice(*span)])
+            if span is None or not self.raw(span):
+                raise CuratorError(f"{self.sheet.what}: its row {at} has no label; {INSTEAD}")
+            cells[span] = self.sheet.text[slice(*span)].replace(self.raw(span), new, 1)
         return self.sheet.replaced(cells)
+
+    def written(self, name: str, number: int | None, others: Collection[str]) -> str:
+        """How a class is written that no row has yet: as the other classes are.
+
+        Args:
+            name: of the class.
+            number: the class number, where the column may hold these instead of names.
+            others: how other classes are written.
+        """
+        like = next(iter(others), "")
+        numbers = others and all(re.fullmatch('"?[0-9]+"?', said) for said in others)
+        name = str(number) if number is not None and numbers else name
+        if not self.json:
+            return self.sheet.cell(name, like)
+        if like.startswith('"'):
+            return json.dumps(name, ensure_ascii=all(said.isascii() for said in others))
+        return name.lower() if like in ("true", "false") else name
 
 
 def label_cells(sheet: Sheet, form: str, separator: str, column: str) -> Labels:
@@ -63,11 +81,11 @@ def label_cells(sheet: Sheet, form: str, separator: str, column: str) -> Labels:
     """
     sheet.separator = separator
     if form == "csv":
-        return Labels(sheet, _csv(sheet, column), literal=False)
+        return Labels(sheet, _csv(sheet, column), json=False)
     try:
-        return Labels(sheet, _json(sheet.text, column), literal=True)
+        return Labels(sheet, _json(sheet.text, column), json=True)
     except (ValueError, IndexError, RecursionError) as e:
-        raise CuratorError(f"{sheet.what}: expected objects of one row each; publish to another id instead") from e
+        raise CuratorError(f"{sheet.what}: expected objects of one row each; {INSTEAD}") from e
 
 
 def _csv(sheet: Sheet, column: str) -> list[Span | None]:
@@ -80,8 +98,7 @@ def _csv(sheet: Sheet, column: str) -> list[Span | None]:
     found = [i for i, (raw, said) in enumerate(names) if column in (raw, said)]
     if len(found) != 1:
         raise CuratorError(
-            f"{sheet.what}: expected one column {column!r} in its first line, found {len(found)}; publish to another "
-            "id instead"
+            f"{sheet.what}: expected one column {column!r} in its first line, found {len(found)}; {INSTEAD}"
         )
     return [line[found[0]] if found[0] < len(line) else None for line in lines]
 
@@ -118,7 +135,7 @@ def _end(text: str, at: int) -> int:
 
 
 def spellings(files: Iterable[Labels], codes: np.ndarray) -> dict[int, str]:
-    """How the files write each class that they have: as they do most often.
+    """How the files write each class that they have, as they do most often.
 
     Args:
         files: their labels, in the order of the rows.
@@ -128,22 +145,5 @@ def spellings(files: Iterable[Labels], codes: np.ndarray) -> dict[int, str]:
     counts: dict[int, Counter[str]] = {}
     for (labels, span), code in zip(spans, codes.tolist(), strict=True):
         if span is not None and code >= 0:
-            counts.setdefault(code, Counter())[labels.said(span)] += 1
+            counts.setdefault(code, Counter())[labels.raw(span)] += 1
     return {code: count.most_common(1)[0][0] for code, count in counts.items()}
-
-
-def spelled(name: str, code: int, others: Iterable[str], numbered: bool) -> str:
-    """How a class is written that no row has yet: as the other classes are.
-
-    Args:
-        name: of the class.
-        code: its number.
-        others: how classes are written.
-        numbered: whether the column may hold numbers of classes.
-    """
-    others = [*others]
-    if numbered and others and all(re.fullmatch("[0-9]+", said) for said in others):
-        return str(code)
-    if not any(said.startswith('"') for said in others):
-        return name.lower() if {"true", "false"} & {*others} and name in ("True", "False") else name
-    return json.dumps(name, ensure_ascii=all(said.isascii() for said in others))

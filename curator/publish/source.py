@@ -15,6 +15,7 @@ from curator.publish.originals import edited
 from curator.publish.policy import Fix, decisions, fixes_of, require_share
 from curator.result.facts import read_facts
 from curator.result.read import Rows
+from curator.sources.columns import quiet
 from curator.sources.network import hub_limits
 from curator.system import workspace
 from curator.text import Log
@@ -66,7 +67,7 @@ def propose(
     def tried(work: Callable[[], T], what: str) -> T:
         return patiently(work, what, repo, say, wait)
 
-    with hub_limits(), decisions(rows, journal) as opened, workspace() as work:
+    with quiet(), hub_limits(), decisions(rows, journal) as opened, workspace() as work:
         fixes = fixes_of(rows, opened, min_confidence)
         changes = [fix for fix in fixes if fix.label is not None]
         if not changes:

@@ -11,7 +11,7 @@ import pyarrow as pa
 from datasets import ClassLabel, Features
 
 from curator.errors import CuratorError
-from curator.publish.cells import Labels, label_cells, spelled, spellings
+from curator.publish.cells import Labels, label_cells, spellings
 from curator.publish.files import INSTEAD, Edit, Layout, Source, codes_in, require_labels
 from curator.publish.parquet import alike, rewritten
 from curator.publish.policy import Fix
@@ -96,15 +96,17 @@ class Tables:
         self._require_rest(self.read("after"), new)
         return edit
 
-    def _words(self, codes: np.ndarray, wanted: set[int]) -> Mapping[int, str]:
-        """How text says each wanted class."""
+    def _words(self, codes: np.ndarray, wanted: set[int]) -> dict[int, str]:
+        """How text has each wanted class."""
         if not self.labels:
             return {}
-        known = spellings(self.labels.values(), codes)
+        found = spellings(self.labels.values(), codes)
         feature = Features.from_arrow_schema(self.rows.schema)[self.rows.facts["label_column"]]
-        numbered = isinstance(feature, ClassLabel)
-        names = self.rows.classes
-        return {c: known[c] if c in known else spelled(names[c], c, known.values(), numbered) for c in wanted}
+        some, others = next(iter(self.labels.values())), [*found.values()]
+        for code in wanted - found.keys():
+            number = code if isinstance(feature, ClassLabel) else None
+            found[code] = some.written(self.rows.classes[code], number, others)
+        return found
 
     def _require_rest(self, after: pa.Table, new: Mapping[int, int]) -> None:
         """Refuse files of which more is read otherwise than the labels that are to change."""

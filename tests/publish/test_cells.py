@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from curator.errors import CuratorError
-from curator.publish.cells import label_cells, spelled, spellings
+from curator.publish.cells import label_cells, spellings
 from curator.publish.sheet import read_sheet
 
 FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -46,12 +46,10 @@ def test_cells_of_csv_change_alone(tmp_path, rows, data):
     before = read(content)
     assert len(labels.spans) == len(before) == len(rows)
     changes = data.draw(st.dictionaries(st.integers(0, len(rows) - 1), st.sampled_from(NAMES)))
-    after = labels.replaced(changes)
-    wanted = [[a, changes.get(i, b), c] for i, (a, b, c) in enumerate(before)]
-    assert read(after) == wanted
-    back = found(tmp_path, after, "csv", separator).replaced({i: before[i][1] for i in changes})
-    if quoting == csv.QUOTE_ALL or all(before[i][1].isalnum() == changes[i].isalnum() for i in changes):
-        assert back == content
+    raw = {i: labels.raw(labels.spans[i]) for i in changes}
+    after = labels.replaced({i: labels.written(said, None, [raw[i]]) for i, said in changes.items()})
+    assert read(after) == [[a, changes.get(i, b), c] for i, (a, b, c) in enumerate(before)]
+    assert found(tmp_path, after, "csv", separator).replaced(raw) == content
 
 
 @FEW
@@ -68,7 +66,7 @@ def test_values_of_json_change_alone(tmp_path, rows, data):
     text = "[\n " + " ,\n ".join(items) + "]\n" if listed else "\r\n".join(items) + data.draw(st.sampled_from(["", "\n"]))
     content = text.encode()
     labels = found(tmp_path, content, "json")
-    assert [labels.said(span) for span in labels.spans] == [json.dumps(b, ensure_ascii=ascii_) for _, b, _ in rows]
+    assert [labels.raw(span) for span in labels.spans] == [json.dumps(b, ensure_ascii=ascii_) for _, b, _ in rows]
     changes = data.draw(st.dictionaries(st.integers(0, len(rows) - 1), st.sampled_from(NAMES)))
     after = labels.replaced({i: json.dumps(said, ensure_ascii=ascii_) for i, said in changes.items()})
 
@@ -78,20 +76,21 @@ def test_values_of_json_change_alone(tmp_path, rows, data):
 
     assert read(after) == [{**row, "label": changes.get(i, row["label"])} for i, row in enumerate(read(content))]
     again = found(tmp_path, after, "json")
-    assert again.replaced({i: labels.said(labels.spans[i]) for i in changes}) == content
+    assert again.replaced({i: labels.raw(labels.spans[i]) for i in changes}) == content
 
 
 def test_classes_are_written_as_the_file_writes_them(tmp_path):
     text = b'"",label\r\n1, Cat \r\n\r\n2,"Cat"\r\n \t\r\n3,TRUE\r\n4\r\n5,dog'
     labels = found(tmp_path, text, "csv")
-    said = spellings([labels], np.array([0, 0, 1, -1, 2]))
-    assert said == {0: "Cat", 1: "TRUE", 2: "dog"}
-    assert labels.replaced({0: "dog", 1: "a,b"}) == text.replace(b" Cat ", b" dog ").replace(b'"Cat"', b'"a,b"')
+    assert spellings([labels], np.array([0, 0, 1, -1, 2])) == {0: "Cat", 1: "TRUE", 2: "dog"}
+    assert labels.replaced({0: "dog", 1: '"a,b"'}) == text.replace(b" Cat ", b" dog ").replace(b'"Cat"', b'"a,b"')
     with pytest.raises(CuratorError, match="its row 3 has no label"):
         labels.replaced({3: "dog"})
-    assert spelled("fox", 3, said.values(), True) == "fox" and spelled("fox", 3, ["0", "12"], True) == "3"
-    assert spelled("7", 1, ["3"], False) == "7" and spelled("True", 1, ["false"], False) == "true"
-    assert spelled("é", 1, ['"a"'], True) == '"\\u00e9"' and spelled("é", 1, ['"à"'], True) == '"é"'
+    assert labels.written("fox", 3, ["Cat", "1"]) == "fox" and labels.written("fox", 3, ["0", "12"]) == "3"
+    assert labels.written("7", None, ['"3"']) == '"7"' and labels.written('a"b', None, ["c"]) == '"a""b"'
+    labels = found(tmp_path, b'{"label": 1}', "json")
+    assert labels.written("True", 1, ["false"]) == "true" and labels.written("x", 1, ["0"]) == "1"
+    assert labels.written("é", 1, ['"a"']) == '"\\u00e9"' and labels.written("é", 1, ['"à"']) == '"é"'
 
 
 @pytest.mark.parametrize(
