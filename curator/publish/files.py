@@ -14,6 +14,7 @@ from datasets import Features
 
 from curator.errors import CuratorError
 from curator.publish.policy import Fix
+from curator.result.facts import is_label
 from curator.result.read import Rows
 from curator.sources.cards import require_cards
 from curator.sources.labels import codes_of
@@ -92,20 +93,24 @@ def layout_of(source: Source, facts: Mapping[str, Any]) -> Layout:
     """
     import datasets
 
+    from curator.publish.hub import require_inside
+
     repo, split = source.repo, facts["split"]
-    require_cards(repo, source.commit, repo)
+    require_cards(repo, source.commit, repo, source.token)
     builder = datasets.load_dataset_builder(
         repo, facts["source"].get("config"), revision=source.commit, token=source.token
     )
-    config, suffixes = builder.config, getattr(builder, "EXTENSIONS", ())  # of folders of files, each of which is a row
+    config: Any = builder.config
+    suffixes: Any = getattr(builder, "EXTENSIONS", ())  # of folders of files, each of which is a row
     found = {str(name): [str(file) for file in part] for name, part in (config.data_files or {}).items()}
-    every = [file for part in found.values() for file in part]
-    require_own_repository(every, repo)
-    files = [_below(file) for file in found.get(split, [])]
+    require_own_repository([file for part in found.values() for file in part], repo)
+    every = {name: [_below(file) for file in part] for name, part in found.items()}
+    require_inside(file for part in every.values() for file in part)
+    files = every.get(split, [])
     kinds = {PurePosixPath(file).suffix.lower() for file in files}
     if suffixes and files and kinds <= set(suffixes):
         return Layout(files, "images")
-    named = getattr(config, "metadata_filenames", None) or getattr(builder, "METADATA_FILENAMES", ())
+    named: Any = getattr(config, "metadata_filenames", None) or getattr(builder, "METADATA_FILENAMES", ())
     tables = [file for file in files if not suffixes or PurePosixPath(file).name in named]
     forms = {FORM_OF.get(PurePosixPath(file).suffix.lower(), "") for file in tables}
     images = kinds - {PurePosixPath(file).suffix.lower() for file in tables}
@@ -118,8 +123,9 @@ def layout_of(source: Source, facts: Mapping[str, Any]) -> Layout:
     form, separator = forms.pop(), getattr(config, "sep", ",") or ","
     if len(separator) != 1:
         raise CuratorError(f"{repo}: expected one character between its cells, found {separator!r}; {INSTEAD}")
-    beside = bool(suffixes)
-    return Layout(files if not beside else tables, form, beside, [] if beside else [*map(_below, every)], separator)
+    if suffixes:
+        return Layout(tables, form, beside=True)
+    return Layout(files, form, read=[file for part in every.values() for file in part], separator=separator)
 
 
 def _below(address: str) -> str:
@@ -157,7 +163,9 @@ def require_pictures(source: Source, rows: Rows, files: Mapping[Fix, str]) -> No
             raise source.changed(f"row {fix.row} shows something else than the run has seen")
 
 
-def codes_in(values: pa.ChunkedArray, rows: Rows) -> np.ndarray:
+def codes_in(source: Source, rows: Rows, values: pa.ChunkedArray) -> np.ndarray:
     """(n,) class numbers of a label column of the source."""
+    if not is_label(values.type):
+        raise source.changed(f"its column {rows.facts['label_column']} is {str(values.type)[:50]}")
     feature = Features.from_arrow_schema(rows.schema)[rows.facts["label_column"]]
     return codes_of(values, rows.classes, getattr(feature, "names", None))

@@ -60,7 +60,7 @@ def _parquet(source: Source, layout: Layout, rows: Rows, changes: list[Fix], wor
             if column not in table.schema_arrow.names:
                 raise source.changed(f"{file} has no column {column}")
             values = table.read([column]).column(0)
-        codes.append(codes_in(values, rows))
+        codes.append(codes_in(source, rows, values))
         starts.append(total)
         total += len(values)
     require_labels(source, rows, np.concatenate(codes))
@@ -146,7 +146,8 @@ def _order(source: Source, rows: Rows, files: dict[str, list[str]]) -> np.ndarra
     datasets 5.2 reads several metadata files of a split in an order of chance; the images of the run tell which.
 
     Args:
-        source, rows: of the run.
+        source: which the run was made of.
+        rows: of the run.
         files: the paths of the images of each metadata file.
     """
     known = {row: file for row, file in zip(rows.row.tolist(), rows.files, strict=True) if file}

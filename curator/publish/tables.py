@@ -77,7 +77,7 @@ class Tables:
             CuratorError: where the labels are not those of the run, and where more than labels would be read otherwise.
         """
         column = self.rows.facts["label_column"]
-        codes = codes_in(self.before[column], self.rows)
+        codes = codes_in(self.source, self.rows, self.before[column])
         require_labels(self.source, self.rows, codes[of_row])
         new = {int(of_row[fix.row]): int(fix.label or 0) for fix in changes}
         edit, start, said = Edit({}, {}), 0, self._words(codes, set(new.values()))
@@ -117,7 +117,7 @@ class Tables:
             rest[places] = False
             kept = (table.select([column]).filter(pa.array(rest)) for table in (before, after))
             same = alike(*kept) and alike(before.drop_columns([column]), after.drop_columns([column]))
-            same &= codes_in(after[column], self.rows)[places].tolist() == [*new.values()]
+            same &= codes_in(self.source, self.rows, after[column])[places].tolist() == [*new.values()]
         if not same:
             at = after.schema.get_field_index(column)
             kinds = f" ({column}: {before[column].type}, then {after[at].type})" if at >= 0 else ""

@@ -28,7 +28,8 @@ def read_rows(
 
     Args:
         path: a folder, a parquet or Arrow file, or a Hub id.
-        config_name, revision: as load_dataset takes them.
+        config_name: as load_dataset takes it.
+        revision: as load_dataset takes it.
         flag: errors begin with it.
         cache_dir: what a folder's rows are kept in; by default one of its own in the user's cache, for its files as
             they are now.

@@ -14,7 +14,7 @@ from curator.errors import CuratorError
 from curator.publish.cells import label_cells, spellings
 from curator.publish.sheet import read_sheet
 
-FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00\ufeff"), max_size=8)
 NAMES = ["cat", "a,b", 'say "x"', "né\u00ef", "two\nlines", "01"]
 CASES = st.lists(st.tuples(TEXT, st.sampled_from(NAMES), TEXT), min_size=1, max_size=8)
@@ -33,7 +33,9 @@ def test_cells_of_csv_change_alone(tmp_path, rows, data):
     mark, last = data.draw(st.sampled_from([b"", b"\xef\xbb\xbf"])), data.draw(st.booleans())
     quoting = data.draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC]))
     file = io.StringIO()
-    csv.writer(file, delimiter=separator, lineterminator=end, quoting=quoting).writerows([("text", "label", "x"), *rows])
+    csv.writer(file, delimiter=separator, lineterminator=end, quoting=quoting).writerows(
+        [("text", "label", "x"), *rows]
+    )
     text = file.getvalue() if last else file.getvalue().removesuffix(end)
     content = mark + text.encode()
 
@@ -63,7 +65,9 @@ def test_values_of_json_change_alone(tmp_path, rows, data):
         parts = data.draw(st.permutations(parts)) if i % 2 else parts
         inner = (f"{json.dumps(k)}{colon}{json.dumps(v, ensure_ascii=ascii_)}" for k, v in parts)
         items.append("{" + comma.join(inner) + "}")
-    text = "[\n " + " ,\n ".join(items) + "]\n" if listed else "\r\n".join(items) + data.draw(st.sampled_from(["", "\n"]))
+    text = (
+        "[\n " + " ,\n ".join(items) + "]\n" if listed else "\r\n".join(items) + data.draw(st.sampled_from(["", "\n"]))
+    )
     content = text.encode()
     labels = found(tmp_path, content, "json")
     assert [labels.raw(span) for span in labels.spans] == [json.dumps(b, ensure_ascii=ascii_) for _, b, _ in rows]
