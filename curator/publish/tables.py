@@ -93,7 +93,7 @@ class Tables:
             else:
                 content = self.labels[file].replaced({at: said[code] for at, code in here.items()})
                 path.write_bytes(content)
-        self._require_rest(self.read("after"), new)
+        self._require_rest(new)
         return edit
 
     def _words(self, codes: np.ndarray, wanted: set[int]) -> dict[int, str]:
@@ -108,19 +108,29 @@ class Tables:
             found[code] = some.written(self.rows.classes[code], number, others)
         return found
 
-    def _require_rest(self, after: pa.Table, new: Mapping[int, int]) -> None:
+    def _require_rest(self, new: Mapping[int, int]) -> None:
         """Refuse files of which more is read otherwise than the labels that are to change."""
         before, column, places = self.before, self.rows.facts["label_column"], list(new)
-        same = after.schema.equals(before.schema) and len(after) == len(before)
+        try:
+            after = self.read("after")
+        except CuratorError as e:
+            raise self._otherwise(str(e).removeprefix(f"{self.source.repo}: ")) from e
+        if not after.schema.equals(before.schema):
+            kinds = [
+                table.schema.field(column).type if column in table.column_names else "none" for table in (before, after)
+            ]
+            raise self._otherwise(f"column {column}: {kinds[0]}, then {kinds[1]}")
+        rest = np.ones(len(before), bool)
+        rest[places] = False
+        same = len(after) == len(before) and alike(before.drop_columns([column]), after.drop_columns([column]))
         if same:
-            rest = np.ones(len(before), bool)
-            rest[places] = False
-            kept = (table.select([column]).filter(pa.array(rest)) for table in (before, after))
-            same = alike(*kept) and alike(before.drop_columns([column]), after.drop_columns([column]))
-            same &= codes_in(self.source, self.rows, after[column])[places].tolist() == [*new.values()]
+            same = alike(*(table.select([column]).filter(pa.array(rest)) for table in (before, after)))
+            codes = codes_in(self.source, self.rows, after[column])
+            same &= codes[places].tolist() == [*new.values()]
         if not same:
-            at = after.schema.get_field_index(column)
-            kinds = f" ({column}: {before[column].type}, then {after[at].type})" if at >= 0 else ""
-            raise CuratorError(
-                f"{self.source.repo}: with the new labels more would be read otherwise than these{kinds}; {INSTEAD}"
-            )
+            raise self._otherwise("other cells")
+
+    def _otherwise(self, what: str) -> CuratorError:
+        return CuratorError(
+            f"{self.source.repo}: with the new labels more would be read otherwise than these ({what[:300]}); {INSTEAD}"
+        )

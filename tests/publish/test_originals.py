@@ -160,7 +160,7 @@ def test_labels_that_would_make_another_type_of_the_column(hub, tmp_path):
     proposed(tmp_path / "run")
     assert content(hub, "refs/pr/1")["train.csv"] == lines([*labels[:3], "1", *labels[4:]])
     decide(tmp_path / "run", [0, "relabel", 0], [1, "relabel", 0], key="the-next-step")
-    with pytest.raises(CuratorError, match=r"read otherwise than these \(label: large_string, then int64\)"):
+    with pytest.raises(CuratorError, match=r"read otherwise than these \(column label: large_string, then int64\)"):
         proposed(tmp_path / "run")
 
 
