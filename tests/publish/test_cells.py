@@ -14,7 +14,13 @@ from curator.errors import CuratorError
 from curator.publish.cells import label_cells, spellings
 from curator.publish.sheet import read_sheet
 
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(
+    max_examples=12,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\x00\ufeff"), max_size=8)
 NAMES = ["cat", "a,b", 'say "x"', "né\u00ef", "two\nlines", "01"]
 CASES = st.lists(st.tuples(TEXT, st.sampled_from(NAMES), TEXT), min_size=1, max_size=8)
