@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,35 +67,36 @@ class Labels:
         return name.lower() if like in ("true", "false") else name
 
 
-def label_cells(sheet: Sheet, form: str, separator: str, column: str) -> Labels:
+def label_cells(sheet: Sheet, form: str, column: str, separator: str = ",", names: Sequence[str] = ()) -> Labels:
     """Find the labels of a file.
 
     Args:
         sheet: the file.
         form: "csv" or "json".
-        separator: between cells of CSV.
         column: its name in the first line, or the key of every object of JSON lines or of a list.
+        separator: between cells of CSV.
+        names: of the columns of CSV without such a line.
 
     Raises:
         CuratorError: where it has no such column, or two.
     """
     sheet.separator = separator
     if form == "csv":
-        return Labels(sheet, _csv(sheet, column), json=False)
+        return Labels(sheet, _csv(sheet, column, names), json=False)
     try:
         return Labels(sheet, _json(sheet.text, column), json=True)
     except (ValueError, IndexError, RecursionError) as e:
         raise CuratorError(f"{sheet.what}: expected objects of one row each; {INSTEAD}") from e
 
 
-def _csv(sheet: Sheet, column: str) -> list[Span | None]:
+def _csv(sheet: Sheet, column: str, names: Sequence[str]) -> list[Span | None]:
     """As pandas cuts a text, whose lines of blanks are no rows."""
     text = sheet.text
     lines = (
         line for line in cut(text, sheet.separator) if len(line) > 1 or text[slice(*line[0])].strip(" \t")
     )  # fmt: skip
-    names = [(text[slice(*span)], sheet.value(span)) for span in next(lines, [])]
-    found = [i for i, (raw, said) in enumerate(names) if column in (raw, said)]
+    said = [(name, name) for name in names] or [(text[slice(*span)], sheet.value(span)) for span in next(lines, [])]
+    found = [i for i, name in enumerate(said) if column in name]
     if len(found) != 1:
         raise CuratorError(
             f"{sheet.what}: expected one column {column!r} in its first line, found {len(found)}; {INSTEAD}"

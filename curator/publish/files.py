@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -38,6 +38,7 @@ class Layout:
         beside: whether they are tables that name images beside them; of several the order of the rows is not known.
         read: what is read with them: the tables of the other splits, and cards.
         separator: between cells of CSV.
+        names: of the columns of CSV whose first line does not have them.
     """
 
     files: list[str]
@@ -45,6 +46,7 @@ class Layout:
     beside: bool = False
     read: list[str] = field(default_factory=list)
     separator: str = ","
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def layout_of(source: Source, facts: Mapping[str, Any]) -> Layout:
         raise CuratorError(f"{repo}: expected one character between its cells, found {separator!r}; {INSTEAD}")
     if suffixes:
         return Layout(tables, form, beside=True)
-    return Layout(files, form, read=[file for part in every.values() for file in part], separator=separator)
+    read, names = [file for part in every.values() for file in part], getattr(config, "names", None) or ()
+    return Layout(files, form, read=read, separator=separator, names=names)
 
 
 def _below(address: str) -> str:

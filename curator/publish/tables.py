@@ -53,7 +53,7 @@ class Tables:
                 self.counts[file] = open_parquet(self.copies[file]).metadata.num_rows
                 continue
             sheet = read_sheet(self.copies[file], f"{self.source.repo}: {file}")
-            self.labels[file] = label_cells(sheet, self.layout.form, self.layout.separator, column)
+            self.labels[file] = label_cells(sheet, self.layout.form, column, self.layout.separator, self.layout.names)
             self.counts[file] = len(self.labels[file].spans)
         if sum(self.counts.values()) != len(self.before):
             raise CuratorError(

@@ -29,7 +29,7 @@ CASES = st.lists(st.tuples(TEXT, st.sampled_from(NAMES), TEXT), min_size=1, max_
 def found(folder, content: bytes, form: str, separator: str = ","):
     path = folder / f"t.{form}"
     path.write_bytes(content)
-    return label_cells(read_sheet(path, "me/x: t"), form, separator, "label")
+    return label_cells(read_sheet(path, "me/x: t"), form, "label", separator)
 
 
 @FEW

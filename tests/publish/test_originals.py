@@ -55,6 +55,9 @@ FILES = {
         "test/1.tsv": lines(WORDS, TEXTS[:3], "\t"), "notes.txt": b"mine",
     }),
     "numbers with zeros": (NUMBERS, lambda labels: {"train.csv": lines(labels)}),
+    "no line of names": (WORDS, lambda labels: {
+        "README.md": card("column_names: [n, text, label]"), "rows/a.csv": lines(labels).partition(b"\n")[2],
+    }),
     "in Windows' letters": (WORDS, lambda labels: {
         "README.md": card("encoding: cp1252"), "rows/a.csv": lines(labels).decode().encode("cp1252"),
     }),
