@@ -127,11 +127,11 @@ def _metadata(source: Source, layout: Layout, rows: Rows, changes: list[Fix], wo
     own = f"{rows.facts['image_column']}_file_name"
     column = own if own in tables.before.column_names else "file_name"
     tables.require_column(column)
-    names = tables.before[column].to_pylist()
+    names = [str(name).replace("\\", "/") for name in tables.before[column].to_pylist()]
     files, start = dict[str, list[str]](), 0
     for file, count in tables.counts.items():
         folder = posixpath.dirname(file)
-        files[file] = [posixpath.normpath(posixpath.join(folder, str(n))) for n in names[start : start + count]]
+        files[file] = [posixpath.normpath(posixpath.join(folder, n)) for n in names[start : start + count]]
         start += count
     of_row = _order(source, rows, files)
     images = [name for part in files.values() for name in part]
