@@ -63,6 +63,16 @@ class Source:
 
         return Path(hf_hub_download(self.repo, file, repo_type="dataset", revision=self.commit, token=self.token))
 
+    def files(self) -> list[str]:
+        """The paths of all files."""
+        from huggingface_hub import HfApi
+
+        from curator.publish.hub import require_inside
+
+        found = HfApi(token=self.token).list_repo_files(self.repo, revision=self.commit, repo_type="dataset")
+        require_inside(found)
+        return found
+
     def hashes(self, files: Iterable[str]) -> dict[str, str]:
         """By file how the Hub knows its content: SHA-256, or git's id of a small one; those that are not there lack."""
         from huggingface_hub import HfApi

@@ -80,7 +80,11 @@ def _parquet(source: Source, layout: Layout, rows: Rows, changes: list[Fix], wor
 
 
 def _text(source: Source, layout: Layout, rows: Rows, changes: list[Fix], work: Path) -> Edit:
-    """All tables and the card are copied: what one is read as depends on the others."""
+    """All tables and the card are copied: what one is read as depends on the others.
+
+    Of all other files the names are there: datasets looks at them to tell what it reads, also at those of other
+    configurations.
+    """
     from huggingface_hub.errors import EntryNotFoundError
 
     home, split, config = work / "source", rows.facts["split"], rows.facts["source"].get("config")
@@ -88,6 +92,9 @@ def _text(source: Source, layout: Layout, rows: Rows, changes: list[Fix], work: 
     for card in CARDS:
         with suppress(EntryNotFoundError):
             _copied(source, card, home / card)
+    for path in (home / file for file in source.files()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
     def read(cache: str) -> pa.Table:
         splits, _ = read_rows(str(home), config, None, source.repo, str(work / cache))

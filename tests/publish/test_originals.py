@@ -58,6 +58,10 @@ FILES = {
     "no line of names": (WORDS, lambda labels: {
         "README.md": card("column_names: [n, text, label]"), "rows/a.csv": lines(labels).partition(b"\n")[2],
     }),
+    "of a later configuration": (WORDS, lambda labels: {
+        "README.md": b"---\nconfigs:\n- config_name: one\n  data_files: a.csv\n- config_name: two\n  default: true\n"
+        b"  data_files: b/*.csv\n---\n", "a.csv": b"x\n1\n", "b/1.csv": lines(labels),
+    }),
     "in Windows' letters": (WORDS, lambda labels: {
         "README.md": card("encoding: cp1252"), "rows/a.csv": lines(labels).decode().encode("cp1252"),
     }),
@@ -102,10 +106,14 @@ def proposed(run, **how) -> list[str]:
     return said
 
 
-RARE = "in Windows' letters", "numbers of JSON"
+RARE = "in Windows' letters", "numbers of JSON", "a column of columns", "fewer rows"
 
 
-@pytest.mark.parametrize("kind", [pytest.param(k, marks=[pytest.mark.slow] * (k in RARE)) for k in FILES])
+def kinds(of):
+    return [pytest.param(kind, marks=[pytest.mark.slow] * (kind in RARE)) for kind in of]
+
+
+@pytest.mark.parametrize("kind", kinds(FILES))
 def test_cells_of_text_change_alone(hub, runs, kind):
     words, build = FILES[kind]
     before, new = given(words), given(words)
@@ -145,7 +153,7 @@ REFUSED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("why", REFUSED)
+@pytest.mark.parametrize("why", kinds(REFUSED))
 def test_what_cannot_be_changed_so_is_refused(hub, runs, why):
     files, said = REFUSED[why]
     upload(files)
