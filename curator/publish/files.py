@@ -124,7 +124,7 @@ def layout_of(source: Source, facts: Mapping[str, Any]) -> Layout:
         return Layout(files, "images")
     named: Any = getattr(config, "metadata_filenames", None) or getattr(builder, "METADATA_FILENAMES", ())
     tables = [file for file in files if not suffixes or PurePosixPath(file).name in named]
-    forms = {FORM_OF.get(PurePosixPath(file).suffix.lower(), "") for file in tables}
+    forms = {_form(file) for file in tables}
     images = kinds - {PurePosixPath(file).suffix.lower() for file in tables}
     if len(forms) != 1 or "" in forms or not images <= set(suffixes) or getattr(config, "drop_metadata", None):
         raise CuratorError(
@@ -139,6 +139,18 @@ def layout_of(source: Source, facts: Mapping[str, Any]) -> Layout:
         return Layout(tables, form, beside=True)
     read, names = [file for part in every.values() for file in part], getattr(config, "names", None) or ()
     return Layout(files, form, read=read, separator=separator, names=names)
+
+
+def is_packed(file: str) -> bool:
+    """Whether a file is compressed, which only text is here."""
+    return file.lower().endswith(".gz")
+
+
+def _form(file: str) -> str:
+    """Of which form a table is by its name; "" of none."""
+    path = PurePosixPath(file.lower())
+    form = FORM_OF.get((path.with_suffix("") if is_packed(file) else path).suffix, "")
+    return "" if is_packed(file) and form == "parquet" else form
 
 
 def _below(address: str) -> str:

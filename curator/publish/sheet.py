@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,21 +73,22 @@ class Sheet:
             ) from e
 
 
-def read_sheet(path: Path, what: str = "") -> Sheet:
+def read_sheet(path: Path, what: str = "", *, packed: bool = False) -> Sheet:
     """A CSV or JSON file of any of the usual encodings, not yet cut into cells.
 
     Args:
         path: of the file.
         what: errors begin with it; by default with --csv and the path.
+        packed: whether it is compressed with gzip; the sheet is of what is in it.
 
     Raises:
         CuratorError: for what cannot be read.
     """
     what = what or f"--csv {path}"
     try:
-        content = read_file(path, LARGEST)
-    except OSError as e:
-        raise CuratorError(f"{what}: it cannot be read ({e.strerror or e})") from e
+        content = _unpacked(path) if packed else read_file(path, LARGEST)
+    except (OSError, EOFError, zlib.error) as e:
+        raise CuratorError(f"{what}: it cannot be read ({getattr(e, 'strerror', None) or e})") from e
     mark = next((mark for mark in BOMS if content.startswith(mark)), b"")
     for encoding in [BOMS[mark]] if mark else ["utf-8", "cp1252", "latin-1"]:  # Excel's, where it is none of Unicode's
         try:
@@ -93,6 +96,14 @@ def read_sheet(path: Path, what: str = "") -> Sheet:
         except UnicodeDecodeError:
             continue
     raise CuratorError(f"{what}: it is no text; save it in UTF-8")
+
+
+def _unpacked(path: Path) -> bytes:
+    with gzip.open(path) as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise OSError(f"it is larger than {LARGEST / 2**20:,.0f} MiB")
+    return content
 
 
 def require_unchanged(sheet: Sheet) -> None:

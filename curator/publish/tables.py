@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from datasets import ClassLabel, Features
 
 from curator.errors import CuratorError
 from curator.publish.cells import Labels, label_cells, spellings
-from curator.publish.files import INSTEAD, Edit, Layout, Source, codes_in, require_labels
+from curator.publish.files import INSTEAD, Edit, Layout, Source, codes_in, is_packed, require_labels
 from curator.publish.parquet import alike, rewritten
 from curator.publish.policy import Fix
 from curator.publish.sheet import read_sheet
@@ -52,7 +53,7 @@ class Tables:
             if self.layout.form == "parquet":
                 self.counts[file] = open_parquet(self.copies[file]).metadata.num_rows
                 continue
-            sheet = read_sheet(self.copies[file], f"{self.source.repo}: {file}")
+            sheet = read_sheet(self.copies[file], f"{self.source.repo}: {file}", packed=is_packed(file))
             self.labels[file] = label_cells(sheet, self.layout.form, column, self.layout.separator, self.layout.names)
             self.counts[file] = len(self.labels[file].spans)
         if sum(self.counts.values()) != len(self.before):
@@ -92,6 +93,8 @@ class Tables:
                 rewritten(old, path, self.rows, here)
             else:
                 content = self.labels[file].replaced({at: said[code] for at, code in here.items()})
+                if is_packed(file):  # with the time that it has said
+                    content = gzip.compress(content, mtime=int.from_bytes(path.read_bytes()[4:8], "little"))
                 path.write_bytes(content)
         self._require_rest(new)
         return edit

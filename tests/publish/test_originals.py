@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import lzma
 import re
 
 import numpy as np
@@ -62,6 +63,7 @@ FILES = {
         "README.md": b"---\nconfigs:\n- config_name: one\n  data_files: a.csv\n- config_name: two\n  default: true\n"
         b"  data_files: b/*.csv\n---\n", "a.csv": b"x\n1\n", "b/1.csv": lines(labels),
     }),
+    "packed": (WORDS, lambda labels: {"a.jsonl.gz": gzip.compress("\n".join(objects(labels)).encode(), mtime=7)}),
     "in Windows' letters": (WORDS, lambda labels: {
         "README.md": card("encoding: cp1252"), "rows/a.csv": lines(labels).decode().encode("cp1252"),
     }),
@@ -143,7 +145,7 @@ REFUSED = {
     "a later label": ({"a.csv": lines(["dog", *given(WORDS)[1:]])}, "row 0 has another label"),
     "fewer rows": ({"a.csv": lines(given(WORDS)[:5], TEXTS[:5])}, "it has 5 rows, the run is of row 11"),
     "no such column": ({"a.csv": lines(given(WORDS)).replace(b"label", b"kind")}, "a.csv has no column label"),
-    "packed": ({"a.csv.gz": gzip.compress(lines(given(WORDS)))}, "found .gz in split 'train'"),
+    "packed otherwise": ({"a.csv.xz": lzma.compress(lines(given(WORDS)))}, "found .xz"),
     "lines that are left out": (
         {"README.md": card("on_bad_lines: skip"), "rows/a.csv": lines(given(WORDS)) + b"1,2,3,4\n"},
         "found 13 rows in its files where datasets reads 12",
