@@ -195,7 +195,7 @@ def _steps(
     from curator.sources.load import load, memory_budget
     from curator.sources.opening import NAMED
     from curator.sources.read import read
-    from curator.train import describe, start, train
+    from curator.train import describe, introduce, start, train
 
     s, state, identity = resolved.settings, process_state(), resolved.identity()
     lines, say = recorded(say)
@@ -205,6 +205,7 @@ def _steps(
     budget = memory_budget(s)
     table = load(s, source, budget)
     require_space([table.dataset, *table.others.values()], folder.path, table.access)
+    introduce(table, s.features_column, say)
     reading = read(resolved, table, budget, say)
     identity |= _identity(resolved, table, reading)
     if of_main(s.resume and folder.finished(identity), state.num_processes):

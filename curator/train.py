@@ -115,19 +115,18 @@ def _fit_batch(resolved: Resolved, rows: int) -> None:
             resolved.batch_was, method.batch_size = method.batch_size, smaller
 
 
-def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, output: Path, say: Log) -> Plan:
-    """Print columns, class counts, recipe, schedule, ETA and memory."""
-    s, method = resolved.settings, resolved.method
+def introduce(table: Table, features_column: object, say: Log) -> None:
+    """Print columns and class counts, before the rows are read."""
     counts = np.bincount(table.labels, minlength=len(table.classes))
     order = sorted(range(len(counts)), key=lambda c: -counts[c])
     shown = order if len(order) <= 12 else [*order[:5], *order[-3:]]
     columns = {
-        "image": table.image_column, "text": table.text_column, "features": s.features_column,
+        "image": table.image_column, "text": table.text_column, "features": features_column,
         "label": table.label_column,
     }  # fmt: skip
     found = ", ".join(f"{kind} column {name!r}" for kind, name in columns.items() if name)
     say(
-        f"dataset   {table.name}, split {table.split}: {len(data):,} rows, {len(table.classes)} classes; {found}, "
+        f"dataset   {table.name}, split {table.split}: {counts.sum():,} rows, {len(table.classes)} classes; {found}, "
         f"reference {table.reference_column or 'none'}"
     )
     say(
@@ -135,6 +134,14 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
         + ", ".join(f"{table.classes[c][:30]!r} {counts[c]:,}" for c in shown)
         + (" (first and last)" if shown != order else "")
     )
+
+
+def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, output: Path, say: Log) -> Plan:
+    """Print notes, recipe, schedule, ETA and memory."""
+    s, method = resolved.settings, resolved.method
+    if table.aside:
+        first = next(iter(table.aside))
+        say(f"note      {len(table.aside):,} rows are set aside, as row {table.ids[first]}: {table.aside[first]}")
     for note in table.notes:
         say(f"note      {note}")
     say(f"recipe    {resolved.recipe or 'none for this dataset and method: defaults'}")

@@ -94,6 +94,7 @@ def test_a_folder_and_nothing_else(tmp_path, monkeypatch, capsys, hub, as_users_
     assert facts["encoders"][0]["revision"] == commit and facts["encoders"][0]["permissive"] is False
     card = (tmp_path / "out" / "README.md").read_text()
     assert f"at commit {commit}, license cc-by-nc-4.0: look whether" in card
+    assert "\nlabel-curator publish out owner/name\n" in (tmp_path / "out" / "report" / "report.md").read_text()
     hub.serve_model(AUTO, timm_files(side=224, seed=1))  # the model changes
     (line,) = [line for line in card.splitlines() if line.startswith("label-curator clean")]
     words = [str(folder) if word == "photos" else word for word in shlex.split(line)[1:]]
@@ -105,10 +106,11 @@ def test_a_folder_and_nothing_else(tmp_path, monkeypatch, capsys, hub, as_users_
 
 
 def test_it_is_never_another_kind_of_run(tmp_path, capsys, as_users_have_it):
-    """Without a way to the weights."""
+    """Without a way to the weights; what is known of the rows is said before."""
     folder = image_folder(tmp_path / "photos", 6)
     assert main(["clean", "--dataset", str(folder), "--output", str(tmp_path / "out")]) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()[-1:]
+    *before, line = capsys.readouterr().err.strip().splitlines()
+    assert [known.split()[0] for known in before] == ["dataset", "classes"] and "6 rows, 3 classes" in before[0]
     assert (
         line.startswith("error: --backbone auto (the default)") and "go online once" in line and "--net small" in line
     )

@@ -1,36 +1,103 @@
-"""The files of a dataset on the Hub that hold its labels, and the same files with other labels and nothing else."""
+"""The files of a dataset on the Hub that hold its labels, and whether they are still what a run was made of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Features
 
 from curator.errors import CuratorError
-from curator.result.facts import open_parquet
-from curator.result.parquet import WRITER
+from curator.publish.policy import Fix
+from curator.result.facts import is_label
 from curator.result.read import Rows
-from curator.sources.labels import codes_of, encoded_labels
+from curator.sources.cards import require_cards
+from curator.sources.labels import codes_of
 from curator.sources.metadata import require_own_repository
 
-FORMS = "parquet files, or images in folders named by their class"
+FORMS = (
+    "parquet, CSV or JSON files, images in folders named by their class, or images with metadata.csv, .jsonl or "
+    ".parquet beside them"
+)
+FORM_OF = {".parquet": "parquet", ".csv": "csv", ".tsv": "csv", ".json": "json", ".jsonl": "json", ".ndjson": "json"}
+INSTEAD = "publish a version to an id of your own instead"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The files of a split at a commit, in the order of its rows; each is a table, or an image of a class's folder."""
+    """The files of a split at a commit, in the order of its rows.
+
+    Attributes:
+        files: tables, or images in the folders of their classes.
+        form: what they are: "parquet", "csv", "json" or "images".
+        beside: whether they are tables that name images beside them; of several the order of the rows is not known.
+        read: what is read with them: the tables of the other splits, and cards.
+        separator: between cells of CSV.
+        names: of the columns of CSV whose first line does not have them.
+    """
 
     files: list[str]
-    images: bool
+    form: str
+    beside: bool = False
+    read: list[str] = field(default_factory=list)
+    separator: str = ","
+    names: Sequence[str] = ()
 
 
-def layout_of(repo: str, commit: str, facts: Mapping[str, Any]) -> Layout:
+@dataclass(frozen=True)
+class Source:
+    """A dataset of the Hub at a commit, as a token sees it."""
+
+    repo: str
+    commit: str
+    token: str | None = field(default=None, repr=False)
+
+    def fetch(self, file: str) -> Path:
+        """A file's copy in the Hub's cache."""
+        from huggingface_hub import hf_hub_download
+
+        return Path(hf_hub_download(self.repo, file, repo_type="dataset", revision=self.commit, token=self.token))
+
+    def files(self) -> list[str]:
+        """The paths of all files."""
+        from huggingface_hub import HfApi
+
+        from curator.publish.hub import require_inside
+
+        found = HfApi(token=self.token).list_repo_files(self.repo, revision=self.commit, repo_type="dataset")
+        require_inside(found)
+        return found
+
+    def hashes(self, files: Iterable[str]) -> dict[str, str]:
+        """By file how the Hub knows its content: SHA-256, or git's id of a small one; those that are not there lack."""
+        from huggingface_hub import HfApi
+        from huggingface_hub.hf_api import RepoFile
+
+        api = HfApi(token=self.token)
+        known = api.get_paths_info(self.repo, list(files), revision=self.commit, repo_type="dataset")
+        return {f.path: f.lfs.sha256 if f.lfs else f.blob_id for f in known if isinstance(f, RepoFile)}
+
+    def changed(self, what: str) -> CuratorError:
+        """The error where it is not what the run has seen."""
+        return CuratorError(
+            f"{self.repo}: {what}; it has changed since the run was made, or the run was made otherwise; run again"
+        )
+
+
+@dataclass
+class Edit:
+    """What a pull request changes: files by their new content, and files that move."""
+
+    files: dict[str, Path]
+    moves: dict[str, str]
+
+
+def layout_of(source: Source, facts: Mapping[str, Any]) -> Layout:
     """Which files of a repository hold the rows of a run's split, as load_dataset finds them.
 
     Raises:
@@ -38,83 +105,92 @@ def layout_of(repo: str, commit: str, facts: Mapping[str, Any]) -> Layout:
     """
     import datasets
 
-    builder = datasets.load_dataset_builder(repo, facts["source"].get("config"), revision=commit)
-    found = [str(file) for file in (builder.config.data_files or {}).get(facts["split"], [])]
-    require_own_repository(found, repo)
-    files = [file.partition("@")[2].partition("/")[2] for file in found]
-    suffixes = {Path(file).suffix.lower() for file in files}
-    images = suffixes <= set(getattr(builder, "EXTENSIONS", ()))
-    if not files or not (images or suffixes == {".parquet"}):
-        raise CuratorError(
-            f"{repo}: expected {FORMS}; found {', '.join(sorted(suffixes)) or 'none'} in split {facts['split']!r}; "
-            "publish a version to an id of your own instead"
-        )
-    return Layout(files, images)
+    from curator.publish.hub import require_inside
 
-
-def changed_since(repo: str, what: str) -> CuratorError:
-    """The error where the source is not what the run has seen."""
-    return CuratorError(
-        f"{repo}: {what}; it has changed since the run was made, or the run was made otherwise; run again"
+    repo, split = source.repo, facts["split"]
+    require_cards(repo, source.commit, repo, source.token)
+    builder = datasets.load_dataset_builder(
+        repo, facts["source"].get("config"), revision=source.commit, token=source.token
     )
+    config: Any = builder.config
+    suffixes: Any = getattr(builder, "EXTENSIONS", ())  # of folders of files, each of which is a row
+    found = {str(name): [str(file) for file in part] for name, part in (config.data_files or {}).items()}
+    require_own_repository([file for part in found.values() for file in part], repo)
+    every = {name: [_below(file) for file in part] for name, part in found.items()}
+    require_inside(file for part in every.values() for file in part)
+    files = every.get(split, [])
+    kinds = {PurePosixPath(file).suffix.lower() for file in files}
+    if suffixes and files and kinds <= set(suffixes):
+        return Layout(files, "images")
+    named: Any = getattr(config, "metadata_filenames", None) or getattr(builder, "METADATA_FILENAMES", ())
+    tables = [file for file in files if not suffixes or PurePosixPath(file).name in named]
+    forms = {_form(file) for file in tables}
+    images = kinds - {PurePosixPath(file).suffix.lower() for file in tables}
+    if len(forms) != 1 or "" in forms or not images <= set(suffixes) or getattr(config, "drop_metadata", None):
+        raise CuratorError(
+            f"{repo}: expected {FORMS}; found {', '.join(sorted(kinds)) or 'none'} in split {split!r}; {INSTEAD}"
+        )
+    if getattr(config, "field", None) is not None:
+        raise CuratorError(f"{repo}: its rows are inside the field {config.field!r} of a JSON object; {INSTEAD}")
+    form, separator = forms.pop(), getattr(config, "sep", ",") or ","
+    if len(separator) != 1:
+        raise CuratorError(f"{repo}: expected one character between its cells, found {separator!r}; {INSTEAD}")
+    if suffixes:
+        return Layout(tables, form, beside=True)
+    read, names = [file for part in every.values() for file in part], getattr(config, "names", None) or ()
+    return Layout(files, form, read=read, separator=separator, names=names)
 
 
-def codes_in(values: pa.ChunkedArray, rows: Rows) -> np.ndarray:
+def is_packed(file: str) -> bool:
+    """Whether a file is compressed, which only text is here."""
+    return file.lower().endswith(".gz")
+
+
+def _form(file: str) -> str:
+    """Of which form a table is by its name; "" of none."""
+    path = PurePosixPath(file.lower())
+    form = FORM_OF.get((path.with_suffix("") if is_packed(file) else path).suffix, "")
+    return "" if is_packed(file) and form == "parquet" else form
+
+
+def _below(address: str) -> str:
+    """The path in its repository that an address of the Hub has."""
+    return address.partition("@")[2].partition("/")[2]
+
+
+def require_labels(source: Source, rows: Rows, there: np.ndarray) -> None:
+    """Refuse a source whose labels (m,), as class numbers, are not those that the run was given."""
+    if len(there) <= rows.row.max():
+        raise source.changed(f"it has {len(there):,} rows, the run is of row {rows.row.max():,} too")
+    differ = np.flatnonzero(there[rows.row] != rows.given)
+    if len(differ):
+        raise source.changed(f"row {rows.row[differ[0]]} has another label than the run was given")
+
+
+def require_values(source: Source, rows: Rows, values: Mapping[Fix, Any]) -> None:
+    """Refuse rows whose images {bytes, …}, or texts, are not those that were judged."""
+    for fix, value in values.items():
+        if rows.facts["image_column"] is None:
+            same = value == rows.texts(np.array([fix.at]))[0]
+        else:
+            same = isinstance(value, dict) and value.get("bytes") == rows.images(np.array([fix.at]))[0][0]
+        if not same:
+            raise source.changed(f"row {fix.row} shows something else than the run has seen")
+
+
+def require_pictures(source: Source, rows: Rows, files: Mapping[Fix, str]) -> None:
+    """Refuse rows whose files of the repository are not the images that were judged."""
+    known = source.hashes(files.values())
+    for fix, file in files.items():
+        ((content, _),) = rows.images(np.array([fix.at]))
+        blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
+        if known.get(file) not in (hashlib.sha256(content).hexdigest(), blob):
+            raise source.changed(f"row {fix.row} shows something else than the run has seen")
+
+
+def codes_in(source: Source, rows: Rows, values: pa.ChunkedArray) -> np.ndarray:
     """(n,) class numbers of a label column of the source."""
+    if not is_label(values.type):
+        raise source.changed(f"its column {rows.facts['label_column']} is {str(values.type)[:50]}")
     feature = Features.from_arrow_schema(rows.schema)[rows.facts["label_column"]]
     return codes_of(values, rows.classes, getattr(feature, "names", None))
-
-
-def rewritten(path: Path, out: Path, rows: Rows, labels: Mapping[int, int]) -> None:
-    """The same parquet file with other labels: row groups, types, order, metadata and all other columns as they are.
-
-    Args:
-        path: the source's file.
-        out: to be written.
-        rows: of the run.
-        labels: place in the file -> class number.
-
-    Raises:
-        CuratorError: where another column would not be the same.
-    """
-    column, file = rows.facts["label_column"], open_parquet(path)
-    feature, start = Features.from_arrow_schema(rows.schema)[column], 0
-    with pq.ParquetWriter(out, file.schema_arrow, **_settings(file)) as writer:
-        for group in range(file.metadata.num_row_groups):
-            table = file.read_row_group(group)
-            here = {at - start: code for at, code in labels.items() if start <= at < start + len(table)}
-            start += len(table)
-            if here:
-                place = table.column_names.index(column)
-                mask = np.zeros(len(table), bool)
-                mask[list(here)] = True
-                new = encoded_labels(np.array([here[at] for at in sorted(here)]), rows.classes, feature)
-                old = table.column(place).combine_chunks()
-                values = pa.compute.replace_with_mask(old, pa.array(mask), new.cast(old.type))
-                table = table.set_column(place, table.schema.field(place), values)
-            writer.write_table(table, row_group_size=max(1, len(table)))
-    _require_rest(file, open_parquet(out), column)
-
-
-def _require_rest(before: pq.ParquetFile, after: pq.ParquetFile, column: str) -> None:
-    """Refuse a file that is another in more than the column."""
-    same = before.schema_arrow.equals(after.schema_arrow, check_metadata=True)
-    for group in range(before.metadata.num_row_groups if same else 0):
-        old, new = (file.read_row_group(group).drop_columns([column]) for file in (before, after))
-        same &= old.equals(new)
-    if not same or before.metadata.num_row_groups != after.metadata.num_row_groups:
-        raise CuratorError("the source's parquet cannot be written again as it is; publish to another id instead")
-
-
-def _settings(file: pq.ParquetFile) -> dict[str, Any]:
-    """How a file was written, as the writer is told."""
-    meta = file.metadata
-    if not meta.num_row_groups:
-        return dict(WRITER)
-    first = [meta.row_group(0).column(i) for i in range(meta.num_columns)]
-    kinds = {c.path_in_schema: "NONE" if c.compression == "UNCOMPRESSED" else c.compression for c in first}
-    coded = [c.path_in_schema for c in first if any("DICTIONARY" in e for e in c.encodings)]
-    return {
-        **WRITER, "compression": kinds, "use_dictionary": coded or False,
-        "write_page_index": all(c.has_offset_index for c in first),
-    }  # fmt: skip

@@ -82,7 +82,7 @@ def publish(
                     "--branch, --tag, --drop-leaks: a pull request to the source changes labels alone; leave them out"
                 )
             known = {name: options[name] for name in ("min_confidence", "journal") if name in options}
-            return propose(run, target, **known, dry_run=dry_run, say=say)
+            return propose(run, target, **known, dry_run=dry_run, token=token, say=say)
         if dry_run:
             if folder is not None:
                 require_free(folder, overwrite=True)

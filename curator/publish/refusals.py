@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from curator.errors import CuratorError
-from curator.sources.network import HubLimit
+from curator.sources.network import HubLimit, is_of_network
 
 CUT = 0  # in place of a status: no answer came
 # What the client raises at an answer that is not one.
@@ -38,7 +38,7 @@ def explained(error: Exception, what: str, repo: str) -> CuratorError | None:
 def status_of(error: BaseException | None) -> int | None:
     """What the Hub answered, CUT where it did not, None where the error is none of the network's.
 
-    The client wraps errors of its uploads, and its HTTP library has had several names.
+    The client wraps errors of its uploads.
     """
     from huggingface_hub.errors import HfHubHTTPError
 
@@ -47,9 +47,7 @@ def status_of(error: BaseException | None) -> int | None:
             return None
         if isinstance(error, HfHubHTTPError) and error.response is not None:
             return error.response.status_code
-        if isinstance(error, ConnectionError | TimeoutError) or type(error).__module__.startswith(
-            ("httpx", "httpcore")
-        ):
+        if is_of_network(error):
             return CUT
         error = error.__cause__ or error.__context__
     return None

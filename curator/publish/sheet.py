@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import codecs
+import gzip
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,11 +27,13 @@ class Sheet:
     """A CSV file as it stands: its text, and where in it every cell is.
 
     Attributes:
+        what: errors begin with it.
         lines: spans of the cells of every line that has any, quotes included.
         body: how many of them come before the rows: the header, where there is one.
     """
 
     path: Path
+    what: str
     content: bytes
     mark: bytes  # that it begins with
     encoding: str
@@ -65,33 +69,47 @@ class Sheet:
         except UnicodeEncodeError as e:
             odd = e.object[e.start : e.end]
             raise CuratorError(
-                f"--csv {self.path}: its encoding, {self.encoding}, has no {odd!r}; save it as UTF-8 first"
+                f"{self.what}: its encoding, {self.encoding}, has no {odd!r}; save it as UTF-8 first"
             ) from e
 
 
-def read_sheet(path: Path) -> Sheet:
-    """A CSV file of any of the usual encodings, not yet cut into cells.
+def read_sheet(path: Path, what: str = "", *, packed: bool = False) -> Sheet:
+    """A CSV or JSON file of any of the usual encodings, not yet cut into cells.
+
+    Args:
+        path: of the file.
+        what: errors begin with it; by default with --csv and the path.
+        packed: whether it is compressed with gzip; the sheet is of what is in it.
 
     Raises:
         CuratorError: for what cannot be read.
     """
+    what = what or f"--csv {path}"
     try:
-        content = read_file(path, LARGEST)
-    except OSError as e:
-        raise CuratorError(f"--csv {path}: it cannot be read ({e.strerror})") from e
+        content = _unpacked(path) if packed else read_file(path, LARGEST)
+    except (OSError, EOFError, zlib.error) as e:
+        raise CuratorError(f"{what}: it cannot be read ({getattr(e, 'strerror', None) or e})") from e
     mark = next((mark for mark in BOMS if content.startswith(mark)), b"")
     for encoding in [BOMS[mark]] if mark else ["utf-8", "cp1252", "latin-1"]:  # Excel's, where it is none of Unicode's
         try:
-            return Sheet(path, content, mark, encoding, content[len(mark) :].decode(encoding))
+            return Sheet(path, what, content, mark, encoding, content[len(mark) :].decode(encoding))
         except UnicodeDecodeError:
             continue
-    raise CuratorError(f"--csv {path}: it is no text; save it as CSV in UTF-8")
+    raise CuratorError(f"{what}: it is no text; save it in UTF-8")
+
+
+def _unpacked(path: Path) -> bytes:
+    with gzip.open(path) as file:
+        content = file.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise OSError(f"it is larger than {LARGEST / 2**20:,.0f} MiB")
+    return content
 
 
 def require_unchanged(sheet: Sheet) -> None:
     """Refuse to replace what somebody else has written meanwhile."""
     if read_file(sheet.path, LARGEST) != sheet.content:
-        raise CuratorError(f"--csv {sheet.path}: it was changed meanwhile; run the same command again")
+        raise CuratorError(f"{sheet.what}: it was changed meanwhile; run the same command again")
 
 
 def cut(text: str, separator: str) -> Iterator[list[Span]]:
@@ -159,13 +177,13 @@ def columns_of(sheet: Sheet, places: Places, labels: dict[int, set[str]], named:
         alike = [head[c] for c in range(len(head)) if fits[c] == fits[label]]
         shown = ", ".join(head)[:200]
         if 2 * fits[label] < len(pairs):
-            raise CuratorError(f"--csv {sheet.path}: none of its columns ({shown}) holds the labels of the run")
+            raise CuratorError(f"{sheet.what}: none of its columns ({shown}) holds the labels of the run")
         if len(alike) > 1 and head[label] not in (named, "label"):
             raise CuratorError(
-                f"--csv {sheet.path}: the columns {', '.join(alike)[:200]} hold the same labels; name the one that is "
+                f"{sheet.what}: the columns {', '.join(alike)[:200]} hold the same labels; name the one that is "
                 "meant label"
             )
         return file, label
     raise CuratorError(
-        f"--csv {sheet.path}: no column names files of the run, as {next(iter(places.known()), 'cat/003.png')}"
+        f"{sheet.what}: no column names files of the run, as {next(iter(places.known()), 'cat/003.png')}"
     )

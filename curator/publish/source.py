@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any, TypeVar
-
-import numpy as np
 
 from curator.decisions.journal import Journal
 from curator.errors import CuratorError
 from curator.publish.evidence import FOLDER, Evidence, comment, description, thumbnails
-from curator.publish.files import Layout, changed_since, codes_in, layout_of, rewritten
+from curator.publish.files import Source, layout_of
+from curator.publish.originals import edited
 from curator.publish.policy import Fix, decisions, fixes_of, require_share
-from curator.result.facts import open_parquet, read_facts
+from curator.result.facts import read_facts
 from curator.result.read import Rows
+from curator.sources.columns import quiet
 from curator.sources.network import hub_limits
 from curator.system import workspace
 from curator.text import Log
 
 T = TypeVar("T")
 PEOPLE = "the run's verified rows"
-
-
-@dataclass
-class Edit:
-    """What a pull request changes: files by their new content, and files that move."""
-
-    files: dict[str, Path]
-    moves: dict[str, str]
 
 
 def is_source(run: Path, repo: str) -> bool:
@@ -45,6 +36,7 @@ def propose(
     min_confidence: float | None = None,
     journal: Path | None = None,
     dry_run: bool = False,
+    token: str | None = None,
     say: Log,
     wait: float = 1.0,
 ) -> str:
@@ -56,6 +48,7 @@ def propose(
         min_confidence: in [0, 1]; not only labels that people verified, but those of which the nets are that sure.
         journal: file of the decisions; by default the run's.
         dry_run: only say what would change.
+        token: for the Hub, in whose account's name it is; by default the one of this machine.
         say: prints progress.
         wait: seconds before the second try of what failed.
 
@@ -68,13 +61,13 @@ def propose(
 
     if min_confidence is not None:
         require_share(min_confidence)
-    api, rows = HfApi(), Rows(run)
+    api, rows = HfApi(token=token), Rows(run)
     kind: dict[str, Any] = {"repo_id": repo, "repo_type": "dataset"}
 
     def tried(work: Callable[[], T], what: str) -> T:
         return patiently(work, what, repo, say, wait)
 
-    with hub_limits(), decisions(rows, journal) as opened, workspace() as work:
+    with quiet(), hub_limits(), decisions(rows, journal) as opened, workspace() as work:
         fixes = fixes_of(rows, opened, min_confidence)
         changes = [fix for fix in fixes if fix.label is not None]
         if not changes:
@@ -83,10 +76,10 @@ def propose(
                 "include labels that nobody verified"
             )
         head = tried(lambda: api.repo_info(**kind).sha, "looking for the repository")
-        layout = tried(lambda: layout_of(repo, str(head), rows.facts), "reading its files")
+        source = Source(repo, str(head), token)
+        layout = tried(lambda: layout_of(source, rows.facts), "reading its files")
         found = Evidence(rows, changes, _deciders(rows, opened, changes), len(fixes) - len(changes), opened)
-        make = _moved if layout.images else _tables
-        edit = tried(lambda: make(repo, str(head), layout, found, work), "reading its labels")
+        edit = tried(lambda: edited(source, layout, rows, changes, _empty(work / "files")), "reading its labels")
         say(f"{len(changes):,} labels in {len(edit.files) + len(edit.moves):,} of {len(layout.files):,} files")
         if dry_run:
             say(f"would open a pull request to {repo}; {found.dropped:,} dropped rows stay in it")
@@ -115,6 +108,13 @@ def propose(
         except Exception as e:
             say(f"note: the pictures of the changed rows could not be added to it ({type(e).__name__})")
         return str(made.pr_url)
+
+
+def _empty(folder: Path) -> Path:
+    """The folder, new where there was one."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    return folder
 
 
 def _shown(api: Any, kind: dict[str, Any], number: int, parent: str, pictures: dict[int, bytes]) -> str:
@@ -147,86 +147,3 @@ def _deciders(rows: Rows, journal: Journal | None, changes: list[Fix]) -> dict[i
         sure = PEOPLE if rows.trusted.get(fix.row) == name else f"the method, {rows.confidence[fix.at]:.2f} sure"
         found[fix.row] = ", ".join(people) or sure
     return found
-
-
-def _tables(repo: str, commit: str, layout: Layout, found: Evidence, work: Path) -> Edit:
-    """The parquet files with changes, written anew; every label of the run must be there as it was given."""
-    import pyarrow.parquet as pq
-    from huggingface_hub import HfFileSystem, hf_hub_download
-
-    rows, column, hub = found.rows, found.rows.facts["label_column"], HfFileSystem()
-    codes, starts, total = [], [], 0
-    for file in layout.files:
-        with hub.open(f"datasets/{repo}@{commit}/{file}") as content:
-            table = pq.ParquetFile(content)
-            if column not in table.schema_arrow.names:
-                raise changed_since(repo, f"{file} has no column {column}")
-            values = table.read([column]).column(0)
-        codes.append(codes_in(values, rows))
-        starts.append(total)
-        total += len(values)
-    _require_labels(repo, rows, np.concatenate(codes))
-    edit = Edit({}, {})
-    for place, (file, start) in enumerate(zip(layout.files, starts, strict=True)):
-        end = start + len(codes[place])
-        here = {fix.row - start: fix for fix in found.changes if start <= fix.row < end}
-        if not here:
-            continue
-        path = Path(hf_hub_download(repo, file, repo_type="dataset", revision=commit))
-        _require_content(repo, path, rows, here)
-        edit.files[file] = work / f"{place}.parquet"
-        rewritten(path, edit.files[file], rows, {at: int(fix.label or 0) for at, fix in here.items()})
-    return edit
-
-
-def _require_labels(repo: str, rows: Rows, there: np.ndarray) -> None:
-    """Refuse a source whose labels are not those that the run was given."""
-    if len(there) <= rows.row.max():
-        raise changed_since(repo, f"it has {len(there):,} rows, the run is of row {rows.row.max():,} too")
-    differ = np.flatnonzero(there[rows.row] != rows.given)
-    if len(differ):
-        raise changed_since(repo, f"row {rows.row[differ[0]]} has another label than the run was given")
-
-
-def _require_content(repo: str, path: Path, rows: Rows, changes: dict[int, Fix]) -> None:
-    """Refuse rows that show something else than what was judged."""
-    name = rows.facts["image_column"] or rows.facts.get("text_column")
-    if name is None:
-        return
-    column = open_parquet(path).read([name]).column(0)
-    for at, fix in sorted(changes.items()):
-        value = column[at].as_py()
-        if rows.facts["image_column"] is None:
-            same = value == rows.texts(np.array([fix.at]))[0]
-        else:
-            same = isinstance(value, dict) and value.get("bytes") == rows.images(np.array([fix.at]))[0][0]
-        if not same:
-            raise changed_since(repo, f"row {fix.row} shows something else than the run has seen")
-
-
-def _moved(repo: str, commit: str, layout: Layout, found: Evidence, work: Path) -> Edit:
-    """The images with changes, moved to the folder of their class."""
-    from huggingface_hub import HfApi
-    from huggingface_hub.hf_api import RepoFile
-
-    rows, code = found.rows, {name: i for i, name in enumerate(found.rows.classes)}
-    there = np.array([code.get(PurePosixPath(file).parent.name, -1) for file in layout.files])
-    _require_labels(repo, rows, there)
-    taken, moves = {file.lower() for file in layout.files}, {}
-    for fix in found.changes:
-        file = PurePosixPath(layout.files[fix.row])
-        folder, number = file.parent.parent / rows.classes[int(fix.label or 0)], 0
-        target = folder / file.name
-        while str(target).lower() in taken:
-            number += 1
-            target = folder / f"{file.stem}-{number}{file.suffix}"
-        taken.add(str(target).lower())
-        moves[str(file)] = str(target)
-    known = HfApi().get_paths_info(repo, list(moves), revision=commit, repo_type="dataset")
-    ids = {file.path: file.lfs.sha256 if file.lfs else file.blob_id for file in known if isinstance(file, RepoFile)}
-    for fix in found.changes:
-        ((content, _),) = rows.images(np.array([fix.at]))
-        blob = hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
-        if ids.get(layout.files[fix.row]) not in (hashlib.sha256(content).hexdigest(), blob):
-            raise changed_since(repo, f"row {fix.row} shows something else than the run has seen")
-    return Edit({}, moves)

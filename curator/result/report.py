@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,27 +33,28 @@ from curator.result.pages import (
 from curator.result.plots import CONTACT, draw
 from curator.sources.images import source_files
 from curator.sources.texts import texts_of
-from curator.text import public_command
+from curator.text import name_of, public_command
 
 CLASSES = 50  # in the table of classes
 TEXT = 200  # characters of a text
+DEFAULT = "runs"  # folder in which runs lie unless somebody says otherwise
 
 
-def write_report(folder: Path, findings: Findings) -> None:
-    """Write report.md, its plots and report.html to folder/report."""
+def write_report(folder: Path, findings: Findings, output: Path) -> None:
+    """Write report.md, its plots and report.html to folder/report, of a run whose folder will be output."""
     out = folder / "report"
     out.mkdir(parents=True)
     plots = draw(out, findings)
     title = (Name(findings.table.name), ", cleaned by ", Name(findings.facts["method"]))
-    blocks = list(_blocks(findings, plots))
+    blocks = list(_blocks(findings, plots, output))
     (out / REPORT).write_text(as_markdown(title, blocks), encoding="utf-8")
     (out / ALONE).write_text(as_html(title, blocks, out), encoding="utf-8")
 
 
-def _blocks(findings: Findings, plots: list[tuple[str, str]]) -> Iterator[Block]:
+def _blocks(findings: Findings, plots: list[tuple[str, str]], output: Path) -> Iterator[Block]:
     table, columns, classes = findings.table, findings.columns, findings.table.classes
     yield from _answer(findings)
-    yield from _next(findings)
+    yield from _next(findings, output)
     yield from _examples(findings, [title for file, title in plots if file == CONTACT_SHEET])
     yield from _by_class(findings)
     yield Heading("Most frequent changes")
@@ -118,10 +120,14 @@ def _rough(count: float) -> str:
     return f"{round(count, -digits):,.0f}"
 
 
-def _next(findings: Findings) -> Iterator[Block]:
+def _next(findings: Findings, output: Path) -> Iterator[Block]:
     yield Heading("What to do next")
-    yield Paragraph("Review the flagged rows, then publish what was decided; RUN is the folder of this run:")
-    yield Code([f"{public_command('review')} RUN", f"{public_command('publish')} RUN owner/name"])
+    name = name_of(str(output))  # a result says nothing of where on a machine it was made, but in the usual folder
+    run = shlex.quote(f"{DEFAULT}/{name}" if output.absolute().parent.name == DEFAULT else name)
+    yield Paragraph((
+        "Review the flagged rows, then publish what was decided, where ", Name(run, 200), " is the folder of this run:",
+    ))  # fmt: skip
+    yield Code([f"{public_command('review')} {run}", f"{public_command('publish')} {run} owner/name"])
     images = findings.table.text_column is None
     shown = "issues.csv has all flagged rows, the least clean first" + (", with their files." if images else ".")
     yield Paragraph((Link("issues.csv", "../issues.csv"), shown.removeprefix("issues.csv")))

@@ -91,7 +91,7 @@ def write(
                 written[name] = write_parquet(split, folder, name, table.access, seen)
             _require_unchanged(table, judged, written)
             write_issues(folder / "issues.csv", findings)
-            write_report(folder, findings)
+            write_report(folder, findings, output)
             _write_card(folder, findings, list(splits))
             _write_tables(folder, findings, features)
             write_json(folder / PENDING, identity)

@@ -82,7 +82,11 @@ class SpaceSession(Session):
         )
 
     def publish(self, data: dict[str, Any], reviewer: str) -> dict[str, Any]:
-        """Begin to open a pull request in the account's name; the owner may push with the Space's token instead."""
+        """Begin to open a pull request in the account's name; the owner may push with the Space's token instead.
+
+        Raises:
+            CuratorError: for what the account may not do.
+        """
         self._require_publisher(reviewer)
         self._require_page(data, reviewer)
         guest, target = self._guest(reviewer), field(data, "target", str, "").strip()
@@ -91,6 +95,8 @@ class SpaceSession(Session):
         if guest.owns and not data.get("create_pr"):
             self._publishing.start(data)
             return self._publishing.state()
+        if not guest.owns and (data.get("create_pr") is False or any(data.get(name) for name in OF_THE_OWNER)):
+            raise CuratorError("publish: only the owner of this Space pushes; you may open a pull request")
         source = self.rows.facts["source"].get("id")
         if not guest.owns and target != source and target.split("/")[0] != self.owner:
             raise CuratorError(f"publish: expected a dataset of {self.owner}, or the source of these rows")

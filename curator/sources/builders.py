@@ -21,8 +21,18 @@ from curator.sources.metadata import require_own_files, require_own_repository, 
 from curator.sources.network import HubLimit, hub_limits
 
 
-def read_rows(path: str, config_name: str | None, revision: str | None, flag: str) -> tuple[DatasetDict, bool]:
+def read_rows(
+    path: str, config_name: str | None, revision: str | None, flag: str, cache_dir: str | None = None
+) -> tuple[DatasetDict, bool]:
     """load_dataset, with its many errors as one line, and of a stranger's dataset nothing but its own files.
+
+    Args:
+        path: a folder, a parquet or Arrow file, or a Hub id.
+        config_name: as load_dataset takes it.
+        revision: as load_dataset takes it.
+        flag: errors begin with it.
+        cache_dir: what a folder's rows are kept in; by default one of its own in the user's cache, for its files as
+            they are now.
 
     Returns:
         The splits, and whether each row is a file of a folder.
@@ -44,7 +54,7 @@ def read_rows(path: str, config_name: str | None, revision: str | None, flag: st
             require_own_files([file["filename"] for part in parts for file in part.cache_files], local, flag)
         else:  # what load_dataset does, with a look at the files in between
             with nullcontext() if local.is_dir() else hub_limits():
-                cache = _cache_of(local) if local.is_dir() else None
+                cache = (cache_dir or _cache_of(local)) if local.is_dir() else None
                 if cache is None:
                     require_cards(path, revision, flag)
                 place = path if cache is None else _without_magic(local, cache)

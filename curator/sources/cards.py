@@ -51,18 +51,18 @@ def said(value: Any) -> str | list[str] | None:
     return printable(value[:500]) if isinstance(value, str) else None
 
 
-def _from_hub(repo: str, file: str, revision: str | None) -> Path:
+def _from_hub(repo: str, file: str, revision: str | None, token: str | None = None) -> Path:
     from huggingface_hub import hf_hub_download
 
     with hub_limits():
-        return Path(hf_hub_download(repo, file, repo_type="dataset", revision=revision))
+        return Path(hf_hub_download(repo, file, repo_type="dataset", revision=revision, token=token))
 
 
-def require_cards(source: str | Path, revision: str | None, flag: str) -> None:
+def require_cards(source: str | Path, revision: str | None, flag: str, token: str | None = None) -> None:
     """Refuse a folder or a Hub id whose cards are not fit to be read by datasets."""
     for name in CARDS:
         try:
-            file = source / name if isinstance(source, Path) else _from_hub(source, name, revision)
+            file = source / name if isinstance(source, Path) else _from_hub(source, name, revision, token)
             if file.exists() and not file.is_file():
                 raise CuratorError(f"{flag}: {name} is not a file; remove it")
             require_card(file, f"{flag}: {name}")

@@ -6,6 +6,7 @@ long one of their steps may stand still.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -173,23 +174,49 @@ def _hubs() -> set[tuple[str, str, int | None]]:
     return {_origin(url) for url in (constants.ENDPOINT, *HUBS)}
 
 
+def is_of_network(error: BaseException) -> bool:
+    """Whether an error is one of a connection: the Hub's client has had several libraries for them."""
+    library = type(error).__module__.startswith(("httpx", "httpcore"))
+    return library or isinstance(error, ConnectionError | TimeoutError)
+
+
+class _Once(logging.Filter):
+    """Of what the Hub's client logs of its tries one line is shown, and how long it waits where the Hub says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said = False
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line is shown; the first of a connection says what is going on."""
+        if record.levelno != logging.WARNING or record.getMessage().startswith("Rate limited"):
+            return True
+        first, self.said = not self.said, True
+        record.msg, record.args = "the Hub does not answer as it should: it is tried again for some seconds", ()
+        return first
+
+
 _lock = threading.Lock()
 _users = 0
+_once: _Once | None = None
 _before: Any = None  # what made the clients outside
 
 
 @contextmanager
 def hub_limits() -> Iterator[None]:
-    """Inside the block all of the process's clients of the Hub keep to the limits.
+    """Inside the block all of the process's clients of the Hub keep to the limits, and say once that they try again.
 
     Raises:
         HubLimit: from the client's calls, where the Hub does not.
     """
     from huggingface_hub.utils import _http
 
-    global _users, _before
+    global _users, _before, _once
+    log = logging.getLogger(_http.__name__)
     with _lock:
         if not _users:
+            _once = _Once()
+            log.addFilter(_once)
             _before = _http._GLOBAL_CLIENT_FACTORY
             _http.set_client_factory(_limited(_before))
         _users += 1
@@ -200,6 +227,7 @@ def hub_limits() -> Iterator[None]:
             _users -= 1
             if not _users:
                 _http.set_client_factory(_before)
+                log.removeFilter(_once)  # type: ignore[arg-type]
 
 
 def _limited(make: Callable[[], Any]) -> Callable[[], Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from curator.errors import CuratorError
 from curator.sources.cards import license_of
-from curator.sources.network import HubLimit, hub_limits
+from curator.sources.network import HubLimit, hub_limits, is_of_network
 from curator.text import printable
 
 CONFIG, CARD, WHOLE = "config.json", "README.md", "model.safetensors"
@@ -73,7 +73,6 @@ def fetch_weights(name: str, also: tuple[str, ...] = (), *, default: bool = Fals
     Raises:
         CuratorError: in one line that says what to do, where it is not to be had, and for what is no safetensors.
     """
-    import httpx
     from huggingface_hub import HfApi, hf_hub_download
     from huggingface_hub.file_download import repo_folder_name
 
@@ -89,7 +88,9 @@ def fetch_weights(name: str, also: tuple[str, ...] = (), *, default: bool = Fals
             listed = HfApi().model_info(repo, revision=commit, files_metadata=True, timeout=30).siblings or []
             sizes = {file.rfilename: file.size or 0 for file in listed}
             files = _wanted(name, set(sizes), also)
-        except (OSError, httpx.HTTPError, HubLimit) as e:
+        except Exception as e:
+            if not (isinstance(e, OSError | HubLimit) or is_of_network(e)):
+                raise
             here = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
             if not _is_unreachable(e) or not _weights(here):
                 raise
@@ -154,7 +155,6 @@ def _is_unreachable(error: BaseException) -> bool:
 @contextmanager
 def _errors(name: str, repo: str, folder: str) -> Iterator[None]:
     """What the Hub's client raises, as one line."""
-    import httpx
     from huggingface_hub import errors
 
     try:
@@ -183,7 +183,9 @@ def _errors(name: str, repo: str, folder: str) -> Iterator[None]:
             f"--backbone {name}: expected a model of timm or transformers, found a repository without {CONFIG}; "
             f"check the name, {OTHERWISE}"
         ) from e
-    except (OSError, httpx.HTTPError, HubLimit, errors.HFValidationError) as e:
+    except Exception as e:
+        if not (isinstance(e, OSError | HubLimit | errors.HFValidationError) or is_of_network(e)):
+            raise
         if isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _no_space(name, str(e.strerror)) from e
         text = printable(" ".join(str(e).split())[:150]) or type(e).__name__

@@ -40,10 +40,10 @@ def upload(files: dict[str, bytes]) -> None:
     HfApi().create_commit("me/source", operations, commit_message="rows", repo_type="dataset")
 
 
-def decide(folder, *acts) -> None:
+def decide(folder, *acts, key: str = "anns-step"):
     session = Session([folder])
     with closing(session.journal):
-        step = {"key": "anns-step", "kind": "do", "rows": list(acts)}
+        step = {"key": key, "kind": "do", "rows": list(acts)}
         assert session.save({**shown(session), "steps": [step]}, "ann")["saved"]
         return session.rows
 

@@ -259,10 +259,16 @@ def test_a_session_of_a_space(small_run, tmp_path):
         ):
             with pytest.raises(CuratorError, match=expected):
                 session.publish({**shown(session, name), "target": target}, name)
-        for name in ("julia", "me"):
-            for pull in (False, True):
-                data = {**shown(session, name), "target": "me/x", "branch": "b", "create_pr": pull, "public": True}
-                session.publish(data, name)
+        for more in ({"create_pr": False}, {"branch": "b"}, {"public": True}, {"tag": "v1"}):
+            with pytest.raises(CuratorError, match="only the owner of this Space pushes"):
+                session.publish({**shown(session, "julia"), "target": "me/x", **more}, "julia")
+        for name, more in (("julia", {}), ("julia", {"create_pr": True}), ("me", {}), ("me", {"create_pr": True})):
+            data = {
+                **shown(session, name),
+                "target": "me/x",
+                **({"branch": "b", "public": True} if name == "me" else {}),
+            }
+            session.publish({**data, **more}, name)
         assert [token for _, token in begun] == ["token-julia", "token-julia", None, "token-me"]
         assert all(
             data["create_pr"] and "branch" not in data and "public" not in data for data, token in begun if token

@@ -1,5 +1,6 @@
 """The review as a Space: pushed to a Hub on this machine, run as the Hub would, in Chromium; and who may do what."""
 
+import io
 import json
 import os
 import secrets
@@ -11,9 +12,11 @@ import urllib.request
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pyarrow.parquet as pq
 import pytest
 
 from curator.cli.main import main
+from curator.result.read import Rows
 from tests.conftest import ROOT
 from tests.hub import Repo
 from tests.oidc import loopback_provider
@@ -22,6 +25,13 @@ from tests.review.spaces import running
 from tests.review.test_publish_page import fill, press
 
 OWNERS = "hf_token-of-the-owner-1234"
+BY_HAND = """async (more) => {
+  const how = { method: "POST", headers: { "Content-Type": "application/json" } };
+  const ask = async (data) => (await fetch("ask", { ...how, body: JSON.stringify(data) })).json();
+  const { reviewer, journal, run } = await ask({ what: "hello" });
+  const page = { reviewer, journal, run };
+  return (await ask({ what: "publish", target: "me/curated", policy: "relabel", ...page, ...more })).error;
+}"""
 
 
 @pytest.fixture
@@ -149,22 +159,46 @@ def test_the_way_of_a_space(run, hub, login, tmp_path, monkeypatch, capsys):
         julia.click("[data-do=publish]")
         fill(julia, target="me/curated")
         assert julia.is_hidden(".cr-form [name=create_pr]") and julia.is_hidden(".cr-form [name=branch]")
-        assert "pull request: " in press(julia, "Publish"), julia.inner_text(".cr-lines")
+        assert not julia.query_selector(".cr-panel button:text-is('Push')")
+        assert "pull request: " in press(julia, "Open a pull request"), julia.inner_text(".cr-lines")
         picture(julia, "space-publish")
         assert list(hub.repos["me/curated"].pulls) == ["refs/pr/1"]
         used = [token.removeprefix("Bearer ") for token in hub.tokens_seen]
         assert any(hub.tokens.get(token) == "julia" for token in used)
         fill(julia, target="somebody/else")
-        assert "expected a dataset of me" in press(julia, "Publish")
+        assert "expected a dataset of me" in press(julia, "Open a pull request")
         fill(julia, target=str(tmp_path))
-        assert "a Space has no folders" in press(julia, "Publish")
+        assert "a Space has no folders" in press(julia, "Open a pull request")
+        for more in ({"create_pr": False}, {"branch": "main"}, {"tag": "v1"}):
+            assert "only the owner of this Space pushes" in julia.evaluate(BY_HAND, more)
+        curated = hub.repos["me/curated"]
+        assert not hub.files(curated) and not curated.tags and list(curated.pulls) == ["refs/pr/1"]
         pages.append(julia.content())
+        # the owner pushes
+        other = page.context.browser.new_context().new_page()
+        other.errors, other.outside = page.errors, page.outside
+        owner = log_in(other, space.address, "me")
+        owner.click("[data-do=publish]")
+        fill(owner, target="me/curated")
+        assert "would publish" in press(owner, "What would change") and not hub.files(curated)
+        assert "published: " in press(owner, "Push"), owner.inner_text(".cr-lines")
+        picture(owner, "space-push")
+        assert owner.is_visible(".cr-form [name=create_pr]") and list(curated.tags) == ["v1"]
+        pushed = hub.files(curated)
+        facts = json.loads(pushed["curation.json"])
+        assert facts["published"]["policy"] == "relabel" and not any(path.endswith(".sqlite") for path in pushed)
+        pages.append(owner.content())
         command = Path(f"/proc/{space.process.pid}/cmdline").read_bytes().decode()
         assert space.stop() in (0, 143, -15)
         assert not page.outside and not page.errors
         assert main(["space", "pull", "me/pets", str(home)]) == 0 and "1 decisions are new" in capsys.readouterr().out
         assert main(["space", "pull", "me/pets", str(home)]) == 0 and "0 decisions are new" in capsys.readouterr().out
-        assert len(verified(home / "review.sqlite")) == 12  # one of them was dropped at last
+        decided = verified(home / "review.sqlite")
+        assert len(decided) == 12  # one of them was dropped at last
+        before = Rows(home)
+        found = pq.read_table(io.BytesIO(pushed["data/train-00000-of-00001.parquet"])).to_pydict()
+        assert {row: before.classes[found["label"][row]] for row in decided} == decided
+        assert found["original_label"] == before.given.tolist() != found["label"]
         held = [*pages, space.log.read_text(), said.out, said.err, command]
         held += [path.read_bytes().decode("latin-1") for path in space.mount.iterdir()]
         held += [content.decode("latin-1") for content in hub.objects.values()]

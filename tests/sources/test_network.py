@@ -256,6 +256,25 @@ def test_limits_end_with_the_block(hub):  # noqa: F811
     assert _http._GLOBAL_CLIENT_FACTORY is before
 
 
+def test_tries_are_told_once(hub, caplog):  # noqa: F811
+    from huggingface_hub.utils import _http
+
+    def tries() -> list[str]:
+        caplog.clear()
+        for line in (
+            "'x' thrown while requesting HEAD http://h",
+            "Retrying in 1s [Retry 1/5].",
+            "Rate limited. Waiting 9s",
+        ):
+            _http.logger.warning(line)
+        return [record.getMessage() for record in caplog.records]
+
+    for _ in range(2):
+        with hub_limits(), hub_limits():
+            assert [line.split()[0] for line in tries()] == ["the", "Rate"] and len(tries()) == 1
+    assert len(tries()) == 3
+
+
 def test_other_downloads_have_limits_too(monkeypatch):
     with loopback_hub() as (other, address):
         other.instead("GET", "/good", says(b"good"))

@@ -54,6 +54,7 @@ function openPublish() {
     const free = !facts.space || facts.space.owns;
     for (const name of ["public", "create_pr", "branch", "tag"]) shown[name] = !folder && free && !(own && name !== "create_pr");
     for (const [name, on] of Object.entries(shown)) $(`[data-field=${name}]`, fields).hidden = !on;
+    if (facts.space) buttons[1].textContent = form.create_pr ? "Open a pull request" : "Push";
     said.textContent = own
       ? "Only labels that people verified change, in the dataset's own files; the pull request shows the changed rows."
       : POLICIES[form.policy];
