@@ -70,8 +70,8 @@ def main(only: Iterable[str] = (), lite2: bool = False) -> None:
         return
     table = Table(HEADING_LITE2 if lite2 else HEADING, COLUMNS)
     cores = Cores()
-    if lite2:  # once, on all cores
-        finished_run("arena lite2 features", f"{cell(LITE2, 'ce', 1)[1]} --method.epochs 1")
+    if lite2:  # once; on one core, as all runs: whether the net is compiled, and so what is kept, hangs on their number
+        finished_run("arena lite2 features", f"{cell(LITE2, 'ce', 1)[1]} --method.epochs 1", core=0)
     else:
         extract()
     for labels in (LITE2,) if lite2 else SETS:
@@ -100,7 +100,7 @@ def seeds(labels: str, name: str) -> tuple[int, ...]:
 
 
 def extract() -> None:
-    """Compute the features once, on all cores: every later run finds them kept.
+    """Compute the features once, on all cores: every later run finds them kept, but where it pays to compile the net.
 
     Timed only where none was kept before; remove the folder to measure it again.
     """
