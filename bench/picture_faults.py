@@ -21,7 +21,9 @@ from bench.table import Table, processor, today
 from curator.sources.faults import FAULTS, faults_of, measured
 
 HEADING = "Faults of pictures beside CleanVision"
-COLUMNS = ["planted", "found", "CleanVision", "flagged by both", "by one only", "date and machine"]
+COLUMNS = [
+    "planted", "found", "CleanVision", "flagged by both", "not planted: ours / CleanVision's", "date and machine",
+]  # fmt: skip
 THEIRS = dict(zip(FAULTS, ("dark", "light", "blurry", "low_information", "odd_aspect_ratio", "odd_size", "grayscale")))  # noqa: B905
 SPOIL: dict[str, Callable[[Image.Image], Image.Image]] = {
     "dark": lambda i: i.point(lambda v: v // 6),
@@ -73,7 +75,8 @@ def main(count: int = 400, each: int = 20) -> None:
     for place, fault in enumerate(FAULTS):
         planted = {*range(count + place * each, count + (place + 1) * each)}
         a, b = {*found.get(fault, np.zeros(0, int)).tolist()}, theirs[fault]
-        cells = [each, len(a & planted), len(b & planted), len(a & b), len(a ^ b)]
+        others = f"{len(a - planted)} / {len(b - planted)}"
+        cells = [each, len(a & planted), len(b & planted), len(a & b), others]
         print(fault, *cells, flush=True)
         table.append(fault, [*map(str, cells), machine])
     speed = [f"{1000 * s / len(images):.1f} ms a picture" for s in (ours, seconds)]

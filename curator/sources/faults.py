@@ -1,7 +1,9 @@
 """Faults of pictures: dark, bright, blurry, with little in them, of odd shape or size, grey among coloured ones.
 
 The measures and limits are CleanVision's (0.3.7, Apache-2.0), taken in the pass that decodes the pictures anyway; its
-own pass would decode all of them again, and is slower. bench/picture_faults.py sets both side by side.
+own pass would decode all of them again, and is slower. Only the limit of an odd size is another: CleanVision takes
+three times the distance between the quartiles, which is next to nothing where most pictures have one size, and then
+flags all others of a folder of mixed sizes. bench/picture_faults.py sets both side by side.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ FAULTS = ("dark", "bright", "blurry", "low information", "odd aspect", "odd size
 USUAL = 0.5  # share of the pictures from which a fault is none, but how they are in this dataset
 WEIGHTS = np.array([0.241, 0.691, 0.068], np.float32)  # of red, green and blue, squared
 GREY = 0.01
+COMMON = 0.95  # share of the pictures that are no larger, or no smaller, than what is common
+ODD = 2.0  # times as large, or as small, as common ones is an odd size at least
 
 
 def measured(image: Any, size: tuple[int, int]) -> np.ndarray:
@@ -45,18 +49,26 @@ def faults_of(measures: np.ndarray) -> dict[str, np.ndarray]:
     if not n:
         return {}
     dark, bright, colour, sharp, entropy, width, height = measures.astype(np.float64).T
-    area = np.sqrt(width * height)
-    low, high = np.percentile(area, [25, 75])
-    reach = 3 * (high - low)
-    outside = np.maximum(low - reach - area, area - high - reach)
     badness = {  # above 0 is a fault
         "dark": 0.32 - dark,
         "bright": bright - 0.95,
         "blurry": 0.29 - sharp,
         "low information": 3.0 - entropy,
         "odd aspect": 0.35 - np.minimum(width / height, height / width),
-        "odd size": outside,
+        "odd size": _outside(np.log(np.sqrt(width * height))),
         "grey": GREY - colour,
     }
     found = {fault: np.argsort(-bad, kind="stable")[: int((bad > 0).sum())] for fault, bad in badness.items()}
     return {fault: places for fault, places in found.items() if 0 < len(places) <= USUAL * n}
+
+
+def _outside(size: np.ndarray) -> np.ndarray:
+    """How far the logarithms of sizes (n,) are outside of what is common in the set; above 0 is odd.
+
+    An odd size is ODD times as far from the common ones, and twice as far from the middle as they reach.
+    """
+    middle = np.median(size)
+    low = np.quantile(size, 1 - COMMON, method="higher")
+    high = np.quantile(size, COMMON, method="lower")
+    reach = np.log(ODD)
+    return np.maximum(low - max(reach, middle - low) - size, size - high - max(reach, high - middle))

@@ -47,3 +47,20 @@ def test_large_pictures_are_measured_small():
     before = large.size
     assert np.allclose(measured(large, (480, 480))[:3], measured(small, (48, 48))[:3], atol=0.15)
     assert large.size == before
+
+
+def test_only_sizes_far_outside_of_what_the_set_shows_are_odd():
+    plain = measured(photo(1), (1, 1))
+
+    def odd(sides):
+        pictures = np.tile(plain, (len(sides), 1))
+        pictures[:, -2] = pictures[:, -1] = sides
+        return faults_of(pictures).get("odd size", np.zeros(0, int)).tolist()
+
+    mixed = [400] * 70 + [350] * 20 + [1600] * 10
+    spread = np.exp(np.random.default_rng(0).normal(6, 0.5, 200))
+    for usual in (mixed, spread, [400] * 100):
+        assert odd(usual) == []
+    assert odd([*mixed, 40, 9000]) == [100, 101]  # a tenth of the smallest, five times the largest
+    assert odd([*spread, spread.max() * 5]) == [200]
+    assert odd([400] * 100 + [900, 100, 500]) == [101, 100]
