@@ -64,7 +64,8 @@ def curate(
             (pandas, polars, any table with Arrow's interface) with a column of images, or a list of image files.
             Files that rows name are read where they lie beside the Arrow files of a Dataset, in the caches of datasets,
             or in `data_dir`, which for a DataFrame is the working folder by default.
-        method: a name, or a method object with its hyperparameters set, as `curator.methods.METHODS["ce"](lr=0.05)`.
+        method: a name, "auto" (picked by the rows), or a method object with its hyperparameters set, as
+            `curator.methods.METHODS["ce"](lr=0.05)`.
         dry_run: return the plan (rows, classes, time, memory, warnings); nothing is trained or written.
         **settings: the flags of the command with underscores; a hyperparameter as `**{"method.lr": 0.05}`.
             labels: of a list of files, or of features without a dataset, one each: texts or whole numbers.
@@ -195,7 +196,7 @@ def _steps(
     from curator.sources.load import load, memory_budget
     from curator.sources.opening import NAMED
     from curator.sources.read import read
-    from curator.train import describe, introduce, start, train
+    from curator.train import describe, introduce, picked, start, train
 
     s, state, identity = resolved.settings, process_state(), resolved.identity()
     lines, say = recorded(say)
@@ -207,7 +208,8 @@ def _steps(
     require_space([table.dataset, *table.others.values()], folder.path, table.access)
     introduce(table, s.features_column, say)
     reading = read(resolved, table, budget, say)
-    identity |= _identity(resolved, table, reading)
+    resolved = picked(resolved, table, reading, folder.picked(), say)
+    identity = resolved.identity() | _identity(resolved, table, reading)
     if of_main(s.resume and folder.finished(identity), state.num_processes):
         return _finished_before(folder, say)
     if folder.resumes and not reading.lasting:

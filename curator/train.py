@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from curator.config.picked import settle
 from curator.config.resolve import hyperparameters
 from curator.engine.guard import guarded
 from curator.engine.hardware import device_name, peak_memory, process_state
@@ -25,6 +26,8 @@ from curator.engine.views import Views
 from curator.errors import CuratorError, RunFailed
 from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into
 from curator.library.plan import Plan
+from curator.methods import AUTO
+from curator.methods.auto import pick
 from curator.methods.confident import read_probs
 from curator.methods.posterior import Posterior
 from curator.methods.timing import expected_seconds
@@ -42,6 +45,29 @@ FEW_STEPS = 10  # an epoch; fewer learn little in the usual number of epochs
 LEAST_BATCH = 16  # rows; smaller ones make batch normalisation guess
 BY_HEART = Posterior.many  # rows of features below which nets may learn wrong labels by heart
 LONG = 2 * 3600  # seconds; a longer run gets a warning before it starts
+
+
+def picked(
+    resolved: Resolved, table: Table, reading: Reading, before: dict[str, Any] | None, say: Log = lambda line: None
+) -> Resolved:
+    """The settings with the method that --method auto picks for the rows; the same ones where a method was named.
+
+    The rows are read as for the method that it would be by default; `before` is what was picked when the run was
+    interrupted.
+    """
+    s = resolved.settings
+    if s.method != AUTO:
+        return resolved
+    if before is None:
+        data = reading.data
+        estimated = reading.digest is not None  # a dry run's features are those of a few rows over and over
+        run = Run(seed=s.seed, net=str(s.net), mixed_precision=precision(s), views=s.views())
+        found = pick(data, torch.from_numpy(table.labels), run, estimated=estimated)
+        before = run.processes.of_main(found.facts())
+    settled = settle(resolved, before)
+    settled.method.require(reading.data.labels, reading.data.trusted, reading.data.classes)
+    say(f"auto      {before['method']}: {before['why']}")
+    return settled
 
 
 def start(resolved: Resolved, reading: Reading, output: Path | None = None, say: Log = lambda line: None) -> Run:
@@ -64,6 +90,8 @@ def start(resolved: Resolved, reading: Reading, output: Path | None = None, say:
         content=None if s.dry_run else reading.content,
         say=say,
     )
+    if resolved.picked is not None:
+        run.add_findings(auto=resolved.picked)
     if mirrored is not None:
         name, like = (repr(reading.data.classes[label][:30]) for label in (mirrored.label, mirrored.like))
         run.say(

@@ -24,11 +24,12 @@ def parse(argv: list[str]) -> dict[str, Any]:
     from curator.config.flags import GROUPS, METHOD, PICKS, flags_of
     from curator.config.resolve import hyperparameters, resolve
     from curator.config.values import instead
+    from curator.methods import AUTO
 
     wants_help = any(a in ("-h", "--help") for a in argv)
     words = [a for a in argv if a not in ("-h", "--help")]
     picks: dict[str, Any] = {k: v for k in flags_of(PICKS) if (v := _value_of(words, k)) is not None}
-    if "ensemble" in picks:  # resolve says that hyperparameters do not go with it
+    if "ensemble" in picks or picks.get("method") == AUTO:  # resolve says that hyperparameters do not go with it
         picks |= {name: "" for w in words if (name := _field_of(w)).startswith(METHOD)}
     try:
         shown = resolve(picks)

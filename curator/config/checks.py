@@ -9,7 +9,7 @@ from curator.config.layers import is_frozen
 from curator.config.values import nearest
 from curator.engine.nets import NETS, OF_FEATURES, PRETRAINED
 from curator.errors import CuratorError
-from curator.methods import METHODS, Method
+from curator.methods import AUTO, METHODS, Method
 from curator.methods.fields import ranges
 
 
@@ -47,8 +47,22 @@ def check_method_object(method: Any, hyper: dict[str, Any]) -> None:
         )
 
 
+def check_auto(given: dict[str, Any]) -> None:
+    """Refuse, beside --method auto, what is of one method."""
+    fixed = (key for key in given if key in ("pred_probs", "recipe") or key.startswith(METHOD))
+    if unfit := next((key for key in fixed if given[key] is not None), None):
+        flag = unfit.replace("_", "-")
+        raise CuratorError(
+            f"--method {AUTO} picks the method, and --{flag} is of one: name that method, or leave --{flag} out"
+        )
+
+
 def check_ensemble(text: str, names: list[str], given: dict[str, Any], method: Method | None) -> None:
     """Refuse members that are not two methods, and settings of one method."""
+    if AUTO in names:
+        raise CuratorError(
+            f"--ensemble {text}: {AUTO} picks one method by the rows; name the members, or --method {AUTO}"
+        )
     wrong = next((name for name in names if name not in METHODS), None)
     if wrong is not None or len(names) < 2 or len(set(names)) < len(names):
         hint = nearest(wrong, METHODS) if wrong else ""

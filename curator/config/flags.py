@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from curator.engine.views import Views
-from curator.methods import DEFAULT_METHOD, METHODS, ON_FEATURES
+from curator.methods import AUTO, DEFAULT_METHOD, METHODS, ON_FEATURES
 from curator.methods.fields import BELOW_1, AtLeast, Between
 
 METHOD = "method."  # what the names of hyperparameters begin with
@@ -26,7 +26,8 @@ PATH = "may be a path on this machine"
 def _methods() -> str:
     """The help of --method: what METHODS says of itself."""
     about = " ".join(f"{name}: {(cls.__doc__ or '').splitlines()[0]}" for name, cls in METHODS.items())
-    return f"How wrong labels are found. {about} Default: {ON_FEATURES} on frozen features, else {DEFAULT_METHOD}."
+    default = f"Default: {ON_FEATURES} on frozen features, else {DEFAULT_METHOD}."
+    return f"How wrong labels are found. {about} {AUTO}: one of these, picked by the rows, and said why. {default}"
 
 
 @dataclass

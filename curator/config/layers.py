@@ -18,7 +18,7 @@ from curator.config.values import nearest
 from curator.engine import hardware
 from curator.engine.nets import OF_FEATURES
 from curator.errors import CuratorError
-from curator.methods import DEFAULT_METHOD, METHODS, ON_FEATURES, Method
+from curator.methods import AUTO, DEFAULT_METHOD, METHODS, ON_FEATURES, Method
 
 Values = dict[str, Any]
 
@@ -50,7 +50,8 @@ def layers(given: Values, method: Method | None = None) -> Layers:
     if method is not None:
         name = next((k for k, v in METHODS.items() if v is type(method)), type(method).__name__.lower())
     elif name not in METHODS:
-        raise CuratorError(f"--method: expected one of {', '.join(METHODS)}{nearest(name, METHODS)}; found {name!r}")
+        names = [*METHODS, AUTO]
+        raise CuratorError(f"--method: expected one of {', '.join(names)}{nearest(name, names)}; found {name!r}")
     if label is None and (path := own_recipe(dataset, name, is_frozen(given))):
         recipe, label, picked = named_recipe(str(path))
     variants = recipe.pop("variants", {})

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from curator.config.checks import check_ensemble, check_method_object, check_net, check_ranges
+from curator.config.checks import check_auto, check_ensemble, check_method_object, check_net, check_ranges
 from curator.config.flags import METHOD, NOT_IDENTITY, Settings, field_name, flags_of, hints
 from curator.config.layers import layers
 from curator.config.values import typed
 from curator.errors import CuratorError
-from curator.methods import METHODS, ON_FEATURES, Method, scale_epochs
+from curator.methods import AUTO, METHODS, ON_FEATURES, Method, scale_epochs
 from curator.methods.ensemble import Ensemble
 
 
@@ -26,9 +26,12 @@ class Resolved:
     recipe: str | None
     scaled: dict[str, tuple[int, int]]  # epochs fields that --epochs changed: before, after
     given: dict[str, Any] = dataclasses.field(default_factory=dict)  # what the user set, as JSON values by flag name
+    named: dict[str, Any] = dataclasses.field(default_factory=dict)  # the same as it was given
     fits_batch: list[Method] = dataclasses.field(default_factory=list)  # whose batch size may follow from the rows
     batch_was: int | None = None  # where it did
     says_flip: bool = True  # whether flag or recipe say whether images are flipped; else the images do
+    asked: Resolved | None = None  # where a method was picked (config/picked.py): what held before
+    picked: dict[str, Any] | None = None  # then: the method, its settings and why, as JSON values
 
     def describe(self) -> dict[str, Any]:
         """All settings and hyperparameters by flag name, as JSON values."""
@@ -41,14 +44,24 @@ class Resolved:
         return {k: str(v) if isinstance(v, Path) else v for k, v in flat.items()}
 
     def identity(self) -> dict[str, Any]:
-        """The settings that decide the result."""
-        return {k: v for k, v in self.describe().items() if k not in flags_of(NOT_IDENTITY)}
+        """The settings that decide the result.
+
+        Before a method is picked these are those of none; after it they are the same, and what was picked.
+        """
+        found = self._deciding()
+        if self.settings.method == AUTO:
+            return {k: v for k, v in found.items() if not k.startswith(METHOD)}
+        return found if self.asked is None else {**found, **self.asked.identity(), AUTO: self.picked}
+
+    def _deciding(self) -> dict[str, Any]:
+        others = flags_of(NOT_IDENTITY)
+        return {k: v for k, v in self.describe().items() if k not in others}
 
     def again(self) -> dict[str, Any]:
         """The flags that give the result again; members of an ensemble take their hyperparameters from recipes."""
         if self.settings.ensemble is None:
-            return self.identity()
-        kept = {k: v for k, v in self.identity().items() if k != "method" and not k.startswith(METHOD)}
+            return self._deciding()
+        kept = {k: v for k, v in self._deciding().items() if k != "method" and not k.startswith(METHOD)}
         return {**kept, "epochs": self.settings.epochs}
 
 
@@ -66,7 +79,15 @@ def resolve(given: dict[str, Any], method: Method | None = None) -> Resolved:
         raise CuratorError(f"--{twice} is --{field_name(twice)}; give only one".replace("_", "-"))
     if empty := next((k for k in ("dataset", "method") if named.get(k) == ""), None):
         raise CuratorError(f"--{empty}: it is empty; was a variable of the shell not set?")
-    found = _resolve_one(named, method) if named.get("ensemble") is None else _resolve_ensemble(named, method)
+    if named.get("ensemble") is not None:
+        found = _resolve_ensemble(named, method)
+    elif named.get("method") == AUTO:  # the rows are read as they are for the default
+        check_auto(named)
+        found = _resolve_one({k: v for k, v in named.items() if k != "method"}, method)
+        found.settings.method = AUTO
+    else:
+        found = _resolve_one(named, method)
+    found.named = named
     found.given = {k: v if isinstance(v, bool | int | float | None) else str(v) for k, v in named.items()}
     return found
 

@@ -175,6 +175,28 @@ class Features:
         return self._moments
 
 
+class Sample:
+    """Some rows of a source, which reads them when they are asked for."""
+
+    def __init__(self, inputs: Source, rows: Tensor):  # (m,) int64, their positions
+        self.inputs, self.rows, self.kind, self.shape = inputs, rows, inputs.kind, inputs.shape
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def expect(self, parts: Sequence[Tensor]) -> None:
+        """The source is told."""
+        self.inputs.expect([self.rows[part.cpu()] for part in parts])
+
+    def batch(self, rows: Tensor) -> Tensor:
+        """Rows (b,) int64 of the sample."""
+        return self.inputs.batch(self.rows[rows.cpu()])
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Those of the whole source."""
+        return self.inputs.moments()
+
+
 def held(rows: Tensor, device: torch.device | str = "cpu") -> Source:
     """Images uint8 (n, c, h, w) or features float (n, d) on the device."""
     return Resident(rows, device) if rows.dtype == torch.uint8 else Features(rows, device)

@@ -71,10 +71,10 @@ def _is_switch(hint: Any) -> bool:
 def _choices(name: str, hint: Any) -> set[Any]:
     """The words that a flag takes, if they are few."""
     from curator.engine.nets import NETS
-    from curator.methods import METHODS
+    from curator.methods import AUTO, METHODS
 
     literals = {word for part in _parts(hint) if typing.get_origin(part) is Literal for word in typing.get_args(part)}
-    return {"net": {*NETS}, "method": {*METHODS}}.get(name, literals)
+    return {"net": {*NETS}, "method": {*METHODS, AUTO}}.get(name, literals)
 
 
 def _parts(hint: Any) -> list[Any]:

@@ -16,7 +16,7 @@ from curator.methods.promix import ProMix
 from curator.methods.pudistill import PUDistill
 from curator.methods.sop import SOP
 
-__all__ = ["DEFAULT_METHOD", "METHODS", "ON_FEATURES", "Method", "scale_epochs"]
+__all__ = ["AUTO", "DEFAULT_METHOD", "METHODS", "ON_FEATURES", "Method", "scale_epochs"]
 
 METHODS: dict[str, type[Method]] = {
     "promix": ProMix,
@@ -34,3 +34,4 @@ METHODS: dict[str, type[Method]] = {
 }
 DEFAULT_METHOD = "promix"
 ON_FEATURES = "posterior"  # the default there
+AUTO = "auto"  # no method: one is picked when the rows are read (methods/auto.py)

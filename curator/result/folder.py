@@ -12,7 +12,8 @@ from curator.config.flags import Settings
 from curator.engine import checkpoint
 from curator.engine.checkpoint import Checkpoints
 from curator.errors import CuratorError
-from curator.result.facts import FACTS, read_json
+from curator.methods import AUTO, METHODS
+from curator.result.facts import FACTS, read_json, reading
 from curator.result.layout import FEATURES, OPTIONAL, PENDING, STAGING, lock, settle
 from curator.sources.opening import NAMED
 from curator.system import is_main, is_path, user_path, write_text
@@ -58,6 +59,26 @@ class RunFolder:
     def resumes(self) -> bool:
         """Whether there is a run to go on with."""
         return self.settings.resume and self.checkpoints.interrupted()
+
+    def picked(self) -> dict[str, Any] | None:
+        """What the interrupted run that goes on here noted of the method that was picked for it; None of a named one.
+
+        Raises:
+            CuratorError: for what no run notes.
+        """
+        if not self.resumes:
+            return None
+        file = self.checkpoints.folder / checkpoint.SETTINGS
+        with reading(file):
+            found = read_json(file).get(AUTO)
+            if found is not None and not (
+                isinstance(found, dict)
+                and found.get("method") in METHODS
+                and isinstance(found.get("settings"), dict)
+                and isinstance(found.get("why"), str)
+            ):
+                raise ValueError(f"{AUTO}: it names no method")
+        return found
 
     def finished(self, identity: dict[str, Any]) -> bool:
         """Whether a run of this identity is finished here, and its command was stopped before it could end."""

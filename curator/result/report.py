@@ -250,6 +250,8 @@ def _alike(findings: Findings) -> Iterator[Heading | Paragraph | Table]:
 def _made(findings: Findings) -> Iterator[Block]:
     facts = findings.facts
     yield Heading("How it was made")
+    if picked := facts.get("findings", {}).get("auto"):
+        yield Paragraph((Name(facts["method"]), " was picked by --method auto: ", Name(picked["why"], 300), "."))
     yield Paragraph((
         "By ", Name(facts["method"]), f" in {facts['seconds']:,.0f} s on ", Name(str(facts["device"])),
         "; all settings, versions and figures are in ", Link("curation.json", "../curation.json"), ". Again:",

@@ -1,0 +1,158 @@
+"""`auto`: which method for these rows, from what can be told of them in seconds, for a cause that is said.
+
+How many labels are wrong, and whether those of a class go mostly to one other class, is estimated by models that did
+not learn the row's label (engine/estimate.py), on a sample of the rows. The tables of bench/RESULTS.md are the basis:
+
+- Verified rows whose given labels are another class's more often than their own say that the given labels mislead
+  about that class. Every other method takes the most frequent class among rows that look alike for the right one, with
+  verified rows among them or not; `pudistill` reads verified rows alone.
+- On features `posterior` is ahead of the others for all kinds of noise.
+- From scratch nothing judges a row before a net has learned to see, and ProMix's nets learn from the rows that they
+  hold to be clean.
+
+Rules that did not hold on rows that they were not made from are not here: where classes have too few rows for their
+confusions to be estimated, `posterior` misses labels that are moved to one other class, but so do the others, each in
+turn (bench/auto.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from curator.engine.estimate import estimate
+from curator.engine.run import Run
+from curator.engine.source import Sample
+from curator.evidence import NoisyDataset
+from curator.methods import DEFAULT_METHOD, ON_FEATURES
+from curator.methods.pudistill import LEAST
+
+SAMPLED = 10_000  # rows of which the noise is estimated, at most
+PAIRS = 0.5  # of the way from wrong labels that are spread evenly to all of them going to one class
+FEW = 0.03  # share of wrong labels below which hard rows are most of what seems wrong: how it is spread says nothing
+MISLED = 3.0  # deviations by which verified rows have one other given label more often than their own
+
+
+class Noise(NamedTuple):
+    """How labels are wrong, as estimated.
+
+    Attributes:
+        rate: share of wrong labels.
+        together: of the wrong labels of a class, how many go to one other class; 0: as many as if they were spread
+            evenly over all others, 1: all. None where there are two classes, or next to nothing is wrong.
+    """
+
+    rate: float
+    together: float | None
+
+    def __str__(self) -> str:
+        kind = {None: "", True: ", mostly of one class as one other", False: ", over many classes"}
+        pairs = None if self.together is None else self.together >= PAIRS
+        return f"about {self.rate:.0%} of the labels wrong{kind[pairs]}"
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A method for some rows.
+
+    Attributes:
+        method: its name.
+        why: one line.
+        noise: as estimated; None where it was not.
+        settings: hyperparameters by name that follow from the noise.
+    """
+
+    method: str
+    why: str
+    noise: Noise | None
+    settings: dict[str, Any]
+
+    def facts(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        rate, together = (None, None) if self.noise is None else self.noise
+        shares = {"noise_rate": rate, "together": together}
+        rounded = {name: None if value is None else round(value, 4) for name, value in shares.items()}
+        return {"method": self.method, "settings": self.settings, "why": self.why, **rounded}
+
+
+def pick(data: NoisyDataset, given: Tensor, run: Run, *, estimated: bool = True) -> Pick:
+    """The method for some rows, and how it is set.
+
+    Args:
+        data: the rows.
+        given: (n,) int64, their labels as given; data has the verified ones in their place.
+        run: whose device and randomness it is.
+        estimated: whether the noise is; if not, the rows are not looked at.
+    """
+    noise = noise_of(data, run) if estimated else None
+    seen = "" if noise is None else f"{noise}; "
+    width, rows = data.inputs.shape[0], f"{len(data):,} rows"
+    if (pair := misled(data, given)) is not None:
+        of, like = (repr(data.classes[label][:30]) for label in pair)
+        cause = f"verified rows of {of} are labelled {like} more often than {of}, so only verified rows are believed"
+        return Pick("pudistill", seen + cause, noise, {})
+    if data.inputs.kind == "features":
+        cause = f"on {rows} of {width:,} features each label is judged by models that did not learn it"
+        return Pick(ON_FEATURES, seen + cause, noise, {})
+    cause = f"on images of {rows} nets learn to see from the rows that they hold to be clean"
+    return Pick(DEFAULT_METHOD, seen + cause, noise, {})
+
+
+def noise_of(data: NoisyDataset, run: Run) -> Noise:
+    """The estimate on at most SAMPLED rows."""
+    if len(data) > SAMPLED:
+        drawn = torch.randperm(len(data), generator=run.generator("auto", shared=True))[:SAMPLED].sort().values
+        inputs, fields = Sample(data.inputs, drawn), (data.labels, data.trusted, data.rows)
+        labels, trusted, rows = (field[drawn] for field in fields)
+        data = NoisyDataset(inputs, labels, data.classes, trusted, rows, data.source_rows)
+    return spread(estimate(data, run).probs, data.labels, data.trusted)
+
+
+def spread(probs: Tensor, labels: Tensor, trusted: Tensor) -> Noise:
+    """How labels (n,) are wrong by probabilities (n, k) of the true classes; trusted rows (n,) do not count."""
+    n, k = probs.shape
+    free = ~trusted
+
+    def counts(part: Tensor) -> Tensor:  # (k, k): rows of a class by wrong label
+        return torch.zeros(k, k).index_add_(0, labels[part], probs[part]).T.fill_diagonal_(0)
+
+    # Where most wrong labels of a class go is looked up in the other half of the rows: by chance some class is ahead.
+    even = torch.arange(n) % 2 == 0
+    halves = counts(even & free), counts(~even & free)
+    total = float(halves[0].sum() + halves[1].sum())
+    rate = total / max(1, int(free.sum()))
+    if k == 2 or rate < FEW:
+        return Noise(rate, None)
+    most = sum(float(b.gather(1, a.argmax(1, keepdim=True)).sum()) for a, b in (halves, halves[::-1]))
+    evenly = 1 / (k - 1)
+    return Noise(rate, max(0.0, (most / total - evenly) / (1 - evenly)))
+
+
+def misled(data: NoisyDataset, given: Tensor) -> tuple[int, int] | None:
+    """A class whose verified rows are labelled (n,) as another more often than as their own, and that other one.
+
+    None where there is none, or where a class has too few verified rows for `pudistill`.
+    """
+    k, known = len(data.classes), data.trusted.nonzero()[:, 0]
+    if (torch.bincount(data.labels[known], minlength=k) < LEAST).any():
+        return None
+
+    def counts(rows: Tensor) -> Tensor:  # (k, k): verified rows of a class by given label
+        return torch.bincount(data.labels[rows] * k + given[rows], minlength=k * k).view(k, k).float()
+
+    # What half of the rows say is looked up in the other half: of few rows, one of many labels is ahead by chance.
+    halves = counts(known[::2]), counts(known[1::2])
+    surplus, rows = torch.zeros(k), 0.0
+    for a, b in (halves, halves[::-1]):
+        own, like = a.diagonal(), a.clone().fill_diagonal_(-1).argmax(1, keepdim=True)
+        ahead = a.gather(1, like)[:, 0] > own
+        others, own = b.gather(1, like)[:, 0], b.diagonal()
+        surplus += torch.where(ahead, others - own, 0.0)
+        rows += float((others + own)[ahead].sum())
+    if float(surplus.sum()) <= MISLED * max(1.0, rows) ** 0.5:
+        return None
+    worst = int(surplus.argmax())
+    return worst, int((halves[0] + halves[1]).fill_diagonal_(-1)[worst].argmax())
