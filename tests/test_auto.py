@@ -53,10 +53,10 @@ def test_a_method_is_picked_and_an_interrupted_run_goes_on_with_it(call, monkeyp
 def test_the_picked_method_has_its_own_settings_on_the_rows_that_were_read():
     asked = resolve({"dataset": "digits", "method": "auto", "verified": 0.2, "epochs": 7})
     assert asked.settings.method == "auto" and not any(name.startswith("method.") for name in asked.identity())
-    picked = {"method": "pudistill", "settings": {"alpha": 0.8}, "why": "since"}
+    picked = {"method": "pudistill", "why": "since"}
     found = settle(asked, picked)
     assert found.settings.method == "pudistill" and found.recipe is not None and "digits-pudistill" in found.recipe
-    assert found.method.alpha == 0.8 and found.method.epochs == 7 and found.settings.verified == 0.2
+    assert found.method.pu_batch == 16 and found.method.epochs == 7 and found.settings.verified == 0.2
     assert asked.identity().items() <= found.identity().items() and found.identity()["auto"] == picked
     assert found.again()["method"] == "pudistill" and found.given == asked.given
 
@@ -87,10 +87,10 @@ def test_what_was_noted_of_a_pick_names_a_method(call):
     checkpoints = call["output"] / "checkpoints"
     checkpoints.mkdir(parents=True)
     folder.checkpoints.save({"registered": {}, "x": torch.zeros(1)})
-    for noted, named in (({}, None), ({"auto": {"method": "ce", "settings": {}, "why": "so"}}, "ce")):
+    for noted, named in (({}, None), ({"auto": {"method": "ce", "why": "so"}}, "ce")):
         (checkpoints / SETTINGS).write_text(json.dumps(noted))
         found = folder.picked()
         assert (found and found["method"]) == named
-    (checkpoints / SETTINGS).write_text(json.dumps({"auto": {"method": "x", "settings": {}, "why": ""}}))
+    (checkpoints / SETTINGS).write_text(json.dumps({"auto": {"method": "x", "why": ""}}))
     with pytest.raises(CuratorError, match="auto: it names no method"):
         folder.picked()

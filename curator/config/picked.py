@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from curator.config.flags import METHOD, DataFlags, hints
+from curator.config.flags import DataFlags, hints
 from curator.config.resolve import Resolved, resolve
 
 # What has been read when the method is picked, and how: no recipe of that method changes it.
@@ -17,12 +17,11 @@ def settle(asked: Resolved, picked: dict[str, Any]) -> Resolved:
 
     Args:
         asked: what held before.
-        picked: "method", its name, "settings", hyperparameters by name, and what else is noted of the pick.
+        picked: "method", its name, and what else is noted of the pick.
     """
     read = {name: getattr(asked.settings, name) for name in READ}
     named = {k: v for k, v in read.items() if v is not None}
-    hyper = {METHOD + k: v for k, v in picked["settings"].items()}
-    found = resolve({**asked.named, **named, "method": picked["method"], **hyper})
+    found = resolve({**asked.named, **named, "method": picked["method"]})
     found.settings = dataclasses.replace(found.settings, **read)
     found.named, found.given, found.asked, found.picked = asked.named, asked.given, asked, picked
     return found

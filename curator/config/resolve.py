@@ -31,7 +31,7 @@ class Resolved:
     batch_was: int | None = None  # where it did
     says_flip: bool = True  # whether flag or recipe say whether images are flipped; else the images do
     asked: Resolved | None = None  # where a method was picked (config/picked.py): what held before
-    picked: dict[str, Any] | None = None  # then: the method, its settings and why, as JSON values
+    picked: dict[str, Any] | None = None  # then: the method and why, as JSON values
 
     def describe(self) -> dict[str, Any]:
         """All settings and hyperparameters by flag name, as JSON values."""

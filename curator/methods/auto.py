@@ -3,16 +3,17 @@
 How many labels are wrong, and whether those of a class go mostly to one other class, is estimated by models that did
 not learn the row's label (engine/estimate.py), on a sample of the rows. The tables of bench/RESULTS.md are the basis:
 
-- Verified rows whose given labels are another class's more often than their own say that the given labels mislead
-  about that class. Every other method takes the most frequent class among rows that look alike for the right one, with
-  verified rows among them or not; `pudistill` reads verified rows alone.
+- Verified rows that were labelled as one other class more often than as their own say that the given labels mislead.
+  All other methods take the most frequent class among rows that look alike for the right one, with verified rows among
+  them or not, and the estimate does, too; `pudistill` reads verified rows alone.
 - On features `posterior` is ahead of the others for all kinds of noise.
 - From scratch nothing judges a row before a net has learned to see, and ProMix's nets learn from the rows that they
   hold to be clean.
 
-Rules that did not hold on rows that they were not made from are not here: where classes have too few rows for their
-confusions to be estimated, `posterior` misses labels that are moved to one other class, but so do the others, each in
-turn (bench/auto.py).
+The estimate is said, and decides nothing so far: what it could decide did not hold on rows that it was not made from.
+Where classes have too few rows for their confusions to be estimated, `posterior` misses labels that are moved to one
+other class, but none of the others is ahead on most of such rows; and neither ProMix's share of small losses, taken
+from the estimate, nor its penalty against asymmetric noise gained more than seeds differ.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from curator.evidence import NoisyDataset
 from curator.methods import DEFAULT_METHOD, ON_FEATURES
 from curator.methods.pudistill import LEAST
 
-SAMPLED = 10_000  # rows of which the noise is estimated, at most
+SAMPLED = 5_000  # rows of which the noise is estimated, at most
 PAIRS = 0.5  # of the way from wrong labels that are spread evenly to all of them going to one class
 FEW = 0.03  # share of wrong labels below which hard rows are most of what seems wrong: how it is spread says nothing
 MISLED = 3.0  # deviations by which verified rows have one other given label more often than their own
@@ -61,25 +62,23 @@ class Pick:
     Attributes:
         method: its name.
         why: one line.
-        noise: as estimated; None where it was not.
-        settings: hyperparameters by name that follow from the noise.
+        noise: as estimated, or as verified rows have it; None where nobody looked.
     """
 
     method: str
     why: str
     noise: Noise | None
-    settings: dict[str, Any]
 
     def facts(self) -> dict[str, Any]:
         """The same as JSON values."""
         rate, together = (None, None) if self.noise is None else self.noise
         shares = {"noise_rate": rate, "together": together}
         rounded = {name: None if value is None else round(value, 4) for name, value in shares.items()}
-        return {"method": self.method, "settings": self.settings, "why": self.why, **rounded}
+        return {"method": self.method, "why": self.why, **rounded}
 
 
 def pick(data: NoisyDataset, given: Tensor, run: Run, *, estimated: bool = True) -> Pick:
-    """The method for some rows, and how it is set.
+    """The method for some rows.
 
     Args:
         data: the rows.
@@ -87,18 +86,20 @@ def pick(data: NoisyDataset, given: Tensor, run: Run, *, estimated: bool = True)
         run: whose device and randomness it is.
         estimated: whether the noise is; if not, the rows are not looked at.
     """
-    noise = noise_of(data, run) if estimated else None
-    seen = "" if noise is None else f"{noise}; "
-    width, rows = data.inputs.shape[0], f"{len(data):,} rows"
     if (pair := misled(data, given)) is not None:
         of, like = (repr(data.classes[label][:30]) for label in pair)
-        cause = f"verified rows of {of} are labelled {like} more often than {of}, so only verified rows are believed"
-        return Pick("pudistill", seen + cause, noise, {})
+        known = data.trusted
+        rate = float((given[known] != data.labels[known]).float().mean())
+        cause = f"{rate:.0%} of the verified rows had a wrong label, and more of {of} were labelled {like} than {of}"
+        return Pick("pudistill", f"{cause}: only verified rows are believed", Noise(rate, None))
+    noise = noise_of(data, run) if estimated else None
+    seen = "" if noise is None else f"{noise}; "
+    rows = f"{len(data):,} rows"
     if data.inputs.kind == "features":
-        cause = f"on {rows} of {width:,} features each label is judged by models that did not learn it"
-        return Pick(ON_FEATURES, seen + cause, noise, {})
+        cause = f"on {rows} of {data.inputs.shape[0]:,} features each label is judged by models that did not learn it"
+        return Pick(ON_FEATURES, seen + cause, noise)
     cause = f"on images of {rows} nets learn to see from the rows that they hold to be clean"
-    return Pick(DEFAULT_METHOD, seen + cause, noise, {})
+    return Pick(DEFAULT_METHOD, seen + cause, noise)
 
 
 def noise_of(data: NoisyDataset, run: Run) -> Noise:

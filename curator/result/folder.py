@@ -72,10 +72,7 @@ class RunFolder:
         with reading(file):
             found = read_json(file).get(AUTO)
             if found is not None and not (
-                isinstance(found, dict)
-                and found.get("method") in METHODS
-                and isinstance(found.get("settings"), dict)
-                and isinstance(found.get("why"), str)
+                isinstance(found, dict) and found.get("method") in METHODS and isinstance(found.get("why"), str)
             ):
                 raise ValueError(f"{AUTO}: it names no method")
         return found
