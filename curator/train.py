@@ -33,6 +33,7 @@ from curator.methods.posterior import Posterior
 from curator.methods.timing import expected_seconds
 from curator.result.accuracy import Accuracy, figures
 from curator.result.metrics import precision_recall_f1
+from curator.signals.contradicted import contradicted
 from curator.sources.read import Reading, precision
 from curator.system import is_main
 from curator.text import Log, duration, span
@@ -283,9 +284,21 @@ def train(
         raise RunFailed(f"--method {s.method} gave no evidence")
     if accuracy is not None and history.entries and not figures(history.entries[-1:]):  # the last epoch always counts
         history.entries[-1] |= accuracy()
-    held_out, guard = [found.probs] if method.held_out else [], s.guard and not method.estimates
+    held_out, guard = [found.probs] if method.held_out else [], _has_guard(resolved, data, table.labels, run)
     found = guarded(found, data, run, held_out, guard=guard, probe=s.pred_probs is None)
     return found.check(data), history.entries
+
+
+def _has_guard(resolved: Resolved, data: NoisyDataset, given: np.ndarray, run: Run) -> bool:
+    """Whether new labels may be held back: not where verified rows contradict the labels (n,) that the guard believes."""
+    known = data.trusted
+    if not resolved.settings.guard or resolved.method.estimates:
+        return False
+    pair = contradicted(data.labels[known], torch.from_numpy(given)[known], len(data.classes))
+    if pair is not None:
+        of, like = (repr(data.classes[label][:30]) for label in pair)
+        run.say(f"guard     off: more verified rows of {of} were labelled {like} than {of}, and it believes labels")
+    return pair is None
 
 
 @contextmanager

@@ -30,11 +30,11 @@ from curator.engine.source import Sample
 from curator.evidence import NoisyDataset
 from curator.methods import DEFAULT_METHOD, ON_FEATURES
 from curator.methods.pudistill import LEAST
+from curator.signals.contradicted import contradicted
 
 SAMPLED = 5_000  # rows of which the noise is estimated, at most
 PAIRS = 0.5  # of the way from wrong labels that are spread evenly to all of them going to one class
 FEW = 0.03  # share of wrong labels below which hard rows are most of what seems wrong: how it is spread says nothing
-MISLED = 3.0  # deviations by which verified rows have one other given label more often than their own
 
 
 class Noise(NamedTuple):
@@ -86,9 +86,10 @@ def pick(data: NoisyDataset, given: Tensor, run: Run, *, estimated: bool = True)
         run: whose device and randomness it is.
         estimated: whether the noise is; if not, the rows are not looked at.
     """
-    if (pair := misled(data, given)) is not None:
+    known = data.trusted
+    enough = bool((torch.bincount(data.labels[known], minlength=len(data.classes)) >= LEAST).all())
+    if enough and (pair := contradicted(data.labels[known], given[known], len(data.classes))) is not None:
         of, like = (repr(data.classes[label][:30]) for label in pair)
-        known = data.trusted
         rate = float((given[known] != data.labels[known]).float().mean())
         cause = f"{rate:.0%} of the verified rows had a wrong label, and more of {of} were labelled {like} than {of}"
         return Pick("pudistill", f"{cause}: only verified rows are believed", Noise(rate, None))
@@ -130,30 +131,3 @@ def spread(probs: Tensor, labels: Tensor, trusted: Tensor) -> Noise:
     most = sum(float(b.gather(1, a.argmax(1, keepdim=True)).sum()) for a, b in (halves, halves[::-1]))
     evenly = 1 / (k - 1)
     return Noise(rate, max(0.0, (most / total - evenly) / (1 - evenly)))
-
-
-def misled(data: NoisyDataset, given: Tensor) -> tuple[int, int] | None:
-    """A class whose verified rows are labelled (n,) as another more often than as their own, and that other one.
-
-    None where there is none, or where a class has too few verified rows for `pudistill`.
-    """
-    k, known = len(data.classes), data.trusted.nonzero()[:, 0]
-    if (torch.bincount(data.labels[known], minlength=k) < LEAST).any():
-        return None
-
-    def counts(rows: Tensor) -> Tensor:  # (k, k): verified rows of a class by given label
-        return torch.bincount(data.labels[rows] * k + given[rows], minlength=k * k).view(k, k).float()
-
-    # What half of the rows say is looked up in the other half: of few rows, one of many labels is ahead by chance.
-    halves = counts(known[::2]), counts(known[1::2])
-    surplus, rows = torch.zeros(k), 0.0
-    for a, b in (halves, halves[::-1]):
-        own, like = a.diagonal(), a.clone().fill_diagonal_(-1).argmax(1, keepdim=True)
-        ahead = a.gather(1, like)[:, 0] > own
-        others, own = b.gather(1, like)[:, 0], b.diagonal()
-        surplus += torch.where(ahead, others - own, 0.0)
-        rows += float((others + own)[ahead].sum())
-    if float(surplus.sum()) <= MISLED * max(1.0, rows) ** 0.5:
-        return None
-    worst = int(surplus.argmax())
-    return worst, int((halves[0] + halves[1]).fill_diagonal_(-1)[worst].argmax())

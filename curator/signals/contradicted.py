@@ -1,0 +1,36 @@
+"""Whether verified rows say that the given labels mislead: that these name another class more often than their own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+SURE = 3.0  # deviations by which verified rows have one other given label more often than their own
+
+
+def contradicted(
+    verified: Tensor,  # (m,) int64 in [0, classes), of rows whose label was verified
+    given: Tensor,  # (m,) int64, of the same rows
+    classes: int,
+) -> tuple[int, int] | None:  # a class and the one that it is given as; None where labels are right often enough
+    """The class whose rows are labelled as one other class most clearly more often than as their own.
+
+    Whatever takes the most frequent class among rows that look alike for the right one is misled then.
+    """
+
+    def counts(rows: slice) -> Tensor:  # (k, k): rows of a class by given label
+        return torch.bincount(verified[rows] * classes + given[rows], minlength=classes**2).view(classes, -1).float()
+
+    # What half of the rows say is looked up in the other half: of few rows, one of many labels is ahead by chance.
+    halves = counts(slice(0, None, 2)), counts(slice(1, None, 2))
+    surplus, rows = torch.zeros(classes), 0.0
+    for a, b in (halves, halves[::-1]):
+        own, like = a.diagonal(), a.clone().fill_diagonal_(-1).argmax(1, keepdim=True)
+        ahead = a.gather(1, like)[:, 0] > own
+        others, own = b.gather(1, like)[:, 0], b.diagonal()
+        surplus += torch.where(ahead, others - own, 0.0)
+        rows += float((others + own)[ahead].sum())
+    if float(surplus.sum()) <= SURE * max(1.0, rows) ** 0.5:
+        return None
+    worst = int(surplus.argmax())
+    return worst, int((halves[0] + halves[1]).fill_diagonal_(-1)[worst].argmax())
