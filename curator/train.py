@@ -290,7 +290,7 @@ def train(
 
 
 def _has_guard(resolved: Resolved, data: NoisyDataset, given: np.ndarray, run: Run) -> bool:
-    """Whether new labels may be held back: not where verified rows contradict the labels (n,) that the guard believes."""
+    """Whether new labels may be held back: not where verified rows contradict the labels (n,), which it believes."""
     known = data.trusted
     if not resolved.settings.guard or resolved.method.estimates:
         return False
