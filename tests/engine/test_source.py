@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from curator.engine.source import Features, Resident
+from curator.engine.source import Features, Resident, Sample
 from curator.errors import CuratorError
 
 
@@ -36,3 +36,16 @@ def test_refusals():
         Features(torch.zeros(4))
     with pytest.raises(CuratorError, match="NaN or infinity in row 1"):
         Features(torch.tensor([[1.0], [float("nan")]]))
+
+
+def test_a_sample_reads_its_own_rows():
+    images = torch.arange(5 * 4, dtype=torch.uint8).view(5, 1, 2, 2)
+    whole = Resident(images)
+    some = Sample(whole, torch.tensor([4, 1, 3]))
+    assert len(some) == 3 and some.kind == "images" and some.shape == (1, 2, 2)
+    assert torch.equal(some.batch(torch.tensor([2, 0])), images[[3, 4]])
+    assert all(torch.equal(a, b) for a, b in zip(some.moments(), whole.moments(), strict=True))
+    asked: list[list[int]] = []
+    whole.expect = lambda parts: asked.extend(part.tolist() for part in parts)  # type: ignore[method-assign]
+    some.expect([torch.tensor([0]), torch.tensor([1, 2])])
+    assert asked == [[4], [1, 3]]
