@@ -147,9 +147,8 @@ def render() -> None:
     unguarded = sum(row["without"] < row["before"] - 1e-9 for row in rows.values() if row["before"] < 1)
     noisy = sum(row["before"] < 1 for row in rows.values())
     clean = [row["changed_with"] for row in rows.values() if row["before"] == 1]
-    above = [
-        (cell.set, name) for (cell, name), row in rows.items() if row["before"] == 1 and row["changed_with"] > MOST
-    ]
+    much = {key for key, row in rows.items() if row["before"] == 1 and row["changed_with"] > MOST}
+    above = list(dict.fromkeys((cell.set, name) for cell, name in rows if (cell, name) in much))
     sets = "; ".join(f"{of} ({', '.join(name for at, name in above if at == of)})" for of in dict(above))
     left: dict[tuple[Any, ...], list[str]] = {}
     for cell in cells():
