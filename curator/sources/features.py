@@ -93,7 +93,7 @@ def backbone_features(
     def opened(start: int) -> Chunk:
         positions = rows[start : start + CHUNK]
         part = dataset.select(range(start, start + len(positions)))
-        hashes, digest = content_hashes(part, column, positions, access)
+        hashes, digest, items = content_hashes(part, column, positions, access)
         path = folder / f"{digest}.npy"
         kept = read_npy(path, (len(part), width), np.float16) if lasts else None
         kept = kept if kept is not None and sound(kept, part, positions) else None
@@ -101,7 +101,7 @@ def backbone_features(
         if measures is not None:
             return Chunk(positions, path, hashes, measures, kept)
         began = time.perf_counter()
-        decoded = decode_images(part, column, positions, size, float("inf"), access, measure=True)
+        decoded = decode_images(part, column, positions, size, float("inf"), access, measure=True, items=items)
         measures = cast(np.ndarray, decoded.measures)
         if kept is not None:  # by a version that did not measure
             keep_chunk(measures_path(path), measures)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import pyarrow.compute as pc
@@ -23,11 +24,14 @@ from curator.system import cores
 if TYPE_CHECKING:  # publishing and reviewing need no torch
     from torch import Tensor
 
+Made = TypeVar("Made")
+
 # Images of one common size up to this many pixels a side are taken as they are; others become squares of SIDE.
 OWN_SIZE = 64
 SIDE = {"small": 64, "resnet18": 64, "preact18": 64, "resnet50": 224, "vgg19_bn": 224, "mlp": 224, "linear": 224}
 CHUNK = 64 * 2**20  # bytes of encoded images held at once
-CHUNK_ROWS = 4096
+CHUNK_ROWS = 1024
+PIECE = 8  # images that a thread takes at once
 MISSING = os.strerror(errno.ENOENT)
 
 
@@ -123,6 +127,7 @@ def decode_images(
     access: Access = NO_FILES,
     *,
     measure: bool = False,  # whether to look for faults of the pictures
+    items: Iterable[tuple[int, dict | None]] | None = None,  # what `encoded` gives, if it was read before
 ) -> Decoded:
     """Decode a column as RGB, into memory where it fits the budget; else every image is looked at once.
 
@@ -138,26 +143,23 @@ def decode_images(
     counts, hashes, broken = np.zeros((3, 256), np.int64), np.zeros(n, np.uint64), {}
     measures = np.full((n, len(MEASURES)), np.nan, np.float32) if measure else None
 
-    def decode(entry: tuple[int, dict]) -> tuple[int, np.ndarray | BrokenImage]:
+    def decode(position: int, item: dict | None) -> tuple[int, np.ndarray | BrokenImage]:
         try:
-            image, own = to_picture(*entry, rows, column, size, access)
-        except BrokenImage as e:
-            return entry[0], e
-        if measures is not None:
-            measures[entry[0]] = measured(image, own)
-        return entry[0], np.asarray(image)
-
-    def chunks() -> Iterator[list[tuple[int, dict]]]:
-        chunk, held = [], 0
-        for position, item in encoded(dataset, column):
-            try:
-                item = with_bytes(position, item, rows, column, access)
-            except BrokenImage as e:
-                broken[position] = e.reason
-                continue
+            item = with_bytes(position, item, rows, column, access)
             hashes[position] = hash_of(item["bytes"])
+            image, own = to_picture(position, item, rows, column, size, access)
+        except BrokenImage as e:
+            return position, e
+        if measures is not None:
+            measures[position] = measured(image, own)
+        return position, np.asarray(image)
+
+    def chunks() -> Iterator[list[tuple[int, dict | None]]]:
+        chunk: list[tuple[int, dict | None]] = []
+        held = 0
+        for position, item in encoded(dataset, column) if items is None else items:
             chunk.append((position, item))
-            held += len(item["bytes"])
+            held += len(item["bytes"] or b"") if item else 0
             if held > CHUNK or len(chunk) == CHUNK_ROWS:
                 yield chunk
                 chunk, held = [], 0
@@ -165,7 +167,7 @@ def decode_images(
 
     with ThreadPoolExecutor(cores()) as pool:
         for chunk in chunks():
-            for position, image in pool.map(decode, chunk):
+            for position, image in in_pieces(pool, decode, chunk):
                 if isinstance(image, BrokenImage):
                     broken[position] = image.reason
                     continue
@@ -253,17 +255,41 @@ def changed(column: str, row: int) -> RunFailed:
 
 def content_hashes(
     dataset: Dataset, column: str, rows: np.ndarray, access: Access = NO_FILES
-) -> tuple[np.ndarray, str]:
-    """Hashes (n,) uint64 of a column's encoded images, and one of all of them; nothing is decoded."""
+) -> tuple[np.ndarray, str, list[tuple[int, dict | None]] | None]:
+    """Hashes (n,) uint64 of a column's encoded images, and one of all of them; nothing is decoded.
+
+    Besides the images as `encoded` gives them, with the bytes of files, where they are CHUNK bytes at most.
+    """
     digest, hashes = hashlib.blake2b(digest_size=16), np.zeros(len(dataset), np.uint64)
-    for position, item in encoded(dataset, column):
+    held: list[tuple[int, dict | None]] | None = []
+    size = 0
+
+    def look(position: int, item: dict | None) -> tuple[int, dict | None, bytes]:
         try:
-            content = with_bytes(position, item, rows, column, access)["bytes"]
-            hashes[position] = hash_of(content)
+            item = with_bytes(position, item, rows, column, access)
         except BrokenImage as e:
-            content = e.reason.encode()
-        digest.update(content)
-    return hashes, digest.hexdigest()
+            return position, item, e.reason.encode()
+        hashes[position] = hash_of(item["bytes"])
+        return position, item, item["bytes"]
+
+    entries = encoded(dataset, column)
+    with ThreadPoolExecutor(cores()) as pool:
+        while some := list(islice(entries, PIECE * cores())):
+            for position, item, content in in_pieces(pool, look, some):
+                digest.update(content)
+                size += len(content)
+                if held is not None:
+                    held.append((position, item))
+            held = held if size <= CHUNK else None
+    return hashes, digest.hexdigest(), held
+
+
+def in_pieces(
+    pool: ThreadPoolExecutor, work: Callable[[int, dict | None], Made], entries: list[tuple[int, dict | None]]
+) -> Iterator[Made]:
+    """What the work makes of the entries, in order; a thread takes some of them at once."""
+    pieces = [entries[i : i + PIECE] for i in range(0, len(entries), PIECE)]
+    return chain.from_iterable(pool.map(lambda piece: [work(*entry) for entry in piece], pieces))
 
 
 def hash_of(content: bytes) -> int:
