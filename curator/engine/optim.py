@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 MOMENTUM = 0.9  # of SGD, in every paper here
 
@@ -15,15 +15,25 @@ def sgd(
     parameters: Iterable[nn.Parameter] | list[dict],
     lr: float,
     weight_decay: float,  # on all parameters
+    nesterov: bool = False,
 ) -> torch.optim.Optimizer:
     """SGD with momentum, its kernels fused."""
-    return torch.optim.SGD(parameters, lr, momentum=MOMENTUM, weight_decay=weight_decay, fused=True)
+    return torch.optim.SGD(parameters, lr, momentum=MOMENTUM, weight_decay=weight_decay, nesterov=nesterov, fused=True)
 
 
-def set_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
-    """Let the optimizer make its next steps at this learning rate."""
+def rates(values: Iterable[float], device: torch.device) -> Tensor:
+    """Learning rates (m,) of steps: exact on a CPU, float32 on a GPU, as fused optimizers read them there."""
+    return torch.tensor(list(values), dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
+
+
+def set_rate(optimizer: torch.optim.Optimizer, lr: float | Tensor) -> None:
+    """Let the optimizer make its next steps at this learning rate; one (0-d) on a GPU stays there.
+
+    A recorded step then reads what stands in its place, where it would know a number as it was when it was recorded.
+    """
+    rate = lr if isinstance(lr, Tensor) and lr.device.type != "cpu" else float(lr)
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = rate
 
 
 def cosine(lr: float, epoch: float, epochs: int, floor: float = 0.0) -> float:

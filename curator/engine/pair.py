@@ -1,4 +1,4 @@
-"""Two nets, each on a core of its own: what does not pay for two threads an operation, pays for two a step."""
+"""Two nets at once, each on a core or a stream of its own: an operation that is too small for two, a step is not."""
 
 from __future__ import annotations
 
@@ -30,3 +30,24 @@ class Pair:
         finally:
             wait([other])
         return [first, other.result()]
+
+
+class Streams(Pair):
+    """Calls for net 1 on a stream of its own on the GPU: where neither fills it, kernels of both run at once."""
+
+    def __init__(self) -> None:
+        super().__init__(apart=False)
+        self.other = torch.cuda.Stream()
+
+    def __call__(self, work: Callable[[int], T]) -> list[T]:
+        """What the function gives for 0 and for 1; whoever comes after waits for both.
+
+        0 comes first: what it frees of this stream's memory is taken again only once the other stream is waited for.
+        """
+        here = torch.cuda.current_stream()
+        self.other.wait_stream(here)
+        first = work(0)
+        with torch.cuda.stream(self.other):
+            second = work(1)
+        here.wait_stream(self.other)
+        return [first, second]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -18,7 +18,7 @@ from curator.engine.kept import Kept
 from curator.engine.loop import Stages, Steps
 from curator.engine.nets import Net, build_net
 from curator.engine.notices import Notices
-from curator.engine.pair import Pair
+from curator.engine.pair import Pair, Streams
 from curator.engine.predict import Predictor
 from curator.engine.processes import Processes
 from curator.engine.registry import Registry
@@ -56,6 +56,8 @@ class Run:
         pretrained: bool = False,  # nets start from ImageNet weights
         mixed_precision: Precision | None = None,  # None: bf16 where the hardware has it
         compile: bool = False,
+        streams: bool = False,  # on a GPU the second net of two has a stream of its own
+        cast_once: bool = False,  # weights become bf16 once a step, not in every pass, where a method says casting_once
         checkpoints: Path | None = None,  # folder; None: none are written
         threads: int | None = None,  # of this process; None: cores / processes
         track: str | None = None,  # a tracker of Accelerate: tensorboard, wandb, trackio
@@ -65,6 +67,7 @@ class Run:
         views: Views | None = None,  # how rows look in training
     ):
         self.net, self.pretrained, self.compile = net, pretrained, compile
+        self.streams, self.cast_once = streams, cast_once
         self.views = views or Views()
         self.accelerator = accelerator(track, track_dir)
         self.processes = Processes(self.accelerator)
@@ -135,6 +138,8 @@ class Run:
 
     def pair(self, inputs: Source) -> Pair:
         """What calls a function for both nets of two: on a core each where they are quick and there are two cores."""
+        if self.streams and self.device.type == "cuda":
+            return Streams()
         alone = self.device.type == "cpu" and self.threads == 1 and not self.compile
         return Pair(alone and inputs.kind == "features" and threads_per_process() > 1)
 
@@ -145,6 +150,14 @@ class Run:
     def autocast(self) -> AbstractContextManager:
         """The forward pass's precision."""
         return autocast(self.device, self.precision)
+
+    def casting_once(self) -> AbstractContextManager:
+        """Inside, if asked for, forward passes share the bf16 casts of weights; gradients and results are the same.
+
+        Autocast drops its casts when the outermost block ends. The first pass of a net inside must be with gradients:
+        the others would have casts without.
+        """
+        return torch.autocast(self.device.type, enabled=False) if self.cast_once else nullcontext()
 
     def within(self, name: str, stream: Iterator[T], views: Views | None = None) -> Iterator[T]:
         """What a method that is one of several gives, made under its own names.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from curator.engine.optim import cosine, set_rate, sgd
+from curator.engine.optim import cosine, rates, set_rate, sgd
 from curator.engine.run import Run
 from curator.engine.subset import refreshed
 from curator.engine.views import mixup
@@ -74,10 +74,11 @@ class CrossEntropy(Method):
         labels, k = data.labels.to(run.device), len(data.classes)
         batches = run.batches(data.inputs, rows, self.batch_size, epoch, f"shuffle{name}")
         weights = run.beta(self.alpha, len(batches), f"mixup{name}", epoch)
-        net.train()
-        for step, (batch, weight) in enumerate(zip(batches, weights, strict=True)):
-            set_rate(optimizer, cosine(self.lr, epoch + step / len(batches), self.epochs))
-            x, target = run.views.training(data.inputs.batch(batch), normaliser, generator), labels[batch]
+        slopes = [cosine(self.lr, epoch + i / len(batches), self.epochs) for i in range(len(batches))]
+
+        def step(x: Tensor, batch: Tensor, weight: Tensor, rate: Tensor) -> None:
+            set_rate(optimizer, rate)
+            x, target = run.views.training(x, normaliser, generator), labels[batch]
             if self.alpha:
                 partner = torch.randperm(len(batch), generator=generator, device=run.device)
                 x, target = mixup(x, F.one_hot(target, k).float(), weight, partner)
@@ -85,3 +86,9 @@ class CrossEntropy(Method):
                 logits = model(x).logits
             run.backward(F.cross_entropy(logits, target), len(batch))
             run.step(optimizer)
+
+        net.train()
+        step = run.recorded(step, generator)
+        for batch, weight, rate in zip(batches, weights, rates(slopes, run.device), strict=True):
+            step(data.inputs.batch(batch), batch, weight, rate)
+        set_rate(optimizer, slopes[-1])  # a number, as checkpoints hold it

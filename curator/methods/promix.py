@@ -25,7 +25,8 @@ features, and FMix is left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -36,7 +37,7 @@ from torch.nn import functional as F
 
 from curator.engine.losses import negative_entropy
 from curator.engine.nets import Net, Output
-from curator.engine.optim import cosine, set_rate, sgd
+from curator.engine.optim import cosine, ramp, set_rate, sgd
 from curator.engine.pair import Pair
 from curator.engine.run import Run
 from curator.engine.subset import first_selected, masked_mean, partners
@@ -92,6 +93,10 @@ class ProMix(Method):
     """Initial learning rate of SGD with momentum (> 0); epoch by epoch it falls to a thousandth along a cosine."""
     weight_decay: Annotated[float, AtLeast(0)] = 5e-4
     """Weight decay on all parameters (>= 0)."""
+    nesterov: bool = False
+    """Nesterov's momentum (not as published), for short schedules of large batches."""
+    lr_ramp: Annotated[Epochs, AtLeast(0)] = 0
+    """Epochs in which the learning rate rises to that of the cosine (0 as published)."""
     strong: Strong = "random_augment"
     """Operations of the strong view: ProMix's own with cutout, RandAugment, or a policy of AutoAugment."""
     base_selection: Literal["small_loss", "gaussian_mixture", "none"] = "small_loss"
@@ -158,7 +163,7 @@ class ProMix(Method):
         pseudo = [p for net in nets if net.auxiliary is not None for p in net.auxiliary.parameters()]
         others = [p for p in both.parameters() if all(p is not q for q in pseudo)]
         groups = [{"params": group} for group in (others, pseudo) if group]
-        optimizer = run.register("optimizer", sgd(groups, self.lr, self.weight_decay))
+        optimizer = run.register("optimizer", sgd(groups, self.lr, self.weight_decay, self.nesterov))
         priors = run.register("priors", torch.full((2, 2, k), 1 / k, device=run.device))  # net, (selected, rest), class
         base = run.register("base", torch.zeros(2, n, dtype=torch.bool))  # net, row: selection for the coming epoch
         models = [run.prepare(net) for net in nets]
@@ -171,7 +176,8 @@ class ProMix(Method):
             return torch.stack(pair(lambda i: run.predict(nets[i], data.inputs, normaliser=normaliser)))
 
         for epoch in run.epochs(self.epochs):
-            set_rate(optimizer, cosine(self.lr, epoch, self.epochs, self.lr * 1e-3))
+            rate = cosine(self.lr, epoch, self.epochs, self.lr * 1e-3)
+            set_rate(optimizer, ramp(rate, epoch + 1, self.lr_ramp + 1))
             both.train()
             generator = run.generator("views", epoch)
             warm = epoch < self.warmup
@@ -200,25 +206,27 @@ class ProMix(Method):
         weak = run.views.weak(x, here.normaliser, here.generator)
         strong = run.views.strong(x, self.strong, here.normaliser, here.generator)
         batch = Batch(weak, strong, here.labels[rows], here.flags[:, rows], weights)
-        if x.ndim == 2:
+        with run.casting_once():
             self.descend(here, batch, run)
-        else:
-            for loss, passes in self.losses(here.models, batch, here.priors, here.epoch, here.generator, run):
-                run.backward(loss, passes)
         run.step(here.optimizer)
 
     def descend(self, here: Epoch, batch: Batch, run: Run) -> None:
-        """Gradients on features, of a net's terms together: they share its first layer, and what is kept is small."""
+        """Gradients of both nets: of images term by term, so that each term's activations are freed before the next.
+
+        On features of a net's terms together: they share its first layer, and what is kept is small.
+        """
         found = self.look(here.models, batch, here.priors, here.epoch, here.generator, run, here.pair)
 
-        def work(i: int) -> tuple[Tensor, int | Tensor]:
-            losses, passes = zip(*self.terms(i, found, run), strict=True)
-            loss = torch.stack(losses).sum()
-            run.descend(loss)
-            return loss, sum(passes)
+        def work(i: int) -> list[tuple[Tensor, int | Tensor]]:
+            terms = self.terms(i, found, run)
+            made = []
+            for loss, passes in [together(terms)] if batch.weak.ndim == 2 else terms:
+                run.descend(loss)
+                made.append((loss.detach(), passes))
+            return made
 
-        for noted in here.pair(work):
-            run.note(*noted)
+        for loss, passes in itertools.chain(*here.pair(work)):
+            run.note(loss, passes)
         move_priors(here.priors, found.probs, found.selected, self.prior_momentum, run)
 
     # Views and draws
@@ -282,21 +290,6 @@ class ProMix(Method):
             return loss
         released = self.confidence_penalty == "released"
         return loss + torch.stack([negative_entropy(z, released=released) for z in logits]).sum()
-
-    def losses(
-        self,
-        models: list[Net],
-        batch: Batch,
-        priors: Tensor,  # (2, 2, k), moved in place when all terms are made
-        epoch: int,
-        generator: torch.Generator,
-        run: Run,
-    ) -> Iterator[tuple[Tensor, int | Tensor]]:
-        """Selection in one batch and the terms of its loss (equations 3 to 10), with the rows forwarded for each."""
-        found = self.look(models, batch, priors, epoch, generator, run, TOGETHER)
-        for i in (0, 1):
-            yield from self.terms(i, found, run)
-        move_priors(priors, found.probs, found.selected, self.prior_momentum, run)
 
     def look(
         self,
@@ -388,3 +381,9 @@ class ProMix(Method):
                 partner = partners(inside, generator)
                 mask = fmix_masks(share[None], (x.shape[2], x.shape[3]), generator)
                 yield torch.where(mask, x, x[partner]), share * goal + (1 - share) * goal[partner], served
+
+
+def together(terms: Iterable[tuple[Tensor, int | Tensor]]) -> tuple[Tensor, int | Tensor]:
+    """The terms of a loss as one, and the rows forwarded for all of them."""
+    losses, passes = zip(*terms, strict=True)
+    return torch.stack(losses).sum(), sum(passes)

@@ -245,18 +245,21 @@ class PUDistill(Method):
         nets = run.register("nets", nn.ModuleList([run.build_net("student0", data)]), scores=True)
         optimizer = run.register("student's optimizer", sgd(nets.parameters(), self.lr, self.weight_decay))
         model, rows = run.prepare(nets[0]), torch.arange(len(data))
-        targets = self.targets(known, taught, data).to(run.device)
+        targets, normaliser = self.targets(known, taught, data).to(run.device), run.normaliser(data.inputs)
         for epoch in run.epochs(self.epochs, "student"):
             set_rate(optimizer, self.rate(epoch))
             views = run.generator("student views", epoch)
+
+            def step(x: Tensor, part: Tensor, share: Tensor, views: torch.Generator = views) -> None:
+                mixed = mix(run.views.training(x, normaliser, views), targets[part], share, views)
+                fit(model, optimizer, [(*mixed, len(part))], lambda out, goal: self.loss(out.logits, goal), run)
+
             nets.train()
             parts = run.batches(data.inputs, rows, self.batch_size, epoch)
             shares = run.beta(self.mu(), len(parts), "mixup", epoch)
-            batches = (
-                (*mix(viewed(part, data, run, views), targets[part], share, views), len(part))
-                for part, share in zip(parts, shares, strict=True)
-            )
-            fit(model, optimizer, batches, lambda out, goal: self.loss(out.logits, goal), run)
+            recorded = run.recorded(step, views)
+            for part, share in zip(parts, shares, strict=True):
+                recorded(data.inputs.batch(part), part, share)
             yield
 
     def targets(self, known: Augmentation, taught: Tensor, data: NoisyDataset) -> Tensor:

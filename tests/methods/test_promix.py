@@ -14,7 +14,7 @@ from curator.engine.nets import Output
 from curator.engine.optim import cosine
 from curator.engine.subset import first_selected, masked_mean, partners
 from curator.methods.dividemix import DivideMix
-from curator.methods.promix import Batch, ProMix, debiased_loss, debiased_pseudo_labels, move_priors
+from curator.methods.promix import TOGETHER, Batch, ProMix, debiased_loss, debiased_pseudo_labels, move_priors
 from tests.conftest import noisy
 
 
@@ -50,7 +50,10 @@ def terms(method, nets, run, *, labels, selected, priors=None, epoch=25, weak=No
     flags = torch.tensor(selected, dtype=torch.bool).expand(2, -1)
     batch = Batch(weak, strong, torch.tensor(labels), flags, torch.ones(2, 2, 2))
     priors = torch.full((2, 2, k), 1 / k) if priors is None else priors
-    return list(method.losses(nets, batch, priors, epoch, torch.Generator().manual_seed(0), run))
+    found = method.look(nets, batch, priors, epoch, torch.Generator().manual_seed(0), run, TOGETHER)
+    made = [term for i in (0, 1) for term in method.terms(i, found, run)]
+    move_priors(priors, found.probs, found.selected, method.prior_momentum, run)
+    return made
 
 
 def plain(**changes):
