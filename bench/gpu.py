@@ -1,16 +1,17 @@
-"""Everything a GPU machine should answer, in slices of under ten minutes that resume.
+"""What a GPU machine should answer: the speed of steps and methods, and training on all of CIFAR-10N worst.
 
-The machine needs torch, torchvision, accelerate and Pillow. Images travel as packed parts:
+`python -m bench.gpu_slice` runs all of it in two calls; these are its parts, and what travels:
 
     python -m bench.gpu pack $CURATOR_DATA .data/packed    # where pyarrow is: folders 0, 1, ... of 45 MiB at most
-
     python -m bench.gpu step                               # the table of bench/step.py
     python -m bench.gpu methods                            # an epoch of every method
     python -m bench.gpu train published --minutes 8        # ProMix, CIFAR-10N worst, published schedule
     python -m bench.gpu train short --fit-minutes 20       # a schedule that fits 20 minutes, run to its end
+    python -m bench.gpu train fast --fit-minutes 8         # larger steps, for the same
+    python -m bench.gpu pending                            # mark what is not measured, and show all tables anew
 
-`train` goes on where its last slice stopped, and prints one JSON line an evaluation. Rows are appended to
-bench/RESULTS.md (--results). A checkpoint travels in parts:
+The machine needs torch, torchvision, accelerate and Pillow. `train` goes on where its last slice stopped, and prints
+one JSON line an evaluation. Rows are appended to bench/RESULTS.md (--results). A checkpoint travels in parts:
 
     python -m bench.gpu split .data/gpu/published $OUT --first 0 --count 4     # four parts of 15 MiB
     python -m bench.gpu join PARTS .data/gpu/published                         # all parts back into a checkpoint
@@ -20,36 +21,34 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import hashlib
-import io
 import json
-import shutil
+import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from bench.step import ON_GPU, OURS, cell_name, measure, ours, timed
+from bench.step import ON_GPU, OURS, PADDED, cell_name, machine, measure, ours, timed
 from bench.step import table as step_table
-from bench.table import PENDING, RESULTS, Table, processor, today
-from curator.engine.checkpoint import Checkpoints
+from bench.table import PENDING, RESULTS, Table, today
+from bench.travel import LABELS, join, pack, split, unpack
 from curator.engine.run import Run
 from curator.engine.source import Resident
 from curator.engine.throughput import mfu
-from curator.evidence import NoisyDataset
+from curator.evidence import Evidence, NoisyDataset
 from curator.methods import METHODS, scale_epochs
+from curator.methods.positive_unlabelled import Claims
 from curator.methods.promix import ProMix
+from curator.methods.pudistill import PUDistill
 from curator.result.metrics import precision_recall_f1
-from curator.sources.cifar_n import FILES, LABEL_SETS, read_labels
+from curator.sources.cifar_n import LABEL_SETS, read_labels
 from curator.system import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 
-PART = 15 * 2**20  # bytes of a part of a checkpoint
-PACK = 45 * 2**20  # bytes of images in a packed part
+SCHEDULES = ("published", "short", "fast")
 PUBLISHED = "the paper's final 96.34 % and 97.44"
 COLUMNS = [
     "epoch",
@@ -76,6 +75,9 @@ METHOD_COLUMNS = [
     "versions",
 ]
 METHOD_CELLS: dict[str, tuple[str, dict[str, Any]]] = {
+    "ce": ("ce", {}),
+    "mixup": ("mixup", {}),
+    "pudistill's student": ("student", {}),
     "promix": ("promix", {}),
     "dividemix": ("dividemix", {}),
     "augdmix": ("dividemix", {"augment": "augdmix", "batch_size": 128}),
@@ -87,88 +89,64 @@ METHOD_CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "sop": ("sop", {}),
     "sop+": ("sop", {"consistency": 0.9, "balance": 0.1}),
 }
+RECORDED = ("ce", "mixup", "pudistill's student")  # measured as they are and with every kernel started by Python
+UNRECORDED = ", not recorded"
 
-
-# Images
-
-
-def pack(data: Path, out: Path) -> None:
-    """Write the images of data/cifar10 (parquet, encoded as they are) and the label file into folders of out."""
-    import pyarrow.parquet as pq
-
-    name, _ = FILES["cifar10n"]
-    part, size, rows = 0, 0, []
-
-    def flush() -> None:
-        nonlocal part, size, rows
-        folder = out / str(part)
-        folder.mkdir(parents=True, exist_ok=True)
-        for split in {s for s, _, _ in rows}:
-            blobs = [blob for s, blob, _ in rows if s == split]
-            np.savez(
-                folder / f"{split}.npz",
-                blob=np.frombuffer(b"".join(blobs), np.uint8),
-                offsets=np.cumsum([0, *map(len, blobs)]),
-                labels=np.array([label for s, _, label in rows if s == split]),
-            )
-        print(folder, f"{size / 2**20:.1f} MiB of images")
-        part, size, rows = part + 1, 0, []
-
-    for split in ("train", "test"):
-        for file in sorted((data / "cifar10").rglob(f"{split}-*.parquet")):
-            table = pq.read_table(file, columns=["image", "label"])
-            for image, label in zip(table["image"].to_pylist(), table["label"].to_pylist(), strict=True):
-                if size + len(image["bytes"]) > PACK:
-                    flush()
-                rows.append((split, image["bytes"], label))
-                size += len(image["bytes"])
-    flush()
-    shutil.copy(next(data.rglob(name)), out / "0" / name)
-
-
-def unpack(folder: Path, split: str) -> tuple[torch.Tensor, np.ndarray]:
-    """Images (n, 3, h, w) uint8 and labels (n,) of all parts."""
-    from PIL import Image
-
-    images, labels = [], []
-    for path in sorted(folder.glob(f"*/{split}.npz"), key=lambda p: int(p.parent.name)):
-        with np.load(path) as part:
-            blob, offsets = part["blob"].tobytes(), part["offsets"]
-            labels.append(part["labels"])
-        pieces = [blob[a:b] for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
-        with ThreadPoolExecutor() as pool:
-            images += pool.map(lambda piece: np.asarray(Image.open(io.BytesIO(piece)).convert("RGB")), pieces)
-    if not images:
-        raise SystemExit(f"{folder}: expected packed parts */{split}.npz, found none; make them with 'gpu.py pack'")
-    return torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).contiguous(), np.concatenate(labels)
+# The schedule `fast`. Steps are so many times as large, so kernels fill the card; all are of one size, so one recording
+# and one compilation serve an epoch, warm-up included; the learning rate is scaled with them, rises in two epochs, and
+# momentum is Nesterov's; priors move as much a row; one pass of mixed views serves both heads, a third less work; and
+# nets that train so shortly count as sure from .95. In the H200's step times of 2026-11-26 (.063 s for 256 rows with 12
+# passes a row, .051 compiled), 8 passes a row make 8.2 s an epoch, 9.7 with the scoring of all rows, and 6.6 and 7.8
+# compiled: 49 epochs in 8 minutes, or 53 in 7 of them after a minute of compiling.
+LARGER = 8
+FAST: dict[str, Any] = {"nesterov": True, "mix_per_head": False, "tau": 0.95}
+FAST_RAMP, FAST_WARMUP = 2, 15  # epochs of the ramp; one epoch of so many is warm-up
+OVERHEAD = 1.125 * 1.05  # scoring all rows costs an eighth of the steps more, evaluation 5 %
 
 
 # Speed
 
 
-def methods(results: Path, net: str, n: int = 25_600) -> None:
-    """Seconds and passes of an epoch after warm-up of every method of METHOD_CELLS, on images that tell their class."""
+class Student(PUDistill):
+    """PUDistill's student alone, of rows without pseudo-labels."""
+
+    def __call__(self, data, run):
+        """Train it."""
+        n, k = len(data), len(data.classes)
+        nothing, taught = Claims(torch.zeros(1, n, k).bool(), torch.zeros(n, k)), torch.zeros(n, k)
+        for _ in self.distill(nothing, taught, data, run):
+            yield Evidence(taught, torch.zeros(n), torch.zeros(n).bool(), data.labels)
+
+
+def methods(
+    results: Path, net: str, n: int = 25_600, names: tuple[str, ...] = (*METHOD_CELLS,), until: float = math.inf
+) -> None:
+    """Seconds and passes of an epoch after warm-up of methods of METHOD_CELLS, on images that tell their class."""
     table = Table(METHOD_HEADING, METHOD_COLUMNS, results)
-    machine = torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
     rng = np.random.default_rng(0)
     truth, patterns = rng.integers(0, 10, n), rng.integers(0, 128, (10, 3, 32, 32), dtype=np.uint8)
     images = torch.from_numpy(patterns[truth] + rng.integers(0, 128, (n, 3, 32, 32), dtype=np.uint8))
     wrong = rng.random(n) < 0.4  # so that there is something to split
     labels, nobody = torch.from_numpy(np.where(wrong, rng.integers(0, 10, n), truth)), torch.zeros(n).bool()
-    for cell, (name, settings) in METHOD_CELLS.items():
+    for cell in (c + way for c in names for way in ("", UNRECORDED)[: 1 + (c in RECORDED)]):
+        if time.monotonic() > until:
+            return
         if f"{net}, {n:,} rows: {cell}" in table:
             continue
+        name, settings = METHOD_CELLS[cell.removesuffix(UNRECORDED)]
         run = Run(seed=0, net=net)
+        if cell.endswith(UNRECORDED):
+            run.recorded = lambda step, *generators: step
         data = NoisyDataset(Resident(images, run.device), labels, tuple("abcdefghij"), nobody, torch.arange(n))
-        warmup = {"warmup": 1} if hasattr(METHODS[name], "warmup") else {}
-        made: Any = METHODS[name]
-        method, stats = made(epochs=3, **warmup, **settings), []
+        kind: Any = Student if name == "student" else METHODS[name]
+        warmup = {"warmup": 1} if hasattr(kind, "warmup") else {}
+        method, stats = kind(epochs=3, **warmup, **settings), []
         for _ in method(data, run):
             stats.append(run.close_epoch())
         last, used = stats[2], mfu(run, data.inputs.shape)
         figures = [f"{last['seconds']:.1f}", f"{last['images']:,.0f}", f"{last['images_per_second']:,.0f}"]
         share = f"{used:.1%}" if used is not None else PENDING
-        table.append(f"{net}, {n:,} rows: {cell}", [*figures, share, today(), machine, f"torch {torch.__version__}"])
+        table.append(f"{net}, {n:,} rows: {cell}", [*figures, share, today(), machine(), f"torch {torch.__version__}"])
 
 
 # Training
@@ -178,13 +156,16 @@ def train(flags: argparse.Namespace) -> None:
     """Train for --minutes, from the last checkpoint; a row for the table when the slice or the schedule ends."""
     images, truth = unpack(flags.data, "train")
     test_images, test_labels = unpack(flags.data, "test")
-    noisy = read_labels(next(flags.data.rglob(FILES["cifar10n"][0])))[LABEL_SETS["cifar10n"]["worst"]]
+    noisy = read_labels(next(flags.data.rglob(LABELS)))[LABEL_SETS["cifar10n"]["worst"]]
     n = len(truth)
     if len(noisy) != n:  # a packed sample, for trying this out
         noisy = noisy[:n]
     state = flags.state / flags.schedule
+    begun = time.monotonic()
     method = schedule(flags, state, n)
-    run = Run(seed=123, net=flags.net, compile=flags.compile, checkpoints=state / "checkpoints")
+    run = Run(
+        seed=123, net=flags.net, compile=flags.compile, streams=flags.streams, checkpoints=state / "checkpoints",
+    )  # fmt: skip
     data = NoisyDataset(
         Resident(images, run.device),
         torch.from_numpy(noisy),
@@ -195,7 +176,7 @@ def train(flags: argparse.Namespace) -> None:
     test = Resident(test_images, run.device)
     normaliser = run.normaliser(data.inputs)
     clock = run.register("minutes", torch.zeros(1, dtype=torch.float64))
-    started = saved = time.monotonic()
+    started, saved = begun, time.monotonic()  # the fit of a schedule is of its minutes
     before, entry, epoch = float(clock), {}, 0
     run.open_epoch()
     for found in method(data, run):
@@ -230,23 +211,41 @@ def train(flags: argparse.Namespace) -> None:
 
 def schedule(flags: argparse.Namespace, state: Path, n: int) -> ProMix:
     """The method of a schedule; a shortened one is fitted once, and kept beside its checkpoints."""
-    method = ProMix(batch_size=flags.batch)
+    fast = flags.schedule == "fast"
+    method = ProMix(**(fast_settings(flags.batch, n) if fast else {"batch_size": flags.batch}))
     chosen = state / "epochs.json"
     if flags.schedule == "published" and flags.epochs is None:
         return method
     if not chosen.exists():
-        epochs = flags.epochs or fitted_epochs(flags, n)
+        epochs = flags.epochs or fitted_epochs(flags, n, method)
         chosen.parent.mkdir(parents=True, exist_ok=True)
         write_text(chosen, json.dumps(epochs))
     scale_epochs(method, json.loads(chosen.read_text()))
+    if fast:
+        method.lr_ramp, method.warmup = FAST_RAMP, max(FAST_RAMP, method.epochs // FAST_WARMUP)
     print(f"schedule {flags.schedule}: {dataclasses.asdict(method)}", flush=True)
     return method
 
 
-def fitted_epochs(flags: argparse.Namespace, n: int) -> int:
-    """Epochs that take --fit-minutes by the time of a step; scoring all rows costs an eighth more, evaluation 5 %."""
-    seconds = timed(ours(flags.net, flags.batch, subset="pad", record=True, compile=flags.compile), 3, 5)
-    return max(2, int(60 * flags.fit_minutes / (seconds * (n // flags.batch) * 1.125 * 1.05)))
+def fast_settings(batch: int, n: int) -> dict[str, Any]:
+    """Of the schedule `fast`, made of steps of a batch: CIFAR-10's 50,000 rows are 25 steps of 2,000."""
+    size = n // -(-n // (LARGER * batch))
+    ratio, plain = size / batch, ProMix()
+    return {**FAST, "batch_size": size, "lr": plain.lr * ratio, "prior_momentum": plain.prior_momentum**ratio}
+
+
+def way(fast: bool, **ways: bool) -> dict[str, Any]:
+    """A step that trains, as settings of `ours`: of the schedule `fast` or another, run in some ways."""
+    return {**PADDED, "record": True, "method": FAST if fast else {}, **ways}
+
+
+def fitted_epochs(flags: argparse.Namespace, n: int, method: ProMix) -> int:
+    """Epochs that take what is left of --fit-minutes by the time of a step, which it measures."""
+    started = time.monotonic()
+    step = way(flags.schedule == "fast", compile=flags.compile, streams=flags.streams)
+    seconds = timed(ours(flags.net, method.batch_size, **step), 3, 5)
+    left = 60 * flags.fit_minutes - (time.monotonic() - started)
+    return max(2, int(left / (seconds * (n // method.batch_size) * OVERHEAD)))
 
 
 def report(flags: argparse.Namespace, entry: dict[str, Any]) -> None:
@@ -256,7 +255,7 @@ def report(flags: argparse.Namespace, entry: dict[str, Any]) -> None:
         f"{entry['epoch']} of {entry['of']}", f"{entry['test_accuracy']:.4f}", f"{p:.4f} / {r:.4f} / {f1:.4f}",
         f"{entry['noisy_f1']:.4f}", f"{entry['minutes']:.1f}", f"{entry['images_per_second']:,}",
         f"{entry['mfu']:.1%}" if entry["mfu"] else PENDING, today(),
-        torch.cuda.get_device_name() if torch.cuda.is_available() else processor(), f"torch {torch.__version__}",
+        machine(), f"torch {torch.__version__}",
     ])  # fmt: skip
 
 
@@ -269,58 +268,10 @@ def pending(results: Path) -> None:
     """Mark what no GPU has measured yet."""
     for name in ("reference", *OURS, *ON_GPU):
         step_table(results).pending(cell_name("resnet18", 256, True, name))
-    for name in ("published", "short"):
+    for name in SCHEDULES:
         table_of_runs(results).pending(f"{name} schedule, resnet18")
-    for name in METHOD_CELLS:
+    for name in (*METHOD_CELLS, *(name + UNRECORDED for name in RECORDED)):
         Table(METHOD_HEADING, METHOD_COLUMNS, results).pending(f"resnet18, 25,600 rows: {name}")
-
-
-# Checkpoints in parts
-
-
-def split(state: Path, out: Path, first: int, count: int) -> None:
-    """Write parts [first, first + count) of the state's checkpoint, each with what is needed to join them."""
-    latest = Checkpoints(state / "checkpoints").latest()
-    if latest is None:
-        raise SystemExit(f"{state}: expected a checkpoint, found none")
-    content = (latest / "state.pt").read_bytes()
-    chosen = state / "epochs.json"
-    head = {
-        "parts": -(-len(content) // PART),
-        "digest": hashlib.sha256(content).hexdigest(),
-        "epochs": json.loads(chosen.read_text()) if chosen.exists() else None,
-    }
-    out.mkdir(parents=True, exist_ok=True)
-    for i in range(first, min(first + count, head["parts"])):
-        np.savez(
-            out / f"part-{i:03d}.npz",
-            data=np.frombuffer(content[i * PART : (i + 1) * PART], np.uint8),
-            head=np.frombuffer(json.dumps(head | {"part": i}).encode(), np.uint8),
-        )
-    print(f"parts {first} to {min(first + count, head['parts']) - 1} of {head['parts']}")
-
-
-def join(folder: Path, state: Path) -> None:
-    """Put the parts below a folder together into a checkpoint of the state."""
-    parts: dict[int, bytes] = {}
-    head: dict[str, Any] = {}
-    for path in sorted(folder.rglob("part-*.npz")):
-        with np.load(path) as part:
-            head = json.loads(part["head"].tobytes())
-            parts[head["part"]] = part["data"].tobytes()
-    missing = sorted(set(range(head.get("parts", 1))) - set(parts))
-    if missing:
-        raise SystemExit(f"{folder}: parts {missing} are missing")
-    content = b"".join(parts[i] for i in sorted(parts))
-    if hashlib.sha256(content).hexdigest() != head["digest"]:
-        raise SystemExit(f"{folder}: the parts are of different checkpoints")
-    target = state / "checkpoints" / "000000"
-    target.mkdir(parents=True, exist_ok=True)
-    (target / "state.pt").write_bytes(content)
-    if head["epochs"] is not None:
-        write_text(state / "epochs.json", json.dumps(head["epochs"]))
-    write_text(state / "checkpoints" / "latest", target.name)
-    print(f"{len(parts)} parts joined in {target}")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -328,7 +279,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--net", default="resnet18")
-    parser.add_argument("--batch", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=256, help="of the schedule `fast` an eighth of a step")
     commands = parser.add_subparsers(dest="command", required=True)
     packing = commands.add_parser("pack")
     packing.add_argument("source", type=Path)
@@ -338,7 +289,7 @@ def main(argv: list[str] | None = None) -> None:
     measuring.add_argument("--rows", type=int, default=25_600)
     commands.add_parser("pending", help="mark the rows that no GPU has measured")
     training = commands.add_parser("train")
-    training.add_argument("schedule", choices=["published", "short"])
+    training.add_argument("schedule", choices=SCHEDULES)
     training.add_argument("--data", type=Path, default=ROOT / ".data" / "packed")
     training.add_argument("--state", type=Path, default=ROOT / ".data" / "gpu")
     training.add_argument("--minutes", type=float, default=8.0, help="of this slice")
@@ -347,6 +298,7 @@ def main(argv: list[str] | None = None) -> None:
     training.add_argument("--every", type=int, default=5, help="epochs between two evaluations")
     training.add_argument("--save-minutes", type=float, default=2.0)
     training.add_argument("--compile", action="store_true")
+    training.add_argument("--streams", action="store_true", help="the second net on a stream of its own")
     splitting = commands.add_parser("split")
     splitting.add_argument("state", type=Path)
     splitting.add_argument("out", type=Path)

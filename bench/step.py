@@ -11,16 +11,21 @@ with erasing). Images/s are rows of the batch per second of a whole step, views 
 from __future__ import annotations
 
 import argparse
+import itertools
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
-from bench.table import RESULTS, Table, processor, today
+from bench.table import PENDING, RESULTS, Table, processor, today
 from curator.engine.hardware import forward_flops, no_accelerator, peak_flops
+from curator.engine.nets import Block, PreactBlock
+from curator.engine.optim import sgd
 from curator.engine.run import Run
 from curator.engine.source import Resident
 from curator.evidence import NoisyDataset
@@ -40,7 +45,13 @@ ON_GPU = {
     "bf16, channels last, padded, compiled": {**PADDED, "compile": True},
     "bf16, channels last, padded, recorded": {**PADDED, "record": True},  # what a GPU run does
     "bf16, channels last, padded, recorded, compiled": {**PADDED, "record": True, "compile": True},  # with --compile
-}
+    "bf16, channels last, padded, recorded, weights cast once": {**PADDED, "record": True, "cast_once": True},
+    "bf16, channels last, padded, recorded, two streams": {**PADDED, "record": True, "streams": True},
+    "bf16, channels last, padded, recorded, blocks compiled": {**PADDED, "record": True, "blocks": True},
+    "bf16, channels last, padded, recorded, two streams, compiled": {
+        **PADDED, "record": True, "streams": True, "compile": True,
+    },
+}  # fmt: skip
 
 
 def rows(batch: int) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
@@ -52,7 +63,15 @@ def rows(batch: int) -> tuple[np.ndarray, np.ndarray, torch.Tensor]:
 
 
 def ours(
-    net: str, batch: int, *, channels_last: bool = True, subset: str = "exact", record: bool = False, **run
+    net: str,
+    batch: int,
+    *,
+    channels_last: bool = True,
+    subset: str = "exact",
+    record: bool = False,
+    blocks: bool = False,  # compile each residual block: its batch norms, ReLUs and sum become few kernels
+    method: dict[str, Any] | None = None,  # settings of ProMix
+    **run,
 ) -> Iterator[Run]:
     """Steps of ProMix on the run's device; each yield is one step."""
     images, labels, flags = rows(batch)
@@ -62,14 +81,14 @@ def ours(
     data = NoisyDataset(
         source, torch.from_numpy(labels), tuple("abcdefghij"), torch.zeros(n, dtype=torch.bool), torch.arange(n)
     )
-    method = ProMix(lga_epochs=600, subset=subset)  # MHCS and LGA run, as in the reference
+    promix = ProMix(lga_epochs=600, subset=subset, **(method or {}))  # MHCS and LGA run, as in the reference
     layout = torch.channels_last if channels_last else torch.contiguous_format
     nets = [
         run.register(f"net{i}", run.build_net(f"net{i}", data, auxiliary=True)).to(memory_format=layout) for i in (0, 1)
     ]
-    optimizer = torch.optim.SGD(
-        [p for m in nets for p in m.parameters()], 0.05, momentum=0.9, weight_decay=5e-4, fused=True
-    )
+    if blocks:
+        compile_blocks(nets)
+    optimizer = sgd([p for m in nets for p in m.parameters()], 0.05, 5e-4)
     priors = torch.full((2, 2, CLASSES), 1 / CLASSES, device=run.device)
     plain = run.normaliser(source)
 
@@ -79,15 +98,23 @@ def ours(
     generator = run.generator("views")
     here = Epoch(
         [run.prepare(m) for m in nets], optimizer, priors, data.labels.to(run.device), flags.to(run.device), normaliser,
-        generator, 50,
+        generator, 50, run.pair(source),
     )  # fmt: skip
-    train = partial(method.train, here, run)
+    train = partial(promix.train, here, run)
     step = run.recorded(train, generator) if record else train
     for epoch in range(10**6):
         batches = run.batches(source, torch.arange(n), batch, epoch, drop_last=True)
-        for part, weights in zip(batches, method.draw_weights(run, len(batches), epoch), strict=True):
+        for part, weights in zip(batches, promix.draw_weights(run, len(batches), epoch), strict=True):
             step(source.batch(part), part, weights)
             yield run
+
+
+def compile_blocks(nets: Iterable[torch.nn.Module]) -> None:
+    """Compile the residual blocks of nets, which takes less time than whole nets; each has shapes of its own."""
+    torch._dynamo.config.recompile_limit = 64
+    for module in itertools.chain(*(net.modules() for net in nets)):
+        if isinstance(module, Block | PreactBlock):
+            module.compile(dynamic=False)
 
 
 def reference(net: str, batch: int) -> Iterator[float]:
@@ -119,18 +146,22 @@ def measure(
     count: int,
     report: Callable[[str, list[str]], None],
     there: Table | None = None,  # whose rows are skipped
+    cells: dict[str, dict[str, Any] | None] | None = None,  # None: all; settings of `ours`, None is the reference
+    until: float = math.inf,  # seconds of time.monotonic() from which no other one is begun
 ) -> None:
     """Measure the reference and ours, and report one row each."""
     gpu = torch.cuda.is_available()
-    machine = torch.cuda.get_device_name() if gpu else processor()
     if not gpu:
         torch.set_num_threads(cores())
-    cells: dict[str, dict | None] = {"reference": None, **OURS, **(ON_GPU if gpu else {})}
+    cells = cells or {"reference": None, **OURS, **(ON_GPU if gpu else {})}
     missing = [name for name in cells if there is None or cell_name(net, batch, gpu, name) not in there]
     before = there.row(cell_name(net, batch, gpu, "reference")) if there is not None else {}
-    same = before.get("date") == today() and before.get("machine") == machine
+    same = before.get("date") == today() and before.get("machine") == machine()
     base = float(before["seconds per step"]) if same else 0.0  # of the reference: ratios are of one day and machine
-    for name in dict.fromkeys([*([] if same else ["reference"]), *missing]) if missing else ():
+    wanted = [] if same or "reference" not in cells else ["reference"]
+    for name in dict.fromkeys([*wanted, *missing]) if missing else ():
+        if time.monotonic() > until:
+            return
         cell, settings = cell_name(net, batch, gpu, name), cells[name]
         if gpu:
             torch.cuda.empty_cache()
@@ -139,15 +170,21 @@ def measure(
         base = seconds if settings is None else base
         if name not in missing:
             continue
-        peak, mfu = peak_flops(torch.device("cuda" if gpu else "cpu")), "not measured"
+        peak, mfu = peak_flops(torch.device("cuda" if gpu else "cpu")), PENDING
         if peak and settings is not None:
             flops = 3 * forward_flops(Run(net=net).build_net("flops", _one_row()), (3, 32, 32))
-            mfu = f"{flops * batch * 2 * (2 + 4 * SELECTED) / seconds / peak:.1%}"
-        memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}" if gpu else "not measured"
+            mixed = 4 if settings.get("method", {}).get("mix_per_head", True) else 2
+            mfu = f"{flops * batch * 2 * (2 + mixed * SELECTED) / seconds / peak:.1%}"
+        memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f}" if gpu else PENDING
         report(cell, [
-            f"{batch / seconds:,.1f}", f"{seconds:.3f}", f"{base / seconds:.2f}", mfu,
-            memory, today(), machine, f"torch {torch.__version__}",
+            f"{batch / seconds:,.1f}", f"{seconds:.3f}", f"{base / seconds:.2f}" if base else PENDING, mfu,
+            memory, today(), machine(), f"torch {torch.__version__}",
         ])  # fmt: skip
+
+
+def machine() -> str:
+    """The GPU, or the processor where there is none."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else processor()
 
 
 def cell_name(net: str, batch: int, gpu: bool, name: str) -> str:

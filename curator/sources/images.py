@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
@@ -285,7 +285,7 @@ def content_hashes(
 
 
 def in_pieces(
-    pool: ThreadPoolExecutor, work: Callable[[int, dict | None], Made], entries: list[tuple[int, dict | None]]
+    pool: ThreadPoolExecutor, work: Callable[[int, dict | None], Made], entries: Sequence[tuple[int, dict | None]]
 ) -> Iterator[Made]:
     """What the work makes of the entries, in order; a thread takes some of them at once."""
     pieces = [entries[i : i + PIECE] for i in range(0, len(entries), PIECE)]

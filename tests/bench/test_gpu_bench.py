@@ -3,13 +3,15 @@
 import io
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from bench import gpu
+from bench import gpu, gpu_slice, travel
+from bench.step import table as step_table
 from tests.conftest import planted_images, with_errors
 
 
@@ -37,8 +39,8 @@ def source(tmp_path_factory):
 
 @pytest.fixture
 def packed(source, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(gpu, "PACK", 150_000)
-    monkeypatch.setattr(gpu, "PART", 300_000)
+    monkeypatch.setattr(travel, "PACK", 150_000)
+    monkeypatch.setattr(travel, "PART", 300_000)
     gpu.main(["pack", str(source), str(tmp_path / "packed")])
     capsys.readouterr()
     return tmp_path / "packed"
@@ -46,10 +48,10 @@ def packed(source, tmp_path, monkeypatch, capsys):
 
 def test_images_travel_in_parts(packed):
     assert len(list(packed.glob("*/train.npz"))) > 1
-    images, labels = gpu.unpack(packed, "train")
+    images, labels = travel.unpack(packed, "train")
     wanted, truth = planted_images(96, 10, 0, size=32)
     assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), wanted) and np.array_equal(labels, truth)
-    assert len(gpu.unpack(packed, "test")[1]) == 20
+    assert len(travel.unpack(packed, "test")[1]) == 20
 
 
 def test_slices_and_parts_end_like_one_run(packed, tmp_path, capsys):
@@ -58,7 +60,7 @@ def test_slices_and_parts_end_like_one_run(packed, tmp_path, capsys):
 
     def train(state, minutes):
         gpu.main(
-            ["--results", str(tmp_path / f"{state}.md"), "--net", "small", "--batch", "16", "train", "short",
+            ["--results", str(tmp_path / f"{state}.md"), "--net", "small", "--batch", "16", "train", "fast",
              "--epochs", "4", "--every", "1", "--minutes", minutes,
              "--data", str(packed), "--state", str(tmp_path / state)]
         )  # fmt: skip
@@ -71,16 +73,17 @@ def test_slices_and_parts_end_like_one_run(packed, tmp_path, capsys):
     for i in range(4):
         slices += train(f"machine{i}", "0")
         parts = tmp_path / f"parts{i}"
-        state = tmp_path / f"machine{i}" / "short"
+        state = tmp_path / f"machine{i}" / "fast"
         gpu.main(["split", str(state), str(parts / "a"), "--count", "2"])
         gpu.main(["split", str(state), str(parts / "b"), "--first", "2", "--count", "99"])
-        assert max(p.stat().st_size for p in parts.rglob("*.npz")) < gpu.PART + 2000
-        gpu.main(["join", str(parts), str(tmp_path / f"machine{i + 1}" / "short")])
+        assert max(p.stat().st_size for p in parts.rglob("*.npz")) < travel.PART + 2000
+        gpu.main(["join", str(parts), str(tmp_path / f"machine{i + 1}" / "fast")])
     for a, b in zip(slices, straight, strict=True):
         for key in ("epoch", "of", "test_accuracy", "clean", "noisy_f1", "loss"):
             assert a[key] == b[key], key
     assert slices[-1]["minutes"] > slices[0]["minutes"]
-    assert "| short schedule, small | 4 of 4 |" in (tmp_path / "straight.md").read_text()
+    assert "| fast schedule, small | 4 of 4 |" in (tmp_path / "straight.md").read_text()
+    assert gpu.fast_settings(256, 50_000)["batch_size"] == 2000  # all steps of one size
     torch.set_num_threads(threads)
 
 
@@ -94,7 +97,7 @@ def test_missing_parts_are_named(packed, tmp_path, capsys):
     with pytest.raises(SystemExit, match=r"parts \[1\] are missing"):
         gpu.main(["join", str(tmp_path / "parts"), str(tmp_path / "new")])
     with pytest.raises(SystemExit, match="found none; make them with"):
-        gpu.unpack(tmp_path / "parts", "train")
+        travel.unpack(tmp_path / "parts", "train")
     shutil.rmtree(tmp_path / "parts")
 
 
@@ -139,4 +142,43 @@ def test_an_epoch_of_every_method(tmp_path):
     gpu.main(argv)  # every row is there
     assert results.read_bytes() == before
     rows = [line for line in results.read_text().splitlines() if line.startswith("| small, 128 rows")]
-    assert len(rows) == len(gpu.METHOD_CELLS) and all(float(row.split("|")[4].replace(",", "")) > 0 for row in rows)
+    assert len(rows) == len(gpu.METHOD_CELLS) + len(gpu.RECORDED) and all(
+        float(row.split("|")[4].replace(",", "")) > 0 for row in rows
+    )
+
+
+def test_the_quickest_way_that_this_machine_has_shown(tmp_path):
+    """What compiling takes counts; rows of another machine do not."""
+    s = gpu_slice.Slice(tmp_path / "R.md", 0.0, net="small", batch=16, rows=96)
+    table = step_table(s.results)
+
+    def row(way, seconds, machine):
+        name = gpu_slice.cell_name("small", 96, torch.cuda.is_available(), f"fast, {way}")
+        table.append(name, ["1", str(seconds), "1", "1", "1", "today", machine, "torch"])
+
+    assert gpu_slice.quickest(s, 8) == "recorded"
+    row("recorded", 1.0, gpu_slice.machine())
+    row("recorded, compiled", 0.8, gpu_slice.machine())
+    row("recorded, two streams", 0.1, "another")
+    assert gpu_slice.quickest(s, 8) == "recorded, compiled" and gpu_slice.quickest(s, 4) == "recorded"
+
+
+def test_what_breaks_in_a_slice_is_told_and_the_rest_goes_on(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setitem(gpu_slice.PARTS, "step", lambda s, until: 1 // 0)
+    monkeypatch.setitem(gpu_slice.PARTS, "hours", lambda s, until: done.append(until))
+    s = gpu_slice.Slice(tmp_path / "R.md", time.monotonic() + 60)
+    lines = list(gpu_slice.run(s, ["step", "hours"]))
+    assert "step: BROKE" in lines[0] and "ZeroDivisionError" in lines[0] and len(done) == 1
+    s.ends = 0.0
+    assert list(gpu_slice.run(s, ["hours"])) == ["hours: no time is left"] and len(done) == 1
+
+
+@pytest.mark.slow
+def test_all_parts_of_a_slice_in_tiny_sizes(capsys, monkeypatch):
+    threads = torch.get_num_threads()
+    gpu_slice.main(["--cpu-smoke", "--minutes", "15"])
+    told = capsys.readouterr().out
+    assert "BROKE" not in told and "| fast schedule, small | 4 of 4 |" in told
+    assert all(f"{part}: " in told for part in gpu_slice.PARTS) and "| tests/test_gpu.py |" in told
+    torch.set_num_threads(threads)

@@ -1,0 +1,257 @@
+"""Data in and out: a folder of JPEGs to features against decoding alone, and a million rows written against a copy.
+
+    python -m bench.data                    # both, about 6 minutes on 2 idle cores; appends to bench/RESULTS.md
+    python -m bench.data --rows 5000 --written 50000 --print     # a try, only printed
+
+Features: JPEGs of 500 x 375 in ten folders of classes, an encoder that only sleeps 1 ms an image batch, everything from
+the folder to the features in a process of its own (its start apart), its cache empty. The floor is `datasets` with
+Pillow, which list the same folder and decode every image, in a process a core; another besides scales them to the 224
+pixels that the encoder reads, as Pillow does for the tool, too. All take turns, twice; the best counts.
+Memory is the peak of the process, at all rows and at a tenth of them. 1,000 different pictures are written over and
+over, each with a comment of its own, since making them takes longer than decoding.
+
+Writing: rows with images of 4 KiB that are bytes in a parquet file, as the result is written, against a copy of that
+file with fsync; every image of the result is compared with the source's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.table import RESULTS, Table, processor, today
+from curator.system import cores
+
+ROOT = Path(__file__).resolve().parent.parent
+SIZE, SIDE, CLASSES, DIFFERENT = (500, 375), 224, 10, 1000
+PICTURE = 4096  # bytes of an image of the rows that are written
+FEATURES = "A folder of JPEGs of 500 x 375 to features, an encoder of 1 ms"
+WRITTEN = "Rows with images of 4 KiB written, against a copy of the file"
+
+
+def encoder(images: Any) -> Any:
+    """Features (b, 8) of uint8 images (b, 3, h, w), after 1 ms."""
+    time.sleep(0.001)
+    return images[:, :, :8, 0].float().mean(1)
+
+
+def jpeg(seed: int) -> bytes:
+    """A picture of about 40 kB: a few shapes of colour, and texture."""
+    from PIL import Image
+
+    rng = np.random.default_rng(seed)
+
+    def scaled(w: int, h: int, spread: int) -> np.ndarray:
+        small = Image.fromarray(rng.integers(128 - spread, 128 + spread, (h, w, 3), dtype=np.uint8))
+        return np.asarray(small.resize(SIZE, Image.Resampling.BICUBIC), np.float32)
+
+    pixels = 0.85 * scaled(8, 6, 127) + 0.15 * scaled(160, 120, 127)
+    file = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def commented(content: bytes, text: str) -> bytes:
+    """A JPEG with a comment, after its start."""
+    comment = text.encode()
+    return content[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big") + comment + content[2:]
+
+
+def make_folder(folder: Path, n: int) -> None:
+    """So many JPEGs in folders of classes."""
+    with ThreadPoolExecutor(cores()) as pool:
+        pictures = list(pool.map(jpeg, range(min(n, DIFFERENT))))
+    for c in range(CLASSES):
+        (folder / f"class {c}").mkdir(parents=True)
+    for i in range(n):
+        name = folder / f"class {i % CLASSES}" / f"{i:07d}.jpg"
+        name.write_bytes(commented(pictures[i % len(pictures)], str(i)))
+
+
+# In processes of their own
+
+
+def to_features(folder: Path) -> None:
+    """The folder to features; prints seconds, images and peak memory."""
+    from curator.config.resolve import resolve
+    from curator.sources.load import load
+    from curator.sources.read import read
+
+    given = {
+        "dataset": str(folder),
+        "backbone": "bench.data:encoder",
+        "method": "linear",
+        "output": str(folder) + "-run",
+    }
+    resolved = resolve(given)
+    import torchvision  # noqa: F401 (what takes seconds to import is not timed)
+
+    started = now()
+    reading = read(resolved, load(resolved.settings))
+    told(started, len(reading.data))
+
+
+def decoded(folder: Path, scaled: bool = False) -> None:
+    """What `datasets` decodes of the folder with Pillow, in as many processes as there are cores.
+
+    scaled: to the squares that an encoder reads, as the tool cuts them.
+    """
+    from datasets import load_dataset
+    from PIL import ImageOps
+    from PIL.Image import Resampling
+
+    started = now()
+    rows = load_dataset("imagefolder", data_dir=str(folder), split="train", cache_dir=str(folder) + "-cache")
+    children = []
+    for core in range(cores()):
+        if not (child := os.fork()):
+            for row in rows.shard(cores(), core, contiguous=True):
+                image = row["image"].convert("RGB")
+                np.asarray(ImageOps.fit(image, (SIDE, SIDE), Resampling.BICUBIC) if scaled else image)
+            os._exit(0)
+        children.append(child)
+    assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+    told(started, len(rows))
+
+
+def now() -> np.ndarray:
+    """Seconds, and processor seconds of this process and those that it waited for."""
+    return np.array([time.perf_counter(), sum(os.times()[:4])])
+
+
+def told(started: np.ndarray, n: int) -> None:
+    """Print what the parent reads."""
+    (seconds, processor), peak = now() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "processor": processor, "images": n, "peak": peak}))
+
+
+def alone(job: str, folder: Path) -> dict[str, float]:
+    """What a job of JOBS tells from a process of its own, whose caches are new."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as cache:
+        env = {**os.environ, "XDG_CACHE_HOME": cache, "HF_HOME": cache, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+        words = [sys.executable, "-m", "bench.data", job, str(folder)]
+        done = subprocess.run(words, env=env, check=True, capture_output=True, text=True)
+    shutil.rmtree(f"{folder}-cache", ignore_errors=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+JOBS: dict[str, Callable[[Path], None]] = {
+    "to-features": to_features, "decoded": decoded, "scaled": partial(decoded, scaled=True),
+}  # fmt: skip
+
+
+# The tables
+
+
+def features(at: Path, n: int, tries: int, table: Table) -> None:
+    """The row of the folder."""
+    make_folder(at / "all", n)
+    make_folder(at / "tenth", max(CLASSES, n // 10))
+    found: dict[str, list[dict[str, float]]] = {job: [] for job in JOBS}
+    small = alone("to-features", at / "tenth")
+    for _ in range(tries):
+        for job in JOBS:
+            found[job].append(alone(job, at / "all"))
+            print(job, found[job][-1], flush=True)
+    ours, floor, scaled = (max(one["images"] / one["seconds"] for one in found[job]) for job in JOBS)
+    peaks = [f"{one['peak'] / 2**20:,.0f}" for one in (small, found["to-features"][0])]
+    table.append(f"{n:,} images", [
+        f"{ours:,.0f}", f"{floor:,.0f}", f"{ours / floor:.2f}", f"{scaled:,.0f}", f"{ours / scaled:.2f}", *peaks,
+        today(), processor(),
+    ])  # fmt: skip
+
+
+def written(at: Path, n: int, table: Table) -> None:
+    """The row of the writer."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from datasets import ClassLabel, Dataset, Features, Image, Value
+
+    from curator.result.parquet import write_parquet
+    from curator.sources.images import NO_FILES
+
+    kinds = Features({"image": Image(), "label": ClassLabel(num_classes=CLASSES), "clean_score": Value("float32")})
+    noise = np.random.default_rng(0).integers(0, 256, 2**22, dtype=np.uint8).tobytes()
+
+    def rows(start: int, count: int) -> pa.Table:
+        places = [(i * 7919) % (2**22 - PICTURE) for i in range(start, start + count)]
+        blobs = [{"bytes": noise[p : p + PICTURE], "path": f"{start + i}.jpg"} for i, p in enumerate(places)]
+        return pa.table({
+            "image": blobs, "label": [p % CLASSES for p in places], "clean_score": [p / 2**22 for p in places],
+        }).cast(kinds.arrow_schema)  # fmt: skip
+
+    source = at / "rows.parquet"
+    with pq.ParquetWriter(source, kinds.arrow_schema, compression="none") as writer:
+        for start in range(0, n, 10_000):
+            writer.write_table(rows(start, min(10_000, n - start)))
+    dataset = Dataset.from_parquet(str(source), cache_dir=str(at / "cache"))
+    os.sync()
+    started = time.perf_counter()
+    with open(source, "rb") as read, open(at / "copy", "wb") as write:
+        shutil.copyfileobj(read, write, 2**20)
+        os.fsync(write.fileno())
+    copying = time.perf_counter() - started
+    (at / "copy").unlink()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    write_parquet(dataset, at / "out", "train", NO_FILES, ("image", np.ones(n, bool)))
+    for file in (at / "out" / "data").iterdir():
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
+    writing = time.perf_counter() - started
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+    back = Dataset.from_parquet([str(p) for p in sorted((at / "out" / "data").iterdir())], cache_dir=str(at / "cache"))
+    for mine, theirs in zip(back.with_format("arrow").iter(5000), dataset.with_format("arrow").iter(5000), strict=True):
+        assert mine["image"].equals(theirs["image"])
+    size = source.stat().st_size / 1e6
+    table.append(f"{n:,} rows, {size / 1000:.1f} GB", [
+        f"{size / writing:,.0f}", f"{size / copying:,.0f}", f"{writing:.0f}", f"{grown / 2**20:,.0f}",
+        today(), processor(),
+    ])  # fmt: skip
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Measure both."""
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] in JOBS:
+        JOBS[words[0]](Path(words[1]))
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--tries", type=int, default=2)
+    parser.add_argument("--written", type=int, default=1_000_000)
+    parser.add_argument("--print", action="store_true", help="print the rows instead of appending them")
+    flags = parser.parse_args(words)
+    with tempfile.TemporaryDirectory(dir=ROOT) as folder:
+        at = Path(folder)
+        results = at / "R.md" if flags.print else RESULTS
+        if flags.rows:
+            features(at, flags.rows, flags.tries, Table(FEATURES, [
+                "images/s", "decoding alone, images/s", "share", "decoding and scaling, images/s", "share of that",
+                "peak MiB at a tenth", "peak MiB", "date", "machine",
+            ], results))  # fmt: skip
+        if flags.written:
+            written(at, flags.written, Table(WRITTEN, [
+                "MB/s", "copy, MB/s", "seconds", "memory grown by, MiB", "date", "machine",
+            ], results))  # fmt: skip
+        if flags.print:
+            print(results.read_text())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,289 @@
+"""All that a GPU machine should answer, in two calls of under ten minutes; what has a row is not measured again.
+
+Images travel as packed parts (`bench.gpu pack`), of 45 MiB since a call carries 64: first `true` with .data/packed/0
+in `carry`, then with 1, and so on, one soon after the other, while the machine stays warm and keeps them. The last part
+goes with the first of these, in the repository's root on the machine:
+
+    python -m bench.gpu_slice --minutes 4.5 --parts step methods features tests hours --results $OUT/RESULTS.md
+    python -m bench.gpu_slice --minutes 9 --parts train --results $OUT/RESULTS.md
+
+and here, after each, `cp FILES_AT/results/*.jsonl bench/results/; python -m bench.gpu pending`. The parts:
+
+    step      a step of the schedule `fast`; what a step of ProMix gains by streams, casts and compiled blocks
+    methods   ce, mixup and PUDistill's student, recorded and not
+    features  ViT-S/14 at 224 px with random weights: images/s, and with the decoding of JPEGs of 500 x 375
+    tests     tests/test_gpu.py
+    hours     what the published schedule would take, by the steps above
+    train     the schedule `fast`, as long as it fits the minutes that are left, by the quickest step measured above
+
+`python -m bench.gpu_slice --cpu-smoke` tries all of them out in tiny sizes, with rows in a temporary file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench import gpu
+from bench.data import jpeg
+from bench.step import cell_name, machine, measure
+from bench.step import table as step_table
+from bench.table import RESULTS, Table, today
+from bench.travel import make_up
+from curator.engine.encoders import Backbone
+from curator.engine.hardware import best_precision
+from curator.engine.pretrained import Encoder, Look
+from curator.methods.promix import ProMix
+from curator.sources.faults import measured
+from curator.sources.pace import ahead
+from curator.sources.pictures import Decoder
+from curator.system import cores
+
+HEADING = "A slice of a GPU machine: tests, features, hours"
+COLUMNS = ["found", "goal", "date", "machine", "versions"]
+SECONDS = {"step": 150, "methods": 45, "features": 30, "tests": 120, "hours": 5}  # at most; train has what is left
+CHUNK = 512  # images that are decoded while others go through the encoder
+COMPILING = 70  # seconds that compiling takes of a training, guessed from the sitting of 2026-11-26
+WAYS: dict[str, dict[str, bool]] = {
+    "recorded": {},
+    "recorded, two streams": {"streams": True},
+    "recorded, compiled": {"compile": True},
+}
+RECORDED = "bf16, channels last, padded, recorded"
+
+
+@dataclass
+class Slice:
+    """What is measured, and how long.
+
+    Attributes:
+        results: the page of the rows.
+        net, batch, rows: of steps, and of what trains.
+        data, state: folders of packed images and of checkpoints.
+        images: that go through the encoder.
+        encoder: its name in timm.
+        ends: of time.monotonic().
+        smoke: tiny, on a CPU.
+    """
+
+    results: Path
+    ends: float
+    data: Path = gpu.ROOT / ".data" / "packed"
+    state: Path = gpu.ROOT / ".data" / "gpu"
+    net: str = "resnet18"
+    batch: int = 256
+    rows: int = 50_000
+    images: int = 8192
+    encoder: str = "vit_small_patch14_dinov2"
+    smoke: bool = False
+
+    def report(self, cell: str, found: str, goal: str = "") -> None:
+        """A row of the slice's own table."""
+        print(f"{cell}: {found}", flush=True)
+        self.table.append(cell, [found, goal or "none", today(), machine(), f"torch {torch.__version__}"])
+
+    @property
+    def table(self) -> Table:
+        """The slice's own table."""
+        return Table(HEADING, COLUMNS, self.results)
+
+    @property
+    def fast_batch(self) -> int:
+        """Rows of a step of the schedule `fast`."""
+        return gpu.fast_settings(self.batch, self.rows)["batch_size"]
+
+    @property
+    def ways(self) -> dict[str, dict[str, bool]]:
+        """How the schedule's step may run: nothing is compiled to try it out."""
+        return {name: way for name, way in WAYS.items() if not (self.smoke and "compile" in way)}
+
+
+def step(s: Slice, until: float) -> None:
+    """Steps of ProMix, first those by which `train` chooses."""
+    table = step_table(s.results)
+    warm, count = (1, 1) if s.smoke else (3, 10)
+    cells = {f"fast, {name}": gpu.way(True, **way) for name, way in s.ways.items()}
+    measure(s.net, s.fast_batch, warm, count, table.append, table, cells, until)
+    tiny = {"reference": None, "bf16, weights cast once": {"mixed_precision": "bf16", "cast_once": True}}
+    measure(s.net, s.batch, warm, count, table.append, table, tiny if s.smoke else None, until)
+
+
+def methods(s: Slice, until: float) -> None:
+    """An epoch of the methods of one net."""
+    gpu.methods(s.results, s.net, 128 if s.smoke else 25_600, gpu.RECORDED, until)
+
+
+def features(s: Slice, until: float) -> None:
+    """Images/s of an encoder, of images that lie decoded in memory and of JPEGs."""
+    import timm
+
+    name, goal = f"{s.encoder}, 224 px, images/s", "2,000"
+    if f"{name}, decoding" in s.table:
+        return
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.manual_seed(0)
+    body = timm.create_model(s.encoder, pretrained=False, num_classes=0, img_size=224)
+    encoder = Encoder(body, Look(224, 224), lambda net, x: net(x).flatten(1))
+    backbone = Backbone(s.encoder, device, best_precision(device), encoder)
+    images = torch.randint(256, (s.images, 3, 224, 224), dtype=torch.uint8)
+    backbone(images[: 2 * backbone.batch])
+    started = time.perf_counter()
+    backbone(images)
+    s.report(f"{name}, decoded before", f"{s.images / (time.perf_counter() - started):,.0f}", goal)
+    rng, decoder = np.random.default_rng(0), Decoder()
+    with ThreadPoolExecutor(cores()) as pool:
+        files = list(pool.map(jpeg, rng.integers(2**31, size=min(s.images, 1024))))
+
+        def opened(start: int) -> torch.Tensor:
+            def read(i: int) -> np.ndarray:
+                image, own = decoder.sized(files[i % len(files)], (224, 224))
+                measured(image, own)
+                return np.asarray(image)
+
+            rows = range(start, min(start + CHUNK, s.images))
+            return torch.from_numpy(np.stack(list(pool.map(read, rows)))).permute(0, 3, 1, 2)
+
+        starts = range(0, s.images, CHUNK)
+        started = time.perf_counter()
+        for start in starts:
+            opened(start)
+        alone = s.images / (time.perf_counter() - started)
+        started = time.perf_counter()
+        for _, part in ahead(starts, opened):
+            backbone(part)
+        both = s.images / (time.perf_counter() - started)
+    s.report(f"decoding alone, {cores()} cores, images/s", f"{alone:,.0f}", goal)
+    s.report(f"{name}, decoding", f"{both:,.0f}", goal)
+
+
+def tests(s: Slice, until: float) -> None:
+    """tests/test_gpu.py; the row tells of a part where its time ended."""
+    cell = "tests/test_gpu.py"
+    if cell in s.table and "ended" not in s.table.row(cell)["found"]:
+        return
+    several = ["-n", "8"] if cores() >= 8 else []  # most of their time is compiling
+    command = [sys.executable, "-m", "pytest", "-vv", "-rN", "-p", "no:cacheprovider", *several, "tests/test_gpu.py"]
+    hidden = {"CURATOR_NO_SKIP": "", "PYTHONUNBUFFERED": "1"}
+    started = time.monotonic()
+    with tempfile.TemporaryFile("w+") as log:
+        try:
+            subprocess.run(
+                command, cwd=gpu.ROOT, stdout=log, stderr=log, timeout=max(1, until - started),
+                env={**os.environ, **hidden}, check=False,
+            )  # fmt: skip
+            end = ""
+        except subprocess.TimeoutExpired:
+            end = ", ended by its time"
+        log.seek(0)
+        text = log.read()
+    print(text[-6000:])
+    counts = {word: len(re.findall(rf" {word}\b", text)) for word in ("PASSED", "FAILED", "ERROR", "SKIPPED")}
+    if sum(counts.values()):
+        found = ", ".join(f"{count} {word.lower()}" for word, count in counts.items())
+        s.report(cell, f"{found}, {time.monotonic() - started:.0f} s{end}", "all passed")
+
+
+def hours(s: Slice, until: float) -> None:
+    """The published schedule by the measured steps, with what scoring and evaluation cost besides."""
+    plain, is_gpu = ProMix(), torch.cuda.is_available()
+    for name, row in step_table(s.results).rows().items():
+        same = row.get("machine") == machine() and name.startswith(cell_name(s.net, s.batch, is_gpu, ""))
+        if same and (RECORDED in name or s.smoke):
+            took = float(row["seconds per step"]) * (s.rows // s.batch) * plain.epochs * gpu.OVERHEAD / 3600
+            s.report(f"published schedule, hours by {name}", f"{took:.2f}", "0.92")  # 55 minutes
+
+
+def train(s: Slice, until: float) -> None:
+    """The schedule `fast`, by the quickest way to make its steps."""
+    minutes = (s.ends - time.monotonic()) / 60
+    chosen = quickest(s, minutes)
+    print(f"fast: {minutes:.1f} minutes, {chosen}", flush=True)
+    flags = [f"--{name}" for name in WAYS[chosen]]
+    size = ["--epochs", "4"] if s.smoke else ["--fit-minutes", f"{minutes - 0.5:.2f}"]
+    gpu.main([
+        "--results", str(s.results), "--net", s.net, "--batch", str(s.batch), "train", "fast", *flags, *size,
+        "--data", str(s.data), "--state", str(s.state), "--minutes", f"{minutes - 0.2:.2f}", "--every", "4",
+    ])  # fmt: skip
+
+
+def quickest(s: Slice, minutes: float) -> str:
+    """The way that makes most steps in the minutes; what has no row on this machine is not chosen."""
+    table, steps = step_table(s.results), {"recorded": 1.0}
+    for name, way in s.ways.items():
+        row = table.row(cell_name(s.net, s.fast_batch, torch.cuda.is_available(), f"fast, {name}"))
+        if row.get("machine") == machine():
+            left = 60 * minutes - (COMPILING if "compile" in way else 0)
+            steps[name] = left / float(row["seconds per step"])
+    return max(steps, key=steps.__getitem__)
+
+
+PARTS: dict[str, Callable[[Slice, float], None]] = {
+    "step": step, "methods": methods, "features": features, "tests": tests, "hours": hours, "train": train,
+}  # fmt: skip
+
+
+def run(s: Slice, parts: list[str]) -> Iterator[str]:
+    """The parts, each within its seconds; what breaks in one is told, and the next is made."""
+    for name in parts:
+        now = time.monotonic()
+        if now > s.ends:
+            yield f"{name}: no time is left"
+            continue
+        try:
+            PARTS[name](s, min(s.ends, now + SECONDS.get(name, math.inf)))
+            yield f"{name}: {time.monotonic() - now:.0f} s"
+        except Exception as e:  # whatever a GPU does not like: the other figures count
+            yield f"{name}: BROKE after {time.monotonic() - now:.0f} s: {type(e).__name__}: {e}"
+
+
+def seed(results: Path) -> None:
+    """Rows that are there, beside a page that lies elsewhere, so that they are not measured again."""
+    for table in (step_table(results), Table(HEADING, COLUMNS, results), gpu.table_of_runs(results),
+                  Table(gpu.METHOD_HEADING, gpu.METHOD_COLUMNS, results)):  # fmt: skip
+        ours = RESULTS.parent / "results" / table.file.name
+        if ours.exists() and not table.file.exists():
+            table.file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ours, table.file)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """See the top of the file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=float, default=9.0)
+    parser.add_argument("--parts", nargs="+", choices=[*PARTS], default=[*PARTS])
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--cpu-smoke", action="store_true")
+    flags = parser.parse_args(argv)
+    ends = time.monotonic() + 60 * flags.minutes
+    if not flags.cpu_smoke:
+        seed(flags.results)
+        told = [print(line, flush=True) or line for line in run(Slice(flags.results, ends), flags.parts)]
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            at = Path(folder)
+            make_up(at / "packed", 128)
+            tiny: dict[str, Any] = {"net": "small", "batch": 8, "rows": 128, "images": 64, "smoke": True}
+            s = Slice(at / "R.md", ends, at / "packed", at / "state", encoder="vit_tiny_patch16_224", **tiny)
+            told = [print(line, flush=True) or line for line in run(s, flags.parts)]
+            print((at / "R.md").read_text())
+    if any("BROKE" in line for line in told):
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
