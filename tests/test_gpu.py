@@ -140,6 +140,37 @@ def test_a_padded_step_can_be_recorded(make_run):
     assert run.close_epoch()["images"] > 0
 
 
+@pytest.mark.parametrize("method, settings", [
+    ("ce", {}), ("mixup", {}), ("pudistill", PHASES["pudistill"]), ("promix", {**PHASES["promix"], "nesterov": True}),
+])  # fmt: skip
+@pytest.mark.parametrize("precision, changes", [("no", {}), ("no", {"streams": True}), ("bf16", {"cast_once": True})])
+def test_recorded_steps_are_its_steps(method, settings, precision, changes, make_run, monkeypatch):
+    """Whose learning rate falls within the epoch, too; on one stream or two, weights cast once or in every pass."""
+    if changes and method != "promix":
+        pytest.skip("a method of one net")
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
+    found = []
+    for record in (True, False):
+        data, truth = planted(200)
+        data = fit(method, data, truth)
+        run = make_run(net="small", mixed_precision=precision, **(changes if record else {}))
+        if not record:
+            monkeypatch.setattr(run, "recorded", lambda step, *generators: step)
+        images = []
+        made = METHODS[method](**{"epochs": 2, "batch_size": 20, "lr": 0.01, **settings})
+        for evidence in made(data, run):  # noqa: B007 (the last one is the result)
+            images.append(run.close_epoch()["images"])
+            assert all(isinstance(g["lr"], float) for o in optimizers(run) for g in o.param_groups)  # as in checkpoints
+        found.append((evidence.probs, images))
+    (recorded, counted), (plain, same) = found
+    assert counted == same
+    torch.testing.assert_close(recorded, plain, atol=0.02, rtol=0)
+
+
+def optimizers(run):
+    return [value for value in run.registered.values() if isinstance(value, torch.optim.Optimizer)]
+
+
 @pytest.mark.parametrize("family", ["beta", "gaussian"])
 def test_mixtures_are_the_same_on_both_devices(family):
     from curator.signals.bmm import LossMixture

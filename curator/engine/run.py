@@ -57,7 +57,8 @@ class Run:
         mixed_precision: Precision | None = None,  # None: bf16 where the hardware has it
         compile: bool = False,
         streams: bool = False,  # on a GPU the second net of two has a stream of its own
-        cast_once: bool = False,  # weights become bf16 once a step, not in every pass, where a method says casting_once
+        cast_once: bool | None = None,  # weights become bf16 once a step where a method says casting_once, not in every
+        # pass; None: on a CPU, where it was measured (bench/step.py does on a GPU)
         checkpoints: Path | None = None,  # folder; None: none are written
         threads: int | None = None,  # of this process; None: cores / processes
         track: str | None = None,  # a tracker of Accelerate: tensorboard, wandb, trackio
@@ -67,11 +68,12 @@ class Run:
         views: Views | None = None,  # how rows look in training
     ):
         self.net, self.pretrained, self.compile = net, pretrained, compile
-        self.streams, self.cast_once = streams, cast_once
+        self.streams = streams
         self.views = views or Views()
         self.accelerator = accelerator(track, track_dir)
         self.processes = Processes(self.accelerator)
         self.device, self.rank, self.world = self.processes.device, self.processes.rank, self.processes.world
+        self.cast_once = self.device.type == "cpu" if cast_once is None else cast_once
         self.precision: Precision = mixed_precision or best_precision(self.device)
         self.checkpoints = Checkpoints(checkpoints) if checkpoints else None
         restored = self.checkpoints.load() if self.checkpoints else None
@@ -152,7 +154,7 @@ class Run:
         return autocast(self.device, self.precision)
 
     def casting_once(self) -> AbstractContextManager:
-        """Inside, if asked for, forward passes share the bf16 casts of weights; gradients and results are the same.
+        """Inside, where it pays, forward passes share the bf16 casts of weights; gradients and results are the same.
 
         Autocast drops its casts when the outermost block ends. The first pass of a net inside must be with gradients:
         the others would have casts without.

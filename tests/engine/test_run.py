@@ -93,3 +93,30 @@ def test_what_is_said_warned_and_found(make_run):
     run.add_findings(b=[2], a=3)
     assert said == ["seen      2 rows", "warning   few rows"] and run.warnings == ["few rows"]
     assert run.findings == {"a": 3, "b": [2]}
+
+
+def test_weights_are_cast_once_a_step(make_run):
+    """With the same gradients as casts in every pass; without autocast there is nothing to share."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Casts(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            casts = function is torch.ops.aten._to_copy.default and (kwargs or {}).get("dtype") is torch.bfloat16
+            self.count += casts and args[0].shape == (4, 3, 3, 3)
+            return function(*args, **(kwargs or {}))
+
+    found = []
+    for once in (True, False):
+        run = make_run(mixed_precision="bf16", cast_once=once)
+        conv = nn.Conv2d(3, 4, 3, bias=False)
+        nn.init.constant_(conv.weight, 0.1)
+        with Casts() as casts, run.casting_once():
+            for i in range(3):
+                with run.autocast():
+                    out = conv(torch.full((2, 3, 5, 5), float(i)))
+                out.float().square().mean().backward()
+        found.append((casts.count, conv.weight.grad))
+    assert [count for count, _ in found] == [1, 3] and torch.equal(found[0][1], found[1][1])
+    assert make_run().cast_once and not torch.is_autocast_enabled("cpu")

@@ -177,6 +177,23 @@ def test_files_are_read_in_the_datasets_folder_alone(tmp_path):
     assert list(nothing.broken) == list(range(8))
 
 
+def test_files_are_read_once_for_their_hashes_and_their_pixels(tmp_path, monkeypatch):
+    for i in range(20):
+        Pil.new("RGB", (4, 4), (i, 0, 0)).save(tmp_path / f"{i}.png")
+    paths = [f"{i}.png" for i in range(20)] + ["none.png"]
+    ds, rows = dataset([{"bytes": None, "path": path} for path in paths]), np.arange(21)
+    access = Access(real_folders([tmp_path]))
+    hashes, digest, items = content_hashes(ds, "image", rows, access)
+    usual = decode_images(ds, "image", rows, None, 1e9, access)
+    for file in tmp_path.iterdir():
+        file.unlink()
+    found = decode_images(ds, "image", rows, None, 1e9, access, items=items)
+    assert torch.equal(found.images, usual.images) and found.broken.keys() == usual.broken.keys() == {20}
+    assert np.array_equal(found.hashes, usual.hashes) and np.array_equal(found.hashes, hashes)
+    monkeypatch.setattr("curator.sources.images.CHUNK", 100)  # bytes that may be held
+    assert content_hashes(dataset([encode(Pil.new("RGB", (9, 9)))] * 3), "image", rows)[2] is None
+
+
 def test_the_digest_does_not_tell_how_much_memory_there_was():
     """Or a run could not be continued where less of it is free."""
     large = encode(Pil.new("1", (5000, 5000)))
