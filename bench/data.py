@@ -10,8 +10,9 @@ pixels that the encoder reads, as Pillow does for the tool, too. All take turns,
 Memory is the peak of the process, at all rows and at a tenth of them. 1,000 different pictures are written over and
 over, each with a comment of its own, since making them takes longer than decoding.
 
-Writing: rows with images of 4 KiB that are bytes in a parquet file, as the result is written, against a copy of that
-file with fsync; every image of the result is compared with the source's.
+Writing: a split with images of 4 KiB that are bytes in a file of Arrow, as the result is written, against a copy of
+that file, both until they are on the disk; every image of the result is compared with the source's. Memory is what the
+process has of its own.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -40,6 +42,7 @@ from curator.system import cores
 ROOT = Path(__file__).resolve().parent.parent
 SIZE, SIDE, CLASSES, DIFFERENT = (500, 375), 224, 10, 1000
 PICTURE = 4096  # bytes of an image of the rows that are written
+BLOCK = 10_000  # rows that are made, and compared, at once
 FEATURES = "A folder of JPEGs of 500 x 375 to features, an encoder of 1 ms"
 WRITTEN = "Rows with images of 4 KiB written, against a copy of the file"
 
@@ -176,6 +179,37 @@ def features(at: Path, n: int, tries: int, table: Table) -> None:
     ])  # fmt: skip
 
 
+class Held:
+    """The most memory of its own that this process has had since; pages of mapped files are none of it."""
+
+    def __init__(self) -> None:
+        self.before, self.most, self.ended = self.now(), 0, Event()
+        self.thread = Thread(target=self.watch)
+        self.thread.start()
+
+    def now(self) -> int:
+        """Bytes at this moment."""
+        return int(Path("/proc/self/status").read_text().partition("RssAnon:")[2].split()[0]) * 1024
+
+    def watch(self) -> None:
+        """Look ten times a second."""
+        while not self.ended.wait(0.1):
+            self.most = max(self.most, self.now())
+
+    def end(self) -> int:
+        """Bytes by which it grew at most."""
+        self.ended.set()
+        self.thread.join()
+        return max(0, self.most - self.before)
+
+
+def synced(folder: Path) -> None:
+    """Wait until the files of a folder are on the disk."""
+    for file in folder.iterdir():
+        with open(file, "rb") as opened:
+            os.fsync(opened.fileno())
+
+
 def written(at: Path, n: int, table: Table) -> None:
     """The row of the writer."""
     import pyarrow as pa
@@ -188,37 +222,36 @@ def written(at: Path, n: int, table: Table) -> None:
     kinds = Features({"image": Image(), "label": ClassLabel(num_classes=CLASSES), "clean_score": Value("float32")})
     noise = np.random.default_rng(0).integers(0, 256, 2**22, dtype=np.uint8).tobytes()
 
-    def rows(start: int, count: int) -> pa.Table:
-        places = [(i * 7919) % (2**22 - PICTURE) for i in range(start, start + count)]
+    def rows(start: int) -> pa.Table:
+        places = [(i * 7919) % (2**22 - PICTURE) for i in range(start, min(start + BLOCK, n))]
         blobs = [{"bytes": noise[p : p + PICTURE], "path": f"{start + i}.jpg"} for i, p in enumerate(places)]
         return pa.table({
             "image": blobs, "label": [p % CLASSES for p in places], "clean_score": [p / 2**22 for p in places],
         }).cast(kinds.arrow_schema)  # fmt: skip
 
-    source = at / "rows.parquet"
-    with pq.ParquetWriter(source, kinds.arrow_schema, compression="none") as writer:
-        for start in range(0, n, 10_000):
-            writer.write_table(rows(start, min(10_000, n - start)))
-    dataset = Dataset.from_parquet(str(source), cache_dir=str(at / "cache"))
+    source, copy, out = at / "rows.arrow", at / "copy", at / "out"
+    with pa.ipc.new_stream(source, kinds.arrow_schema) as writer:
+        for start in range(0, n, BLOCK):
+            writer.write_table(rows(start), max_chunksize=1000)
+    dataset, size = Dataset.from_file(str(source)), source.stat().st_size / 1e6
     os.sync()
+    copy.mkdir()
     started = time.perf_counter()
-    with open(source, "rb") as read, open(at / "copy", "wb") as write:
-        shutil.copyfileobj(read, write, 2**20)
-        os.fsync(write.fileno())
+    shutil.copy(source, copy)
+    synced(copy)
     copying = time.perf_counter() - started
-    (at / "copy").unlink()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
-    write_parquet(dataset, at / "out", "train", NO_FILES, ("image", np.ones(n, bool)))
-    for file in (at / "out" / "data").iterdir():
-        with open(file, "rb") as opened:
-            os.fsync(opened.fileno())
-    writing = time.perf_counter() - started
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    back = Dataset.from_parquet([str(p) for p in sorted((at / "out" / "data").iterdir())], cache_dir=str(at / "cache"))
-    for mine, theirs in zip(back.with_format("arrow").iter(5000), dataset.with_format("arrow").iter(5000), strict=True):
-        assert mine["image"].equals(theirs["image"])
-    size = source.stat().st_size / 1e6
+    shutil.rmtree(copy)
+    held, started = Held(), time.perf_counter()
+    write_parquet(dataset, out, "train", NO_FILES, ("image", np.ones(n, bool)))
+    synced(out / "data")
+    writing, grown = time.perf_counter() - started, held.end()
+    start = 0
+    for file in sorted((out / "data").iterdir()):
+        for batch in pq.ParquetFile(file).iter_batches(BLOCK, columns=["image"]):
+            theirs = dataset.with_format("arrow")[start : start + len(batch)]["image"].combine_chunks()
+            start += len(batch)
+            assert all(batch["image"].field(i).equals(theirs.field(i)) for i in (0, 1)), start
+    assert start == n
     table.append(f"{n:,} rows, {size / 1000:.1f} GB", [
         f"{size / writing:,.0f}", f"{size / copying:,.0f}", f"{writing:.0f}", f"{grown / 2**20:,.0f}",
         today(), processor(),
@@ -232,7 +265,7 @@ def main(argv: list[str] | None = None) -> None:
         JOBS[words[0]](Path(words[1]))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rows", type=int, default=20_000)
+    parser.add_argument("--rows", type=int, default=15_000)
     parser.add_argument("--tries", type=int, default=2)
     parser.add_argument("--written", type=int, default=1_000_000)
     parser.add_argument("--print", action="store_true", help="print the rows instead of appending them")
