@@ -26,6 +26,7 @@ bench: $(READY)  ## fill bench/RESULTS.md, cell by cell
 	$(BIN)/python -m bench.baselines
 	$(BIN)/python -m bench.ablation
 	$(BIN)/python -m bench.step
+	$(BIN)/python -m bench.data
 	$(BIN)/python -m bench.train_on_result
 	$(BIN)/python -m bench.review
 	$(BIN)/python -m bench.review_page

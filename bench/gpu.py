@@ -8,7 +8,6 @@
     python -m bench.gpu train published --minutes 8        # ProMix, CIFAR-10N worst, published schedule
     python -m bench.gpu train short --fit-minutes 20       # a schedule that fits 20 minutes, run to its end
     python -m bench.gpu train fast --fit-minutes 8         # larger steps, for the same
-    python -m bench.gpu pending                            # mark what is not measured, and show all tables anew
 
 The machine needs torch, torchvision, accelerate and Pillow. `train` goes on where its last slice stopped, and prints
 one JSON line an evaluation. Rows are appended to bench/RESULTS.md (--results). A checkpoint travels in parts:
@@ -287,7 +286,6 @@ def main(argv: list[str] | None = None) -> None:
     commands.add_parser("step")
     measuring = commands.add_parser("methods")
     measuring.add_argument("--rows", type=int, default=25_600)
-    commands.add_parser("pending", help="mark the rows that no GPU has measured")
     training = commands.add_parser("train")
     training.add_argument("schedule", choices=SCHEDULES)
     training.add_argument("--data", type=Path, default=ROOT / ".data" / "packed")
@@ -315,8 +313,6 @@ def main(argv: list[str] | None = None) -> None:
         measure(flags.net, flags.batch, 3, 10, found.append, there=found)
     elif flags.command == "methods":
         methods(flags.results, flags.net, flags.rows)
-    elif flags.command == "pending":
-        pending(flags.results)
     elif flags.command == "train":
         train(flags)
     elif flags.command == "split":

@@ -7,7 +7,8 @@ goes with the first of these, in the repository's root on the machine:
     python -m bench.gpu_slice --minutes 4.5 --parts step methods features tests hours --results $OUT/RESULTS.md
     python -m bench.gpu_slice --minutes 9 --parts train --results $OUT/RESULTS.md
 
-and here, after each, `cp FILES_AT/results/*.jsonl bench/results/; python -m bench.gpu pending`. The parts:
+and here, after each, `cp FILES_AT/results/*.jsonl bench/results/; python -m bench.gpu_slice --pending`, which shows all
+tables anew and marks what is not measured. The parts:
 
     step      a step of the schedule `fast`; what a step of ProMix gains by streams, casts and compiled blocks
     methods   ce, mixup and PUDistill's student, recorded and not
@@ -55,6 +56,7 @@ from curator.sources.pictures import Decoder
 from curator.system import cores
 
 HEADING = "A slice of a GPU machine: tests, features, hours"
+TESTS = "tests/test_gpu.py"
 COLUMNS = ["found", "goal", "date", "machine", "versions"]
 SECONDS = {"step": 150, "methods": 45, "features": 30, "tests": 120, "hours": 5}  # at most; train has what is left
 CHUNK = 512  # images that are decoded while others go through the encoder
@@ -173,11 +175,10 @@ def features(s: Slice, until: float) -> None:
 
 def tests(s: Slice, until: float) -> None:
     """tests/test_gpu.py; the row tells of a part where its time ended."""
-    cell = "tests/test_gpu.py"
-    if cell in s.table and "ended" not in s.table.row(cell)["found"]:
+    if TESTS in s.table and "ended" not in s.table.row(TESTS)["found"]:
         return
     several = ["-n", "8"] if cores() >= 8 else []  # most of their time is compiling
-    command = [sys.executable, "-m", "pytest", "-vv", "-rN", "-p", "no:cacheprovider", *several, "tests/test_gpu.py"]
+    command = [sys.executable, "-m", "pytest", "-vv", "-rN", "-p", "no:cacheprovider", *several, TESTS]
     hidden = {"CURATOR_NO_SKIP": "", "PYTHONUNBUFFERED": "1"}
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
@@ -195,17 +196,18 @@ def tests(s: Slice, until: float) -> None:
     counts = {word: len(re.findall(rf" {word}\b", text)) for word in ("PASSED", "FAILED", "ERROR", "SKIPPED")}
     if sum(counts.values()):
         found = ", ".join(f"{count} {word.lower()}" for word, count in counts.items())
-        s.report(cell, f"{found}, {time.monotonic() - started:.0f} s{end}", "all passed")
+        s.report(TESTS, f"{found}, {time.monotonic() - started:.0f} s{end}", "all passed")
 
 
 def hours(s: Slice, until: float) -> None:
     """The published schedule by the measured steps, with what scoring and evaluation cost besides."""
-    plain, is_gpu = ProMix(), torch.cuda.is_available()
+    plain, prefix, found = ProMix(), cell_name(s.net, s.batch, torch.cuda.is_available(), ""), []
     for name, row in step_table(s.results).rows().items():
-        same = row.get("machine") == machine() and name.startswith(cell_name(s.net, s.batch, is_gpu, ""))
-        if same and (RECORDED in name or s.smoke):
+        if row.get("machine") == machine() and name.startswith(prefix) and (RECORDED in name or s.smoke):
             took = float(row["seconds per step"]) * (s.rows // s.batch) * plain.epochs * gpu.OVERHEAD / 3600
-            s.report(f"published schedule, hours by {name}", f"{took:.2f}", "0.92")  # 55 minutes
+            found.append((took, name.removeprefix(prefix)))
+    if found:
+        s.report("published schedule, hours", ", ".join(f"{took:.2f} ({name})" for took, name in sorted(found)), "0.92")
 
 
 def train(s: Slice, until: float) -> None:
@@ -251,6 +253,17 @@ def run(s: Slice, parts: list[str]) -> Iterator[str]:
             yield f"{name}: BROKE after {time.monotonic() - now:.0f} s: {type(e).__name__}: {e}"
 
 
+def pending(results: Path) -> None:
+    """Mark what no GPU has measured yet."""
+    gpu.pending(results)
+    s = Slice(results, 0.0)
+    for name in s.ways:
+        step_table(results).pending(cell_name(s.net, s.fast_batch, True, f"fast, {name}"))
+    encoded = f"{s.encoder}, 224 px, images/s"
+    for cell in (TESTS, f"{encoded}, decoded before", f"{encoded}, decoding", "published schedule, hours"):
+        s.table.pending(cell)
+
+
 def seed(results: Path) -> None:
     """Rows that are there, beside a page that lies elsewhere, so that they are not measured again."""
     for table in (step_table(results), Table(HEADING, COLUMNS, results), gpu.table_of_runs(results),
@@ -268,7 +281,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=[*PARTS], default=[*PARTS])
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--cpu-smoke", action="store_true")
+    parser.add_argument("--pending", action="store_true", help="mark the rows that no GPU has measured, and no more")
     flags = parser.parse_args(argv)
+    if flags.pending:
+        return pending(flags.results)
     ends = time.monotonic() + 60 * flags.minutes
     if not flags.cpu_smoke:
         seed(flags.results)

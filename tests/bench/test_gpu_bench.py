@@ -118,7 +118,7 @@ def test_the_step_bench(tmp_path, capsys):
 def test_rows_that_no_gpu_has_measured(tmp_path):
     """They are marked, a measured row takes their place, and nothing is marked twice."""
     results = tmp_path / "R.md"
-    gpu.main(["--results", str(results), "pending"])
+    gpu_slice.main(["--results", str(results), "--pending"])
     text = results.read_text()
     assert (
         text.count("| not measured | not measured |") >= 8 and "| published schedule, resnet18 | not measured" in text
@@ -126,7 +126,7 @@ def test_rows_that_no_gpu_has_measured(tmp_path):
     table = gpu.table_of_runs(results)
     assert "short schedule, resnet18" not in table
     table.append("short schedule, resnet18", ["90 of 90", *["1"] * 9])
-    gpu.main(["--results", str(results), "pending"])
+    gpu_slice.main(["--results", str(results), "--pending"])
     assert "short schedule, resnet18" in table
     assert results.read_text().splitlines() == [
         line if not line.startswith("| short schedule") else "| short schedule, resnet18 | 90 of 90" + " | 1" * 9 + " |"
