@@ -43,8 +43,14 @@ ROOT = Path(__file__).resolve().parent.parent
 SIZE, SIDE, CLASSES, DIFFERENT = (500, 375), 224, 10, 1000
 PICTURE = 4096  # bytes of an image of the rows that are written
 BLOCK = 10_000  # rows that are made, and compared, at once
-FEATURES = "A folder of JPEGs of 500 x 375 to features, an encoder of 1 ms"
-WRITTEN = "Rows with images of 4 KiB written, against a copy of the file"
+FEATURES = "A folder of JPEGs of 500 x 375 to features, an encoder of 1 ms", [
+    "images/s", "decoding alone, images/s", "share", "decoding and scaling, images/s", "share of that",
+    "peak MiB at a tenth", "peak MiB", "date", "machine",
+]  # fmt: skip
+COSTS = "A JPEG of 500 x 375, piece by piece", ["ms of a core", "pixels", "date", "machine"]
+WRITTEN = "Rows with images of 4 KiB written, against a copy of the file", [
+    "GB", "MB/s", "copy, MB/s", "seconds", "memory grown by, MiB", "date", "machine",
+]  # fmt: skip
 
 
 def encoder(images: Any) -> Any:
@@ -174,32 +180,56 @@ def features(at: Path, n: int, tries: int, table: Table) -> None:
     ours, floor, scaled = (max(one["images"] / one["seconds"] for one in found[job]) for job in JOBS)
     peaks = [f"{one['peak'] / 2**20:,.0f}" for one in (small, found["to-features"][0])]
     table.append(f"{n:,} images", [
-        f"{ours:,.0f}", f"{floor:,.0f}", f"{ours / floor:.2f}", f"{scaled:,.0f}", f"{ours / scaled:.2f}",
-        " / ".join(f"{1000 * seconds:.2f}" for seconds in pieces()), *peaks,
+        f"{ours:,.0f}", f"{floor:,.0f}", f"{ours / floor:.2f}", f"{scaled:,.0f}", f"{ours / scaled:.2f}", *peaks,
         today(), processor(),
     ])  # fmt: skip
 
 
-def pieces() -> list[float]:
-    """Seconds of a core that an image's decoding, its scaling, and the measures of its faults take."""
+def costs(table: Table) -> None:
+    """What an image costs a core, piece by piece, and what torchvision and torch would make of the same pieces."""
+    import torch
     from PIL import Image, ImageOps
+    from PIL.Image import Resampling
+    from torchvision.io import ImageReadMode, decode_jpeg
 
     from bench.floor import best
     from curator.sources.faults import measured
 
     files = [jpeg(i) for i in range(20)]
+    tensors = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files]
     whole = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
+    small = [ImageOps.fit(image, (SIDE, SIDE), Resampling.BICUBIC) for image in whole]
+    pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] for image in whole]
+    size = (SIDE * SIZE[0] // SIZE[1], SIDE)  # of all of it, since Pillow alone cuts between pixels
 
-    def scaled(image: Image.Image) -> Image.Image:
-        return ImageOps.fit(image, (SIDE, SIDE), Image.Resampling.BICUBIC)
+    def read(tensor: torch.Tensor) -> torch.Tensor:
+        return decode_jpeg(tensor, ImageReadMode.RGB, apply_exif_orientation=True)
 
-    small = [scaled(image) for image in whole]
-    works: list[Callable[[], list]] = [
-        lambda: [Image.open(io.BytesIO(file)).convert("RGB") for file in files],
-        lambda: [scaled(image) for image in whole],
-        lambda: [measured(image, SIZE) for image in small],
-    ]
-    return [best(work, 10) / len(files) for work in works]
+    def scaled(image: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.interpolate(image, size[::-1], mode="bicubic", antialias=True)
+
+    theirs = [np.asarray(image.resize(size, Resampling.BICUBIC), int) for image in whole]
+    off = [np.abs(scaled(a)[0].permute(1, 2, 0).numpy() - b) for a, b in zip(pixels, theirs, strict=True)]
+    same = all(np.array_equal(read(t).permute(1, 2, 0).numpy(), image) for t, image in zip(tensors, whole, strict=True))
+    works: dict[str, tuple[Callable[[int], object], str]] = {
+        "Pillow decodes": (lambda i: Image.open(io.BytesIO(files[i])).convert("RGB"), "are the tool's"),
+        "torchvision decodes": (lambda i: read(tensors[i]), "the same" if same else "others"),
+        "torchvision decodes, to Pillow's image": (
+            lambda i: Image.fromarray(read(tensors[i]).permute(1, 2, 0).contiguous().numpy()), "as above",
+        ),
+        "Pillow scales the centre to 224 px": (
+            lambda i: ImageOps.fit(whole[i], (SIDE, SIDE), Resampling.BICUBIC), "are the tool's",
+        ),
+        "Pillow scales all of it": (lambda i: whole[i].resize(size, Resampling.BICUBIC), ""),
+        "torch scales all of it": (
+            lambda i: scaled(pixels[i]),
+            f"{np.mean(np.stack(off) > 0):.2%} differ, by up to {max(map(np.max, off))}",
+        ),
+        "the tool measures faults": (lambda i: measured(small[i], SIZE), ""),
+    }  # fmt: skip
+    for name, (work, shown) in works.items():
+        seconds = best(lambda work=work: [work(i) for i in range(len(files))], 10) / len(files)
+        table.append(name, [f"{1000 * seconds:.2f}", shown or "–", today(), processor()])
 
 
 class Held:
@@ -276,8 +306,8 @@ def written(at: Path, n: int, table: Table) -> None:
             assert all(batch["image"].field(i).equals(theirs.field(i)) for i in (0, 1)), start
     assert start == n
     table.append(f"{n:,} rows", [
-        f"{size / 1000:.1f}", f"{size / writing:,.0f}", f"{size / copying:,.0f}", f"{writing:.0f}", f"{grown / 2**20:,.0f}",
-        today(), processor(),
+        f"{size / 1000:.1f}", f"{size / writing:,.0f}", f"{size / copying:,.0f}", f"{writing:.0f}",
+        f"{grown / 2**20:,.0f}", today(), processor(),
     ])  # fmt: skip
 
 
@@ -297,14 +327,10 @@ def main(argv: list[str] | None = None) -> None:
         at = Path(folder)
         results = at / "R.md" if flags.print else RESULTS
         if flags.rows:
-            features(at, flags.rows, flags.tries, Table(FEATURES, [
-                "images/s", "decoding alone, images/s", "share", "decoding and scaling, images/s", "share of that",
-                "ms of a core: decoding, scaling, faults", "peak MiB at a tenth", "peak MiB", "date", "machine",
-            ], results))  # fmt: skip
+            costs(Table(*COSTS, results))
+            features(at, flags.rows, flags.tries, Table(*FEATURES, results))
         if flags.written:
-            written(at, flags.written, Table(WRITTEN, [
-                "GB", "MB/s", "copy, MB/s", "seconds", "memory grown by, MiB", "date", "machine",
-            ], results))  # fmt: skip
+            written(at, flags.written, Table(*WRITTEN, results))
         if flags.print:
             print(results.read_text())
 
