@@ -219,7 +219,7 @@ def test_epochs_scale():
     assert resolve({"method.epochs": 7, "dataset": "cifar10"}).scaled == {}
     assert resolve({"recipe": "cifar10-promix:idn20", "epochs": 60}).scaled == {
         "epochs": (600, 60), "warmup": (10, 1), "lga_epochs": (250, 25), "regroup": (50, 5),
-        "lambda_u_ramp": (100, 10), "gamma_ramp": (50, 5),
+        "lambda_u_ramp": (100, 10), "gamma_ramp": (50, 5), "lr_ramp": (0, 0),
     }  # fmt: skip
     with pytest.raises(CuratorError, match="give only one"):
         resolve({"epochs": 3, "method.epochs": 7})
