@@ -4,17 +4,21 @@ Images travel as packed parts (`bench.gpu pack`), of 45 MiB since a call carries
 in `carry`, then with 1, and so on, one soon after the other, while the machine stays warm and keeps them. The last part
 goes with the first of these, in the repository's root on the machine:
 
-    python -m bench.gpu_slice --minutes 4.5 --parts step methods features tests hours --results $OUT/RESULTS.md
-    python -m bench.gpu_slice --minutes 9 --parts train --results $OUT/RESULTS.md
+    python -m bench.gpu_slice --minutes 3.5 --parts step methods features hours tests --results $OUT/RESULTS.md
+    python -m bench.gpu_slice --minutes 8.5 --parts train --results $OUT/RESULTS.md
 
-and here, after each, `cp FILES_AT/results/*.jsonl bench/results/; python -m bench.gpu_slice --pending`, which shows all
-tables anew and marks what is not measured. The parts:
+Of 15 minutes that leaves 3 for the start of the machine and the transfers. A later `train` goes on where this one
+stopped, if .data/gpu is there (it travels by `bench.gpu split` and `join`). Afterwards, here,
+
+    cp FILES_AT/results/*.jsonl bench/results/; python -m bench.gpu_slice --pending
+
+which shows the tables anew and marks what is not measured. The parts:
 
     step      a step of the schedule `fast`; what a step of ProMix gains by streams, casts and compiled blocks
     methods   ce, mixup and PUDistill's student, recorded and not
     features  ViT-S/14 at 224 px with random weights: images/s, and with the decoding of JPEGs of 500 x 375
-    tests     tests/test_gpu.py
     hours     what the published schedule would take, by the steps above
+    tests     tests/test_gpu.py
     train     the schedule `fast`, as long as it fits the minutes that are left, by the quickest step measured above
 
 `python -m bench.gpu_slice --cpu-smoke` tries all of them out in tiny sizes, with rows in a temporary file.
@@ -58,7 +62,7 @@ from curator.system import cores
 HEADING = "A slice of a GPU machine: tests, features, hours"
 TESTS = "tests/test_gpu.py"
 COLUMNS = ["found", "goal", "date", "machine", "versions"]
-SECONDS = {"step": 150, "methods": 45, "features": 30, "tests": 120, "hours": 5}  # at most; train has what is left
+SECONDS = {"step": 100, "methods": 30, "features": 20, "hours": 5, "tests": 120}  # to begin cells in; train: the rest
 CHUNK = 512  # images that are decoded while others go through the encoder
 COMPILING = 70  # seconds that compiling takes of a training, guessed from the sitting of 2026-11-26
 WAYS: dict[str, dict[str, bool]] = {
@@ -235,7 +239,7 @@ def quickest(s: Slice, minutes: float) -> str:
 
 
 PARTS: dict[str, Callable[[Slice, float], None]] = {
-    "step": step, "methods": methods, "features": features, "tests": tests, "hours": hours, "train": train,
+    "step": step, "methods": methods, "features": features, "hours": hours, "tests": tests, "train": train,
 }  # fmt: skip
 
 
