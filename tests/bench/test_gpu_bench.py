@@ -83,7 +83,7 @@ def test_slices_and_parts_end_like_one_run(packed, tmp_path, capsys):
             assert a[key] == b[key], key
     assert slices[-1]["minutes"] > slices[0]["minutes"]
     assert "| fast schedule, small | 4 of 4 |" in (tmp_path / "straight.md").read_text()
-    assert gpu.fast_settings(256, 50_000)["batch_size"] == 2000  # all steps of one size
+    assert gpu.fast_settings(256, 50_000)["batch_size"] == 1000  # all steps of one size
     torch.set_num_threads(threads)
 
 
@@ -153,7 +153,7 @@ def test_the_quickest_way_that_this_machine_has_shown(tmp_path):
     table = step_table(s.results)
 
     def row(way, seconds, machine):
-        name = gpu_slice.cell_name("small", 96, torch.cuda.is_available(), f"fast, {way}")
+        name = gpu_slice.cell_name("small", s.fast_batch, torch.cuda.is_available(), f"fast, {way}")
         table.append(name, ["1", str(seconds), "1", "1", "1", "today", machine, "torch"])
 
     assert gpu_slice.quickest(s, 8) == "recorded"
