@@ -30,6 +30,7 @@ from curator.methods import AUTO
 from curator.methods.auto import pick
 from curator.methods.confident import read_probs
 from curator.methods.posterior import Posterior
+from curator.methods.pudistill import PUDistill
 from curator.methods.timing import expected_seconds
 from curator.result.accuracy import Accuracy, figures
 from curator.result.metrics import precision_recall_f1
@@ -290,15 +291,21 @@ def train(
 
 
 def _has_guard(resolved: Resolved, data: NoisyDataset, given: np.ndarray, run: Run) -> bool:
-    """Whether new labels may be held back: not where verified rows contradict the labels (n,), which it believes."""
-    known = data.trusted
-    if not resolved.settings.guard or resolved.method.estimates:
-        return False
+    """Whether new labels may be held back: not where verified rows contradict the labels (n,), which it believes.
+
+    So do all methods but the one that reads verified rows alone, and that is said.
+    """
+    known, has_guard = data.trusted, resolved.settings.guard and not resolved.method.estimates
     pair = contradicted(data.labels[known], torch.from_numpy(given)[known], len(data.classes))
-    if pair is not None:
-        of, like = (repr(data.classes[label][:30]) for label in pair)
-        run.say(f"guard     off: more verified rows of {of} were labelled {like} than {of}, and it believes labels")
-    return pair is None
+    if pair is None:
+        return has_guard
+    of, like = (repr(data.classes[label][:30]) for label in pair)
+    cause = f"more verified rows of {of} were labelled {like} than {of}"
+    if not isinstance(resolved.method, PUDistill):
+        run.warn(f"{cause}, so labels mislead and the guard is off; --method pudistill reads verified rows alone")
+    elif has_guard:
+        run.say(f"guard     off: {cause}, and it believes labels")
+    return False
 
 
 @contextmanager

@@ -18,14 +18,17 @@ def test_labels_that_are_another_class_more_often_than_the_right_one(kind, rate,
     assert contradicted(data.labels[few], given[few], 5) is None is contradicted(data.labels[:0], given[:0], 5)
 
 
-def test_verified_rows_are_believed_more_than_the_guard(make_run):
+@pytest.mark.parametrize("method, line", [
+    ("ce", "warning   more verified rows of"), ("pudistill", "guard     off: more verified rows of"),
+])  # fmt: skip
+def test_verified_rows_are_believed_more_than_the_guard(make_run, method, line):
     said: list[str] = []
-    run, method = make_run(net="mlp", say=said.append), resolve({"method": "ce", "features_column": "f"})
+    run, resolved = make_run(net="mlp", say=said.append), resolve({"method": method, "features_column": "f"})
     for rate, guarded in ((0.2, True), (0.8, False)):
         data, given = rows("pairs", rate, verified=0.2)
-        assert _has_guard(method, data, given.numpy(), run) is guarded and len(said) == (not guarded)
-        off = resolve({"method": "ce", "features_column": "f", "guard": False})
-        assert not _has_guard(off, data, given.numpy(), run)
-    assert "guard     off: more verified rows of" in said[0]
+        assert _has_guard(resolved, data, given.numpy(), run) is guarded and len(said) == (not guarded)
+    assert said[0].startswith(line) and len(run.warnings) == (method == "ce")
+    off = resolve({"method": method, "features_column": "f", "guard": False})
+    assert not any(_has_guard(off, *it, run) for it in [(data, given.numpy()), (data, data.labels.numpy())])
     data, given = rows("pairs", 0.8)
-    assert not data.trusted.any() and _has_guard(method, data, given.numpy(), run)
+    assert not data.trusted.any() and _has_guard(resolved, data, given.numpy(), run)
