@@ -158,10 +158,11 @@ def render() -> None:
             ).append(f"{cell.set} {cell.noise}")
     more = [name for name in SCRATCH if (Cell("digits from scratch", "patches", "none", 123), name) not in rows]
     parts = [f"seed {seed}, {names}, on {', '.join(sets)}" for (seed, names), sets in left.items()]
-    missing = "; ".join(parts + [f"digits from scratch, {' '.join(more)}"] * bool(more)) or "nothing"
+    parts += [f"digits from scratch, {' '.join(more)}"] * bool(more)
+    missing = f" Not measured: {'; '.join(parts)}." if parts else ""
     about = (
         f"`bench/guard.py`, {processor()}, one thread beside much other work, {today()}: means of the seeds that "
-        f"are there. Not measured: {missing}. Corrected labels are worse than the given ones in {worse} of "
+        f"are there.{missing} Corrected labels are worse than the given ones in {worse} of "
         f"{noisy} runs with wrong labels ({unguarded} without the guard); where no label is wrong, at most "
         f"{max(clean):.2%} are changed, more than {MOST:.0%} of {sets or 'none'}. `posterior` makes the estimate "
         "itself and is not guarded."
