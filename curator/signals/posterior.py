@@ -12,6 +12,7 @@ all annotators but one; the matrix is the transition matrix of Patrini et al. 20
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import torch
@@ -20,9 +21,11 @@ from torch import Tensor
 STARTS = ((1.2, 0.02), (2.0, 0.15), (5.0, 0.4))  # (sum of the weights, share of wrong labels) to begin with
 STEPS = 60
 PULL = 0.01
+ENOUGH = 15.0  # times as many rows as made-up ones: these hardly count then
 HEAVIEST = 10.0  # weight of a classifier at most
 FITTED = 100_000  # rows that the matrix is fitted to at most
 SURE_ROWS = 10.0  # nats that a fit is favoured by in which all labels are wrong
+READ_OFF = 0.5  # nats a class that alike classes must explain the labels better by: they are read off the same rows
 LEAST = 0.25  # probability of being wrong below which no label is flagged
 FLOOR = -60.0  # log-probabilities below a row's largest one
 
@@ -44,11 +47,13 @@ def label_posterior(
 ) -> Judged:
     """Fit weights and transition matrix, and apply Bayes' rule.
 
-    The matrix is shrunk to one share of wrong labels for all classes, spread as wrong labels are over all, by as many
-    made-up rows a class as there are classes, and more where there are many (`_made_up`): a class of few rows is not
-    judged by these alone. Few rows can be explained in more than one way: what several starts end in is averaged, each
-    by its likelihood and a little (SURE_ROWS) by how many labels it holds to be wrong, which favours those in which
-    easy rows are sure (anchor points, Liu and Tao 2016).
+    The matrix is shrunk to one share of wrong labels for all classes, by as many made-up rows a class as there are
+    classes, and more where there are many (`_made_up`): a class of few rows is not judged by these alone. The made-up
+    wrong labels are spread as wrong labels are over all classes, or go to the classes that look like the row's: people
+    confuse those, and where rows are few (below ENOUGH times the made-up ones) their own say is small. Few rows can be
+    explained in more than one way: what both end in from several starts is averaged, each by its likelihood and a
+    little (SURE_ROWS) by how many labels it holds to be wrong, which favours those in which easy rows are sure (anchor
+    points, Liu and Tao 2016).
     """
     m, n, k = votes.shape
     z = (votes - votes.amax(2, keepdim=True)).clamp_min(FLOOR).float()
@@ -58,13 +63,14 @@ def label_posterior(
         z, labels, trusted = z[:, sample], labels[sample], trusted[sample]
     z, known = z.double(), trusted.double()
     fits: list[tuple[float, Tensor, Tensor]] = []
-    for total, share in STARTS:
+    few = len(labels) < ENOUGH * k * _made_up(k)
+    for like, (total, share) in itertools.product([None, _alike(z)] if few and k > 2 else [None], STARTS):
         weights = torch.full((m,), total / m, dtype=torch.double)
         transition = torch.full((k, k), share / max(1, k - 1), dtype=torch.double).fill_diagonal_(1 - share)
         for _ in range(STEPS):
             before = weights
             probs = _bayes(z, labels, trusted, transition, weights).softmax(1)
-            transition, prior = _transition(probs, labels, known)
+            transition, prior = _transition(probs, labels, known, like)
             weights = _weights(z, probs, weights)
             if (weights - before).abs().max() < 1e-3 * before.abs().max():
                 break
@@ -72,6 +78,7 @@ def label_posterior(
         shrunk = _made_up(k) * prior * (transition / prior.clamp_min(1e-12)).log()
         rate = 1 - joint.softmax(1).gather(1, labels[:, None]).mean()
         fit = float(joint.logsumexp(1).sum() + shrunk.nansum() + SURE_ROWS * rate)
+        fit -= 0 if like is None else READ_OFF * k
         fits.append((fit, transition, weights))
     _, transition, weights = max(fits, key=lambda found: found[0])
     shares = torch.tensor([fit for fit, _, _ in fits], dtype=torch.double).softmax(0).tolist()
@@ -97,18 +104,33 @@ def _made_up(k: int) -> float:
     return float(k * min(4.0, max(1.0, k / 10)))
 
 
-def _transition(probs: Tensor, labels: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """The transition matrix (k, k) that fits the rows' classes (n, k), and what it is shrunk to."""
+def _alike(z: Tensor) -> Tensor:
+    """How often rows that look like a class look like each other one (k, k), by votes (m, n, k); rows sum to 1."""
+    probs = z.mean(0).softmax(1)
+    return _shares((probs.T @ probs).fill_diagonal_(0))
+
+
+def _shares(counts: Tensor) -> Tensor:
+    """Rows (k, k) that sum to 1."""
+    return counts / counts.sum(1, keepdim=True).clamp_min(1e-12)
+
+
+def _transition(probs: Tensor, labels: Tensor, known: Tensor, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The transition matrix (k, k) that fits the rows' classes (n, k), and what it is shrunk to.
+
+    There wrong labels go to the classes `like` it (k, k); None: half as they do over all classes, half as labels are
+    spread.
+    """
     n, k = probs.shape
     free = probs * (1 - known)[:, None]  # a verified label says nothing of how labels were given
     counts = torch.zeros(k, k, dtype=probs.dtype).index_add_(0, labels, free).T
     wrong = counts - torch.diag(counts.diagonal())
     total = counts.sum().clamp_min(1e-9)
     rate = wrong.sum() / total
-    # Where wrong labels go: half as they do over all classes, half as labels are spread.
-    goes = 0.5 * wrong.sum(0) / wrong.sum().clamp_min(1e-9) + 0.5 * counts.sum(0) / total + 1e-9
-    spread = goes.expand(k, k).clone().fill_diagonal_(0)
-    prior = rate * spread / spread.sum(1, keepdim=True).clamp_min(1e-12) + (1 - rate) * torch.eye(k, dtype=probs.dtype)
+    if like is None:
+        goes = 0.5 * wrong.sum(0) / wrong.sum().clamp_min(1e-9) + 0.5 * counts.sum(0) / total + 1e-9
+        like = _shares(goes.expand(k, k).clone().fill_diagonal_(0))
+    prior = rate * like + (1 - rate) * torch.eye(k, dtype=probs.dtype)
     m = _made_up(k)
     return (counts + m * prior) / (counts.sum(1, keepdim=True) + m), prior
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from curator.signals.posterior import _bayes, _transition, _weights, keep_by_expected_f1, label_posterior
+from curator.signals.posterior import _alike, _bayes, _transition, _weights, keep_by_expected_f1, label_posterior
 
 
 def test_bayes_worked_numbers():
@@ -93,6 +93,35 @@ def test_look_alike_classes_are_told_from_the_matrix():
     assert found.transition.diagonal()[1:].min() > 0.95
     right = found.probs.argmax(1).numpy() == truth
     assert right.mean() > 0.97 and (labels.numpy() == truth).mean() < 0.93
+
+
+def test_how_alike_classes_are_worked_numbers():
+    """Rows (.5 .5 0) and (0 .5 .5): class 1 is met by 0 and by 2, .25 each; 0 and 2 look like 1 alone."""
+    z = torch.tensor([[[0.5, 0.5, 0], [0, 0.5, 0.5]]]).double().clamp_min(1e-30).log()
+    like = _alike(z)
+    torch.testing.assert_close(like, torch.tensor([[0, 1, 0], [0.5, 0, 0.5], [0, 1, 0]]).double(), atol=1e-9, rtol=0)
+    _, prior = _transition(torch.eye(3).double(), torch.tensor([0, 2, 2]), torch.zeros(3).double(), like)
+    expected = torch.tensor([[4, 2, 0], [1, 4, 1], [0, 2, 4]]).double() / 6
+    torch.testing.assert_close(prior, expected, atol=1e-9, rtol=0)
+
+
+@pytest.mark.parametrize("kind, rate", [("pairs", 0.3), ("even", 0.3), ("pairs", 0.0)])
+def test_labels_of_few_rows_that_go_to_alike_classes(monkeypatch, kind, rate):
+    """20 classes of 30 rows, in pairs that look alike: that counts where it explains the labels, and else nowhere."""
+    n, k = 600, 20
+    truth, near = np.arange(n) % k, np.eye(k)[np.arange(k) ^ 1]
+    x = 3 * np.eye(k)[truth] + 1.5 * near[truth] + 0.9 * np.random.default_rng(0).standard_normal((n, k))
+    votes = torch.from_numpy(0.5 * 3 * x / 0.9**2).log_softmax(1)[None]
+    wrong = near if kind == "pairs" else (1 - np.eye(k)) / (k - 1)
+    labels, trusted = labelled(truth, (1 - rate) * np.eye(k) + rate * wrong), torch.zeros(n, dtype=torch.bool)
+    found = label_posterior(votes, labels, trusted)
+    monkeypatch.setattr("curator.signals.posterior.ENOUGH", 0.0)  # as where rows are many
+    before = label_posterior(votes, labels, trusted)
+    to_near = [float((judged.transition * torch.from_numpy(near)).sum(1).mean()) for judged in (found, before)]
+    if kind == "pairs" and rate:  # 20 made-up rows a class, beside 30, that are spread over all classes hide it
+        assert to_near[1] + 0.02 < to_near[0] < rate
+    else:
+        torch.testing.assert_close(found.probs, before.probs, atol=1e-5, rtol=0)
 
 
 def test_verified_rows_are_what_they_are():
