@@ -6,7 +6,7 @@
     CURATOR_DATA=... python -m bench.arena plot     # the picture again
     CURATOR_DATA=... python -m bench.arena lite2    # the set worst on EfficientNet-Lite2; also `lite2 only ...`
 
-Features: EfficientNet-Lite0 (or Lite2) at 128 px, pooled to 1,280 (or 1,408) numbers. Every cell is three seeds; for
+Features: EfficientNet-Lite0 (or Lite2) at 128 px, pooled to 1,280 numbers. Every cell is three seeds; for
 DivideMix, its cleaners and bootstrapping on rand1 and aggre one. Ours are runs of the command with the recipes
 features-METHOD.yaml (dividemix is the cleaner gmm_agn, cpc is cpc_awr, bootstrap M-DYR-H with a Beta mixture); an
 ensemble is the mean of its members' runs of one seed (which is what `--ensemble` gives) in the sum of their times.
