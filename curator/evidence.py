@@ -70,6 +70,10 @@ class NoisyDataset:
                 f"labels: expected 0 to {k - 1}, found {int(self.labels.min())} to {int(self.labels.max())}"
             )
 
+    def named(self, *labels: int) -> list[str]:
+        """Classes as a message names them: quoted, the first 30 characters."""
+        return [repr(self.classes[label][:30]) for label in labels]
+
     def __len__(self) -> int:
         return len(self.labels)
 

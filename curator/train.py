@@ -95,7 +95,7 @@ def start(resolved: Resolved, reading: Reading, output: Path | None = None, say:
     if resolved.picked is not None:
         run.add_findings(auto=resolved.picked)
     if mirrored is not None:
-        name, like = (repr(reading.data.classes[label][:30]) for label in (mirrored.label, mirrored.like))
+        name, like = reading.data.named(mirrored.label, mirrored.like)
         run.say(
             f"flip      off: flipped images of {name} look like {like} ({mirrored.own:.0%} of them are told right as "
             f"they are, flipped {mirrored.mirrored:.0%}); --flip turns it on"
@@ -299,7 +299,7 @@ def _has_guard(resolved: Resolved, data: NoisyDataset, given: np.ndarray, run: R
     pair = contradicted(data.labels[known], torch.from_numpy(given)[known], len(data.classes))
     if pair is None:
         return has_guard
-    of, like = (repr(data.classes[label][:30]) for label in pair)
+    of, like = data.named(*pair)
     cause = f"more verified rows of {of} were labelled {like} than {of}"
     if not isinstance(resolved.method, PUDistill):
         run.warn(f"{cause}, so labels mislead and the guard is off; --method pudistill reads verified rows alone")

@@ -11,9 +11,8 @@ not learn the row's label (engine/estimate.py), on a sample of the rows. The tab
   hold to be clean.
 
 The estimate is said, and decides nothing so far: what it could decide did not hold on rows that it was not made from.
-Where classes have too few rows for their confusions to be estimated, `posterior` misses labels that are moved to one
-other class, but none of the others is ahead on most of such rows; and neither ProMix's share of small losses, taken
-from the estimate, nor its penalty against asymmetric noise gained more than seeds differ.
+Neither ProMix's share of small losses, taken from the estimate, nor its penalty against asymmetric noise gained more
+than seeds differ.
 """
 
 from __future__ import annotations
@@ -89,7 +88,7 @@ def pick(data: NoisyDataset, given: Tensor, run: Run, *, estimated: bool = True)
     known = data.trusted
     enough = bool((torch.bincount(data.labels[known], minlength=len(data.classes)) >= LEAST).all())
     if enough and (pair := contradicted(data.labels[known], given[known], len(data.classes))) is not None:
-        of, like = (repr(data.classes[label][:30]) for label in pair)
+        of, like = data.named(*pair)
         rate = float((given[known] != data.labels[known]).float().mean())
         cause = f"{rate:.0%} of the verified rows had a wrong label, and more of {of} were labelled {like} than {of}"
         return Pick("pudistill", f"{cause}: only verified rows are believed", Noise(rate, None))
