@@ -138,7 +138,7 @@ class TrainingFlags:
     """Random seed; 123 gives the published noisy labels of CIFAR."""
     mixed_precision: Literal["no", "bf16"] | None = None
     """Precision of the forward pass. Default: what accelerate launch --mixed_precision says, else bf16 where the
-    hardware has it."""
+    hardware is quicker in it."""
     compile: bool = False
     """Compile the net with torch.compile."""
     memory_budget: Annotated[float | None, AtLeast(0), NOT_IDENTITY] = None

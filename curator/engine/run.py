@@ -54,7 +54,7 @@ class Run:
         seed: int = 0,
         net: str = "small",
         pretrained: bool = False,  # nets start from ImageNet weights
-        mixed_precision: Precision | None = None,  # None: bf16 where the hardware has it
+        mixed_precision: Precision | None = None,  # None: bf16 where the hardware is quicker in it
         compile: bool = False,
         streams: bool = False,  # on a GPU the second net of two has a stream of its own
         cast_once: bool | None = None,  # weights become bf16 once a step where a method says casting_once, not in every

@@ -1,6 +1,7 @@
 import sys
 
 import pytest
+import torch
 
 from curator.engine import hardware
 from curator.engine.hardware import launched_precision
@@ -30,3 +31,22 @@ def test_a_precision_that_there_is_none_of(monkeypatch):
     monkeypatch.setattr(hardware, "_launcher", lambda: [*LAUNCH, "--mixed_precision", "fp16", "curator/clean.py"])
     with pytest.raises(CuratorError, match="accelerate launch --mixed_precision fp16: expected one of no, bf16"):
         launched_precision()
+
+
+@pytest.mark.parametrize("seconds, found", [({"bf16": 1, "no": 4}, "bf16"), ({"bf16": 2, "no": 1}, "no")])
+def test_a_cpu_takes_bf16_where_it_is_quicker_not_where_it_is_there(seconds, found, monkeypatch):
+    """A Xeon with AVX512-BF16 and no AMX takes twice as long in it."""
+    now = 0.0
+
+    def product(x, w):
+        nonlocal now
+        now += seconds["bf16" if x.dtype == torch.bfloat16 else "no"]
+
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.nn.functional, "linear", product)
+    monkeypatch.setattr(hardware.time, "perf_counter", lambda: now)
+    hardware._bf16_pays.cache_clear()
+    try:
+        assert hardware.best_precision(torch.device("cpu")) == found
+    finally:
+        hardware._bf16_pays.cache_clear()
