@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from curator.engine.checkpoint import Checkpoints
 from curator.engine.graphs import Recorded, Step, Tally
+from curator.engine.pair import TOGETHER, Pair, Streams
 from curator.engine.processes import Processes
 from curator.engine.registry import Registry
 from curator.engine.seeds import Seeds
@@ -56,6 +60,15 @@ class Stages:
         self.stopping = True
 
 
+@dataclass
+class Count:
+    """What was counted of an epoch's steps so far."""
+
+    losses: list[Tensor] = field(default_factory=list)  # of every step
+    loss: Tensor | None = None  # of the step that is being made
+    rows: int | Tensor = 0
+
+
 class Steps:
     """The batches and steps of an epoch: gradients, losses, and the images and seconds that they cost."""
 
@@ -63,10 +76,13 @@ class Steps:
         self.processes, self.seeds, self.stages, self.checkpoints = processes, seeds, stages, checkpoints
         self.seconds, self.images = 0.0, 0  # of all epochs so far, in all processes
         self.watch: Callable[[], None] | None = None  # called after every step
-        self._losses: list[Tensor] = []  # of every step of the epoch
-        self._loss: Tensor | None = None  # of the step that is being made
-        self._rows: int | Tensor = 0
+        self._here = threading.local()  # count: of a part of the epoch that is made in this thread
+        self._parts: list[Count] = []  # those of nets that are trained apart
         self.open_epoch()
+
+    @property
+    def _count(self) -> Count:
+        return getattr(self._here, "count", self._epoch)
 
     def batches(
         self,
@@ -112,12 +128,50 @@ class Steps:
 
     def note(self, loss: Tensor, rows: int | Tensor) -> None:
         """Count a part of a step's loss whose gradients were added, as `backward` does."""
-        self._loss = self._loss + loss.detach() if self._loss is not None else loss.detach()
-        self.count(rows)
+        count = self._count
+        count.loss = count.loss + loss.detach() if count.loss is not None else loss.detach()
+        count.rows = count.rows + rows
 
     def count(self, rows: int | Tensor) -> None:
         """Rows that went through a model in training; for what trains without `backward`."""
-        self._rows = self._rows + rows
+        self._count.rows = self._count.rows + rows
+
+    def apart(self, pair: Pair, work: Callable[[int], None]) -> None:
+        """Whole epochs of net 0 and of net 1: at once where `pair` has a thread for it and no processes meet in steps.
+
+        Losses count as those of 0, then those of 1.
+        """
+        if self.processes.world > 1 or isinstance(pair, Streams):
+            pair = TOGETHER
+        self._parts = [Count(), Count()]
+
+        def counted(i: int) -> None:
+            with self._counting(self._parts[i]):
+                work(i)
+
+        try:
+            pair(counted)
+        finally:
+            for part in self._parts:
+                self._add(part)
+            self._parts = []
+
+    @contextmanager
+    def _counting(self, count: Count) -> Iterator[Count]:
+        """Inside, this thread counts there."""
+        outer = getattr(self._here, "count", None)
+        self._here.count = count
+        try:
+            yield count
+        finally:
+            self._here.count = outer
+            if outer is None:
+                del self._here.count
+
+    def _add(self, part: Count) -> None:
+        count = self._count
+        count.losses += part.losses
+        count.rows = count.rows + part.rows
 
     def step(self, optimizer: torch.optim.Optimizer) -> None:
         """One optimizer step with the gradients added since the last one, averaged over the processes.
@@ -129,9 +183,10 @@ class Steps:
             self.processes.mean_gradients(optimizer)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        if self._loss is not None:
-            self._losses.append(self._loss)
-        self._loss = None
+        count = self._count
+        if count.loss is not None:
+            count.losses.append(count.loss)
+        count.loss = None
         recording = self.processes.device.type == "cuda" and torch.cuda.is_current_stream_capturing()
         if self.watch is not None and not recording:
             self.watch()
@@ -146,30 +201,27 @@ class Steps:
         """
         if self.processes.device.type != "cuda" or self.processes.world > 1:  # they meet inside a step
             return step
-        return Recorded(step, generators, self._tallied, self._add)
+        return Recorded(step, generators, self._tallied, self._replayed)
 
     def _tallied(self, step: Step, inputs: tuple[Tensor, ...]) -> Tally:
         """Losses and rows of a step, which the epoch's own do not count."""
-        losses, rows = self._losses, self._rows
-        self._losses, self._rows = [], 0
-        step(*inputs)
-        own = self._losses, self._rows
-        self._losses, self._rows = losses, rows
-        return own
+        with self._counting(Count()) as own:
+            step(*inputs)
+        return own.losses, own.rows
 
-    def _add(self, tally: Tally) -> None:
-        self._losses += tally[0]
-        self._rows = self._rows + tally[1]
+    def _replayed(self, tally: Tally) -> None:
+        losses, rows = tally
+        self._add(Count(losses, rows=rows))
         if self.watch is not None:
             self.watch()
 
     def rows_so_far(self) -> int:
         """Rows that went through a net since the epoch was opened, in all processes."""
-        return int(self._rows) * self.processes.world
+        return sum(int(count.rows) for count in (self._epoch, *self._parts)) * self.processes.world
 
     def open_epoch(self) -> None:
         """Count losses, rows and seconds from now on."""
-        self._losses, self._rows = [], 0
+        self._epoch = Count()
         self._started = time.perf_counter()
 
     def close_epoch(self) -> dict[str, float]:
@@ -194,7 +246,8 @@ class Steps:
         Raises:
             RunFailed: where one of them is not finite.
         """
-        losses = torch.stack(self._losses).float().cpu() if self._losses else torch.zeros(0)
+        found = self._count.losses
+        losses = torch.stack(found).float().cpu() if found else torch.zeros(0)
         bad = (~torch.isfinite(losses)).nonzero()
         if len(bad):
             raise self.broke(f"the loss became {losses[bad[0]].item()}", int(bad[0]))
@@ -202,7 +255,7 @@ class Steps:
 
     def broke(self, what: str, step: int | None = None) -> RunFailed:
         """The error that says what broke, where (by default in the last step), and what still stands."""
-        step = len(self._losses) - 1 if step is None else step
+        step = len(self._count.losses) - 1 if step is None else step
         stage, epochs = list(self.stages.progress.items())[-1] if self.stages.progress else ("none", 1)
         last = self.checkpoints.latest() if self.checkpoints else None
         return RunFailed(

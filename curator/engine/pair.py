@@ -32,6 +32,9 @@ class Pair:
         return [first, other.result()]
 
 
+TOGETHER = Pair(apart=False)
+
+
 class Streams(Pair):
     """Calls for net 1 on a stream of its own on the GPU: where neither fills it, kernels of both run at once."""
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from curator.engine.hardware import Precision, autocast
 from curator.engine.loop import Steps
+from curator.engine.pair import Pair
 from curator.engine.processes import Processes
 from curator.engine.views import Normaliser
 from curator.evidence import Source
@@ -25,11 +26,12 @@ class Predictor:
         steps: Steps,
         precision: Precision,
         normaliser: Callable[[Source], Normaliser],  # where a call names none
+        apart: Callable[[Source], bool],  # whether two threads see half of the rows each
     ):
         self.processes, self.steps, self.precision = processes, steps, precision
-        self.normaliser = normaliser
+        self.normaliser, self.apart = normaliser, apart
+        self.pair = Pair(apart=True)
 
-    @torch.no_grad()
     def __call__(
         self,
         nets: nn.Module | Sequence[nn.Module],  # registered, not prepared
@@ -54,16 +56,21 @@ class Predictor:
             self.processes.share_buffers(net)
             net.eval()
         mine = torch.arange(len(rows))[self.processes.rank :: self.processes.world]
-        out: Tensor | None = None
         parts = mine.split(batch)  # one empty part where this process has no row
         inputs.expect([rows[part] for part in parts])
-        for part in parts:
-            with autocast(device, self.precision):
+
+        def seen(part: Tensor) -> Tensor:
+            with torch.no_grad(), autocast(device, self.precision):
                 x = normaliser(inputs.batch(rows[part]))
-                mean = torch.stack([output(net(x)) for net in nets]).mean(0)
-            out = torch.zeros(len(rows), mean.shape[1], device=device) if out is None else out
-            out[part.to(device)] = mean.float()
-        out = cast(Tensor, out)
+                return torch.stack([output(net(x)) for net in nets]).mean(0).float()
+
+        if len(parts) > 1 and self.apart(inputs):
+            halves = self.pair(lambda i: [seen(part) for part in parts[i::2]])
+            found = [halves[j % 2][j // 2] for j in range(len(parts))]
+        else:
+            found = [seen(part) for part in parts]
+        out = torch.zeros(len(rows), found[0].shape[1], device=device)
+        out[mine.to(device)] = torch.cat(found)
         if not torch.isfinite(out).all():
             raise self.steps.broke("the net's predictions stopped being numbers")
         for net, mode in zip(nets, modes, strict=True):

@@ -41,7 +41,7 @@ class Run:
 
         registry    register, forget, within: what is registered is in the checkpoints
         stages      epochs, begun; stopping is whether they end early
-        steps       batches, backward, step, recorded; count, for what trains without backward
+        steps       batches, backward, step, recorded, apart; count, for what trains without backward
         seeds       generator, beta, seeded: randomness is seeded by what it is for, there is no state to save
         processes   summed, share_buffers
         notices     say, warn, add_findings
@@ -93,7 +93,7 @@ class Run:
         self.registry = Registry(self.device, restored["registered"], restored["forgotten"])
         self.stages = Stages(self.registry, self.seeds, restored["progress"], restored["stopping"])
         self.steps = Steps(self.processes, self.seeds, self.stages, self.checkpoints)
-        self.predict = Predictor(self.processes, self.steps, self.precision, self.normaliser)
+        self.predict = Predictor(self.processes, self.steps, self.precision, self.normaliser, self._apart)
         identity: tuple[Any, ...] | None = None
         if content is not None:
             machine = (device_name(self.device), self.world, self.threads, self.precision, compile, torch.__version__)
@@ -111,7 +111,7 @@ class Run:
         self.progress = self.stages.progress
         self.batches, self.backward, self.step = self.steps.batches, self.steps.backward, self.steps.step
         self.descend, self.note = self.steps.descend, self.steps.note
-        self.count, self.recorded = self.steps.count, self.steps.recorded
+        self.count, self.recorded, self.apart = self.steps.count, self.steps.recorded, self.steps.apart
         self.open_epoch, self.close_epoch = self.steps.open_epoch, self.steps.close_epoch
         self.summed, self.share_buffers = self.processes.summed, self.processes.share_buffers
 
@@ -142,8 +142,11 @@ class Run:
         """What calls a function for both nets of two: on a core each where they are quick and there are two cores."""
         if self.streams and self.device.type == "cuda":
             return Streams()
+        return Pair(self._apart(inputs))
+
+    def _apart(self, inputs: Source) -> bool:
         alone = self.device.type == "cpu" and self.threads == 1 and not self.compile
-        return Pair(alone and inputs.kind == "features" and threads_per_process() > 1)
+        return alone and inputs.kind == "features" and threads_per_process() > 1
 
     def normaliser(self, inputs: Source) -> Normaliser:
         """A function that normalises batches by the mean and deviation of the rows, as nets see them."""

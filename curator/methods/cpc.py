@@ -95,14 +95,13 @@ class Prototypes(Mixture):
     def split(self, rows: list[Tensor], epoch: int) -> Tensor:
         """Train the prototypes; when they have done so for a while their score splits, until then the mixture."""
         before = self.score.clone()
-        for i in (0, 1):
-            self.train(i, rows[1 - i], epoch)
+        self.run.apart(self.pair, lambda i: self.train(i, rows[1 - i], epoch))
         if epoch < self.method.first_split():
             return self.clean
         if self.method.reading == "paper":
             return before
-        self.pair(lambda i: self.look(i, rows[i]))
         for i in (0, 1):
+            self.look(i, rows[i])
             self.compare(i, rows[i])
         return self.score
 

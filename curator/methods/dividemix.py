@@ -18,11 +18,14 @@ Where the released code differs from the paper it is the default, because it gav
   solarizes from 255.
 - With several processes, batches, their statistics and the penalty on the mean prediction are each process's own.
 
-On features the weak view is the row itself and the strong view adds noise and drops features.
+On features the weak view is the row itself and the strong view adds noise and drops features, and both nets train at
+once, each guessing with the other one as it was when the epoch began; on images net 1 guesses with net 0 as it is when
+that has trained.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -53,6 +56,11 @@ class Peer(NamedTuple):
     model: Net  # the net as it is called in training
     optimizer: torch.optim.Optimizer  # of all but a projector
 
+    def frozen(self) -> Peer:
+        """The net as it is now, to guess with while the net itself trains."""
+        net = copy.deepcopy(self.net)
+        return self._replace(net=net, model=net)
+
 
 class Mixture:
     """The cleaner: a Gaussian mixture on the losses of a net says how likely each of the n labels is clean."""
@@ -77,7 +85,7 @@ class Mixture:
         remember: bool = True,  # whether the losses join the history
     ) -> None:
         """Losses of both nets in evaluation mode without augmentation, and what the mixture makes of them."""
-        seen = self.pair(lambda i: self.look(i, rows[i]))
+        seen = [self.look(i, rows[i]) for i in (0, 1)]
         for i, (here, logits) in enumerate(zip(rows, seen, strict=True)):
             labels = self.data.labels[here]
             self.logits[i, here] = logits
@@ -170,16 +178,9 @@ class DivideMix(Method):
         peers = self.build(data, run)
         cleaner = self.make_cleaner(peers, data, run)
         for epoch in run.epochs(self.epochs):
-            rows = self.rows(data, run, epoch)
             for peer in peers:
                 set_rate(peer.optimizer, self.rate(epoch))
-            if epoch < self.warmup:
-                for i, peer in enumerate(peers):
-                    self.warm_up(peer, data, run, rows[1 - i], epoch)
-            else:
-                split = cleaner.split(rows, epoch)
-                for i in (0, 1):  # each on the split by what the other one has learned
-                    self.train(peers[i], peers[1 - i], split[1 - i], data, run, rows[1 - i], epoch)
+            self.train_both(peers, cleaner, data, run, epoch)
             cleaner.judge(self.rows(data, run, epoch + 1), epoch + 1)
             yield self.result(cleaner, data)
         if self.batches:  # so far only samples were judged
@@ -225,6 +226,19 @@ class DivideMix(Method):
         return chosen
 
     # Training
+
+    def train_both(self, peers: list[Peer], cleaner: Mixture, data: NoisyDataset, run: Run, epoch: int) -> None:
+        """An epoch of both nets, each on the rows that the other one judged."""
+        rows = self.rows(data, run, epoch)
+        if epoch < self.warmup:
+            return run.apart(cleaner.pair, lambda i: self.warm_up(peers[i], data, run, rows[1 - i], epoch))
+        split = cleaner.split(rows, epoch)
+        others = [peer.frozen() for peer in peers] if data.inputs.kind == "features" else peers
+
+        def train(i: int) -> None:
+            self.train(peers[i], others[1 - i], split[1 - i], data, run, rows[1 - i], epoch)
+
+        run.apart(cleaner.pair, train)
 
     def warm_up(self, peer: Peer, data: NoisyDataset, run: Run, rows: Tensor, epoch: int) -> None:
         """An epoch of cross-entropy with the given labels."""

@@ -38,7 +38,7 @@ from torch.nn import functional as F
 from curator.engine.losses import negative_entropy
 from curator.engine.nets import Net, Output
 from curator.engine.optim import cosine, ramp, set_rate, sgd
-from curator.engine.pair import Pair
+from curator.engine.pair import TOGETHER, Pair
 from curator.engine.run import Run
 from curator.engine.subset import first_selected, masked_mean, partners
 from curator.engine.views import Normaliser, Strong, fmix_masks, mixup, taken
@@ -51,7 +51,6 @@ from curator.signals.gmm import clean_posterior_by_class, normalised
 from curator.signals.small_loss import Quota, quotas, smallest_of_class
 
 TEMPERATURE = 0.5  # T, which sharpens pseudo-labels; only the code has it
-TOGETHER = Pair(apart=False)
 RHO = 0.9  # share of a batch up to which LGA may add rows; it does not limit the other selections
 
 
@@ -173,7 +172,7 @@ class ProMix(Method):
         pair = run.pair(data.inputs)
 
         def score() -> Tensor:  # (2, n, k)
-            return torch.stack(pair(lambda i: run.predict(nets[i], data.inputs, normaliser=normaliser)))
+            return torch.stack([run.predict(net, data.inputs, normaliser=normaliser) for net in nets])
 
         for epoch in run.epochs(self.epochs):
             rate = cosine(self.lr, epoch, self.epochs, self.lr * 1e-3)

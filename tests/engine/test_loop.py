@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from curator.engine.pair import Pair
 from curator.errors import RunFailed
 from tests.conftest import noisy
 
@@ -84,3 +85,25 @@ def test_nan_loss_is_named(make_run, tmp_path):
         stats = run.close_epoch()
         assert stats["images"] == 4 and stats["loss"] == pytest.approx(1 - 0.1 * 1.5)
         run.checkpoint()
+
+
+@pytest.mark.parametrize("pair", [Pair(apart=False), Pair(apart=True)])
+def test_losses_and_rows_of_nets_apart(pair, make_run):
+    """Net 1's count after net 0's, however they come; what was done before one broke counts, too."""
+    run, weights = make_run(), [nn.Parameter(torch.tensor(value)) for value in (1.0, 2.0)]
+
+    def train(i):
+        for step in range(2 - i):
+            run.backward(weights[i] * 10**step, 3)
+            run.step(torch.optim.SGD([weights[i]], 0.0))
+            assert run.steps.rows_so_far() >= 3 * (step + 1)
+        if broken:
+            raise RunFailed("broke")
+
+    broken = False
+    run.apart(pair, train)
+    assert run.steps.finite_losses().tolist() == [1, 10, 2] and run.steps.rows_so_far() == 9
+    broken = True
+    with pytest.raises(RunFailed):
+        run.apart(pair, train)
+    assert run.steps.rows_so_far() == 9 + (9 if pair.pool else 6)

@@ -372,3 +372,22 @@ def test_strong_views_in_warm_up(kind, shape, make_run, monkeypatch):
         method = DivideMix(epochs=1, warmup=1, warmup_batch=20, warmup_strong=strong)
         list(method(data, make_run(net="small" if shape == 4 else "mlp")))
         assert set(kinds) == expected
+
+
+@pytest.mark.parametrize("kind, after", [("images", True), ("features", False)])
+def test_whom_net_1_guesses_with(kind, after, make_run, monkeypatch):
+    """Of images with net 0 as it is when that has trained, as released; of features with what it was before."""
+    data, _ = noisy(60, 3, kind=kind)
+    method, run = DivideMix(**QUICK), make_run(net="mlp" if kind == "features" else "small")
+    peers, cleaner = cleaned(method, data, run)
+    before, train, seen = peers[0].net.head.weight.clone(), method.train, {}
+
+    def spy(peer, other, *words):
+        seen[peer.name] = other.net.head.weight.clone()
+        train(peer, other, *words)
+
+    monkeypatch.setattr(method, "train", spy)
+    other = peers[1].net.head.weight.clone()
+    method.train_both(peers, cleaner, data, run, method.warmup)
+    assert torch.equal(seen["0"], other) and not torch.equal(peers[0].net.head.weight, before)
+    assert torch.equal(seen["1"], peers[0].net.head.weight) == after and torch.equal(seen["1"], before) != after

@@ -1,6 +1,7 @@
 """ProMix's blocks against numbers worked out from the paper's equations, and what each ablation takes away."""
 
 import math
+import threading
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,9 +13,11 @@ from torch.nn import functional as F
 from curator.engine.losses import negative_entropy
 from curator.engine.nets import Output
 from curator.engine.optim import cosine
+from curator.engine.pair import TOGETHER
 from curator.engine.subset import first_selected, masked_mean, partners
+from curator.methods.cpc import CPC
 from curator.methods.dividemix import DivideMix
-from curator.methods.promix import TOGETHER, Batch, ProMix, debiased_loss, debiased_pseudo_labels, move_priors
+from curator.methods.promix import Batch, ProMix, debiased_loss, debiased_pseudo_labels, move_priors
 from tests.conftest import noisy
 
 
@@ -476,7 +479,8 @@ def test_the_pseudo_head_is_left_out_of_the_result(make_run):
 
 @pytest.mark.parametrize("method", [
     ProMix(epochs=3, warmup=1, lga_epochs=1, batch_size=16, gamma_ramp=1, lambda_u_ramp=2, tau=0.4),
-    DivideMix(epochs=2, warmup=1, batch_size=8, warmup_batch=16),
+    DivideMix(epochs=3, warmup=1, batch_size=8, warmup_batch=16),
+    CPC(epochs=4, warmup=1, cpc_warmup=1, batch_size=8, warmup_batch=16),
 ])  # fmt: skip
 def test_nets_on_a_core_each_learn_the_same(method, make_run, monkeypatch):
     data, _ = noisy(48, 3, kind="features")
@@ -484,6 +488,11 @@ def test_nets_on_a_core_each_learn_the_same(method, make_run, monkeypatch):
     for cores in (1, 2):
         monkeypatch.setattr("curator.engine.run.threads_per_process", lambda cores=cores: cores)
         run = make_run(net="mlp", mixed_precision="bf16")
+        threads = set()
+        run.descend = run.steps.descend = lambda loss, run=run, threads=threads: (
+            threads.add(threading.get_ident()), loss.backward(),
+        )  # fmt: skip
         *_, last = method(data, run)
+        assert len(threads) == cores
         found.append((last.probs, run.close_epoch()["loss"]))
     assert torch.equal(found[0][0], found[1][0]) and found[0][1] == found[1][1]
