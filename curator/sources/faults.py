@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from curator.sources.pictures import Scaling
+
 SIDE = 64  # pixels of a side of what is measured
 # Of one picture. dark: brightness that 99 % of its pixels do not exceed, bright: that 95 % do, both in [0, 1]; colour:
 # mean difference of the channels, in [0, 1]; sharp: in [0, 1]; entropy: bits of its histogram; width, height: pixels.
@@ -19,6 +21,7 @@ MEASURES = ("dark", "bright", "colour", "sharp", "entropy", "width", "height")
 FAULTS = ("dark", "bright", "blurry", "low information", "odd aspect", "odd size", "grey")
 USUAL = 0.5  # share of the pictures from which a fault is none, but how they are in this dataset
 WEIGHTS = np.array([0.241, 0.691, 0.068], np.float32)  # of red, green and blue, squared
+BYTES = np.arange(256)
 GREY = 0.01
 COMMON = 0.95  # share of the pictures that are no larger, or no smaller, than what is common
 ODD = 2.0  # times as large, or as small, as common ones is an odd size at least
@@ -26,15 +29,15 @@ ODD = 2.0  # times as large, or as small, as common ones is an odd size at least
 
 def measured(image: Any, size: tuple[int, int]) -> np.ndarray:
     """MEASURES (7,) float32 of a Pillow image as RGB, whose file has a size (w, h)."""
-    from PIL import ImageFilter, ImageStat
+    from PIL import ImageFilter
 
-    if max(image.size) > SIDE:
-        image = image.copy()
-        image.thumbnail((SIDE, SIDE), reducing_gap=2)
+    if (longer := max(image.size)) > SIDE:
+        w, h = (max(1, round(n * SIDE / longer)) for n in image.size)
+        image = Scaling(squash=True)(image, (w, h))
     pixels = np.asarray(image, np.float32).reshape(-1, 3)
     bright = np.sort(np.sqrt(pixels**2 @ WEIGHTS))
     grey = image.convert("L")
-    edges, spread = ImageStat.Stat(grey.filter(ImageFilter.FIND_EDGES)).stddev[0], np.std(grey.histogram())
+    edges, spread = _deviation(grey.filter(ImageFilter.FIND_EDGES).histogram()), np.std(grey.histogram())
     flat = 1 - np.exp(-0.01 * spread)  # few values: sharp, though without many edges
     sharp = 1 - np.exp(-0.01 * edges) + (flat if flat > 0.18 else 0)
     last = len(bright) - 1
@@ -43,6 +46,13 @@ def measured(image: Any, size: tuple[int, int]) -> np.ndarray:
     colour = (most - least).mean() / 255
     ends = bright[int(0.99 * last)] / 255, bright[int(0.05 * last)] / 255
     return np.array([*ends, colour, min(sharp, 1), image.entropy(), *size], np.float32)
+
+
+def _deviation(counts: list[int]) -> float:
+    """The standard deviation of bytes, by how often each of the 256 occurs."""
+    share = np.array(counts) / sum(counts)
+    mean = share @ BYTES
+    return float(np.sqrt(share @ (BYTES - mean) ** 2))
 
 
 def faults_of(measures: np.ndarray) -> dict[str, np.ndarray]:

@@ -101,7 +101,9 @@ def backbone_features(
         if measures is not None:
             return Chunk(positions, path, hashes, measures, kept)
         began = time.perf_counter()
-        decoded = decode_images(part, column, positions, size, float("inf"), access, measure=True, items=items)
+        decoded = decode_images(
+            part, column, positions, size, float("inf"), access, measure=True, items=items, hashes=hashes
+        )
         measures = cast(np.ndarray, decoded.measures)
         if kept is not None:  # by a version that did not measure
             keep_chunk(measures_path(path), measures)

@@ -65,7 +65,7 @@ def read_inside(path: str, folders: tuple[str, ...], most: float = LARGEST) -> b
         raise Refused(OUTSIDE)
     try:
         real = os.path.realpath(os.path.join(folders[0], path))
-        if not lies_inside(real, folders):
+        if not any(_within(real, folder) for folder in folders):
             raise Refused(OUTSIDE)
         if not stat.S_ISREG(os.stat(real).st_mode):
             raise Refused("its path is that of no regular file")

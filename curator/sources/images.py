@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pyarrow.compute as pc
@@ -128,6 +128,7 @@ def decode_images(
     *,
     measure: bool = False,  # whether to look for faults of the pictures
     items: Iterable[tuple[int, dict | None]] | None = None,  # what `encoded` gives, if it was read before
+    hashes: np.ndarray | None = None,  # (n,) uint64 of the encoded images, if they are known
 ) -> Decoded:
     """Decode a column as RGB, into memory where it fits the budget; else every image is looked at once.
 
@@ -138,20 +139,27 @@ def decode_images(
     n = len(dataset)
     if not n:
         raise CuratorError(f"column {column!r}: expected images, found no rows")
-    out: np.ndarray | None = None
-    shape: Any = None
-    counts, hashes, broken = np.zeros((3, 256), np.int64), np.zeros(n, np.uint64), {}
+    shape: Any = None if size is None else (*size, 3)
+    # Where a size is given, by the threads that decode: most of its time is the system's, which makes the pages ready.
+    out = np.zeros((n, *shape), np.uint8) if shape is not None and n * np.prod(shape) <= budget else None
+    fills = out is not None
+    counts, broken = np.zeros((3, 256), np.int64), {}
+    found_hashes = np.zeros(n, np.uint64) if hashes is None else hashes
     measures = np.full((n, len(MEASURES)), np.nan, np.float32) if measure else None
 
     def decode(position: int, item: dict | None) -> tuple[int, np.ndarray | BrokenImage]:
         try:
             item = with_bytes(position, item, rows, column, access)
-            hashes[position] = hash_of(item["bytes"])
+            if hashes is None:
+                found_hashes[position] = hash_of(item["bytes"])
             image, own = to_picture(position, item, rows, column, size, access)
         except BrokenImage as e:
             return position, e
         if measures is not None:
             measures[position] = measured(image, own)
+        if out is not None and fills:
+            out[position] = image
+            return position, out[position]
         return position, np.asarray(image)
 
     def chunks() -> Iterator[list[tuple[int, dict | None]]]:
@@ -178,9 +186,9 @@ def decode_images(
                     raise SizesDiffer(
                         f"column {column!r}: the images differ in size (row {rows[position]}); give --image-size"
                     )
-                if out is not None:
+                if out is not None and not fills:
                     out[position] = image
-                else:
+                elif out is None:
                     for c in range(3):
                         counts[c] += np.bincount(image[..., c].reshape(-1), minlength=256)
     if shape is None and size is None:
@@ -189,11 +197,10 @@ def decode_images(
         raise CuratorError(
             f"column {column!r}: none of the {n:,} images could be decoded (row {rows[first]}: {broken[first]}){hint}"
         )
-    if shape is None:  # the caller sees how many are broken
-        shape = (*cast(tuple[int, ...], size), 3)
+    if out is None and len(broken) == n:  # the caller sees how many are broken
         out = np.zeros((n, *shape), np.uint8)
     images = None if out is None else as_tensor(out)
-    return Decoded(images, (3, *shape[:2]), counts, dict(sorted(broken.items())), hashes, measures)
+    return Decoded(images, (3, *shape[:2]), counts, dict(sorted(broken.items())), found_hashes, measures)
 
 
 def whole_images(decoded: Decoded, rows: np.ndarray) -> Tensor:

@@ -19,6 +19,7 @@ from curator.sources.backbones import note_unlike, open_eyes
 from curator.sources.features import backbone_features, column_features
 from curator.sources.images import Access, Decoded, choose_size, decode_images, reader_of
 from curator.sources.pace import plan_line, timed
+from curator.sources.pictures import scaled_by
 from curator.sources.several import Standard
 from curator.sources.table import Table, remaining
 from curator.text import Log
@@ -77,7 +78,7 @@ class Reader:
             )
         for eye in self.eyes:
             eye.size = eye.size or tuple(self._images(1, eye.size, eye.access).shape[2:])
-            eye.fingerprint = eye.backbone.fingerprint(eye.size) + eye.access.decoder.mark
+            eye.fingerprint = eye.backbone.fingerprint(eye.size) + eye.access.decoder.mark + scaled_by()
         note_unlike(self.eyes, say)
         self.fingerprint = "+".join(eye.fingerprint for eye in self.eyes)
 
