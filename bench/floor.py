@@ -1,7 +1,8 @@
 """What this machine can do at most, and how near to it the tool comes: products, memory, JPEGs, the start of Python.
 
     python -m bench.floor             # on idle cores; one core for all but what is said
-    python -m bench.floor smoke       # small and quick
+    python -m bench.floor precision   # whether a run is quicker in bf16 here: a table with a row a machine
+    python -m bench.floor smoke       # small and quick; also `precision smoke`
 
 Limits are the best of several tries, in processor seconds of one thread. The share of a step of ProMix on features is
 that of the products which its two nets cannot do without, at the speed of the limit, in the seconds that it takes; of
@@ -23,6 +24,7 @@ import torch
 
 from bench.step import ours, reference
 from bench.table import Table, processor, today
+from curator.engine.hardware import Precision, best_precision
 from curator.engine.nets import MLP
 from curator.engine.run import Run
 from curator.engine.source import Features, Resident
@@ -32,6 +34,9 @@ from curator.methods.promix import ProMix
 
 HEADING = "The machine's limits, and the shares reached, one core"
 COLUMNS = ["figure", "unit", "date", "machine"]
+PRECISION = "bf16 or float32 on a CPU, one core", [
+    "a run takes", "products, GFLOP/s", "convolutions, GFLOP/s", "a step of ProMix on features, ms", "date",
+]  # fmt: skip
 ROWS, WIDTH = 256, 1280  # of a batch of features
 PASSES = 3  # forward, and backward by weights and by inputs
 # Multiplications and additions of a row and net: the first layer of both views by weights and forward; the second of
@@ -54,6 +59,13 @@ def products(kind: torch.dtype, tries: int) -> float:
     """FLOP/s of products as large as those of a batch of features."""
     x, w = torch.randn(ROWS, WIDTH).to(kind), torch.randn(MLP, WIDTH).to(kind)
     return 2 * ROWS * WIDTH * MLP / best(lambda: torch.nn.functional.linear(x, w), tries)
+
+
+def convolutions(kind: torch.dtype, tries: int) -> float:
+    """FLOP/s of a convolution of ResNet-18: 128 channels of 16 x 16, 32 images."""
+    x, w = torch.randn(32, 128, 16, 16).to(kind), torch.randn(128, 128, 3, 3).to(kind)
+    x, w = (t.to(memory_format=torch.channels_last) for t in (x, w))
+    return 2 * 32 * 128 * 128 * 9 * 16 * 16 / best(lambda: torch.nn.functional.conv2d(x, w, padding=1), tries)
 
 
 def copies(megabytes: int, tries: int) -> float:
@@ -84,7 +96,7 @@ def starts(words: list[str], tries: int) -> float:
     return min(found)
 
 
-def promix_step(steps: int) -> tuple[float, float]:
+def promix_step(steps: int, precision: Precision | None = None) -> tuple[float, float]:
     """Processor seconds of a step of ProMix on features, the quickest tenth, and FLOPs of its products."""
     n = ROWS * 10
     generator = torch.Generator().manual_seed(0)
@@ -92,7 +104,7 @@ def promix_step(steps: int) -> tuple[float, float]:
     centres = 0.15 * torch.randn(10, WIDTH, generator=generator)
     rows = centres[labels] + torch.randn(n, WIDTH, generator=generator)
     data = NoisyDataset(Features(rows), labels, tuple("abcdefghij"), torch.zeros(n).bool(), torch.arange(n))
-    run = Run(net="mlp", threads=1)
+    run = Run(net="mlp", threads=1, mixed_precision=precision)
     moments: list[float] = []
     run.steps.watch = lambda: moments.append(time.process_time())
     epochs = 1 + -(-steps // 10)
@@ -136,11 +148,32 @@ def dividemix(batch: int) -> Iterator[None]:
         yield
 
 
+def precision(tries: int) -> None:
+    """The row of this machine: both figures in bf16 and in float32, and which of them a run takes."""
+
+    def both(figures: list[float], digits: int) -> str:
+        return f"{figures[0]:.{digits}f} in bf16, {figures[1]:.{digits}f} in float32"
+
+    kinds: tuple[tuple[torch.dtype, Precision], ...] = ((torch.bfloat16, "bf16"), (torch.float32, "no"))
+    row = [
+        {"bf16": "bf16", "no": "float32"}[best_precision(torch.device("cpu"))],
+        both([products(kind, tries) / 1e9 for kind, _ in kinds], 0),
+        both([convolutions(kind, tries) / 1e9 for kind, _ in kinds], 0),
+        both([1000 * promix_step(2 * tries, name)[0] for _, name in kinds], 1),
+    ]
+    print(processor(), *row, sep="; ")
+    if tries > 3:
+        Table(*PRECISION).append(processor(), [*row, today()])
+
+
 def main(words: list[str]) -> None:
     """Measure everything; with "smoke" only try."""
-    smoke = words == ["smoke"]
+    smoke = "smoke" in words
     torch.set_num_threads(1)
     tries = 3 if smoke else 30
+    if words[:1] == ["precision"]:
+        precision(tries)
+        return
     bf16, float32 = products(torch.bfloat16, tries), products(torch.float32, tries)
     seconds, flops = promix_step(10 if smoke else 60)
     batch, few = (8, 1) if smoke else (32, 5)

@@ -166,7 +166,7 @@ def plot_training(out: Path, history: list[dict[str, float]]) -> bool:
     """Figures of every epoch; whether it was drawn."""
     figure, axes = _figure()
     x = np.arange(1, len(history) + 1)
-    axes.set(xlabel="yield of the method")
+    axes.set(xlabel="epoch, or turn of a method without epochs; the last one is the result")
     if any("loss" in h for h in history):  # linear models have none: the line begins where nets train
         axes.plot(x, [h.get("loss", np.nan) for h in history], color="grey", label="training loss")
         axes.set(ylabel="loss", ylim=(0, None))
