@@ -78,6 +78,7 @@ class Steps:
         self.watch: Callable[[], None] | None = None  # called after every step
         self._here = threading.local()  # count: of a part of the epoch that is made in this thread
         self._parts: list[Count] = []  # those of nets that are trained apart
+        self._interrupted = False  # one of these, which the other one shall not outlast
         self.open_epoch()
 
     @property
@@ -143,18 +144,22 @@ class Steps:
         """
         if self.processes.world > 1 or isinstance(pair, Streams):
             pair = TOGETHER
-        self._parts = [Count(), Count()]
+        self._parts, self._interrupted = [Count(), Count()], False
 
         def counted(i: int) -> None:
-            with self._counting(self._parts[i]):
-                work(i)
+            try:
+                with self._counting(self._parts[i]):
+                    work(i)
+            except BaseException:
+                self._interrupted = i == 0  # nobody waits for net 1 then
+                raise
 
         try:
             pair(counted)
         finally:
             for part in self._parts:
                 self._add(part)
-            self._parts = []
+            self._parts, self._interrupted = [], False
 
     @contextmanager
     def _counting(self, count: Count) -> Iterator[Count]:
@@ -181,6 +186,8 @@ class Steps:
         """
         if self.processes.world > 1:
             self.processes.mean_gradients(optimizer)
+        if self._interrupted:
+            raise RunFailed("interrupted")  # which nobody sees: the other net's error is the one that counts
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         count = self._count

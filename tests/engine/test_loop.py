@@ -107,3 +107,21 @@ def test_losses_and_rows_of_nets_apart(pair, make_run):
     with pytest.raises(RunFailed):
         run.apart(pair, train)
     assert run.steps.rows_so_far() == 9 + (9 if pair.pool else 6)
+
+
+def test_an_interrupted_net_is_not_outlasted_by_the_other_one(make_run):
+    """Ctrl-C comes to the thread of net 0."""
+    run, weight, steps = make_run(), nn.Parameter(torch.ones(1)), []
+
+    def train(i):
+        if i == 0:
+            raise KeyboardInterrupt
+        for step in range(10_000):
+            run.backward(weight.sum(), 1)
+            run.step(torch.optim.SGD([weight], 0.0))
+            steps.append(step)
+
+    with pytest.raises(KeyboardInterrupt):
+        run.apart(Pair(apart=True), train)
+    assert len(steps) < 10_000
+    run.step(torch.optim.SGD([weight], 0.0))  # the next one is made
