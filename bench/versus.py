@@ -8,8 +8,8 @@
 Each cell is run by turns in both checkouts, so that what else the machine does meets both; figures are medians over the
 seeds, and ratios are those of A over B. Processor seconds count where the machine is shared. Training cells are runs on
 made features (classes around centres, 30 % of the labels drawn anew), with each checkout's own recipe; their seconds
-are those of the training alone (curation.json), the share of right labels is by the truth. Nothing is written but what
-is printed.
+are those of the training alone (curation.json), the share of right labels is by the truth. What is printed is also
+appended to bench/RESULTS.md with --record.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.table import Table, processor, today
+
 WIDTH, CLASSES, WRONG = 1280, 10, 0.3
+HEADING = "Two checkouts by turns"
 METHODS = ("promix", "cpc", "dividemix", "bootstrap")
 STARTS = {
     "help": ["--help"], "clean help": ["clean", "--help"], "publish help": ["publish", "--help"],
@@ -39,6 +42,11 @@ import sys, tomllib
 module, _, name = tomllib.load(open("pyproject.toml", "rb"))["project"]["scripts"]["label-curator"].partition(":")
 sys.exit(getattr(__import__(module, fromlist=[name]), name)())
 """
+
+
+COLUMNS = [
+    "seconds of the command", "processor seconds", "seconds of the training", "right labels by seed", "date", "machine",
+]  # fmt: skip
 
 
 class Measured(NamedTuple):
@@ -105,20 +113,29 @@ def training(method: str, seed: int, data: Path, out: Path, *more: str) -> list[
     ]  # fmt: skip
 
 
-def compare(name: str, a: list[Measured], b: list[Measured]) -> str:
-    """One line: medians of both and their ratios."""
+def compare(a: list[Measured], b: list[Measured]) -> list[str]:
+    """By column, medians of both and their ratio."""
 
-    def told(what: str, one: list[float], two: list[float]) -> str:
+    def told(one: list[float], two: list[float]) -> str:
         x, y = statistics.median(one), statistics.median(two)
-        return f"{what} {x:.2f} | {y:.2f} ({x / y:.2f} x)" if y else f"{what} {x:.2f} | {y:.2f}"
+        return f"{x:.2f} → {y:.2f}" + (f" ({x / y:.2f} times as fast)" if y else "")
 
-    parts = [told("seconds", [m.seconds for m in a], [m.seconds for m in b])]
-    parts.append(told("processor", [m.processor for m in a], [m.processor for m in b]))
-    if a[0].training is not None:
-        parts.append(told("training", [m.training or 0 for m in a], [m.training or 0 for m in b]))
-        right = (" ".join(f"{m.right:.4f}" for m in part) for part in (a, b))
-        parts.append("right labels " + " | ".join(right))
-    return f"{name}: " + "; ".join(parts)
+    parts = [told([m.seconds for m in a], [m.seconds for m in b])]
+    parts.append(told([m.processor for m in a], [m.processor for m in b]))
+    if a[0].training is None:
+        return [*parts, "–", "–"]
+    parts.append(told([m.training or 0 for m in a], [m.training or 0 for m in b]))
+    return [*parts, " → ".join(" ".join(f"{m.right:.4f}" for m in part) for part in (a, b))]
+
+
+def commit(checkout: Path) -> str:
+    """The commit of a checkout, in short; with a + where files differ from it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", checkout, *words], capture_output=True, text=True, check=True).stdout
+
+    changed = git("status", "--porcelain", "--untracked-files=no")
+    return git("rev-parse", "--short=7", "HEAD").strip() + "+" * bool(changed)
 
 
 def main(words: list[str] | None = None) -> None:
@@ -130,6 +147,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--core", type=int, help="run everything on this one core; default: all of them")
+    parser.add_argument("--record", action="store_true", help="append the rows to bench/RESULTS.md")
     flags = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as folder:
         small, data = Path(folder) / "small", Path(folder) / "data"
@@ -145,7 +163,15 @@ def main(words: list[str] | None = None) -> None:
             for seed in range(1, flags.seeds + 1):
                 for checkout, there in found.items():
                     there.append(measured(checkout, cell, seed, data, runs[checkout], flags.core))
-            print(compare(cell, found[flags.a], found[flags.b]), flush=True)
+            row = compare(found[flags.a], found[flags.b])
+            print(
+                f"{cell}: " + "; ".join(f"{what} {told}" for what, told in zip(COLUMNS, row, strict=False)), flush=True
+            )
+            if flags.record:
+                what = f"{cell}, {flags.rows:,} rows" if cell in METHODS else cell
+                where = f"{processor()}, core {flags.core} alone" if flags.core is not None else processor()
+                name = f"{what}: {commit(flags.a)} → {commit(flags.b)}" + " on one core" * (flags.core is not None)
+                Table(HEADING, COLUMNS).append(name, [*row, today(), where])
 
 
 if __name__ == "__main__":
