@@ -55,6 +55,7 @@ from curator.engine.hardware import best_precision
 from curator.engine.pretrained import Encoder, Look
 from curator.methods.promix import ProMix
 from curator.sources.faults import measured
+from curator.sources.images import PIECE
 from curator.sources.pace import ahead
 from curator.sources.pictures import Decoder
 from curator.system import cores
@@ -156,13 +157,15 @@ def features(s: Slice, until: float) -> None:
         files = list(pool.map(jpeg, rng.integers(2**31, size=min(s.images, 1024))))
 
         def opened(start: int) -> torch.Tensor:
-            def read(i: int) -> np.ndarray:
-                image, own = decoder.sized(files[i % len(files)], (224, 224))
-                measured(image, own)
-                return np.asarray(image)
+            def read(rows: range) -> np.ndarray:
+                found = [decoder.sized(files[i % len(files)], (224, 224)) for i in rows]
+                images = np.stack([np.asarray(image) for image, _ in found])
+                measured(images, np.array([own for _, own in found]))
+                return images
 
-            rows = range(start, min(start + CHUNK, s.images))
-            return torch.from_numpy(np.stack(list(pool.map(read, rows)))).permute(0, 3, 1, 2)
+            end = min(start + CHUNK, s.images)
+            pieces = [range(first, min(first + PIECE, end)) for first in range(start, end, PIECE)]
+            return torch.from_numpy(np.concatenate(list(pool.map(read, pieces)))).permute(0, 3, 1, 2)
 
         starts = range(0, s.images, CHUNK)
         started = time.perf_counter()

@@ -145,22 +145,29 @@ def decode_images(
     fills = out is not None
     counts, broken = np.zeros((3, 256), np.int64), {}
     found_hashes = np.zeros(n, np.uint64) if hashes is None else hashes
-    measures = np.full((n, len(MEASURES)), np.nan, np.float32) if measure else None
+    sizes, measures = np.zeros((n, 2)), np.full((n, len(MEASURES)), np.nan, np.float32) if measure else None
 
     def decode(position: int, item: dict | None) -> tuple[int, np.ndarray | BrokenImage]:
         try:
             item = with_bytes(position, item, rows, column, access)
             if hashes is None:
                 found_hashes[position] = hash_of(item["bytes"])
-            image, own = to_picture(position, item, rows, column, size, access)
+            image, sizes[position] = to_picture(position, item, rows, column, size, access)
         except BrokenImage as e:
             return position, e
-        if measures is not None:
-            measures[position] = measured(image, own)
         if out is not None and fills:
             out[position] = image
             return position, out[position]
         return position, np.asarray(image)
+
+    def decode_all(entries: Sequence[tuple[int, dict | None]]) -> list[tuple[int, np.ndarray | BrokenImage]]:
+        made = [decode(*entry) for entry in entries]
+        if measures is not None:
+            seen = [(position, image) for position, image in made if not isinstance(image, BrokenImage)]
+            for form in {image.shape for _, image in seen}:
+                places, images = zip(*((p, image) for p, image in seen if image.shape == form), strict=True)
+                measures[list(places)] = measured(np.stack(images), sizes[list(places)])
+        return made
 
     def chunks() -> Iterator[list[tuple[int, dict | None]]]:
         chunk: list[tuple[int, dict | None]] = []
@@ -175,7 +182,7 @@ def decode_images(
 
     with ThreadPoolExecutor(cores()) as pool:
         for chunk in chunks():
-            for position, image in in_pieces(pool, decode, chunk):
+            for position, image in in_pieces(pool, decode_all, chunk):
                 if isinstance(image, BrokenImage):
                     broken[position] = image.reason
                     continue
@@ -282,7 +289,7 @@ def content_hashes(
     entries = encoded(dataset, column)
     with ThreadPoolExecutor(cores()) as pool:
         while some := list(islice(entries, PIECE * cores())):
-            for position, item, content in in_pieces(pool, look, some):
+            for position, item, content in in_pieces(pool, lambda piece: [look(*entry) for entry in piece], some):
                 digest.update(content)
                 size += len(content)
                 if held is not None:
@@ -292,11 +299,13 @@ def content_hashes(
 
 
 def in_pieces(
-    pool: ThreadPoolExecutor, work: Callable[[int, dict | None], Made], entries: Sequence[tuple[int, dict | None]]
+    pool: ThreadPoolExecutor,
+    work: Callable[[Sequence[tuple[int, dict | None]]], list[Made]],
+    entries: Sequence[tuple[int, dict | None]],
 ) -> Iterator[Made]:
     """What the work makes of the entries, in order; a thread takes some of them at once."""
     pieces = [entries[i : i + PIECE] for i in range(0, len(entries), PIECE)]
-    return chain.from_iterable(pool.map(lambda piece: [work(*entry) for entry in piece], pieces))
+    return chain.from_iterable(pool.map(work, pieces))
 
 
 def hash_of(content: bytes) -> int:

@@ -86,6 +86,21 @@ class Scaling:
         return Pil.frombytes("RGB", size, np.ascontiguousarray(cut).tobytes(), "raw", "RGBX"[: cut.shape[2]])
 
 
+def resized(
+    pictures: np.ndarray,  # uint8 (m, h, w, 3)
+    size: tuple[int, int],  # (h, w)
+) -> np.ndarray:  # uint8 (m, h, w, 3)
+    """Pictures of one size at another, bicubic, by torch or Pillow as above."""
+    from PIL import Image as Pil
+
+    if not _torch_is_quick():
+        return np.stack([np.asarray(Pil.fromarray(p).resize(size[::-1], Pil.Resampling.BICUBIC)) for p in pictures])
+    import torch
+
+    pixels = torch.from_numpy(np.require(pictures, requirements="W")).permute(0, 3, 1, 2)
+    return torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True).permute(0, 2, 3, 1).numpy()
+
+
 def _pixels(image: Any) -> Tensor:
     """(h, w, 4) uint8 of a Pillow image of RGB, where it lies; of one in several blocks a copy (h, w, 3)."""
     import pyarrow as pa

@@ -1,14 +1,20 @@
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter, ImageStat
 
-from curator.sources.faults import FAULTS, MEASURES, faults_of, measured
+from curator.sources import faults, pictures
+from curator.sources.faults import FAULTS, MEASURES, faults_of
 
 
 def photo(seed: int) -> Image.Image:
     """A coloured picture of 48 x 48 pixels with edges."""
     pixels = np.random.default_rng(seed).integers(0, 256, (6, 6, 3), dtype=np.uint8)
     return Image.fromarray(pixels).resize((48, 48), Image.Resampling.NEAREST)
+
+
+def measured(image: Image.Image, size: tuple[int, int]) -> np.ndarray:
+    """The measures (7,) of one picture, whose file has a size."""
+    return faults.measured(np.asarray(image)[None], np.array([size]))[0]
 
 
 BLUISH = [*range(256), *(v // 2 for v in range(256)), *(255 - v for v in range(256))]
@@ -47,6 +53,29 @@ def test_large_pictures_are_measured_small():
     before = large.size
     assert np.allclose(measured(large, (480, 480))[:3], measured(small, (48, 48))[:3], atol=0.15)
     assert large.size == before
+
+
+@pytest.mark.parametrize("size", [(48, 30), (30, 48), (2, 9), (1, 1)])
+def test_many_at_once_are_measured_as_by_pillow(size):
+    """Brightness of grey ones as it is; luma, edges and entropy as Pillow makes them."""
+    images = [photo(i).resize(size, Image.Resampling.BILINEAR) for i in range(5)]
+    found = faults.measured(np.stack([np.asarray(image) for image in images]), np.arange(10).reshape(5, 2))
+    for i, (image, row) in enumerate(zip(images, found, strict=True)):
+        grey = image.convert("L")
+        edges = ImageStat.Stat(grey.filter(ImageFilter.FIND_EDGES)).stddev[0]
+        flat = 1 - np.exp(-0.01 * np.std(grey.histogram()))
+        sharp = min(1, 1 - np.exp(-0.01 * edges) + flat * (flat > 0.18))
+        assert row[3:5] == pytest.approx([sharp, image.entropy()], abs=1e-6) and row[5:].tolist() == [2 * i, 2 * i + 1]
+        assert np.array_equal(row, measured(image, (2 * i, 2 * i + 1)))
+    plain = measured(Image.new("RGB", size, (60, 60, 60)), size)  # whose channels Pillow counts apart: log2(3) bits
+    assert plain[:3] == pytest.approx([60 / 255, 60 / 255, 0], abs=1e-4)
+
+
+def test_without_torchs_filters_pillow_makes_them_small(monkeypatch):
+    image = photo(5).resize((300, 200), Image.Resampling.BICUBIC)
+    quick = measured(image, (1, 1))
+    monkeypatch.setattr(pictures, "_torch_is_quick", lambda: False)
+    assert measured(image, (1, 1)) == pytest.approx(quick, abs=0.01)
 
 
 def test_only_sizes_far_outside_of_what_the_set_shows_are_odd():
