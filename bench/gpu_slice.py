@@ -53,9 +53,9 @@ from bench.travel import make_up
 from curator.engine.encoders import Backbone
 from curator.engine.hardware import best_precision
 from curator.engine.pretrained import Encoder, Look
+from curator.engine.source import PIECE
 from curator.methods.promix import ProMix
 from curator.sources.faults import measured
-from curator.sources.images import PIECE
 from curator.sources.pace import ahead
 from curator.sources.pictures import Decoder
 from curator.system import cores

@@ -154,6 +154,7 @@ def main(words: list[str] | None = None) -> None:
         features(small, 200)
         if any(cell in METHODS for cell in flags.only):
             features(data, flags.rows)
+        versions = f"{commit(flags.a)} → {commit(flags.b)}" if flags.record else ""
         runs = {c: Path(folder) / f"run{i}" for i, c in enumerate((flags.a, flags.b))}
         if any("{run}" in word for cell in flags.only for word in STARTS.get(cell, [])):
             for checkout, run in runs.items():
@@ -170,7 +171,7 @@ def main(words: list[str] | None = None) -> None:
             if flags.record:
                 what = f"{cell}, {flags.rows:,} rows" if cell in METHODS else cell
                 where = f"{processor()}, core {flags.core} alone" if flags.core is not None else processor()
-                name = f"{what}: {commit(flags.a)} → {commit(flags.b)}" + " on one core" * (flags.core is not None)
+                name = f"{what}: {versions}" + " on one core" * (flags.core is not None)
                 Table(HEADING, COLUMNS).append(name, [*row, today(), where])
 
 

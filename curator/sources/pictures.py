@@ -102,13 +102,17 @@ def resized(
 
 
 def _pixels(image: Any) -> Tensor:
-    """(h, w, 4) uint8 of a Pillow image of RGB, where it lies; of one in several blocks a copy (h, w, 3)."""
-    import pyarrow as pa
+    """(h, w, 4) uint8 of a Pillow image of RGB, where it lies; of one in several blocks a copy (h, w, 3).
+
+    A copy, too, on a GPU machine without pyarrow, which comes with `datasets`.
+    """
     import torch
 
     try:
+        import pyarrow as pa
+
         return torch.from_dlpack(pa.array(image).values).view(image.height, image.width, 4)
-    except ValueError:
+    except (ImportError, ValueError):
         return torch.from_numpy(np.array(image))
 
 
