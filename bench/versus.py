@@ -170,9 +170,8 @@ def main(words: list[str] | None = None) -> None:
             )
             if flags.record:
                 what = f"{cell}, {flags.rows:,} rows" if cell in METHODS else cell
-                where = f"{processor()}, core {flags.core} alone" if flags.core is not None else processor()
                 name = f"{what}: {versions}" + " on one core" * (flags.core is not None)
-                Table(HEADING, COLUMNS).append(name, [*row, today(), where])
+                Table(HEADING, COLUMNS).append(name, [*row, today(), processor()])
 
 
 if __name__ == "__main__":

@@ -77,12 +77,9 @@ class Scaling:
         w, h = size if self.squash else (max(n, round(own * scale)) for n, own in zip(size, image.size, strict=True))
         if filter.name not in ("BILINEAR", "BICUBIC") or w * h > 4 * size[0] * size[1] or not _torch_is_quick():
             return image.resize(size, filter) if self.squash else ImageOps.fit(image, size, filter)
-        import torch
-
-        pixels = _pixels(image)[None].permute(0, 3, 1, 2)
-        found = torch.nn.functional.interpolate(pixels, (h, w), mode=filter.name.lower(), antialias=True)
+        found = _by_torch(_pixels(image)[None], (h, w), filter.name.lower())[0]
         left, top = round((w - size[0]) / 2), round((h - size[1]) / 2)
-        cut = found[0].permute(1, 2, 0).numpy()[top : top + size[1], left : left + size[0]]  # numpy starts no threads
+        cut = found[top : top + size[1], left : left + size[0]]
         return Pil.frombytes("RGB", size, np.ascontiguousarray(cut).tobytes(), "raw", "RGBX"[: cut.shape[2]])
 
 
@@ -97,8 +94,15 @@ def resized(
         return np.stack([np.asarray(Pil.fromarray(p).resize(size[::-1], Pil.Resampling.BICUBIC)) for p in pictures])
     import torch
 
-    pixels = torch.from_numpy(np.require(pictures, requirements="W")).permute(0, 3, 1, 2)
-    return torch.nn.functional.interpolate(pixels, size, mode="bicubic", antialias=True).permute(0, 2, 3, 1).numpy()
+    return _by_torch(torch.from_numpy(np.require(pictures, requirements="W")), size, "bicubic")
+
+
+def _by_torch(pixels: Tensor, size: tuple[int, int], mode: str) -> np.ndarray:
+    """Bytes (m, h, w, c) at another (h, w), in an array, since torch starts threads for what is done to one."""
+    import torch
+
+    found = torch.nn.functional.interpolate(pixels.permute(0, 3, 1, 2), size, mode=mode, antialias=True)
+    return found.permute(0, 2, 3, 1).numpy()
 
 
 def _pixels(image: Any) -> Tensor:
