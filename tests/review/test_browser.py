@@ -545,7 +545,7 @@ def test_the_loop_closes(digits, tmp_path):
     out = tmp_path / "again"
     assert main(["clean", "--method", "ce", "--epochs", "15", "--verified", str(journal), "--output", str(out)]) == 0
     before, after = (json.loads((folder / "curation.json").read_text())["metrics"] for folder in (digits, out))
-    few = 0.005  # by which two trainings differ
+    few = 0.005  # on a Xeon it was .0028 worse with 128 verified rows, for a reason not found yet
     assert after["label_accuracy_after_all"] > before["label_accuracy_after_all"] - few
     corrected = datasets.load_dataset(str(out), split="train").with_format("numpy")["corrected_label"][:]
     reviewed = list(labels)
