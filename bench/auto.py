@@ -105,9 +105,10 @@ def images(key: Key):
 
 
 def finished() -> dict[Key, dict[str, Any]]:
-    """The lines that are there."""
+    """The lines that are there, in the order of keys()."""
     rows = [json.loads(line) for line in LINES.read_text().splitlines()] if LINES.exists() else []
-    return {Key(*(row[name] for name in Key._fields)): row for row in rows}
+    there = {Key(*(row[name] for name in Key._fields)): row for row in rows}
+    return {key: there[key] for key in keys() if key in there}
 
 
 def main(words: list[str]) -> None:
@@ -118,7 +119,7 @@ def main(words: list[str]) -> None:
         if key not in there and (row := picked(key)):
             LINES.parent.mkdir(exist_ok=True)
             with LINES.open("a") as file:
-                file.write(json.dumps({**key._asdict(), **row, "date": today()}) + "\n")
+                file.write(json.dumps({**key._asdict(), **row, "date": today(), "machine": processor()}) + "\n")
     render()
 
 
@@ -131,8 +132,9 @@ def render() -> None:
     _, mark, after = rest.partition("\n## ")
     lines = [*of_everyday(there), *of_arena(there), *of_images(there), *of_verified(there)]
     missing = sum(key not in there for key in keys())
+    machines = " and ".join(sorted({row["machine"] for row in there.values()}))
     about = (
-        f"`bench/auto.py`, {processor()}, one thread beside much other work, {today()}. Nothing was trained for it: "
+        f"`bench/auto.py`, {machines}, one thread beside much other work, {today()}. Nothing was trained for it: "
         "auto has the figures of the method that it picks, from the tables of the sections above. AUROC / F1 / label "
         "accuracy; of ordinary datasets means over sets, features and seeds (no noise: labels changed). *Told as "
         "pairs*: cells in which the wrong labels of a class are said to go mostly to one other class (so it is with "

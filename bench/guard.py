@@ -61,6 +61,7 @@ def evidence_of(cell: Cell, name: str, data):
 
 def measure(cell: Cell, name: str) -> dict[str, Any]:
     """Figures of a method on a cell."""
+    from curator.engine.estimate import estimate
     from curator.engine.guard import guarded
     from curator.engine.run import Run
     from curator.engine.source import Features
@@ -74,7 +75,7 @@ def measure(cell: Cell, name: str) -> dict[str, Any]:
     found, truth = evidence_of(cell, name, data), torch.from_numpy(truth)
     run = Run(seed=cell.seed, net="mlp", threads=1)
     held_out = [found.probs] if ALL[name].held_out else []
-    kept = guarded(found, data, run, held_out, guard=not ALL[name].estimates)
+    kept = guarded(found, data, run, estimate(data, run, held_out), guard=not ALL[name].estimates)
     changed = found.corrected != given
     right, wrong = changed & (found.corrected == truth), changed & (given == truth)
 

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from curator.config.picked import settle
 from curator.config.resolve import hyperparameters
+from curator.engine.estimate import MOST, estimate
 from curator.engine.guard import guarded
 from curator.engine.hardware import device_name, peak_memory, process_state
 from curator.engine.mirror import Mirrored, mirrored_class
@@ -285,22 +287,31 @@ def train(
         raise RunFailed(f"--method {s.method} gave no evidence")
     if accuracy is not None and history.entries and not figures(history.entries[-1:]):  # the last epoch always counts
         history.entries[-1] |= accuracy()
-    held_out, guard = [found.probs] if method.held_out else [], _has_guard(resolved, data, table.labels, run)
-    found = guarded(found, data, run, held_out, guard=guard, probe=s.pred_probs is None)
-    return found.check(data), history.entries
+    return _guarded(found, resolved, data, torch.from_numpy(table.labels), run).check(data), history.entries
 
 
-def _has_guard(resolved: Resolved, data: NoisyDataset, given: np.ndarray, run: Run) -> bool:
+def _guarded(found: Evidence, resolved: Resolved, data: NoisyDataset, given: Tensor, run: Run) -> Evidence:
+    """The evidence as the guard leaves it, by models that did not learn the row; given: labels (n,) of the dataset."""
+    if len(data) * len(data.classes) > MOST:
+        run.warn("so many rows and classes are not guarded: new labels are the method's own")
+        return found
+    held_out = [found.probs] if resolved.method.held_out else []
+    judged = estimate(data, run, held_out, probe=resolved.settings.pred_probs is None)
+    return guarded(found, data, run, judged, guard=_has_guard(resolved, data, given, judged.alone, run))
+
+
+def _has_guard(resolved: Resolved, data: NoisyDataset, given: Tensor, alone: Tensor, run: Run) -> bool:
     """Whether new labels may be held back: not where verified rows contradict the labels (n,), which it believes.
 
-    So do all methods but the one that reads verified rows alone, and that is said.
+    So do all methods but the one that reads verified rows alone, and that is said. alone: probabilities (n, k) by
+    models that did not learn the row.
     """
     known, has_guard = data.trusted, resolved.settings.guard and not resolved.method.estimates
-    pair = contradicted(data.labels[known], torch.from_numpy(given)[known], len(data.classes))
+    pair = contradicted(data.labels[known], given[known], len(data.classes), alone[known])
     if pair is None:
         return has_guard
     of, like = data.named(*pair)
-    cause = f"more verified rows of {of} were labelled {like} than {of}"
+    cause = f"more verified rows of {of} were labelled {like} than {of}, and look like {like} to models of the labels"
     if not isinstance(resolved.method, PUDistill):
         run.warn(f"{cause}, so labels mislead and the guard is off; --method pudistill reads verified rows alone")
     elif has_guard:

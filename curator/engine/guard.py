@@ -11,13 +11,11 @@ flagged, and keep their labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from curator.engine.estimate import estimate
 from curator.engine.run import Run
 from curator.evidence import Evidence, NoisyDataset
 from curator.signals.posterior import Judged
@@ -27,7 +25,6 @@ CLEARLY = 2.0  # times as likely as the given label
 ROWS = 10.0  # changed rows of a pair that count as much as all others together
 ALIKE = 4.0  # times as likely as the other, at most, is the likelier of two right labels
 BOTH = 0.5  # their probability together, at least
-MOST = 2**28  # probabilities that are estimated: of more rows and classes the memory would not hold them
 SEEN = 0.05  # of the method's own probability, at least, of either
 
 
@@ -35,10 +32,9 @@ def guarded(
     found: Evidence,
     data: NoisyDataset,
     run: Run,
-    also: Sequence[Tensor] = (),
+    judged: Judged,
     *,
     guard: bool = True,
-    probe: bool = True,
 ) -> Evidence:
     """The evidence with the given label where a new one would harm, and with the rows that may have two right labels.
 
@@ -46,14 +42,9 @@ def guarded(
         found: of a method.
         data: its rows.
         run: says what was held back, and keeps it as the finding "guard".
-        also: probabilities (n, k) of models that did not learn the row, for the estimate.
-        probe: whether it asks linear models besides.
+        judged: the estimate, by models that did not learn the row.
         guard: whether labels are held back at all.
     """
-    if len(data) * len(data.classes) > MOST:
-        run.warn("so many rows and classes are not guarded: new labels are the method's own")
-        return found
-    judged = estimate(data, run, also, probe=probe)
     changed = (found.corrected != data.labels) & ~data.trusted
     probs = (1 - DOUBT) * judged.probs + DOUBT * judged.alone
     gain, likelier = compared(probs, data.labels, found.corrected)

@@ -3,9 +3,10 @@
 How many labels are wrong, and whether those of a class go mostly to one other class, is estimated by models that did
 not learn the row's label (engine/estimate.py), on a sample of the rows. The tables of bench/RESULTS.md are the basis:
 
-- Verified rows that were labelled as one other class more often than as their own say that the given labels mislead.
-  All other methods take the most frequent class among rows that look alike for the right one, with verified rows among
-  them or not, and the estimate does, too; `pudistill` reads verified rows alone.
+- Verified rows that were labelled as one other class more often than as their own, and that the estimate takes for
+  that class, too, say that the given labels mislead. All other methods take the most frequent class among rows that
+  look alike for the right one, with verified rows among them or not, and the estimate does, too; `pudistill` reads
+  verified rows alone.
 - On features `posterior` is ahead of the others for all kinds of noise.
 - From scratch nothing judges a row before a net has learned to see, and ProMix's nets learn from the rows that they
   hold to be clean.
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from curator.engine.estimate import estimate
+from curator.engine.estimate import MOST, estimate
 from curator.engine.run import Run
 from curator.engine.source import Sample
 from curator.evidence import NoisyDataset
@@ -87,7 +88,11 @@ def pick(data: NoisyDataset, given: Tensor, run: Run, *, estimated: bool = True)
     """
     known = data.trusted
     enough = bool((torch.bincount(data.labels[known], minlength=len(data.classes)) >= LEAST).all())
-    if enough and (pair := contradicted(data.labels[known], given[known], len(data.classes))) is not None:
+    looked_at = data.labels[known], given[known], len(data.classes)
+    pair = contradicted(*looked_at) if enough else None
+    if pair is not None and estimated and len(data) * len(data.classes) <= MOST:  # only here: it reads all rows
+        pair = contradicted(*looked_at, estimate(data, run).alone[known])
+    if pair is not None:
         of, like = data.named(*pair)
         rate = float((given[known] != data.labels[known]).float().mean())
         cause = f"{rate:.0%} of the verified rows had a wrong label, and more of {of} were labelled {like} than {of}"

@@ -281,9 +281,12 @@ class Rows:
     @cached_property
     def flagged(self) -> np.ndarray:
         """(n,) bool: rows that are not selected, without those whose label was verified before the run."""
-        mask = ~self.selected
-        mask[self.positions(list(self.trusted))] = False
-        return mask
+        return ~self.selected & ~self.verified
+
+    @cached_property
+    def verified(self) -> np.ndarray:
+        """(n,) bool: rows whose label was verified before the run."""
+        return np.isin(self.row, list(self.trusted))
 
     @cached_property
     def duplicates(self) -> np.ndarray:
@@ -336,7 +339,7 @@ class Rows:
 
     @cached_property
     def confidence(self) -> np.ndarray:
-        """(n,) float32 in [0, 1]: probability of the suggested label."""
+        """(n,) float32 in [0, 1]: probability of the suggested label; 0 where the run could not use the row."""
         out = np.empty(len(self), np.float32)
         for here, soft in self._soft():
             out[here] = soft[np.arange(len(soft)), self.suggested[here]]

@@ -297,15 +297,16 @@ def by_groups(groups: np.ndarray) -> np.ndarray:
 def order(runs: Sequence[Rows], name: str) -> np.ndarray:
     """All positions (n,) of the first run in an order of ORDERS; rows that are alike stay in the order of their ids.
 
-    "margin" puts rows first whose given label is farthest below the best other one; "disagreement" those for which
-    most pairs of runs suggest different labels, then those with the largest spread of clean scores; "given class" and
-    "pair" (the largest pair first) put the least clean rows first within each.
+    "least sure" puts rows first whose suggested label has the lowest probability, and those last that were verified
+    before the run or that it could not use; "margin" those first whose given label is farthest below the best other
+    one; "disagreement" those for which most pairs of runs suggest different labels, then those with the largest spread
+    of clean scores; "given class" and "pair" (the largest pair first) put the least clean rows first within each.
     """
     rows = runs[0]
     if name == "row":
         return np.arange(len(rows))
     if name == "least sure":
-        return np.argsort(np.abs(rows.score - 0.5), kind="stable")
+        return np.lexsort((rows.confidence, rows.verified | ~rows.present))
     if name == "duplicates":
         return np.argsort(rows.duplicates, kind="stable")
     if name == "margin":

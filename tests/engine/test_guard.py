@@ -33,30 +33,36 @@ def predicted(data):
     return (x[:, :K]).argmax(1)
 
 
+def judging(data, make_run):
+    """A run and its estimate."""
+    run = make_run(net="mlp")
+    return run, estimate(data, run)
+
+
 def test_right_labels_stay(make_run):
     data, _ = rows(spread=1.6)
     found = sure(predicted(data), data)
     assert (found.corrected != data.labels).float().mean() > 0.1
     said = []
     run = make_run(net="mlp", say=said.append)
-    kept = guarded(found, data, run)
+    kept = guarded(found, data, run, estimate(data, run))
     assert (kept.corrected != data.labels).float().mean() < 0.02
     assert torch.equal(kept.selected, found.selected) and torch.equal(kept.probs, found.probs)  # they are still flagged
     facts = run.findings["guard"]
     assert facts["gain"] < 0 < facts["held"] <= facts["changed"] and "new labels are held back" in said[0]
-    free = guarded(found, data, run, guard=False)
+    free = guarded(found, data, run, estimate(data, run), guard=False)
     assert torch.equal(free.corrected, found.corrected) and run.findings["guard"]["held"] == 0
 
 
 def test_wrong_labels_are_mended(make_run):
     data, truth = rows(wrong=0.3, trusted=40)
     found = sure(truth, data)
-    kept = guarded(found, data, make_run(net="mlp"))
+    kept = guarded(found, data, *judging(data, make_run))
     assert torch.equal(kept.corrected, found.corrected) and torch.equal(kept.corrected[:40], data.labels[:40])
     # What harms more than it mends does not pass, though every seventh of these labels is wrong.
     data, truth = rows(wrong=0.15)
     shifted = sure(torch.where(torch.arange(400) % 5 == 0, (truth + 2) % K, truth), data)
-    kept = guarded(shifted, data, make_run(net="mlp"))
+    kept = guarded(shifted, data, *judging(data, make_run))
     before, after = ((shifted.corrected == truth).float().mean(), (kept.corrected == truth).float().mean())
     assert after > 0.95 > before
 
@@ -79,7 +85,7 @@ def test_two_right_labels_are_found(make_run):
     unsure = found.probs.clone()
     unsure[between] = torch.tensor([0.49, 0.49, 0.01, 0.01])
     for probs, share in ((unsure, 1.0), (found.probs, 0.0)):
-        ambiguous = guarded(evidence(probs, data), data, make_run(net="mlp")).ambiguous
+        ambiguous = guarded(evidence(probs, data), data, *judging(data, make_run)).ambiguous
         assert ambiguous[between].float().mean() >= 0.8 * share and ambiguous.sum() <= share * len(between) + 4
 
 

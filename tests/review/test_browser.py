@@ -524,7 +524,7 @@ def test_several_runs(run, tmp_path):
 
 
 def test_the_loop_closes(digits, tmp_path):
-    """Page, journal, --verified: the second run has right labels where somebody looked, elsewhere as good ones."""
+    """Page, journal, --verified: the second run has better labels, also of rows nobody looked at or as good ones."""
     columns = datasets.load_dataset(str(digits), split="train").with_format("numpy")[:]
     truth = columns["true_label"]
     journal = tmp_path / "review.sqlite"
@@ -545,10 +545,9 @@ def test_the_loop_closes(digits, tmp_path):
     out = tmp_path / "again"
     assert main(["clean", "--method", "ce", "--epochs", "15", "--verified", str(journal), "--output", str(out)]) == 0
     before, after = (json.loads((folder / "curation.json").read_text())["metrics"] for folder in (digits, out))
-    few = 0.005  # on a Xeon it was .0028 worse with 128 verified rows, for a reason not found yet
-    assert after["label_accuracy_after_all"] > before["label_accuracy_after_all"] - few
+    assert after["label_accuracy_after_all"] > before["label_accuracy_after_all"]
     corrected = datasets.load_dataset(str(out), split="train").with_format("numpy")["corrected_label"][:]
     reviewed = list(labels)
     assert (corrected[reviewed] == truth[reviewed]).all() and (columns["corrected_label"] != truth)[reviewed].any()
     rest = np.setdiff1d(np.arange(len(truth)), reviewed)
-    assert (corrected == truth)[rest].mean() > (columns["corrected_label"] == truth)[rest].mean() - few
+    assert (corrected == truth)[rest].mean() > (columns["corrected_label"] == truth)[rest].mean() - 0.005
