@@ -45,6 +45,14 @@ class Net(nn.Module):
         """
         return self.body.begin(x) if isinstance(self.body, MLPBody) else x
 
+    def begin_each(self, views: list[Tensor]) -> dict[Tensor, Tensor]:
+        """What begin gives for views (b, ...), by view: of features in one pass, a view that is there twice once."""
+        if not isinstance(self.body, MLPBody):
+            return {view: view for view in views}
+        distinct = list(dict.fromkeys(views))
+        begun = self.begin(torch.cat(distinct)).split([len(view) for view in distinct])
+        return dict(zip(distinct, begun, strict=True))
+
     def forward(self, x: Tensor, begun: bool = False) -> Output:
         """Logits and features of x: float (b, c, h, w), or (b, d) where the body is an MLP; begun: what begin gave."""
         body = self.body.finish if begun and isinstance(self.body, MLPBody) else self.body

@@ -294,22 +294,22 @@ class DivideMix(Method):
 
         def step(x: Tensor, batch: Tensor, y: Tensor, weight: Tensor, lambda_u: Tensor) -> None:
             seen, inputs = self.views(x, normaliser, generator, run)
-            targets: list[Tensor] = []
+            looked, shown = self.views(y, normaliser, generator, run) if len(y) else ([], [])
             net.train(self.reading == "released")
-            with torch.no_grad(), run.autocast():
-                if len(y):
-                    looked, shown = self.views(y, normaliser, generator, run)
-                    guesses = [either(z).logits for z in looked for either in (model, other.model)]
-                    inputs, targets = [*inputs, *shown], [co_guess(guesses, TEMPERATURE)] * 2
-                goal = F.one_hot(labels[batch], k).float()
-                refined = co_refine([model(z).logits for z in seen], goal, split[batch], TEMPERATURE)
-                targets = [refined, refined, *targets]
-            both, target = torch.cat(inputs), torch.cat(targets)
-            partner = torch.randperm(len(both), generator=generator, device=run.device)
             with run.autocast():
-                both = model.begin(both)
-            both, target = mixup(both, target, weight, partner)
-            count = 2 * len(batch)  # of rows that come from labelled ones
+                begun = model.begin_each([*inputs, *shown])
+
+            def look(z: Tensor) -> Tensor:  # of what trains, too, only the rest of the pass
+                return (model(begun[z], True) if z in begun else model(z)).logits
+
+            with torch.no_grad(), run.autocast():
+                guesses = [logits for z in looked for logits in (look(z), other.model(z).logits)]
+                guessed = [co_guess(guesses, TEMPERATURE)] * 2 if guesses else []
+                given = F.one_hot(labels[batch], k).float()
+                refined = co_refine([look(z) for z in seen], given, split[batch], TEMPERATURE)
+            both, target = torch.cat([begun[z] for z in (*inputs, *shown)]), torch.cat([refined, refined, *guessed])
+            partner = torch.randperm(len(both), generator=generator, device=run.device)
+            both, target, count = *mixup(both, target, weight, partner), 2 * len(batch)  # labelled rows are first
             if not self.mix_unlabelled:
                 both, target = both[:count], target[:count]
             net.train()
