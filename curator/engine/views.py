@@ -158,20 +158,18 @@ def jitter(
     generator: torch.Generator,
     *,
     noise: float,  # deviation of the noise that is added
-    drop: float,  # share of the features set to 0, their mean
+    drop: float,  # share of the features set to 0, their mean, in steps of 2^-16
 ) -> Tensor:  # float (b, d)
-    """A strong view of features."""
-    if noise:
-        x = torch.randn(x.shape, generator=generator, device=x.device).mul_(noise).add_(x)
-    return x * drawn(1 - drop, x.shape, generator, x.device) if drop else x
+    """A strong view of features: even noise and gaps.
 
-
-def drawn(share: float, shape: torch.Size, generator: torch.Generator, device: torch.device) -> Tensor:  # bool
-    """True for about a share of the places, in steps of 2^-16: 64 random bits, drawn at once, decide about four."""
-    count = shape.numel()
-    bits = torch.empty(-(-count // 4), dtype=torch.int64, device=device)
-    bits = bits.random_(-(2**63), None, generator=generator).view(torch.int16)[:count].view(shape)
-    return bits < round(share * 2**16) - 2**15
+    One draw of 16 bits is both: above a bound it is a gap, below it the noise; 64 bits at once are four of them.
+    """
+    count, bound = x.numel(), round((1 - drop) * 2**16) - 2**15
+    bits = torch.empty(-(-count // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None, generator=generator)
+    drawn = bits.view(torch.int16)[:count].view(x.shape).float()  # whole numbers in [-2^15, 2^15)
+    scale = noise * math.sqrt(12) / max(1, bound + 2**15)
+    out = torch.add(x, drawn, alpha=scale).sub_(scale * (bound - 1 - 2**15) / 2)
+    return out.mul_(drawn.lt_(bound)) if drop else out
 
 
 Strong = Literal["random_augment", "rand_augment", "auto_cifar10", "auto_cifar10_cutout", "auto_imagenet"]
