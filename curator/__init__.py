@@ -5,9 +5,13 @@ import os
 from curator.curate import curate
 from curator.errors import CuratorError
 
-# OpenMP's threads spin while they wait for each other: where other programs use the cores, a run takes 20 times as long
-# as it should. OpenMP reads this when torch is loaded, which the imports above do not do.
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+# OpenMP's threads spin while they wait for each other: for long, and where other programs use the cores a run takes 20
+# times as long as it should; not at all, and every small operation waits to be woken: a training on idle cores takes
+# half as long again. So they spin for a third of a millisecond. OpenMP reads this when torch is loaded, which the
+# imports above do not do; GNU's, which torch brings on Linux, counts turns, others know the policy alone.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "20000")
+    os.environ["OMP_WAIT_POLICY"] = "passive"
 
 __all__ = ["CuratorError", "curate"]
 __version__ = "0.2.0"

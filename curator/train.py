@@ -38,7 +38,7 @@ from curator.result.accuracy import Accuracy, figures
 from curator.result.metrics import precision_recall_f1
 from curator.signals.contradicted import contradicted
 from curator.sources.read import Reading, precision
-from curator.system import is_main
+from curator.system import is_main, threads_per_process
 from curator.text import Log, duration, span
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _threads(resolved: Resolved, data: NoisyDataset) -> int | None:
     if process_state().device.type != "cpu" or method.fits or not method.rows_at_once():
         return None
     rows = min(method.rows_at_once(), len(data))
-    return threads_of(str(s.net), s.views().shape(data.inputs.shape), len(data.classes), rows)
+    return threads_of(str(s.net), s.views().shape(data.inputs.shape), len(data.classes), rows, two_nets=method.two_nets)
 
 
 def _require_room(crop: int | None, data: NoisyDataset) -> None:
@@ -296,6 +296,7 @@ def _guarded(found: Evidence, resolved: Resolved, data: NoisyDataset, given: Ten
         run.warn("so many rows and classes are not guarded: new labels are the method's own")
         return found
     held_out = [found.probs] if resolved.method.held_out else []
+    torch.set_num_threads(threads_per_process())  # training in small steps may have taken fewer
     judged = estimate(data, run, held_out, probe=resolved.settings.pred_probs is None)
     return guarded(found, data, run, judged, guard=_has_guard(resolved, data, given, judged.alone, run))
 

@@ -62,15 +62,17 @@ class Predictor:
         def seen(part: Tensor) -> Tensor:
             with torch.no_grad(), autocast(device, self.precision):
                 x = normaliser(inputs.batch(rows[part]))
-                return torch.stack([output(net(x)) for net in nets]).mean(0).float()
+                found = [output(net(x)) for net in nets]
+                return (found[0] if len(found) == 1 else torch.stack(found).mean(0)).float()
 
         if len(parts) > 1 and self.apart(inputs):
             halves = self.pair(lambda i: [seen(part) for part in parts[i::2]])
             found = [halves[j % 2][j // 2] for j in range(len(parts))]
         else:
             found = [seen(part) for part in parts]
-        out = torch.zeros(len(rows), found[0].shape[1], device=device)
-        out[mine.to(device)] = torch.cat(found)
+        out = torch.cat(found)
+        if self.processes.world > 1:
+            out = torch.zeros(len(rows), out.shape[1], device=device).index_copy_(0, mine.to(device), out)
         if not torch.isfinite(out).all():
             raise self.steps.broke("the net's predictions stopped being numbers")
         for net, mode in zip(nets, modes, strict=True):

@@ -1,10 +1,10 @@
 """How many threads of a processor a training pays for: what a second one saves must be more than waiting for it costs.
 
-An operation that two threads share ends when the slower one does, and beside other programs that is a slice of the
-system's time later: a small step takes ten times as long, for nothing. As measured on 2 cores of an EPYC, idle, ce and
-promix for a few epochs, seconds with one thread and with two: images of 8 px and the small net (0.7 GFLOP a batch and
-pass) 6.6 and 6.8, with promix 18.5 and 26.4; features of 1,280 numbers and the MLP (0.5 GFLOP) half as much work again
-with two (in processor seconds); images of 32 px and the small net (2.8 GFLOP) 13.4 and 10.9.
+An operation that two threads share ends when the slower one does; threads that wait spin for a moment before they
+sleep (curator/__init__.py). As measured on 2 cores of a Xeon, milliseconds a step with one thread and with two: the MLP
+on 64 features, 32 rows (0.02 GFLOP a pass) 1.3 and 1.1; on 1,280 features, 128 rows (0.24 GFLOP) 5.1 and 3.2; the small
+net on images of 8 px, 128 rows (0.7 GFLOP) 25.8 and 16.2. Beside a busy program on each core, `ce` on the digits takes
+10 s with either.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ from curator.engine.nets import OF_FEATURES, build_net
 from curator.system import threads_per_process
 
 SMALL = ("small", *OF_FEATURES)  # nets; for the others any batch is work enough
-FLOPS = 1e9  # of a batch's forward pass, that a thread needs to be worth its while
+FLOPS = 5e7  # of a batch's forward pass, that a thread needs to be worth its while
+MANY = 4  # threads with which two nets on features train one after the other, rather than on a core each
 
 
-def threads_of(net: str, shape: tuple[int, ...], classes: int, rows: int) -> int:
+def threads_of(net: str, shape: tuple[int, ...], classes: int, rows: int, two_nets: bool = False) -> int:
     """Threads for a net that trains on so many rows of a shape at once: from one to this process's share of the cores.
 
-    It hangs on sizes alone, never on how busy the machine is, since the number of threads changes a result's last
-    digits.
+    Two nets on features train at once, on a thread each, where there are few (Run.pair). It hangs on sizes alone, never
+    on how busy the machine is, since the number of threads changes a result's last digits.
     """
     most = threads_per_process()
     if most == 1 or net not in SMALL:
         return most
+    if two_nets and net in OF_FEATURES and most < MANY:
+        return 1
     with torch.random.fork_rng(devices=[]):  # the weights of a net that is thrown away
         thrown_away = build_net(net, shape, classes).eval()
     return max(1, min(most, int(rows * _flops(thrown_away, shape) / FLOPS)))

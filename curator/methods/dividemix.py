@@ -161,6 +161,7 @@ class DivideMix(Method):
     reading: Literal["released", "paper"] = "released"
     """Mode of the training net while it makes targets: training (released code), or evaluation (paper)."""
 
+    two_nets: ClassVar[bool] = True
     # With 25, what a net of 0.2 M parameters knows after so few epochs drowns in its own guesses.
     small_net: ClassVar[dict[str, Any]] = {"epochs": 90, "warmup": 10, "lr_drop": 60, "lambda_u": 0.0}
 
@@ -310,8 +311,7 @@ class DivideMix(Method):
             both, target = torch.cat([begun[z] for z in (*inputs, *shown)]), torch.cat([refined, refined, *guessed])
             partner = torch.randperm(len(both), generator=generator, device=run.device)
             both, target, count = *mixup(both, target, weight, partner), 2 * len(batch)  # labelled rows are first
-            if not self.mix_unlabelled:
-                both, target = both[:count], target[:count]
+            both, target = (both, target) if self.mix_unlabelled else (both[:count], target[:count])
             net.train()
             with run.autocast():
                 logits = model(both, True).logits

@@ -32,6 +32,7 @@ class Method(Protocol):
     held_out: ClassVar[bool] = False  # whether its probabilities, too, are of models that do not know the row's label
     estimates: ClassVar[bool] = False  # whether it makes the estimate itself by which others are guarded
     fits: ClassVar[bool] = False  # whether it begins with models that are fitted whole, not in steps
+    two_nets: ClassVar[bool] = False  # whether it trains two nets, which may be done at once
 
     @abstractmethod
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:

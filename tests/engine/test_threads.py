@@ -7,9 +7,11 @@ from curator.engine.nets import build_net
 
 
 @pytest.mark.parametrize("net, shape, rows, expected", [
-    ("small", (1, 8, 8), 128, 1),  # digits
-    ("small", (3, 32, 32), 128, 2),  # CIFAR
-    ("mlp", (1280,), 256, 1),
+    ("small", (1, 8, 8), 16, 1),
+    ("small", (1, 8, 8), 128, 8),  # digits
+    ("small", (3, 32, 32), 128, 8),  # CIFAR
+    ("mlp", (64,), 64, 1),
+    ("mlp", (1280,), 128, 4),
     ("linear", (1280,), 256, 1),
     ("resnet18", (3, 32, 32), 2, 8),
 ])  # fmt: skip
@@ -18,6 +20,10 @@ def test_a_second_thread_must_pay(net, shape, rows, expected, monkeypatch):
     before = torch.get_rng_state()
     assert threads.threads_of(net, shape, 10, rows) == expected
     assert torch.equal(torch.get_rng_state(), before)
+    assert threads.threads_of(net, shape, 10, rows, two_nets=True) == expected
+    monkeypatch.setattr(threads, "threads_per_process", lambda: 2)
+    two = threads.threads_of(net, shape, 10, rows, two_nets=True)
+    assert two == (1 if net in threads.OF_FEATURES else min(2, expected))  # on features: a core each
     monkeypatch.setattr(threads, "threads_per_process", lambda: 1)
     assert threads.threads_of(net, shape, 10, rows) == 1
 

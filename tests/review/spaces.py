@@ -32,7 +32,7 @@ class RunningSpace:
         if variables.get("CURATOR_STORAGE"):
             assert variables["CURATOR_STORAGE"] == space.settings["volumes"]["volumes"][0]["mountPath"]
             variables = {**variables, "CURATOR_STORAGE": str(self.mount)}
-        kept = ("PATH", "HOME", "LANG", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "LD_LIBRARY_PATH")
+        kept = ("PATH", "HOME", "LANG", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "LD_LIBRARY_PATH")
         self.variables = {
             **{name: os.environ[name] for name in kept if name in os.environ},
             **variables,
