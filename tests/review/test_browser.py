@@ -196,8 +196,9 @@ def test_large_view_search_choice_and_inputs(digits, tmp_path):
         page.select_option("[data-view=decided]", "undecided")
         page.wait_for_function(f"document.querySelector('.cr-card').dataset.row != '{rows[0]}'")
         page.wait_for_selector(".cr-grid:not(.cr-loading)")
-        score = columns["clean_score"][rows_of(page)]
-        assert (np.diff(np.abs(score - 0.5)) >= 0).all() and not {rows[1], rows[2]} & set(rows_of(page))
+        shown = rows_of(page)
+        confidence = np.stack(columns["teacher_soft_label"])[shown, columns["corrected_label"][shown]]
+        assert (np.diff(confidence) >= 0).all() and not {rows[1], rows[2]} & set(shown)
         page.reload()  # the view is in the address
         ready(page, page.url)
         assert page.input_value("[data-view=order]") == "least sure"
