@@ -3,10 +3,11 @@
     python -m bench.contention              # on idle cores; each cell is measured three times, the median counts
     python -m bench.contention smoke        # one short measurement of each, nothing written
 
-Threads of OpenMP spin while they wait for each other unless OMP_WAIT_POLICY is passive, which curator sets before torch
-is loaded. What passive waiting costs on idle cores, and what it saves beside others, are the two rows of the table; the
-gate is at most 4 times the time alone, beside as many busy loops as there are cores. A run that takes longer than
-two minutes is ended and counts as so long: its figures are shown with ≥.
+Threads of OpenMP that wait for each other spin for a third of a millisecond before they sleep: curator sets
+GOMP_SPINCOUNT before torch is loaded, unless OMP_WAIT_POLICY is set. The other rows: sleeping at once (passive), never
+sleeping (active). The gate is at most 4 times
+the time alone, beside as many busy loops as there are cores. A run that takes longer than two minutes is ended and
+counts as so long: its figures are shown with ≥.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from bench.table import Table, processor, today
 ROOT = Path(__file__).resolve().parent.parent
 HEADING = "Beside other programs: seconds of a run on the digits"
 COLUMNS = ["alone", "beside busy loops", "times as long", "runs", "date", "machine"]
-POLICIES = {"passive (default)": None, "active (OpenMP's own)": "active"}
+POLICIES = {"a moment (default)": None, "passive": "passive", "active": "active"}
 GATE = 4.0
 EPOCHS, RUNS = 15, 3
 LIMIT = 120.0  # seconds of a run

@@ -83,7 +83,7 @@ def command(checkout: Path, argv: list[str], core: int | None) -> tuple[float, f
         SystemExit: with what it said, where it fails.
     """
     pinned = ["taskset", "-c", str(core)] if core is not None else []
-    free = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "MKL_"))}
+    free = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_", "MKL_"))}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
         [*pinned, sys.executable, "-c", PROGRAM, *argv], cwd=checkout, env={**free, "PYTHONPATH": str(checkout)},

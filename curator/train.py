@@ -119,11 +119,12 @@ def _views(resolved: Resolved, data: NoisyDataset) -> tuple[Views, Mirrored | No
 
 def _threads(resolved: Resolved, data: NoisyDataset) -> int | None:
     """Threads that training on the CPU pays for; None, all of this process, for what is no net's training in steps."""
-    s, method = resolved.settings, resolved.method
-    if process_state().device.type != "cpu" or method.fits or not method.rows_at_once():
+    s, method, processes = resolved.settings, resolved.method, process_state()
+    if processes.device.type != "cpu" or method.fits or not method.rows_at_once():
         return None
     rows = min(method.rows_at_once(), len(data))
-    return threads_of(str(s.net), s.views().shape(data.inputs.shape), len(data.classes), rows, two_nets=method.two_nets)
+    apart = method.two_nets and not s.compile and processes.num_processes == 1
+    return threads_of(str(s.net), s.views().shape(data.inputs.shape), len(data.classes), rows, apart=apart)
 
 
 def _require_room(crop: int | None, data: NoisyDataset) -> None:
@@ -296,8 +297,11 @@ def _guarded(found: Evidence, resolved: Resolved, data: NoisyDataset, given: Ten
         run.warn("so many rows and classes are not guarded: new labels are the method's own")
         return found
     held_out = [found.probs] if resolved.method.held_out else []
-    torch.set_num_threads(threads_per_process())  # training in small steps may have taken fewer
-    judged = estimate(data, run, held_out, probe=resolved.settings.pred_probs is None)
+    torch.set_num_threads(threads_per_process())  # training in small steps may take fewer
+    try:
+        judged = estimate(data, run, held_out, probe=resolved.settings.pred_probs is None)
+    finally:
+        torch.set_num_threads(run.threads)
     return guarded(found, data, run, judged, guard=_has_guard(resolved, data, given, judged.alone, run))
 
 
@@ -312,7 +316,7 @@ def _has_guard(resolved: Resolved, data: NoisyDataset, given: Tensor, alone: Ten
     if pair is None:
         return has_guard
     of, like = data.named(*pair)
-    cause = f"more verified rows of {of} were labelled {like} than {of}, and look like {like} to models of the labels"
+    cause = f"more verified rows of {of} were labelled {like} than {of}, and look like {like} to models of all labels"
     if not isinstance(resolved.method, PUDistill):
         run.warn(f"{cause}, so labels mislead and the guard is off; --method pudistill reads verified rows alone")
     elif has_guard:

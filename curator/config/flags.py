@@ -131,7 +131,7 @@ class TrainingFlags:
     """With --crop: the window has a random shape and at least this share of the image's area in training, and is scaled
     to --crop (torchvision's RandomResizedCrop, which has 0.08), from 0.001 to 1."""
     feature_noise: Annotated[float, AtLeast(0)] = 0.2
-    """On features: standard deviation of the noise added in training, relative to that of each feature (>= 0)."""
+    """On features: deviation of the uniform noise added in training, relative to that of each feature (>= 0)."""
     feature_drop: Annotated[float, BELOW_1] = 0.2
     """On features: fraction of the features replaced by their mean in training, in [0, 1)."""
     seed: Annotated[int, AtLeast(0)] = 123

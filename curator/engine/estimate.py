@@ -22,7 +22,7 @@ from curator.signals.posterior import Judged, label_posterior
 from curator.signals.ridge import fit_ridge
 
 LEARNED = 20_000  # rows that the models are fitted to, and that vote, at most
-MOST = 2**28  # probabilities, which the caller minds: of more rows and classes the memory would not hold them
+MOST = 2**28  # probabilities, at most, which callers check: more would not fit in memory
 SMOOTHING = 0.02  # of a share of votes, before its logarithm
 Read = Callable[[Tensor], Tensor]  # rows (b,) int64 -> float32 (b, d), each feature of mean 0 and deviation 1
 

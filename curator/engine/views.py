@@ -160,10 +160,12 @@ def jitter(
     noise: float,  # deviation of the noise that is added
     drop: float,  # share of the features set to 0, their mean, in steps of 2^-16
 ) -> Tensor:  # float (b, d)
-    """A strong view of features: even noise and gaps.
+    """A strong view of features: uniform noise and gaps.
 
     One draw of 16 bits is both: above a bound it is a gap, below it the noise; 64 bits at once are four of them.
     """
+    if not (noise or drop):
+        return x
     count, bound = x.numel(), round((1 - drop) * 2**16) - 2**15
     bits = torch.empty(-(-count // 4), dtype=torch.int64, device=x.device).random_(-(2**63), None, generator=generator)
     drawn = bits.view(torch.int16)[:count].view(x.shape).float()  # whole numbers in [-2^15, 2^15)

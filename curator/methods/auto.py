@@ -96,6 +96,7 @@ def pick(data: NoisyDataset, given: Tensor, run: Run, *, estimated: bool = True)
         of, like = data.named(*pair)
         rate = float((given[known] != data.labels[known]).float().mean())
         cause = f"{rate:.0%} of the verified rows had a wrong label, and more of {of} were labelled {like} than {of}"
+        cause += "" if estimated else " (of the models' word a dry run knows nothing)"
         return Pick("pudistill", f"{cause}: only verified rows are believed", Noise(rate, None))
     noise = noise_of(data, run) if estimated else None
     seen = "" if noise is None else f"{noise}; "

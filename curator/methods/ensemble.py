@@ -25,6 +25,7 @@ class Ensemble(Method):
         self.epochs = max(member.epochs for member in members.values())
         self.batch_size = max(member.batch_size for member in members.values())
         self.fits = any(member.fits for member in members.values())  # type: ignore[misc]
+        self.two_nets = all(member.two_nets for member in members.values())  # type: ignore[misc]
         self.out_of_sample = any(member.out_of_sample for member in members.values())  # type: ignore[misc]
 
     def total_epochs(self, classes: int, rows: int = 0) -> float:

@@ -19,7 +19,7 @@ def contradicted(
     Whatever takes the most frequent class among rows that look alike for the right one is misled then. Reviewers look
     at suspicious rows first, most of which have a wrong label however few rows do: that much says nothing of the other
     labels. So these must mislead the models, too: on the rows of such a class they expect the other class more than
-    the right one. Without `alone` it is not asked of them.
+    the right one. Without `alone` this is not checked.
     """
     if not len(verified):  # of most runs: the counts of many classes are large
         return None

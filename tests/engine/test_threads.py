@@ -20,9 +20,9 @@ def test_a_second_thread_must_pay(net, shape, rows, expected, monkeypatch):
     before = torch.get_rng_state()
     assert threads.threads_of(net, shape, 10, rows) == expected
     assert torch.equal(torch.get_rng_state(), before)
-    assert threads.threads_of(net, shape, 10, rows, two_nets=True) == expected
+    assert threads.threads_of(net, shape, 10, rows, apart=True) == expected
     monkeypatch.setattr(threads, "threads_per_process", lambda: 2)
-    two = threads.threads_of(net, shape, 10, rows, two_nets=True)
+    two = threads.threads_of(net, shape, 10, rows, apart=True)
     assert two == (1 if net in threads.OF_FEATURES else min(2, expected))  # on features: a core each
     monkeypatch.setattr(threads, "threads_per_process", lambda: 1)
     assert threads.threads_of(net, shape, 10, rows) == 1

@@ -39,7 +39,7 @@ function nothingHere() {
     : view.decided === "mine" ? "You have not decided any of these rows yet."
     : view.decided !== "any" && facts.counts.flagged && show === "flagged" ? `No suspicious labels left: all ${count(facts.counts.flagged)} flagged rows are decided. Next: Audit (how many labels are wrong now?) or Publish.`
     : view.decided !== "any" ? "Nothing left here: all of these rows are decided."
-    : show === "flagged" ? "No suspicious labels: the method flagged no row. “borderline” shows the rows that it was least sure of."
+    : show === "flagged" ? "No suspicious labels: the method flagged no row. “borderline” shows the least clean rows that it did not flag."
     : show === "duplicates" ? "No duplicates: no image or text stands there twice with different labels."
     : "No rows here.";
   return make(
