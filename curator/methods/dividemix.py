@@ -19,14 +19,13 @@ Where the released code differs from the paper it is the default, because it gav
 - With several processes, batches, their statistics and the penalty on the mean prediction are each process's own.
 
 On features the weak view is the row itself and the strong view adds noise and drops features, and both nets train at
-once, each guessing with the other one as it was when the epoch began; on images net 1 guesses with net 0 as it is when
-that has trained.
+once, each guessing with what the other one said of the rows when the epoch began; on images net 1 guesses with net 0 as
+it is when that has trained.
 """
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
@@ -45,6 +44,7 @@ from curator.methods.method import Method
 from curator.signals.gmm import clean_posterior, clean_posterior_by_class, normalised
 from curator.signals.small_loss import quotas, smallest_of_class
 
+Knows = Callable[[Tensor, Tensor], Tensor]  # views (b, ...) of rows (b,) int64 -> a net's logits (b, k) of them
 TEMPERATURE = 0.5  # T, which sharpens refined and guessed labels; in all papers and codes
 
 
@@ -55,11 +55,6 @@ class Peer(NamedTuple):
     net: Net
     model: Net  # the net as it is called in training
     optimizer: torch.optim.Optimizer  # of all but a projector
-
-    def frozen(self) -> Peer:
-        """The net as it is now, to guess with while the net itself trains."""
-        net = copy.deepcopy(self.net)
-        return self._replace(net=net, model=net)
 
 
 class Mixture:
@@ -234,10 +229,16 @@ class DivideMix(Method):
         if epoch < self.warmup:
             return run.apart(cleaner.pair, lambda i: self.warm_up(peers[i], data, run, rows[1 - i], epoch))
         split = cleaner.split(rows, epoch)
-        others = [peer.frozen() for peer in peers] if data.inputs.kind == "features" else peers
+
+        def known(i: int) -> Knows:
+            if data.inputs.kind == "features":  # weak views are the rows themselves, which the net has just judged
+                logits = cleaner.logits[i].to(run.device)
+                return lambda _, here: logits[here]
+            peers[i].net.eval()
+            return lambda view, _: peers[i].model(view).logits
 
         def train(i: int) -> None:
-            self.train(peers[i], others[1 - i], split[1 - i], data, run, rows[1 - i], epoch)
+            self.train(peers[i], known(1 - i), split[1 - i], data, run, rows[1 - i], epoch)
 
         run.apart(cleaner.pair, train)
 
@@ -269,7 +270,7 @@ class DivideMix(Method):
     def train(
         self,
         peer: Peer,  # it trains
-        other: Peer,  # it only helps to guess
+        other: Knows,  # the net that only helps to guess
         split: Tensor,  # (n,) clean probabilities, from the other net
         data: NoisyDataset,
         run: Run,
@@ -291,9 +292,8 @@ class DivideMix(Method):
         lambdas = torch.tensor([ramp(self.lambda_u, p, self.lambda_u_ramp) for p in passed], device=run.device)
         normaliser, generator = run.normaliser(data.inputs), run.generator(f"views{name}", epoch)
         labels, split, k = data.labels.to(run.device), split.to(run.device), len(data.classes)
-        other.net.eval()
 
-        def step(x: Tensor, batch: Tensor, y: Tensor, weight: Tensor, lambda_u: Tensor) -> None:
+        def step(x: Tensor, batch: Tensor, y: Tensor, rest: Tensor, weight: Tensor, lambda_u: Tensor) -> None:
             seen, inputs = self.views(x, normaliser, generator, run)
             looked, shown = self.views(y, normaliser, generator, run) if len(y) else ([], [])
             net.train(self.reading == "released")
@@ -304,7 +304,7 @@ class DivideMix(Method):
                 return (model(begun[z], True) if z in begun else model(z)).logits
 
             with torch.no_grad(), run.autocast():
-                guesses = [logits for z in looked for logits in (look(z), other.model(z).logits)]
+                guesses = [logits for z in looked for logits in (look(z), other(z, rest))]
                 guessed = [co_guess(guesses, TEMPERATURE)] * 2 if guesses else []
                 given = F.one_hot(labels[batch], k).float()
                 refined = co_refine([look(z) for z in seen], given, split[batch], TEMPERATURE)
@@ -321,7 +321,7 @@ class DivideMix(Method):
         step = run.recorded(step, generator)
         for batch, unlabelled_batch, weight, lambda_u in zip(batches, others, weights, lambdas, strict=True):
             y = data.inputs.batch(unlabelled_batch) if len(unlabelled_batch) else unlabelled_batch
-            step(data.inputs.batch(batch), batch, y, weight, lambda_u)
+            step(data.inputs.batch(batch), batch, y, unlabelled_batch, weight, lambda_u)
 
     def as_many(self, rows: Tensor, count: int, name: str, run: Run, epoch: int) -> list[Tensor]:
         """So many batches of the rows, shuffled anew whenever they are used up; empty ones below two rows a process."""
