@@ -5,9 +5,8 @@
 
 Threads of OpenMP that wait for each other spin for a third of a millisecond before they sleep: curator sets
 GOMP_SPINCOUNT before torch is loaded, unless OMP_WAIT_POLICY is set. The other rows: sleeping at once (passive), never
-sleeping (active). The gate is at most 4 times
-the time alone, beside as many busy loops as there are cores. A run that takes longer than two minutes is ended and
-counts as so long: its figures are shown with ≥.
+sleeping (active). The gate is at most 4 times the time alone, beside as many busy loops as there are cores. A run that
+takes longer than two minutes is ended and counts as so long: its figures are shown with ≥.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from bench.runs import environment
 from bench.table import Table, processor, today
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +36,6 @@ LOOP = "import os, sys\nwhile os.getppid() == int(sys.argv[1]): pass"  # it ends
 
 def seconds(policy: str | None, epochs: int, limit: float = LIMIT) -> float:
     """How long the command takes, start and report included; the limit where it takes longer."""
-    free = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_"))}
     given = {} if policy is None else {"OMP_WAIT_POLICY": policy}
     with tempfile.TemporaryDirectory() as folder:
         argv = [
@@ -51,7 +50,7 @@ def seconds(policy: str | None, epochs: int, limit: float = LIMIT) -> float:
         ]
         started = time.perf_counter()
         with suppress(subprocess.TimeoutExpired):
-            subprocess.run(argv, cwd=ROOT, check=True, env={**free, **given}, capture_output=True, timeout=limit)
+            subprocess.run(argv, cwd=ROOT, check=True, env=environment(**given), capture_output=True, timeout=limit)
         return min(limit, time.perf_counter() - started)
 
 

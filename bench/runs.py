@@ -16,6 +16,11 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 
 
+def environment(**more: str) -> dict[str, str]:
+    """This process's and more, without what says how threads work: importing curator sets some of it for its own."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("OMP_", "GOMP_", "KMP_", "MKL_"))} | more
+
+
 def has_data(name: str, flags: str) -> bool:
     """Whether the data that the flags need is there; if not, it is said aloud."""
     there = "$CURATOR_DATA" not in flags or bool(os.environ.get("CURATOR_DATA"))

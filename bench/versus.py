@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import statistics
 import subprocess
@@ -26,6 +25,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.runs import environment
 from bench.table import Table, processor, today
 
 WIDTH, CLASSES, WRONG = 1280, 10, 0.3
@@ -83,10 +83,9 @@ def command(checkout: Path, argv: list[str], core: int | None) -> tuple[float, f
         SystemExit: with what it said, where it fails.
     """
     pinned = ["taskset", "-c", str(core)] if core is not None else []
-    free = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_", "KMP_", "MKL_"))}
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(
-        [*pinned, sys.executable, "-c", PROGRAM, *argv], cwd=checkout, env={**free, "PYTHONPATH": str(checkout)},
+        [*pinned, sys.executable, "-c", PROGRAM, *argv], cwd=checkout, env=environment(PYTHONPATH=str(checkout)),
         capture_output=True, text=True,
     )  # fmt: skip
     seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)

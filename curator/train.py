@@ -16,7 +16,7 @@ from torch import Tensor
 
 from curator.config.picked import settle
 from curator.config.resolve import hyperparameters
-from curator.engine.estimate import MOST, estimate
+from curator.engine.estimate import can_estimate, estimate
 from curator.engine.guard import guarded
 from curator.engine.hardware import device_name, peak_memory, process_state
 from curator.engine.mirror import Mirrored, mirrored_class
@@ -293,7 +293,7 @@ def train(
 
 def _guarded(found: Evidence, resolved: Resolved, data: NoisyDataset, given: Tensor, run: Run) -> Evidence:
     """The evidence as the guard leaves it, by models that did not learn the row; given: labels (n,) of the dataset."""
-    if len(data) * len(data.classes) > MOST:
+    if not can_estimate(data):
         run.warn("so many rows and classes are not guarded: new labels are the method's own")
         return found
     held_out = [found.probs] if resolved.method.held_out else []

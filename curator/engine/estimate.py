@@ -22,9 +22,14 @@ from curator.signals.posterior import Judged, label_posterior
 from curator.signals.ridge import fit_ridge
 
 LEARNED = 20_000  # rows that the models are fitted to, and that vote, at most
-MOST = 2**28  # probabilities, at most, which callers check: more would not fit in memory
+MOST = 2**28  # probabilities: more would not fit in memory
 SMOOTHING = 0.02  # of a share of votes, before its logarithm
 Read = Callable[[Tensor], Tensor]  # rows (b,) int64 -> float32 (b, d), each feature of mean 0 and deviation 1
+
+
+def can_estimate(data: NoisyDataset) -> bool:
+    """Whether the probabilities of so many rows and classes fit in memory."""
+    return len(data) * len(data.classes) <= MOST
 
 
 def estimate(data: NoisyDataset, run: Run, also: Sequence[Tensor] = (), *, probe: bool = True) -> Judged:

@@ -62,8 +62,8 @@ class Predictor:
         def seen(part: Tensor) -> Tensor:
             with torch.no_grad(), autocast(device, self.precision):
                 x = normaliser(inputs.batch(rows[part]))
-                found = [output(net(x)) for net in nets]
-                return (found[0] if len(found) == 1 else torch.stack(found).mean(0)).float()
+                outputs = [output(net(x)) for net in nets]
+                return (outputs[0] if len(outputs) == 1 else torch.stack(outputs).mean(0)).float()
 
         if len(parts) > 1 and self.apart(inputs):
             halves = self.pair(lambda i: [seen(part) for part in parts[i::2]])

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from curator.engine.estimate import MOST, estimate
+from curator.engine.estimate import can_estimate, estimate
 from curator.engine.run import Run
 from curator.engine.source import Sample
 from curator.evidence import NoisyDataset
@@ -90,7 +90,7 @@ def pick(data: NoisyDataset, given: Tensor, run: Run, *, estimated: bool = True)
     enough = bool((torch.bincount(data.labels[known], minlength=len(data.classes)) >= LEAST).all())
     looked_at = data.labels[known], given[known], len(data.classes)
     pair = contradicted(*looked_at) if enough else None
-    if pair is not None and estimated and len(data) * len(data.classes) <= MOST:  # only here: it reads all rows
+    if pair is not None and estimated and can_estimate(data):  # only here: it reads all rows
         pair = contradicted(*looked_at, estimate(data, run).alone[known])
     if pair is not None:
         of, like = data.named(*pair)

@@ -18,9 +18,8 @@ Where the released code differs from the paper it is the default, because it gav
   solarizes from 255.
 - With several processes, batches, their statistics and the penalty on the mean prediction are each process's own.
 
-On features the weak view is the row itself and the strong view adds noise and drops features, and both nets train at
-once, each guessing with what the other one said of the rows when the epoch began; on images net 1 guesses with net 0 as
-it is when that has trained.
+On features the weak view is the row itself and the strong view adds noise and gaps; both nets train at once and guess
+with what the other one said of the rows before. On images net 1 guesses with net 0 as it is when that has trained.
 """
 
 from __future__ import annotations
@@ -237,10 +236,9 @@ class DivideMix(Method):
             peers[i].net.eval()
             return lambda view, _: peers[i].model(view).logits
 
-        def train(i: int) -> None:
-            self.train(peers[i], known(1 - i), split[1 - i], data, run, rows[1 - i], epoch)
-
-        run.apart(cleaner.pair, train)
+        run.apart(
+            cleaner.pair, lambda i: self.train(peers[i], known(1 - i), split[1 - i], data, run, rows[1 - i], epoch)
+        )
 
     def warm_up(self, peer: Peer, data: NoisyDataset, run: Run, rows: Tensor, epoch: int) -> None:
         """An epoch of cross-entropy with the given labels."""
@@ -306,12 +304,14 @@ class DivideMix(Method):
             with torch.no_grad(), run.autocast():
                 guesses = [logits for z in looked for logits in (look(z), other(z, rest))]
                 guessed = [co_guess(guesses, TEMPERATURE)] * 2 if guesses else []
-                given = F.one_hot(labels[batch], k).float()
-                refined = co_refine([look(z) for z in seen], given, split[batch], TEMPERATURE)
+                goal = F.one_hot(labels[batch], k).float()
+                refined = co_refine([look(z) for z in seen], goal, split[batch], TEMPERATURE)
             both, target = torch.cat([begun[z] for z in (*inputs, *shown)]), torch.cat([refined, refined, *guessed])
             partner = torch.randperm(len(both), generator=generator, device=run.device)
-            both, target, count = *mixup(both, target, weight, partner), 2 * len(batch)  # labelled rows are first
-            both, target = (both, target) if self.mix_unlabelled else (both[:count], target[:count])
+            both, target = mixup(both, target, weight, partner)
+            count = 2 * len(batch)  # of rows that come from labelled ones
+            if not self.mix_unlabelled:
+                both, target = both[:count], target[:count]
             net.train()
             with run.autocast():
                 logits = model(both, True).logits

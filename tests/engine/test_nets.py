@@ -196,3 +196,12 @@ def test_bf16_weights_follow_every_step(make):
         again.body[0][0].weight.zero_()
         with torch.autocast("cpu", torch.bfloat16):
             assert not again.begin(x).float().sub(again.body[0][0].bias.bfloat16().float()).any()
+
+
+def test_views_begun_together_are_what_they_are_begun_alone():
+    """Each once, whatever stands there twice; of images nothing is begun."""
+    net, (a, b) = build_net("mlp", (5,), 3), torch.randn(2, 4, 5)
+    begun = net.begin_each([a, a, b])
+    assert list(begun) == [a, b] and all(torch.allclose(begun[view], net.begin(view), atol=1e-6) for view in (a, b))
+    image = torch.zeros(2, 1, 8, 8)
+    assert build_net("small", (1, 8, 8), 3).begin_each([image])[image] is image

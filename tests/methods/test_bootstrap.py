@@ -189,17 +189,24 @@ UNSTABLE = ("MD-DYR-SH", "MD-DYR-SH, Binomial", "released", "released, dynamic")
 def test_every_variant_finds_planted_errors(variant, share, make_run):
     data, truth = noisy(600, 4, share=share, kind="features")
     settings = QUICK | {"epochs": 10, "warmup": 4, "lr": 0.02}
-    run = make_run(net="mlp", views=Views(noise=0.3, drop=0.3))
-    found = result(Bootstrap(**{**settings, **VARIANTS[variant]}), data, run)
     wrong = torch.from_numpy(data.labels.numpy() != truth)
-    weak = (  # no defence at all: of 30 seeds .94 of the rows in the mean, with a deviation of .06
-        "M", "CE", "static soft", "paper", "released", "released, dynamic", "MD-DYR-SH, Binomial",
-    )  # fmt: skip
-    least = 0.78 if variant in weak else 0.9
-    assert (found.selected == ~wrong).float().mean() > least
-    assert (found.corrected.numpy() == truth).mean() > least - 0.03
+    seeds = range(7, 19) if variant == "static soft" else (7,)  # its figures vary by .06 from seed to seed
+    runs = [make_run(net="mlp", seed=seed, views=Views(noise=0.3, drop=0.3)) for seed in seeds]
+    found = [result(Bootstrap(**{**settings, **VARIANTS[variant]}), data, run) for run in runs]
+    weak = (  # no defence at all; figures vary by processor
+        "M",
+        "CE",
+        "static soft",
+        "paper",
+        "released",
+        "released, dynamic",
+        "MD-DYR-SH, Binomial",
+    )
+    least = 0.85 if variant in weak else 0.9
+    assert np.mean([(one.selected == ~wrong).float().mean() for one in found]) > least
+    assert np.mean([(one.corrected.numpy() == truth).mean() for one in found]) > least
     if share:
-        assert found.clean_score[~wrong].mean() > found.clean_score[wrong].mean() + 0.3
+        assert all(one.clean_score[~wrong].mean() > one.clean_score[wrong].mean() + 0.3 for one in found)
 
 
 def seen_by(monkeypatch, method, data, run):
