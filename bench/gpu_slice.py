@@ -1,24 +1,28 @@
-"""All that a GPU machine should answer, in two calls of under ten minutes; what has a row is not measured again.
+"""All that a GPU machine should answer in fifteen minutes; what has a row is not measured again.
 
-Images travel as packed parts (`bench.gpu pack`), of 45 MiB since a call carries 64: first `true` with .data/packed/0
-in `carry`, then with 1, and so on, one soon after the other, while the machine stays warm and keeps them. The last part
-goes with the first of these, in the repository's root on the machine:
+Two sittings, since what the first one shows decides how the second one trains; what it compiled serves there:
 
-    python -m bench.gpu_slice --minutes 3.5 --parts step methods features hours tests --results $OUT/RESULTS.md
-    python -m bench.gpu_slice --minutes 8.5 --parts train --results $OUT/RESULTS.md
+    python -m bench.gpu_slice --minutes 5 --parts tests step profile methods features hours --results $OUT/RESULTS.md;
+    tar cz .data/inductor | split -b 15M - $OUT/inductor.tgz.
 
-Of 15 minutes that leaves 3 for the start of the machine and the transfers. A later `train` goes on where this one
-stopped, if .data/gpu is there (it travels by `bench.gpu split` and `join`). Afterwards, here,
+Images travel as packed parts (`bench.gpu pack`), since a call carries 64 MiB: first `true` with .data/packed/0 in
+`carry`, and at once, while the machine is warm, the last part and .data/inductor with
+
+    python -m bench.gpu_slice --minutes 7 --parts train --results $OUT/RESULTS.md
+
+A later `train` goes on where this one stopped, if .data/gpu is there (it travels by `bench.gpu split` and `join`).
+Afterwards, here,
 
     cp FILES_AT/results/*.jsonl bench/results/; python -m bench.gpu_slice --pending
 
 which shows the tables anew and marks what is not measured. The parts:
 
+    tests     tests/test_gpu.py; beside them what later parts compile is compiled
     step      a step of the schedule `fast`; what a step of ProMix gains by streams, casts and compiled blocks
+    profile   kernels.txt beside the results: where the time of a step of `fast` goes
     methods   ce, mixup and PUDistill's student, recorded and not
     features  ViT-S/14 at 224 px with random weights: images/s, and with the decoding of JPEGs of 500 x 375
     hours     what the published schedule would take, by the steps above
-    tests     tests/test_gpu.py
     train     the schedule `fast`, as long as it fits the minutes that are left, by the quickest step measured above
 
 `python -m bench.gpu_slice --cpu-smoke` tries all of them out in tiny sizes, with rows in a temporary file.
@@ -46,7 +50,7 @@ import torch
 
 from bench import gpu
 from bench.data import jpeg
-from bench.step import cell_name, machine, measure
+from bench.step import ON_GPU, cell_name, machine, measure, ours
 from bench.step import table as step_table
 from bench.table import RESULTS, Table, today
 from bench.travel import make_up
@@ -63,7 +67,8 @@ from curator.system import cores
 HEADING = "A slice of a GPU machine: tests, features, hours"
 TESTS = "tests/test_gpu.py"
 COLUMNS = ["found", "goal", "date", "machine", "versions"]
-SECONDS = {"step": 100, "methods": 30, "features": 20, "hours": 5, "tests": 120}  # to begin cells in; train: the rest
+# To begin cells in; `train` has the rest.
+SECONDS = {"tests": 120, "step": 110, "profile": 30, "methods": 30, "features": 20, "hours": 5}
 CHUNK = 512  # images that are decoded while others go through the encoder
 COMPILING = 70  # seconds that compiling takes of a training, guessed from the sitting of 2026-11-26
 WAYS: dict[str, dict[str, bool]] = {
@@ -115,6 +120,12 @@ class Slice:
         return gpu.fast_settings(self.batch, self.rows)["batch_size"]
 
     @property
+    def cells(self) -> dict[str, tuple[int, dict[str, Any]]]:
+        """Rows and settings of the steps that are measured."""
+        fast = {f"fast, {name}": (self.fast_batch, gpu.way(True, **way)) for name, way in self.ways.items()}
+        return fast | {name: (self.batch, settings) for name, settings in ON_GPU.items()}
+
+    @property
     def ways(self) -> dict[str, dict[str, bool]]:
         """How the schedule's step may run: nothing is compiled to try it out."""
         return {name: way for name, way in WAYS.items() if not (self.smoke and "compile" in way)}
@@ -124,10 +135,37 @@ def step(s: Slice, until: float) -> None:
     """Steps of ProMix, first those by which `train` chooses."""
     table = step_table(s.results)
     warm, count = (1, 1) if s.smoke else (3, 10)
-    cells = {f"fast, {name}": gpu.way(True, **way) for name, way in s.ways.items()}
+    cells = {name: settings for name, (_, settings) in s.cells.items() if name.startswith("fast")}
     measure(s.net, s.fast_batch, warm, count, table.append, table, cells, until)
     tiny = {"reference": None, "bf16, weights cast in every pass": {"mixed_precision": "bf16", "cast_once": False}}
     measure(s.net, s.batch, warm, count, table.append, table, tiny if s.smoke else None, until)
+
+
+def profile(s: Slice, until: float) -> None:
+    """Kernels of a step of `fast`, by their time."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiled
+
+    lines, count = [], 1 if s.smoke else 5
+    for name, (batch, settings) in s.cells.items():
+        if not name.startswith("fast") or "streams" in name or time.monotonic() > until:
+            continue
+        steps = ours(s.net, batch, **settings)
+        for _ in range(3):
+            next(steps)
+        with profiled(activities=[ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * torch.cuda.is_available()]) as found:
+            for _ in range(count):
+                next(steps)
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+        kernels = [e for e in found.key_averages() if e.self_device_time_total or s.smoke]
+        kernels.sort(key=lambda e: -e.self_device_time_total)
+        total = sum(e.self_device_time_total for e in kernels) / count / 1000
+        lines += [f"{name}: {total:.2f} ms in {sum(e.count for e in kernels) / count:.0f} kernels of a step"]
+        for e in kernels[:80]:
+            lines.append(f"{e.self_device_time_total / count / 1000:9.3f} {e.count / count:7.1f} {e.key}")
+    (s.results.parent / "kernels.txt").write_text("\n".join(lines))
+    print("\n".join(line[:120] for line in lines if not line.startswith(" ")), flush=True)
 
 
 def methods(s: Slice, until: float) -> None:
@@ -184,6 +222,10 @@ def tests(s: Slice, until: float) -> None:
     """tests/test_gpu.py; the row tells of a part where its time ended."""
     if TESTS in s.table and "ended" not in s.table.row(TESTS)["found"]:
         return
+    compiling = [] if s.smoke else [
+        subprocess.Popen([sys.executable, "-m", "bench.gpu_slice", "--compile", name], cwd=gpu.ROOT)
+        for name, (_, way) in s.cells.items() if way.get("compile") or way.get("blocks")
+    ]  # fmt: skip
     several = ["-n", "8"] if cores() >= 8 else []  # most of their time is compiling
     command = [sys.executable, "-m", "pytest", "-vv", "-rN", "-p", "no:cacheprovider", *several, TESTS]
     hidden = {"CURATOR_NO_SKIP": "", "PYTHONUNBUFFERED": "1"}
@@ -200,6 +242,8 @@ def tests(s: Slice, until: float) -> None:
         log.seek(0)
         text = log.read()
     print(text[-6000:])
+    for process in compiling:
+        process.wait()
     counts = {word: len(re.findall(rf" {word}\b", text)) for word in ("PASSED", "FAILED", "ERROR", "SKIPPED")}
     if sum(counts.values()):
         found = ", ".join(f"{count} {word.lower()}" for word, count in counts.items())
@@ -242,7 +286,8 @@ def quickest(s: Slice, minutes: float) -> str:
 
 
 PARTS: dict[str, Callable[[Slice, float], None]] = {
-    "step": step, "methods": methods, "features": features, "hours": hours, "tests": tests, "train": train,
+    "tests": tests, "step": step, "profile": profile, "methods": methods, "features": features, "hours": hours,
+    "train": train,
 }  # fmt: skip
 
 
@@ -288,10 +333,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--parts", nargs="+", choices=[*PARTS], default=[*PARTS])
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--cpu-smoke", action="store_true")
+    parser.add_argument("--compile", metavar="STEP", help="make this step once, so that what it compiles is kept")
     parser.add_argument("--pending", action="store_true", help="mark the rows that no GPU has measured, and no more")
     flags = parser.parse_args(argv)
     if flags.pending:
         return pending(flags.results)
+    if not flags.cpu_smoke:  # it travels with the repository
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(gpu.ROOT / ".data" / "inductor"))
+    if flags.compile:
+        batch, settings = Slice(flags.results, 0.0).cells[flags.compile]
+        next(ours("resnet18", batch, **settings))
+        return None
     ends = time.monotonic() + 60 * flags.minutes
     if not flags.cpu_smoke:
         seed(flags.results)
