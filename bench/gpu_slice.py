@@ -75,6 +75,7 @@ WAYS: dict[str, dict[str, bool]] = {
     "recorded": {},
     "recorded, two streams": {"streams": True},
     "recorded, compiled": {"compile": True},
+    "recorded, two streams, compiled": {"streams": True, "compile": True},
 }
 RECORDED = "bf16, channels last, padded, recorded"
 
@@ -122,8 +123,9 @@ class Slice:
     @property
     def cells(self) -> dict[str, tuple[int, dict[str, Any]]]:
         """Rows and settings of the steps that are measured."""
-        fast = {f"fast, {name}": (self.fast_batch, gpu.way(True, **way)) for name, way in self.ways.items()}
-        return fast | {name: (self.batch, settings) for name, settings in ON_GPU.items()}
+        found = {f"fast, {name}": (self.fast_batch, gpu.way(True, **way)) for name, way in self.ways.items()}
+        found |= {name: (self.batch, settings) for name, settings in ON_GPU.items()}
+        return found
 
     @property
     def ways(self) -> dict[str, dict[str, bool]]:
@@ -227,7 +229,8 @@ def tests(s: Slice, until: float) -> None:
         for name, (_, way) in s.cells.items() if way.get("compile") or way.get("blocks")
     ]  # fmt: skip
     several = ["-n", "8"] if cores() >= 8 else []  # most of their time is compiling
-    command = [sys.executable, "-m", "pytest", "-vv", "-rN", "-p", "no:cacheprovider", *several, TESTS]
+    without = ["-p", "no:cacheprovider", "-p", "no:benchmark"]  # a plugin there that warns of -n, and so refuses it
+    command = [sys.executable, "-m", "pytest", "-vv", "-rN", *without, *several, TESTS]
     hidden = {"CURATOR_NO_SKIP": "", "PYTHONUNBUFFERED": "1"}
     started = time.monotonic()
     with tempfile.TemporaryFile("w+") as log:
@@ -339,7 +342,7 @@ def main(argv: list[str] | None = None) -> None:
     if flags.pending:
         return pending(flags.results)
     if not flags.cpu_smoke:  # it travels with the repository
-        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(gpu.ROOT / ".data" / "inductor"))
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(gpu.ROOT / ".data" / "inductor")
     if flags.compile:
         batch, settings = Slice(flags.results, 0.0).cells[flags.compile]
         next(ours("resnet18", batch, **settings))

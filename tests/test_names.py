@@ -61,7 +61,7 @@ def test_engine_and_methods_import_only_torch_numpy_and_accelerate():
         "for name in ('datasets', 'gradio', 'pyarrow', 'sklearn', 'yaml', 'tyro', 'cleanlab', 'matplotlib'):\n"
         "    sys.modules[name] = None\n"
         "import curator.methods, curator.engine.run, curator.engine.nets, curator.evidence\n"
-        "import bench.gpu_slice, bench.reference_step\n"  # they travel to machines without datasets
+        "import bench.gpu_slice, bench.reference_step, tests.test_gpu\n"  # they travel to machines without datasets
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

@@ -2,12 +2,12 @@
 
 import dataclasses
 import shutil
+import typing
 
 import numpy as np
 import pytest
 import torch
 
-from curator.config.flags import hints
 from curator.engine.run import Run
 from curator.errors import CuratorError
 from curator.evidence import Evidence
@@ -41,7 +41,8 @@ PHASES = {
 
 def build(name, **changes):
     settings = {**QUICK, **PHASES.get(name, {}), **changes}
-    return METHODS[name](**{field: value for field, value in settings.items() if field in hints(METHODS[name])})
+    known = {field.name for field in dataclasses.fields(METHODS[name])}
+    return METHODS[name](**{field: value for field, value in settings.items() if field in known})
 
 
 def fit(name, data, truth):
@@ -181,8 +182,8 @@ def test_every_hyperparameter_is_documented(name):
     from tyro._docstrings import get_field_docstring
 
     cls = METHODS[name]
-    for field in hints(cls):
-        text = get_field_docstring(cls, field, ())
+    for field in dataclasses.fields(cls):
+        text = get_field_docstring(cls, field.name, ())
         assert text and text[0].isupper() and text.rstrip().endswith("."), field
     assert cls.__doc__ and cls().total_epochs(10) > 0
 
@@ -190,7 +191,7 @@ def test_every_hyperparameter_is_documented(name):
 def test_epochs_are_typed(name):
     from curator.methods.fields import counts_epochs
 
-    assert counts_epochs(hints(METHODS[name])["epochs"])
+    assert counts_epochs(typing.get_type_hints(METHODS[name], include_extras=True)["epochs"])
 
 
 def test_large_nets_train_longer(name):
