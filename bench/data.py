@@ -199,7 +199,7 @@ def costs(table: Table) -> None:
     files = [jpeg(i) for i in range(20)]
     tensors = [torch.frombuffer(bytearray(file), dtype=torch.uint8) for file in files]
     whole = [Image.open(io.BytesIO(file)).convert("RGB") for file in files]
-    stack = np.stack([np.asarray(Scaling()(image, (SIDE, SIDE))) for image in whole])
+    stack = np.stack([Scaling()(image, (SIDE, SIDE)) for image in whole])
     own = np.array([image.size for image in whole])
     pixels = [torch.from_numpy(np.array(image)).permute(2, 0, 1)[None] for image in whole]
     size = (SIDE * SIZE[0] // SIZE[1], SIDE)  # of all of it, since Pillow alone cuts between pixels

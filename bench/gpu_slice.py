@@ -69,7 +69,7 @@ TESTS = "tests/test_gpu.py"
 COLUMNS = ["found", "goal", "date", "machine", "versions"]
 # To begin cells in; `train` has the rest.
 SECONDS = {"tests": 120, "step": 110, "profile": 30, "methods": 30, "features": 20, "hours": 5}
-CHUNK = 512  # images that are decoded while others go through the encoder
+CHUNK = 2048  # images that are decoded while others go through the encoder
 COMPILING = 70  # seconds that compiling takes of a training, guessed from the sitting of 2026-11-26
 WAYS: dict[str, dict[str, bool]] = {
     "recorded": {},
@@ -196,27 +196,30 @@ def features(s: Slice, until: float) -> None:
     with ThreadPoolExecutor(cores()) as pool:
         files = list(pool.map(jpeg, rng.integers(2**31, size=min(s.images, 1024))))
 
-        def opened(start: int) -> torch.Tensor:
-            def read(rows: range) -> np.ndarray:
-                found = [decoder.sized(files[i % len(files)], (224, 224)) for i in rows]
-                images = np.stack([np.asarray(image) for image, _ in found])
-                measured(images, np.array([own for _, own in found]))
-                return images
+    def read(rows: range) -> np.ndarray:
+        found = [decoder.array(files[i % len(files)], (224, 224)) for i in rows]
+        images = np.stack([image for image, _ in found])
+        measured(images, np.array([own for _, own in found]))
+        return images
 
-            end = min(start + CHUNK, s.images)
-            pieces = [range(first, min(first + PIECE, end)) for first in range(start, end, PIECE)]
-            return torch.from_numpy(np.concatenate(list(pool.map(read, pieces)))).permute(0, 3, 1, 2)
+    def opened(pool: ThreadPoolExecutor, start: int) -> torch.Tensor:
+        end = min(start + CHUNK, s.images)
+        pieces = [range(first, min(first + PIECE, end)) for first in range(start, end, PIECE)]
+        return torch.from_numpy(np.concatenate(list(pool.map(read, pieces)))).permute(0, 3, 1, 2)
 
-        starts = range(0, s.images, CHUNK)
+    starts = range(0, s.images, CHUNK)
+    for threads in dict.fromkeys(min(cores(), several) for several in (4, 8, cores())):  # they wait for one lock
+        with ThreadPoolExecutor(threads) as pool:
+            started = time.perf_counter()
+            for start in starts:
+                opened(pool, start)
+            seconds = time.perf_counter() - started
+        s.report(f"decoding alone, {threads} threads of {cores()} cores, images/s", f"{s.images / seconds:,.0f}", goal)
+    with ThreadPoolExecutor(cores()) as pool:
         started = time.perf_counter()
-        for start in starts:
-            opened(start)
-        alone = s.images / (time.perf_counter() - started)
-        started = time.perf_counter()
-        for _, part in ahead(starts, opened):
+        for _, part in ahead(starts, lambda start: opened(pool, start)):
             backbone(part)
         both = s.images / (time.perf_counter() - started)
-    s.report(f"decoding alone, {cores()} cores, images/s", f"{alone:,.0f}", goal)
     s.report(f"{name}, decoding", f"{both:,.0f}", goal)
 
 

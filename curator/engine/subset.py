@@ -15,8 +15,8 @@ def refreshed(rows: Tensor, epoch: int) -> Tensor:
 
 
 def masked_mean(losses: Tensor, weight: Tensor) -> Tensor:
-    """Mean of the losses (b,) over rows of weight 1; 0 where there is none (a plain mean would be NaN)."""
-    return (losses * weight).sum() / weight.sum().clamp_min(1)
+    """Means of losses (..., b) over rows of weight (b,) 1; 0 where there is none (a plain mean would be NaN)."""
+    return (losses @ weight) / weight.sum().clamp_min(1)
 
 
 def first_selected(selected: Tensor, *, pad: bool) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.ops import roi_align
 
 from curator.engine.augment import (
     augment,
@@ -79,6 +78,8 @@ def resized_crop(
 
     As torchvision's RandomResizedCrop: of ten draws the first that lies in the image counts, else all of the image.
     """
+    from torchvision.ops import roi_align  # here, since loading it takes a second that most commands can save
+
     (b, _, h, w), device = images.shape, images.device
     draws = torch.rand((2, b, tries), generator=generator, device=device)
     wanted = (area + (1 - area) * draws[0]) * h * w

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from curator.engine.nets import Net, Output
 from curator.engine.run import Run
@@ -22,18 +21,18 @@ class Looked(NamedTuple):
     probs: Tensor  # (2, b, k), of weak views
     selected: Tensor  # (2, b) bool
     goals: Tensor  # (2, b, k), of selected rows
-    pseudo: list[Tensor]  # (b, k), pseudo-labels of the others
+    pseudo: list[Tensor]  # (b, k), pseudo-labels of the others; none where they weigh nothing
     log_priors: Tensor  # (2, 2, k)
     ramps: tuple[float, float]  # gamma and lambda_u
 
 
 def debiased_loss(
-    logits: Tensor,  # (b, k)
+    logits: Tensor,  # (..., b, k)
     targets: Tensor,  # (b, k), rows sum to 1
     log_prior: Tensor,  # (k,), alpha * log of the class prior
-) -> Tensor:  # (b,)
+) -> Tensor:  # (..., b)
     """Debiased margin loss (equation 5): cross-entropy of the logits shifted by the prior."""
-    return F.cross_entropy(logits + log_prior, targets, reduction="none")
+    return -(targets * (logits + log_prior).log_softmax(-1)).sum(-1)
 
 
 def debiased_pseudo_labels(

@@ -329,7 +329,8 @@ class ProMix(Method):
                 own = (logits - of_labels[:, 0, None]).argmax(2) if self.reading != "paper" else logits.argmax(2)
                 selected, targets = selected | added, torch.where(added, own, targets)
             goals = F.one_hot(targets, priors.shape[2]).float()
-            pseudo = [debiased_pseudo_labels(logits[i], of_labels[i, 1], TEMPERATURE) for i in (0, 1)]
+            ramps = self.ramps(epoch)
+            pseudo = [debiased_pseudo_labels(logits[i], of_labels[i, 1], TEMPERATURE) for i in (0, 1) if ramps[1]]
         views = list(zip(*seen, strict=True))
 
         def mixed(i: int) -> Iterator[tuple[Tensor, Tensor, list[int], Tensor]]:
@@ -338,25 +339,23 @@ class ProMix(Method):
                 yield *view, inside
 
         mixes = [mixed(i) if weak.ndim == 4 else list(mixed(i)) for i in (0, 1)]  # of features all is drawn here
-        return Looked(nets, views, mixes, probs, selected, goals, pseudo, log_priors, self.ramps(epoch))
+        return Looked(nets, views, mixes, probs, selected, goals, pseudo, log_priors, ramps)
 
     def terms(self, i: int, found: Looked, run: Run) -> Iterator[tuple[Tensor, int | Tensor]]:
         """The terms of the loss of net i, with the rows forwarded for each."""
         goal, log_priors, (gamma, lambda_u) = found.goals[i], found.log_priors[i], found.ramps
-        clean, rest = found.selected[i].float(), (~found.selected[i]).float()
-        loss = torch.zeros((), device=goal.device)
-        for view, weight in zip(found.views[i], (1.0, gamma), strict=True):
-            for z in self.heads(view):
-                loss = loss + weight * masked_mean(debiased_loss(z, goal, log_priors[0]), clean)
-            # z is now the pseudo head: unselected rows reach no other, unless the net has none
-            if lambda_u:
-                loss = loss + weight * lambda_u * masked_mean(debiased_loss(z, found.pseudo[i], log_priors[1]), rest)
-        yield loss, 2 * len(goal)
+        clean = found.selected[i].float()
+        seen = torch.stack([torch.stack(self.heads(view)) for view in found.views[i]])  # (2, heads, b, k)
+        weak, strong = masked_mean(debiased_loss(seen, goal, log_priors[0]), clean).sum(1)
+        if lambda_u:  # unselected rows reach no head but the pseudo head, the last one, unless the net has none
+            pseudo = debiased_loss(seen[:, -1], found.pseudo[i], log_priors[1])
+            weak, strong = torch.stack([weak, strong]) + lambda_u * masked_mean(pseudo, 1 - clean)
+        yield weak + gamma * strong, 2 * len(goal)
         for inputs, goals, heads, inside in found.mixes[i]:
             with run.autocast():
                 out = self.heads(found.models[i](inputs, True))
-            terms = [masked_mean(debiased_loss(out[head], goals, log_priors[0]), inside) for head in heads]
-            yield gamma * torch.stack(terms).sum(), inside.sum().long()
+            losses = debiased_loss(torch.stack([out[head] for head in heads]), goals, log_priors[0])
+            yield gamma * masked_mean(losses, inside).sum(), inside.sum().long()
 
     def heads(self, out: Output) -> list[Tensor]:
         """Logits of the heads that train, the primary one first."""

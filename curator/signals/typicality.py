@@ -89,11 +89,13 @@ def _borne_out(labels: np.ndarray, votes: np.ndarray, drawn: np.ndarray) -> tupl
 
     Chance draws from the labels (m,) drawn.
     """
-    from scipy.stats import binom
+    from scipy.special import bdtrc
 
     k = int(labels.max()) + 1
     shares = np.bincount(drawn, minlength=k) / len(drawn)
-    least = binom.isf(CHANCE, votes.shape[1], shares)  # (k,) votes; chance gives a label more than these seldom
+    most = votes.shape[1]
+    more = bdtrc(np.arange(most + 1), most, shares[:, None])  # (k, most + 1), the chance of more than so many
+    least = (more > CHANCE).sum(1)  # (k,) votes; chance gives a label more than these seldom
     own = (votes == labels[:, None]).sum(1) > least[labels]
     some = np.zeros(len(labels), bool)
     for column in votes.T:  # every label that any voter has

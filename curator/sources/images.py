@@ -152,13 +152,13 @@ def decode_images(
             item = with_bytes(position, item, rows, column, access)
             if hashes is None:
                 found_hashes[position] = hash_of(item["bytes"])
-            image, sizes[position] = to_picture(position, item, rows, column, size, access)
+            image, sizes[position] = to_array(position, item, rows, column, size, access)
         except BrokenImage as e:
             return position, e
         if out is not None and fills:
             out[position] = image
             return position, out[position]
-        return position, np.asarray(image)
+        return position, image
 
     def decode_all(entries: Sequence[tuple[int, dict | None]]) -> list[tuple[int, np.ndarray | BrokenImage]]:
         made = [decode(*entry) for entry in entries]
@@ -253,7 +253,7 @@ def reader_of(
     def read(positions: Tensor) -> Tensor:
         items = raw[positions.tolist()][column].to_pylist()
         pairs = zip(positions.tolist(), items, strict=True)
-        arrays = [to_array(position, same(position, item), rows, column, size, access) for position, item in pairs]
+        arrays = [to_array(position, same(position, item), rows, column, size, access)[0] for position, item in pairs]
         return as_tensor(np.stack(arrays))
 
     return read
@@ -344,26 +344,15 @@ def with_bytes(position: int, item: dict | None, rows: np.ndarray, column: str, 
 
 def to_array(
     position: int, item: dict | None, rows: np.ndarray, column: str, size: tuple[int, ...] | None, access: Access
-) -> np.ndarray:
-    """One image as (h, w, 3) uint8, decoded as Decoder.rgb does.
-
-    Raises:
-        BrokenImage: where that cannot be done.
-    """
-    return np.asarray(to_picture(position, item, rows, column, size, access)[0])
-
-
-def to_picture(
-    position: int, item: dict | None, rows: np.ndarray, column: str, size: tuple[int, ...] | None, access: Access
-) -> tuple[Any, tuple[int, int]]:
-    """One image as Decoder.sized gives it.
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """One image as Decoder.array gives it.
 
     Raises:
         BrokenImage: where that cannot be done.
     """
     content = with_bytes(position, item, rows, column, access)["bytes"]
     try:
-        return access.decoder.sized(content, size)
+        return access.decoder.array(content, size)
     except NoPicture as e:
         raise BrokenImage(str(e), int(rows[position]), column) from e
 

@@ -100,7 +100,7 @@ def test_what_declares_too_many_pixels_is_refused_by_its_header(content, words):
     tracemalloc.start()
     started = time.monotonic()
     with pytest.raises(NoPicture) as refused:
-        Decoder(0).rgb(content, (32, 32))  # the least memory there is
+        Decoder(0).array(content, (32, 32))  # the least memory there is
     assert words in str(refused.value)
     assert tracemalloc.get_traced_memory()[1] < 2**22 and time.monotonic() - started < 2
     tracemalloc.stop()
@@ -117,6 +117,12 @@ def test_what_would_take_minutes_is_refused():
     with pytest.raises(NoPicture, match="40 x 40 px in more than 64 scans; save it again"):
         large.rgb(content[:-2] + scan * 99 + content[-2:])
     assert large.rgb(content[:-2] + scan * 20 + content[-2:]).size == (40, 40)
+
+
+@pytest.mark.parametrize("before", [0, 2**20 - 2, 2**20 - 1, 2**20, 2**21 - 1])
+def test_marks_of_scans_are_counted_wherever_they_stand(before):
+    content = bytes(before) + b"\xff\xda\xff\xff\xda" + bytes(9)
+    assert pictures._may_scan(content) == 2 and pictures._may_scan(content[: before + 1]) == 0
 
 
 def test_unpacked_text_and_tags_are_limited():
@@ -145,7 +151,7 @@ def test_unpacked_text_and_tags_are_limited():
 
 def test_the_limit_follows_the_memory():
     assert (Decoder(0).most, Decoder(2**30).most, Decoder(float("inf")).most) == (LEAST, 2**30 // PIXEL, MOST)
-    assert Decoder(0).rgb(encode(Pil.new("1", (4096, 4096)), "PNG"), (8, 8)).size == (8, 8)
+    assert Decoder(0).array(encode(Pil.new("1", (4096, 4096)), "PNG"), (8, 8))[0].shape == (8, 8, 3)
 
 
 def test_threads_share_the_memory(monkeypatch):
@@ -170,10 +176,12 @@ def test_threads_share_the_memory(monkeypatch):
     large, small = encode(Pil.new("1", (3500, 3500)), "PNG"), encode(NOISE, "PNG")
     with ThreadPoolExecutor(4) as pool:
         found = list(
-            pool.map(lambda content: decoder.rgb(content, (8, 8)).size, [large, small, large, small, b""[:0] or small])
+            pool.map(
+                lambda content: decoder.array(content, (8, 8))[0].shape, [large, small, large, small, b""[:0] or small]
+            )
         )
         broken = [pool.submit(decoder.rgb, small[:60]) for _ in range(4)]
-    assert found == [(8, 8)] * 5 and max(most) <= decoder.memory and held == [0]
+    assert found == [(8, 8, 3)] * 5 and max(most) <= decoder.memory and held == [0]
     assert all(isinstance(future.exception(), NoPicture) for future in broken) and decoder._free == decoder.memory
 
 
@@ -256,17 +264,17 @@ def test_images_are_scaled_as_by_pillow(resample, own, size, whole, at, monkeypa
     image = Pil.fromarray(rng.integers(0, 256, (9, 9, 3), np.uint8)).resize(own, Pil.Resampling.BICUBIC)
     box = (*at, at[0] + size[0], at[1] + size[1])
     monkeypatch.setattr(pictures, "_torch_is_quick", lambda: True)
-    found, torchs = Scaling(resample)(image, size), resample != Pil.Resampling.LANCZOS
-    assert found.size == size and (off(found, image.resize(whole, resample).crop(box)) <= 1) >= torchs
-    assert off(Scaling(resample, squash=True)(image, size), image.resize(size, resample)) <= torchs
+    found, torchs = Scaling(resample)(image, size[::-1]), resample != Pil.Resampling.LANCZOS
+    assert found.shape == (*size[::-1], 3) and (off(found, image.resize(whole, resample).crop(box)) <= 1) >= torchs
+    assert off(Scaling(resample, squash=True)(image, size[::-1]), image.resize(size, resample)) <= torchs
     monkeypatch.setattr(pictures, "_torch_is_quick", lambda: False)
-    assert Scaling(resample)(image, size) == ImageOps.fit(image, size, resample)
+    assert np.array_equal(Scaling(resample)(image, size[::-1]), ImageOps.fit(image, size, resample))
 
 
 def test_a_long_strip_takes_no_more_memory_than_what_is_kept_of_it(monkeypatch):
     """Scaled whole it would have 2 million columns."""
     monkeypatch.setattr(torch.nn.functional, "interpolate", None)
-    assert Scaling()(Pil.new("RGB", (20_000, 2)), (224, 224)).size == (224, 224)
+    assert Scaling()(Pil.new("RGB", (20_000, 2)), (224, 224)).shape == (224, 224, 3)
 
 
 def test_images_are_scaled_as_a_model_wants_them():
@@ -276,8 +284,8 @@ def test_images_are_scaled_as_a_model_wants_them():
     file = io.BytesIO()
     photo.save(file, "JPEG", quality=95)
     whole, size = Pil.open(file).convert("RGB"), (64, 64)
-    squashed = Decoder(scaling=Scaling(2, squash=True)).rgb(file.getvalue(), size)
+    squashed = Decoder(scaling=Scaling(2, squash=True)).array(file.getvalue(), size)[0]
     assert off(squashed, whole.resize(size, Pil.Resampling.BILINEAR)) <= 1
-    exact = np.asarray(Decoder().rgb(file.getvalue(), size), float)
-    near = np.asarray(Decoder(scaling=Scaling(3, near=128)).rgb(file.getvalue(), size), float)
+    exact = np.asarray(Decoder().array(file.getvalue(), size)[0], float)
+    near = np.asarray(Decoder(scaling=Scaling(3, near=128)).array(file.getvalue(), size)[0], float)
     assert 0 < np.abs(near - exact).mean() < 3
