@@ -1,8 +1,8 @@
 """What a GPU machine should answer: the speed of steps and methods, and training on all of CIFAR-10N worst.
 
-`python -m bench.gpu_slice` runs all of it in two calls; these are its parts, and what travels:
+`python -m bench.gpu_slice` runs all of it in two sittings; these are its parts, and what travels:
 
-    python -m bench.gpu pack $CURATOR_DATA .data/packed    # where pyarrow is: folders 0, 1, ... of 52 MiB at most
+    python -m bench.gpu pack $CURATOR_DATA .data/packed    # where pyarrow is: folders 0, 1, ... of 36 MiB of images
     python -m bench.gpu step                               # the table of bench/step.py
     python -m bench.gpu methods                            # an epoch of every method
     python -m bench.gpu train published --minutes 8        # ProMix, CIFAR-10N worst, published schedule

@@ -1,28 +1,27 @@
 """All that a GPU machine should answer in fifteen minutes; what has a row is not measured again.
 
-Two sittings, since what the first one shows decides how the second one trains; what it compiled serves there:
+Two sittings, since what the first one shows decides how the second one trains, and what it compiled serves there:
 
-    python -m bench.gpu_slice --minutes 5 --parts tests step profile methods features hours --results $OUT/RESULTS.md;
-    tar cz .data/inductor | split -b 15M - $OUT/inductor.tgz.
+1.  python -m bench.gpu_slice --minutes 5.5 --parts tests step profile methods hours features --results $OUT/RESULTS.md;
+    du -sh .data/inductor; tar cz .data/inductor | split -b 15M - $OUT/inductor.tgz.
+2.  Here: cp FILES_AT/results/*.jsonl bench/results/; python -m bench.gpu_slice --pending
+    cat FILES_AT/inductor.tgz.* > .data/inductor.tgz
+3.  Images travel as packed parts (`bench.gpu pack`), since a call carries 64 MiB: `true` with .data/packed/0 in the
+    call's `carry`, at once, while the machine is warm, `true` with the next part, and so on. With the last one and
+    .data/inductor.tgz
 
-Images travel as packed parts (`bench.gpu pack`), since a call carries 64 MiB: first `true` with .data/packed/0 in
-`carry`, and at once, while the machine is warm, the last part and .data/inductor with
+    tar xzf .data/inductor.tgz; python -m bench.gpu_slice --minutes 7 --parts train --results $OUT/RESULTS.md
+4.  Here as in 2. A later `train` goes on where this one stopped, if .data/gpu is there (it travels by `bench.gpu split`
+    and `join`).
 
-    python -m bench.gpu_slice --minutes 7 --parts train --results $OUT/RESULTS.md
-
-A later `train` goes on where this one stopped, if .data/gpu is there (it travels by `bench.gpu split` and `join`).
-Afterwards, here,
-
-    cp FILES_AT/results/*.jsonl bench/results/; python -m bench.gpu_slice --pending
-
-which shows the tables anew and marks what is not measured. The parts:
+`--pending` shows the tables anew and marks what is not measured. The parts:
 
     tests     tests/test_gpu.py; beside them what later parts compile is compiled
     step      a step of the schedule `fast`; what a step of ProMix gains by streams, casts and compiled blocks
     profile   kernels.txt beside the results: where the time of a step of `fast` goes
     methods   ce, mixup and PUDistill's student, recorded and not
-    features  ViT-S/14 at 224 px with random weights: images/s, and with the decoding of JPEGs of 500 x 375
     hours     what the published schedule would take, by the steps above
+    features  ViT-S/14 at 224 px with random weights: images/s, and with the decoding of JPEGs of 500 x 375
     train     the schedule `fast`, as long as it fits the minutes that are left, by the quickest step measured above
 
 `python -m bench.gpu_slice --cpu-smoke` tries all of them out in tiny sizes, with rows in a temporary file.
@@ -35,6 +34,7 @@ import math
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,13 +64,14 @@ from curator.sources.pace import ahead
 from curator.sources.pictures import Decoder
 from curator.system import cores
 
+CACHE = gpu.ROOT / ".data" / "inductor"  # of what was compiled
 HEADING = "A slice of a GPU machine: tests, features, hours"
 TESTS = "tests/test_gpu.py"
 COLUMNS = ["found", "goal", "date", "machine", "versions"]
 # To begin cells in; `train` has the rest.
-SECONDS = {"tests": 120, "step": 110, "profile": 30, "methods": 30, "features": 20, "hours": 5}
+SECONDS = {"tests": 120, "step": 110, "profile": 30, "methods": 30, "hours": 5, "features": 30}
 CHUNK = 2048  # images that are decoded while others go through the encoder
-COMPILING = 70  # seconds that compiling takes of a training, guessed from the sitting of 2026-11-26
+COMPILING, COMPILED = 70, 15  # seconds that compiling takes of a training, and taking what was compiled before; guesses
 WAYS: dict[str, dict[str, bool]] = {
     "recorded": {},
     "recorded, two streams": {"streams": True},
@@ -88,7 +89,7 @@ class Slice:
         results: the page of the rows.
         net, batch, rows: of steps, and of what trains.
         data, state: folders of packed images and of checkpoints.
-        images: that go through the encoder.
+        images: that go through the encoder; a quarter of them is decoded.
         encoder: its name in timm.
         ends: of time.monotonic().
         smoke: tiny, on a CPU.
@@ -127,6 +128,15 @@ class Slice:
         found |= {name: (self.batch, settings) for name, settings in ON_GPU.items()}
         return found
 
+    def compiled(self) -> list[str]:
+        """Steps that compile something for a row that is not there, or for training; each graph once."""
+        there, found = step_table(self.results), {}
+        for name, (batch, way) in self.cells.items():
+            wanted = name.startswith("fast") or cell_name(self.net, batch, torch.cuda.is_available(), name) not in there
+            if wanted and (way.get("compile") or way.get("blocks")):
+                found.setdefault((batch, bool(way.get("blocks"))), name)
+        return list(found.values())
+
     @property
     def ways(self) -> dict[str, dict[str, bool]]:
         """How the schedule's step may run: nothing is compiled to try it out."""
@@ -145,6 +155,7 @@ def step(s: Slice, until: float) -> None:
 
 def profile(s: Slice, until: float) -> None:
     """Kernels of a step of `fast`, by their time."""
+    from torch.autograd import DeviceType
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 
@@ -160,13 +171,14 @@ def profile(s: Slice, until: float) -> None:
                 next(steps)
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
-        kernels = [e for e in found.key_averages() if e.self_device_time_total or s.smoke]
+        kernels = [e for e in found.key_averages() if s.smoke or (e.device_type == DeviceType.CUDA)]
         kernels.sort(key=lambda e: -e.self_device_time_total)
         total = sum(e.self_device_time_total for e in kernels) / count / 1000
         lines += [f"{name}: {total:.2f} ms in {sum(e.count for e in kernels) / count:.0f} kernels of a step"]
         for e in kernels[:80]:
             lines.append(f"{e.self_device_time_total / count / 1000:9.3f} {e.count / count:7.1f} {e.key}")
-    (s.results.parent / "kernels.txt").write_text("\n".join(lines))
+    if lines:
+        (s.results.parent / "kernels.txt").write_text("\n".join(lines))
     print("\n".join(line[:120] for line in lines if not line.startswith(" ")), flush=True)
 
 
@@ -180,8 +192,6 @@ def features(s: Slice, until: float) -> None:
     import timm
 
     name, goal = f"{s.encoder}, 224 px, images/s", "2,000"
-    if f"{name}, decoding" in s.table:
-        return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(0)
     body = timm.create_model(s.encoder, pretrained=False, num_classes=0, img_size=224)
@@ -189,12 +199,13 @@ def features(s: Slice, until: float) -> None:
     backbone = Backbone(s.encoder, device, best_precision(device), encoder)
     images = torch.randint(256, (s.images, 3, 224, 224), dtype=torch.uint8)
     backbone(images[: 2 * backbone.batch])
-    started = time.perf_counter()
-    backbone(images)
-    s.report(f"{name}, decoded before", f"{s.images / (time.perf_counter() - started):,.0f}", goal)
-    rng, decoder = np.random.default_rng(0), Decoder()
+    if f"{name}, decoded before" not in s.table:
+        started = time.perf_counter()
+        backbone(images)
+        s.report(f"{name}, decoded before", f"{s.images / (time.perf_counter() - started):,.0f}", goal)
+    rng, decoder, n = np.random.default_rng(0), Decoder(), s.images // 4
     with ThreadPoolExecutor(cores()) as pool:
-        files = list(pool.map(jpeg, rng.integers(2**31, size=min(s.images, 1024))))
+        files = list(pool.map(jpeg, rng.integers(2**31, size=min(n, 1024))))
 
     def read(rows: range) -> np.ndarray:
         found = [decoder.array(files[i % len(files)], (224, 224)) for i in rows]
@@ -203,57 +214,73 @@ def features(s: Slice, until: float) -> None:
         return images
 
     def opened(pool: ThreadPoolExecutor, start: int) -> torch.Tensor:
-        end = min(start + CHUNK, s.images)
+        end = min(start + CHUNK, n)
         pieces = [range(first, min(first + PIECE, end)) for first in range(start, end, PIECE)]
         return torch.from_numpy(np.concatenate(list(pool.map(read, pieces)))).permute(0, 3, 1, 2)
 
-    starts = range(0, s.images, CHUNK)
-    for threads in dict.fromkeys(min(cores(), several) for several in (4, 8, cores())):  # they wait for one lock
+    starts = range(0, n, CHUNK)
+    for threads in dict.fromkeys(min(cores(), several) for several in (cores(), 4, 8)):  # they wait for one lock
+        alone = f"decoding alone, {threads} threads of {cores()} cores, images/s"
+        if alone in s.table or time.monotonic() > until:
+            continue
         with ThreadPoolExecutor(threads) as pool:
             started = time.perf_counter()
             for start in starts:
                 opened(pool, start)
-            seconds = time.perf_counter() - started
-        s.report(f"decoding alone, {threads} threads of {cores()} cores, images/s", f"{s.images / seconds:,.0f}", goal)
+            s.report(alone, f"{n / (time.perf_counter() - started):,.0f}", goal)
+    if f"{name}, decoding" in s.table or time.monotonic() > until:
+        return
     with ThreadPoolExecutor(cores()) as pool:
         started = time.perf_counter()
         for _, part in ahead(starts, lambda start: opened(pool, start)):
             backbone(part)
-        both = s.images / (time.perf_counter() - started)
-    s.report(f"{name}, decoding", f"{both:,.0f}", goal)
+        s.report(f"{name}, decoding", f"{n / (time.perf_counter() - started):,.0f}", goal)
 
 
 def tests(s: Slice, until: float) -> None:
-    """tests/test_gpu.py; the row tells of a part where its time ended."""
+    """tests/test_gpu.py; the row tells of a part where its time ended. Beside it other parts' steps are compiled."""
     if TESTS in s.table and "ended" not in s.table.row(TESTS)["found"]:
         return
-    compiling = [] if s.smoke else [
-        subprocess.Popen([sys.executable, "-m", "bench.gpu_slice", "--compile", name], cwd=gpu.ROOT)
-        for name, (_, way) in s.cells.items() if way.get("compile") or way.get("blocks")
-    ]  # fmt: skip
+    compiling = [begun("-m", "bench.gpu_slice", "--compile", name) for name in ([] if s.smoke else s.compiled())]
     several = ["-n", "8"] if cores() >= 8 else []  # most of their time is compiling
     without = ["-p", "no:cacheprovider", "-p", "no:benchmark"]  # a plugin there that warns of -n, and so refuses it
-    command = [sys.executable, "-m", "pytest", "-vv", "-rN", *without, *several, TESTS]
-    hidden = {"CURATOR_NO_SKIP": "", "PYTHONUNBUFFERED": "1"}
     started = time.monotonic()
-    with tempfile.TemporaryFile("w+") as log:
-        try:
-            subprocess.run(
-                command, cwd=gpu.ROOT, stdout=log, stderr=log, timeout=max(1, until - started),
-                env={**os.environ, **hidden}, check=False,
-            )  # fmt: skip
-            end = ""
-        except subprocess.TimeoutExpired:
-            end = ", ended by its time"
+    with tempfile.TemporaryFile("w+") as log, tempfile.TemporaryDirectory() as cache:
+        # A cache of its own: what it compiles serves nobody, and would have to travel.
+        own = {"CURATOR_NO_SKIP": "", "PYTHONUNBUFFERED": "1", "TORCHINDUCTOR_CACHE_DIR": cache}
+        process = begun("-m", "pytest", "-vv", "-rN", *without, *several, TESTS, stdout=log, stderr=log, env=own)
+        end = "" if ended(process, until) else ", ended by its time"
+        seconds = time.monotonic() - started
         log.seek(0)
         text = log.read()
     print(text[-6000:])
-    for process in compiling:
-        process.wait()
+    for other in compiling:
+        if not ended(other, until) or other.returncode:
+            print(f"compiling failed, or took too long: {other.args!r}")
     counts = {word: len(re.findall(rf" {word}\b", text)) for word in ("PASSED", "FAILED", "ERROR", "SKIPPED")}
     if sum(counts.values()):
         found = ", ".join(f"{count} {word.lower()}" for word, count in counts.items())
-        s.report(TESTS, f"{found}, {time.monotonic() - started:.0f} s{end}", "all passed")
+        s.report(TESTS, f"{found}, {seconds:.0f} s{end}", "all passed")
+
+
+def begun(*words: str, env: dict[str, str] | None = None, **files: Any) -> subprocess.Popen:
+    """Python with these words, in a session of its own, so that what it starts can be ended with it."""
+    return subprocess.Popen(
+        [sys.executable, *words], cwd=gpu.ROOT, env={**os.environ, **(env or {})}, start_new_session=True, **files
+    )
+
+
+def ended(process: subprocess.Popen, until: float) -> bool:
+    """Whether the process ends by a time; if not it is killed with all that it started."""
+    try:
+        process.wait(max(1, until - time.monotonic()))
+        return True
+    except BaseException as e:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        if isinstance(e, subprocess.TimeoutExpired):
+            return False
+        raise
 
 
 def hours(s: Slice, until: float) -> None:
@@ -283,16 +310,17 @@ def train(s: Slice, until: float) -> None:
 def quickest(s: Slice, minutes: float) -> str:
     """The way that makes most steps in the minutes; what has no row on this machine is not chosen."""
     table, steps = step_table(s.results), {"recorded": 1.0}
+    compiling = COMPILED if CACHE.exists() else COMPILING
     for name, way in s.ways.items():
         row = table.row(cell_name(s.net, s.fast_batch, torch.cuda.is_available(), f"fast, {name}"))
         if row.get("machine") == machine():
-            left = 60 * minutes - (COMPILING if "compile" in way else 0)
+            left = 60 * minutes - (compiling if "compile" in way else 0)
             steps[name] = left / float(row["seconds per step"])
     return max(steps, key=steps.__getitem__)
 
 
 PARTS: dict[str, Callable[[Slice, float], None]] = {
-    "tests": tests, "step": step, "profile": profile, "methods": methods, "features": features, "hours": hours,
+    "tests": tests, "step": step, "profile": profile, "methods": methods, "hours": hours, "features": features,
     "train": train,
 }  # fmt: skip
 
@@ -345,7 +373,7 @@ def main(argv: list[str] | None = None) -> None:
     if flags.pending:
         return pending(flags.results)
     if not flags.cpu_smoke:  # it travels with the repository
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(gpu.ROOT / ".data" / "inductor")
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(CACHE)
     if flags.compile:
         batch, settings = Slice(flags.results, 0.0).cells[flags.compile]
         next(ours("resnet18", batch, **settings))

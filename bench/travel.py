@@ -19,7 +19,7 @@ from curator.sources.cifar_n import FILES
 from curator.system import write_text
 
 PART = 15 * 2**20  # bytes of a part of a checkpoint
-PACK = 52 * 2**20  # bytes of images in a packed part
+PACK = 36 * 2**20  # bytes of images in a packed part
 LABELS = FILES["cifar10n"][0]
 
 

@@ -15,7 +15,10 @@ def refreshed(rows: Tensor, epoch: int) -> Tensor:
 
 
 def masked_mean(losses: Tensor, weight: Tensor) -> Tensor:
-    """Means of losses (..., b) over rows of weight (b,) 1; 0 where there is none (a plain mean would be NaN)."""
+    """Means of losses (..., b) over rows of weight (b,) 1; 0 where there is none (a plain mean would be NaN).
+
+    Both are float32, and stay so outside of autocast only.
+    """
     return (losses @ weight) / weight.sum().clamp_min(1)
 
 

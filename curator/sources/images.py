@@ -158,7 +158,7 @@ def decode_images(
         if out is not None and fills:
             out[position] = image
             return position, out[position]
-        return position, image
+        return position, np.ascontiguousarray(image)  # else it may hold all of what it was cut from
 
     def decode_all(entries: Sequence[tuple[int, dict | None]]) -> list[tuple[int, np.ndarray | BrokenImage]]:
         made = [decode(*entry) for entry in entries]

@@ -63,7 +63,7 @@ class Scaling:
     near: int | None = None
 
     def __call__(self, image: Any, size: tuple[int, ...]) -> np.ndarray:
-        """A Pillow image of RGB at (h, w), uint8 (h, w, 3).
+        """A Pillow image of RGB, scaled to (h, w): uint8 (h, w, 3), which may be read-only, or cut from a larger array.
 
         Of the same filters torch's take a quarter of the time of Pillow's, and differ by 1 of 255 in one of 200 pixels.
         As in torchvision all of the image is scaled, then its centre cut at whole pixels; a long strip, of which that

@@ -4,6 +4,7 @@ import io
 import json
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -172,6 +173,26 @@ def test_what_breaks_in_a_slice_is_told_and_the_rest_goes_on(tmp_path, monkeypat
     assert "step: BROKE" in lines[0] and "ZeroDivisionError" in lines[0] and len(done) == 1
     s.ends = 0.0
     assert list(gpu_slice.run(s, ["hours"])) == ["hours: no time is left"] and len(done) == 1
+
+
+def test_what_takes_too_long_is_ended_with_all_that_it_started(tmp_path):
+    child = "import os, time; open('child', 'w').write(str(os.getpid())); time.sleep(60)"
+    code = f"import os, subprocess, sys; os.chdir({str(tmp_path)!r}); subprocess.run([sys.executable, '-c', {child!r}])"
+    process = gpu_slice.begun("-c", code)
+    for _ in range(500):
+        if (tmp_path / "child").exists() and (tmp_path / "child").read_text():
+            break
+        time.sleep(0.02)
+    assert not gpu_slice.ended(process, time.monotonic()) and process.returncode == -9
+    pid = int((tmp_path / "child").read_text())
+    for _ in range(500):  # it is gone, or waits for being told so
+        stat = Path(f"/proc/{pid}/stat")
+        if not stat.exists() or stat.read_text().rpartition(") ")[2][0] == "Z":
+            break
+        time.sleep(0.02)
+    else:
+        raise AssertionError("the child lives")
+    assert gpu_slice.ended(gpu_slice.begun("-c", ""), time.monotonic() + 30)
 
 
 @pytest.mark.slow

@@ -213,6 +213,22 @@ def test_loss_terms_are_made_for_both_nets_and_both_heads(make_run):
     assert [passes for _, passes in shared] == [8, 2] * 2
 
 
+def test_mixed_rows_train_the_head_that_they_were_drawn_for(make_run):
+    """Their shares are 1 here, so they are the selected rows themselves; gamma is 1/2."""
+    nets, goal = worked_nets(), F.one_hot(torch.tensor([0, 1]), 3).float()
+    found = terms(plain(), nets, make_run(), priors=PRIORS.clone(), **PART)
+    primary, pseudo = (
+        0.5 * debiased_loss(torch.tensor(logits[:2]), goal, 0.8 * PRIORS[0, 0].log()).mean()
+        for logits in (H_WEAK, AP_WEAK)
+    )
+    close(found[1][0], primary, 1e-6)
+    close(found[2][0], pseudo, 1e-6)
+    found[1][0].backward()
+    assert nets[0].primary.grad.any() and (nets[0].pseudo.grad is None or not nets[0].pseudo.grad.any())
+    shared = terms(plain(mix_per_head=False), worked_nets(), make_run(), priors=PRIORS.clone(), **PART)
+    close(shared[1][0], primary + pseudo, 1e-6)
+
+
 def test_mixed_views_of_images_go_in_the_published_order(make_run):
     """BatchNorm's running statistics depend on it: weak, strong, then mixup and FMix of each head."""
     method, x = plain(), torch.rand(4, 3, 8, 8)
@@ -402,6 +418,8 @@ def test_no_nan(selected, pad, make_run):
     found = terms(plain(subset=pad), worked_nets(), make_run(), labels=[0, 1, 0, 1], selected=selected, priors=priors)
     assert all(torch.isfinite(loss) for loss, _ in found) and torch.isfinite(priors).all()
     assert masked_mean(torch.ones(3), torch.zeros(3)) == 0
+    losses = torch.arange(24.0).view(2, 3, 4)
+    close(masked_mean(losses, torch.tensor([0.0, 1, 1, 0])), losses[..., 1:3].mean(-1), 1e-6)
 
 
 def test_padding_repeats_the_selected_rows():

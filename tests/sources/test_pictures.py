@@ -286,6 +286,8 @@ def test_images_are_scaled_as_a_model_wants_them():
     whole, size = Pil.open(file).convert("RGB"), (64, 64)
     squashed = Decoder(scaling=Scaling(2, squash=True)).array(file.getvalue(), size)[0]
     assert off(squashed, whole.resize(size, Pil.Resampling.BILINEAR)) <= 1
+    found, own = Decoder().array(file.getvalue(), (32, 48))
+    assert found.shape == (32, 48, 3) and own == (800, 600)
     exact = np.asarray(Decoder().array(file.getvalue(), size)[0], float)
     near = np.asarray(Decoder(scaling=Scaling(3, near=128)).array(file.getvalue(), size)[0], float)
     assert 0 < np.abs(near - exact).mean() < 3
