@@ -102,6 +102,7 @@ def test_missing_parts_are_named(packed, tmp_path, capsys):
     shutil.rmtree(tmp_path / "parts")
 
 
+@pytest.mark.slow
 def test_the_step_bench(tmp_path, capsys):
     threads = torch.get_num_threads()
     results = tmp_path / "R.md"
@@ -135,6 +136,7 @@ def test_rows_that_no_gpu_has_measured(tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_an_epoch_of_every_method(tmp_path):
     results = tmp_path / "R.md"
     argv = ["--results", str(results), "--net", "small", "methods", "--rows", "128"]

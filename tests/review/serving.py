@@ -13,7 +13,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -185,30 +185,48 @@ def serving(*words: str | Path, launcher: Sequence[str] = ()):
         server.folder.cleanup()
 
 
+SHARED = []  # a Chromium that pages share, while there is one
+
+
 @contextmanager
-def browsing(**context):
-    """A page of a fresh Chromium; requests that leave the machine are in `page.outside`, what its scripts throw
-    and what its policy stops in `page.errors`."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+def chromium():
+    """A Chromium; pages that are opened meanwhile are its own, each with a profile to itself."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     try:
         from playwright.sync_api import sync_playwright
     except ImportError:
-        chromium = None
-    if chromium is None:
+        program = None
+    if program is None:
         missing = "Chromium and playwright are needed for the tests of the page"
         if os.environ.get("CURATOR_NO_SKIP"):
             pytest.fail(missing)
         pytest.skip(missing)
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=chromium, args=CHROMIUM)
-        page = browser.new_context(viewport={"width": 1280, "height": 900}, **context).new_page()
+        browser = p.chromium.launch(executable_path=program, args=CHROMIUM)
+        SHARED.append(browser)
+        try:
+            yield browser
+        finally:
+            SHARED.pop()
+            browser.close()
+
+
+@contextmanager
+def browsing(**context):
+    """A page of a Chromium; requests that leave the machine are in `page.outside`, what its scripts throw
+    and what its policy stops in `page.errors`."""
+    with nullcontext(SHARED[-1]) if SHARED else chromium() as browser:
+        profile = browser.new_context(viewport={"width": 1280, "height": 900}, **context)
+        page = profile.new_page()
         page.outside, page.errors = [], []
         page.on("request", lambda r: None if local(r.url) else page.outside.append(r.url))
         page.on("pageerror", lambda e: page.errors.append(str(e)))
         page.on("console", lambda m: page.errors.append(m.text) if "Content Security Policy" in m.text else None)
         page.set_default_timeout(30_000)
-        yield page
-        browser.close()
+        try:
+            yield page
+        finally:
+            profile.close()
 
 
 def local(url: str) -> bool:

@@ -9,14 +9,22 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import pytest
 
 import curator
 from curator.cli.main import main
 from curator.decisions.journal import Journal
 from curator.review.session import Session
-from tests.review.serving import browsing, ready, saved, serving, shown, verified
+from tests.review.serving import browsing, chromium, ready, saved, serving, shown, verified
 
 PHONE = {"width": 390, "height": 800}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_browser():
+    """Which takes a second or two to start."""
+    with chromium():
+        yield
 
 
 def rows_of(page) -> list[int]:
