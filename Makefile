@@ -2,27 +2,28 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+TESTING := .venv/testing
 
 .PHONY: demo test test-slow lint docs bench app
 
 demo: $(READY)  ## find the wrong labels of the embedded digits
 	$(BIN)/python curator/clean.py --overwrite
 
-test: $(READY)  ## everything that takes seconds
+test: $(TESTING)  ## everything that takes seconds
 	$(BIN)/python -m pytest -m "not slow" --dist worksteal -n $$($(BIN)/python -c "from curator.system import cores; print(min(4, cores()))")
 
-test-slow: $(READY)  ## what takes minutes
+test-slow: $(TESTING)  ## what takes minutes
 	$(BIN)/python -m pytest -m slow
 
-lint: $(READY) docs
+lint: $(TESTING) docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: $(READY)  ## the pages, as static files in build/site; a link that leads nowhere is an error
+docs: $(TESTING)  ## the pages, as static files in build/site; a link that leads nowhere is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -q
 
-bench: $(READY)  ## fill bench/RESULTS.md, cell by cell
+bench: $(TESTING)  ## fill bench/RESULTS.md, cell by cell
 	$(BIN)/python -m bench.baselines
 	$(BIN)/python -m bench.ablation
 	$(BIN)/python -m bench.step
@@ -43,5 +44,9 @@ app: $(READY)  ## look at the demo's findings
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q uv
-	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -e '.[test,dev,docs]'
+	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -e .
 	touch $(READY)
+
+$(TESTING): $(READY)
+	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -e '.[test,dev,docs]'
+	touch $(TESTING)
