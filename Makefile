@@ -41,10 +41,11 @@ app: $(READY)  ## look at the demo's findings
 	test -e runs/digits-promix/curation.json || $(MAKE) demo
 	$(BIN)/python app.py runs/digits-promix
 
+# What the demo imports is compiled as it goes; to compile all packages takes 20 s, which only many processes save again.
 $(READY): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install -q uv
-	$(BIN)/uv pip install -q --compile-bytecode --python $(BIN)/python -e .
+	$(BIN)/uv pip install -q --python $(BIN)/python -e .
 	touch $(READY)
 
 $(TESTING): $(READY)
