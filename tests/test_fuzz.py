@@ -82,7 +82,7 @@ def stopped():
         yield
 
 
-@settings(max_examples=30)
+@settings(max_examples=60)
 @given(WORDS)
 def test_any_command_line(stopped, words):
     """Right flags end with 0, wrong ones with 2 and a line; nothing with a traceback."""

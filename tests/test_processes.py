@@ -91,8 +91,8 @@ def warnings_of(folder: Path) -> list[str]:
     return json.loads((folder / "curation.json").read_text())["warnings"]
 
 
-# One with epochs, one without batches: what is written when is the same for all.
-OFTEN = ("ce", "linear")
+# One with folds, one without batches: what is written when is the same for all.
+OFTEN = ("confident", "linear")
 
 
 @pytest.mark.parametrize(

@@ -346,16 +346,16 @@ class ProMix(Method):
         goal, log_priors, (gamma, lambda_u) = found.goals[i], found.log_priors[i], found.ramps
         clean = found.selected[i].float()
         seen = torch.stack([torch.stack(self.heads(view)) for view in found.views[i]])  # (2, heads, b, k)
-        weak, strong = masked_mean(debiased_loss(seen, goal, log_priors[0]), clean).sum(1)
+        losses = masked_mean(debiased_loss(seen, goal, log_priors[0]), clean).sum(1)  # of the weak and the strong view
         if lambda_u:  # unselected rows reach no head but the pseudo head, the last one, unless the net has none
             pseudo = debiased_loss(seen[:, -1], found.pseudo[i], log_priors[1])
-            weak, strong = torch.stack([weak, strong]) + lambda_u * masked_mean(pseudo, 1 - clean)
-        yield weak + gamma * strong, 2 * len(goal)
+            losses = losses + lambda_u * masked_mean(pseudo, 1 - clean)
+        yield losses[0] + gamma * losses[1], 2 * len(goal)
         for inputs, goals, heads, inside in found.mixes[i]:
             with run.autocast():
                 out = self.heads(found.models[i](inputs, True))
-            losses = debiased_loss(torch.stack([out[head] for head in heads]), goals, log_priors[0])
-            yield gamma * masked_mean(losses, inside).sum(), inside.sum().long()
+            mixed = debiased_loss(torch.stack([out[head] for head in heads]), goals, log_priors[0])
+            yield gamma * masked_mean(mixed, inside).sum(), inside.sum().long()
 
     def heads(self, out: Output) -> list[Tensor]:
         """Logits of the heads that train, the primary one first."""
