@@ -19,9 +19,9 @@ from curator.signals.neighbours import principal_axes
 ALIKE = 0.92
 NEAR_MOST = 100_000  # rows of which all pairs are compared; of more, those that faiss finds near
 NEAR_GROUP = 20  # rows of a group of near ones at most
-BLOCK = 2**25  # numbers held at once
-AXES = 32
-COMPARED = 0.01  # share of the pairs left by the axes above which a product of all is quicker
+BLOCK = 2**22  # numbers held at once
+AXES = 32  # to begin with
+COMPARED = 0.01  # share of the pairs left by the axes above which more axes are quicker than to compare them
 
 
 @dataclass(frozen=True)
@@ -80,24 +80,25 @@ def near_pairs(features: Tensor, least: float = ALIKE) -> np.ndarray | None:
     """Pairs (m, 2) of positions i < j whose features (n, d), less their mean, have a cosine of at least that.
 
     Two unit vectors with cosine c are sqrt(2 - 2c) apart, and no farther along a few axes (the principal ones), which
-    rules out nearly all pairs; the others are compared in full. None where most rows are near most others: such
-    features do not tell images apart.
+    rules out nearly all pairs; the others are compared in full. Where too many are left, more axes are taken. None
+    where most rows are near most others: such features do not tell images apart.
     """
     if len(features) > NEAR_MOST:
         found = close_pairs(features, least)
         return None if len(found) > NEAR_GROUP / 4 * len(features) else found  # of a row, at most ten are looked at
     x = F.normalize(features.float() - features.float().mean(0), dim=1)
     n, d = x.shape
-    axes = principal_axes(x, min(d, AXES))
-    short, limit = x @ axes, 2 - 2 * least + 1e-5
-    size, parts, total = short.square().sum(1), [np.zeros((0, 2), np.int64)], 0
-    rows = max(1, BLOCK // n)
+    x = x @ principal_axes(x, d).flip(1)  # turned so that the first of d numbers are the rows along the principal axes
+    count = min(d, AXES)
+    one, other = _factors(x[:, :count])
+    parts, total, rows = [np.zeros((0, 2), np.int64)], 0, max(1, BLOCK // n)
     for start in range(0, n, rows):
-        here = slice(start, start + rows)
-        apart = torch.addmm(size[here, None] + size[None, start:], short[here], short[start:].T, alpha=-2)
-        left = apart <= limit
-        if int(left.sum()) > COMPARED * left.numel():  # of features without such axes: a product rules out the rest
-            left &= x[here] @ x[start:].T >= least - 1e-4
+        while True:
+            left = one[start : start + rows] @ other[start:].T <= 2 - 2 * least + 1e-5
+            if count == d or int(left.count_nonzero()) <= COMPARED * left.numel():
+                break
+            count = min(d, 2 * count)
+            one, other = _factors(x[:, :count])
         i, j = left.nonzero(as_tuple=True)
         i, j = i[j > i] + start, j[j > i] + start
         for a, b in zip(i.split(max(1, BLOCK // d)), j.split(max(1, BLOCK // d)), strict=True):
@@ -107,6 +108,12 @@ def near_pairs(features: Tensor, least: float = ALIKE) -> np.ndarray | None:
             if total > NEAR_GROUP * n:
                 return None
     return np.concatenate(parts)
+
+
+def _factors(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Two matrices (n, d + 2), of which one times the other transposed is the squared distances of all rows (n, d)."""
+    size = x.square().sum(1, keepdim=True)
+    return torch.cat([-2 * x, size, torch.ones_like(size)], 1), torch.cat([x, torch.ones_like(size), size], 1)
 
 
 def linked(n: int, pairs: np.ndarray) -> np.ndarray:

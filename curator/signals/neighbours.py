@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PART = 1024  # rows whose similarities are held at once
+PART = 1024  # rows that are read at once
+HELD = 2**23  # similarities held at once: memory that is taken anew for each part costs more than the product
 MANY = 10_000  # rows from which similarities are taken along the principal axes: the work grows with their square
 AXES = 128
 
@@ -31,7 +32,7 @@ def nearest_among(
     """
     place, count = torch.full((n,), -1), min(count, len(among) - 1)
     place[among] = torch.arange(len(among))
-    for part in torch.arange(n).split(PART):
+    for part in torch.arange(n).split(max(1, min(PART, HELD // len(among)))):
         similarity = read(part) @ x.T
         own = place[part].to(x.device)
         here = (own >= 0).nonzero()[:, 0]

@@ -140,13 +140,14 @@ def _weights(z: Tensor, probs: Tensor, weights: Tensor) -> Tensor:
 
     A little of each weight is drawn to the mean of all: classifiers that nearly agree cannot be told apart.
     """
-    m, n = len(z), z.shape[1]
+    (m, n, _), flat = z.shape, z.flatten(1)
     pull = PULL * n * (torch.eye(m, dtype=z.dtype) - 1 / m)
     for _ in range(2):
-        q = torch.einsum("m,mnk->nk", weights, z).softmax(1)
-        mean = (q * z).sum(2)  # (m, n)
-        slope = ((probs * z).sum(2) - mean).sum(1) - pull @ weights
-        curve = torch.einsum("nk,ank,bnk->ab", q, z, z) - mean @ mean.T + pull
+        q = (weights @ flat).view_as(probs).softmax(1)
+        slope = flat @ (probs - q).flatten() - pull @ weights
+        expected = q * z
+        mean = expected.sum(2)  # (m, n)
+        curve = expected.flatten(1) @ flat.T - mean @ mean.T + pull
         step = torch.linalg.solve(curve + 1e-6 * torch.eye(m, dtype=z.dtype), slope)
         weights = (weights + step).clamp(0.0, HEAVIEST)
     return torch.where(weights.sum() > 0, weights, 1 / m)
