@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,6 +16,9 @@ from curator.engine.run import Run
 from curator.errors import CuratorError
 from curator.evidence import NoisyDataset
 from curator.system import is_main
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 FIRST = 1e-3  # scikit-learn's C on standardised features, from which the search begins
 POWERS = (-6, 3)  # of ten, the strengths that are tried
@@ -178,7 +183,6 @@ def fit(
 ) -> tuple[Tensor, Tensor]:
     """Weights (k, width) and biases (k,) float32; a class without rows has a logit far below the others."""
     from sklearn.linear_model import LogisticRegression
-    from threadpoolctl import threadpool_limits
 
     if len(rows) > LEARNED:
         rows = rows[torch.randperm(len(rows), generator=run.generator("learned", shared=True))[:LEARNED].sort().values]
@@ -189,7 +193,7 @@ def fit(
         bias[present] = 0
         return weight, bias
     model = LogisticRegression(C=strength, max_iter=SOLVER_STEPS, tol=TOLERANCE)
-    with warnings.catch_warnings(), threadpool_limits(run.threads):
+    with warnings.catch_warnings(), _libraries().limit(limits=run.threads):
         warnings.simplefilter("ignore")  # a fit that is nearly done is good enough
         model.fit(x.array(rows), y, sample_weight=None if weights is None else weights[rows].numpy())
     slopes, shifts = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
@@ -197,3 +201,11 @@ def fit(
         slopes, shifts = torch.cat([-slopes, slopes]) / 2, torch.cat([-shifts, shifts]) / 2
     weight[present], bias[present] = slopes, shifts
     return weight, bias
+
+
+@functools.cache
+def _libraries() -> ThreadpoolController:
+    """What has threads of its own, once scikit-learn is loaded; to look for it anew takes as long as a small fit."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
