@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import threading
 import warnings
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +23,8 @@ from curator.system import is_main
 if TYPE_CHECKING:
     from threadpoolctl import ThreadpoolController
 
+T = TypeVar("T")
+
 FIRST = 1e-3  # scikit-learn's C on standardised features, from which the search begins
 POWERS = (-6, 3)  # of ten, the strengths that are tried
 TRIED = 2  # folds that a strength is tried on
@@ -30,6 +35,7 @@ UNSEEN = -30.0  # bias of a class that the model has not met
 MOST = 2**28  # numbers that images may be
 LEARNED = 100_000  # rows that a model is fitted to at most
 PART = 4096  # rows that are read at once
+AT_ONCE = 2**28  # numbers in the rows of models that are fitted at once: each has a copy of its own
 
 
 class LinearNet(nn.Module):
@@ -81,6 +87,7 @@ class Rows:
         self.alike_long = alike_long  # scaled to one length
         self.inputs, self.normaliser, self.n = data.inputs, run.normaliser(data.inputs), len(data)
         self.width = int(np.prod(run.views.shape(data.inputs.shape)))
+        self.reading = threading.Lock()
         if data.inputs.kind == "images" and self.n * self.width > MOST:
             raise CuratorError(
                 f"{self.n:,} images of shape {data.inputs.shape} have too many values for a linear model; "
@@ -89,7 +96,8 @@ class Rows:
 
     def tensor(self, rows: Tensor) -> Tensor:
         """The rows (b,) int64 as float32 (b, width) on the device."""
-        found = self.normaliser(self.inputs.batch(rows)).flatten(1).float()
+        with self.reading:
+            found = self.normaliser(self.inputs.batch(rows)).flatten(1).float()
         return of_one_length(found) if self.alike_long else found
 
     def array(self, rows: Tensor) -> np.ndarray:
@@ -120,15 +128,18 @@ def out_of_fold(
     logits = torch.zeros(x.n, k)
     if is_main():
         fold = stratified_folds(labels, folds, run.generator("linear folds", turn, shared=True))
-        for f in range(folds):
+
+        def judge(f: int) -> None:
             held_out, learned = (fold == f).nonzero()[:, 0], ((fold != f) | data.trusted).nonzero()[:, 0]
             if not len(held_out) or not len(learned):
-                continue
+                return
             scores = x.scores(held_out, *fit(x, labels, learned, k, strength, run, weights))
             given = data.labels[held_out]
             met = torch.bincount(labels[learned], minlength=k) > 0
             own = torch.where(met[given], scores.gather(1, given[:, None]).squeeze(1), scores.amax(1))
             logits[held_out] = scores.scatter(1, given[:, None], own[:, None])
+
+        _each(judge, folds, x, run)
     return run.summed(logits.to(run.device)).cpu()
 
 
@@ -143,7 +154,7 @@ def best_strength(x: Rows, data: NoisyDataset, run: Run, folds: int) -> float:
 
         def loss(power: int) -> float:
             if power not in losses:
-                losses[power] = sum(_held_out_loss(x, data, fold, f, 10.0**power, run) for f in range(TRIED))
+                losses[power] = sum(_each(lambda f: _held_out_loss(x, data, fold, f, 10.0**power, run), TRIED, x, run))
             return losses[power]
 
         power = round(np.log10(FIRST))
@@ -168,7 +179,8 @@ def fit_all(
     """Weights (k, width) and biases (k,) of a model of all rows, on the device; one process fits it for all."""
     weight, bias = torch.zeros(classes, x.width), torch.zeros(classes)
     if is_main():
-        weight, bias = fit(x, labels, torch.arange(x.n), classes, strength, run, weights)
+        rows = torch.arange(x.n)
+        ((weight, bias),) = _each(lambda f: fit(x, labels, rows, classes, strength, run, weights), 1, x, run)
     return run.summed(weight.to(run.device)), run.summed(bias.to(run.device))
 
 
@@ -193,9 +205,7 @@ def fit(
         bias[present] = 0
         return weight, bias
     model = LogisticRegression(C=strength, max_iter=SOLVER_STEPS, tol=TOLERANCE)
-    with warnings.catch_warnings(), _libraries().limit(limits=run.threads):
-        warnings.simplefilter("ignore")  # a fit that is nearly done is good enough
-        model.fit(x.array(rows), y, sample_weight=None if weights is None else weights[rows].numpy())
+    model.fit(x.array(rows), y, sample_weight=None if weights is None else weights[rows].numpy())
     slopes, shifts = torch.from_numpy(model.coef_).float(), torch.from_numpy(model.intercept_).float()
     if len(present) == 2:  # one logit, of the second class
         slopes, shifts = torch.cat([-slopes, slopes]) / 2, torch.cat([-shifts, shifts]) / 2
@@ -203,9 +213,26 @@ def fit(
     return weight, bias
 
 
+def _each(work: Callable[[int], T], count: int, x: Rows, run: Run) -> list[T]:
+    """What a function that fits a model gives for 0 to count - 1; at once, where there are threads and memory for it.
+
+    A fit has one thread: its products are too small for two, which then wait for each other (2,400 rows of 1,280
+    features: five times as long). It does not say that it is only nearly done, which is good enough.
+    """
+    together = max(1, min(count, run.threads, AT_ONCE // (min(x.n, LEARNED) * x.width)))
+    with (
+        warnings.catch_warnings(),
+        _libraries().limit(limits=1),
+        ThreadPoolExecutor(together, "fit", torch.set_num_threads, (1,)) as pool,
+    ):
+        warnings.simplefilter("ignore")
+        return list(pool.map(work, range(count)))
+
+
 @functools.cache
 def _libraries() -> ThreadpoolController:
     """What has threads of its own, once scikit-learn is loaded; to look for it anew takes as long as a small fit."""
+    import sklearn.linear_model  # noqa: F401 (it loads them)
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
