@@ -30,7 +30,7 @@ from bench.table import Table, processor, today
 
 WIDTH, CLASSES, WRONG = 1280, 10, 0.3
 HEADING = "Two checkouts by turns"
-METHODS = ("promix", "cpc", "dividemix", "bootstrap")
+METHODS = ("posterior", "promix", "cpc", "dividemix", "bootstrap")
 STARTS = {
     "help": ["--help"], "clean help": ["clean", "--help"], "publish help": ["publish", "--help"],
     "diff": ["diff", "{run}", "{run}"], "publish": ["publish", "{run}", "{run}-new", "--dry-run"],
