@@ -26,8 +26,18 @@ def make_run():
     AcceleratorState._reset_state(reset_partial_state=True)
 
 
-# In bf16 a few hot epochs of bootstrapping can turn against the labels.
-STEADY = {"bootstrap": {"epochs": 8, "lr": 0.02, "warmup": 4, "first_drop": 6}}
+# In bf16 a few hot epochs of bootstrapping can turn against the labels, and as few of PUDistill's see too little: with
+# PHASES alone 5 of 12 seeds are below the bound (on a CPU), with these none of the five.
+STEADY = {
+    "bootstrap": {"epochs": 8, "lr": 0.02, "warmup": 4, "first_drop": 6},
+    "pudistill": {"teacher_epochs": 6, "pu_epochs": 12, "pu_drop": 10},
+}
+
+
+def made(name: str, common: dict, **settings):
+    """A method as the parameter of a test: settings that it does not have fail where there is no GPU, too."""
+    words = [name, *(f"{key}={value}" for key, value in settings.items())]
+    return pytest.param(name, METHODS[name](**common | settings), id=" ".join(words))
 
 
 def planted(n: int):
@@ -140,31 +150,36 @@ def test_a_padded_step_can_be_recorded(make_run):
     assert run.close_epoch()["images"] > 0
 
 
-@pytest.mark.parametrize("method, settings", [
-    ("ce", {}), ("mixup", {}), ("pudistill", PHASES["pudistill"]), ("promix", {**PHASES["promix"], "nesterov": True}),
+FEW = {"epochs": 2, "batch_size": 20, "lr": 0.01}
+
+
+@pytest.mark.parametrize("name, method", [
+    made("ce", FEW), made("mixup", FEW), made("pudistill", FEW | PHASES["pudistill"]),
+    made("promix", FEW | PHASES["promix"], nesterov=True, lr=0.001),
 ])  # fmt: skip
 @pytest.mark.parametrize("precision, changes", [("no", {}), ("no", {"streams": True}), ("bf16", {"cast_once": True})])
-def test_recorded_steps_are_its_steps(method, settings, precision, changes, make_run, monkeypatch):
+def test_recorded_steps_are_its_steps(name, method, precision, changes, make_run, monkeypatch):
     """Whose learning rate falls within the epoch, too; on one stream or two, weights cast once or in every pass."""
-    if changes and method != "promix":
+    if changes and name != "promix":
         pytest.skip("a method of one net")
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     found = []
     for record in (True, False):
         data, truth = planted(200)
-        data = fit(method, data, truth)
+        data = fit(name, data, truth)
         run = make_run(net="small", mixed_precision=precision, **(changes if record else {}))
         if not record:
             monkeypatch.setattr(run, "recorded", lambda step, *generators: step)
         images = []
-        made = METHODS[method](**{"epochs": 2, "batch_size": 20, "lr": 0.01, **settings})
-        for evidence in made(data, run):  # noqa: B007 (the last one is the result)
+        for evidence in method(data, run):  # noqa: B007 (the last one is the result)
             images.append(run.close_epoch()["images"])
             assert all(isinstance(g["lr"], float) for o in optimizers(run) for g in o.param_groups)  # as in checkpoints
         found.append((evidence.probs, images))
     (recorded, counted), (plain, same) = found
     assert counted == same
-    torch.testing.assert_close(recorded, plain, atol=0.02, rtol=0)
+    # ProMix selects by thresholds: where rounding moves one row across, single probabilities differ by .06 in bf16, on
+    # average by .008 at most (on a CPU, weights begun 1e-7 to 1e-5 apart); another learning rate moves them by .025.
+    assert (recorded - plain).abs().mean() < 0.015
 
 
 def optimizers(run):
@@ -187,27 +202,32 @@ def test_mixtures_are_the_same_on_both_devices(family):
         torch.testing.assert_close(clean_posterior(x.cuda()).cpu(), clean_posterior(x), atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("settings", [
-    {}, {"target": "annealed", "mix": "dynamic", "weights": "beta"},
-    {"target": "annealed", "mix": "dynamic", "weights": "binomial"}, {"weight_from": "current"},
-    {"weight_from": "current", "posterior": "table"}, {"penalty_over": "running"},
+PHASED = {"epochs": 4, "warmup": 1, "dynamic_warmup": 1, "batch_size": 20, "lr": 0.01}
+
+
+@pytest.mark.parametrize("name, method", [
+    made("bootstrap", PHASED), made("bootstrap", PHASED, target="annealed", mix="dynamic", weights="beta"),
+    made("bootstrap", PHASED, target="annealed", mix="dynamic", weights="binomial"),
+    made("bootstrap", PHASED, reading="released"), made("bootstrap", PHASED, reading="paper"),
 ])  # fmt: skip
-def test_steps_of_bootstrapping_can_be_recorded(make_run, settings):
+def test_steps_of_bootstrapping_can_be_recorded(name, method, make_run):
     """In every phase and with every source of w no number leaves the device inside a step."""
     data, _ = planted(200)
-    method = METHODS["bootstrap"](epochs=4, warmup=1, dynamic_warmup=1, batch_size=20, lr=0.01, **settings)
     run = make_run(net="small")
     for found in method(data, run):
         found.check(data)
         run.close_epoch()
 
 
-@pytest.mark.parametrize("method, settings", [
-    ("dividemix", {"confidence_penalty": True}), ("dividemix", {"augment": "augdmix", "loss_history": 2}),
-    ("dividemix", {"augment": "augdmix", "strong": "random_augment", "targets_in": "evaluation"}),
-    ("dividemix", {"mix_unlabelled": False}), ("cpc", {"cpc_warmup": 1, "cpc_alpha": 0.5}),
+SPLIT = {"epochs": 2, "warmup": 1, "batch_size": 20, "warmup_batch": 20, "lr": 0.002}
+
+
+@pytest.mark.parametrize("name, method", [
+    made("dividemix", SPLIT, confidence_penalty=True), made("dividemix", SPLIT, augment="augdmix", loss_history=2),
+    made("dividemix", SPLIT, augment="augdmix", strong="random_augment", reading="paper"),
+    made("dividemix", SPLIT, mix_unlabelled=False), made("cpc", SPLIT, cpc_warmup=1, cpc_alpha=0.5),
 ])  # fmt: skip
-def test_recorded_steps_of_dividemix_are_its_steps(method, settings, make_run, monkeypatch):
+def test_recorded_steps_of_dividemix_are_its_steps(name, method, make_run, monkeypatch):
     """Of warm-up, prototypes and both parts of the split: what a run learns is what it learns without recording."""
     monkeypatch.setattr(torch.backends.cudnn, "deterministic", True)
     found = []
@@ -216,9 +236,8 @@ def test_recorded_steps_of_dividemix_are_its_steps(method, settings, make_run, m
         run = make_run(net="small", mixed_precision="no")
         if not record:
             monkeypatch.setattr(run, "recorded", lambda step, *generators: step)
-        made = METHODS[method](epochs=2, warmup=1, batch_size=20, warmup_batch=20, lr=0.002, **settings)
         images = []
-        for evidence in made(data, run):  # noqa: B007
+        for evidence in method(data, run):  # noqa: B007
             images.append(run.close_epoch()["images"])
         found.append((evidence.probs, images))
     (recorded, counted), (plain, same) = found

@@ -26,6 +26,19 @@ def test_out_of_fold_is_scikit_learn_in_these_folds(make_run):
         assert found[fold == f].numpy() == pytest.approx(model.decision_function(rows[fold == f]), abs=1e-4)
 
 
+def test_folds_at_once_are_the_folds(make_run):
+    """To the last bit; and what the threads of other libraries were set to they are again."""
+    from threadpoolctl import threadpool_info
+
+    data, _ = noisy(120, 3, kind="features")
+    before = [pool["num_threads"] for pool in threadpool_info()]
+    one, two = (
+        out_of_fold(Rows(data, run), data.labels, data, run, 5, 0.1) for run in (make_run(), make_run(threads=2))
+    )
+    assert torch.equal(one, two)
+    assert torch.get_num_threads() == 2 and [pool["num_threads"] for pool in threadpool_info()][: len(before)] == before
+
+
 def test_two_classes_and_a_class_without_rows(make_run):
     from sklearn.linear_model import LogisticRegression
 
