@@ -222,7 +222,7 @@ def _each(work: Callable[[int], T], count: int, x: Rows, run: Run) -> list[T]:
     together = max(1, min(count, run.threads, AT_ONCE // (min(x.n, LEARNED) * x.width)))
     with (
         warnings.catch_warnings(),
-        _libraries().limit(limits=1),
+        libraries().limit(limits=1),
         ThreadPoolExecutor(together, "fit", torch.set_num_threads, (1,)) as pool,
     ):
         warnings.simplefilter("ignore")
@@ -230,7 +230,7 @@ def _each(work: Callable[[int], T], count: int, x: Rows, run: Run) -> list[T]:
 
 
 @functools.cache
-def _libraries() -> ThreadpoolController:
+def libraries() -> ThreadpoolController:
     """What has threads of its own, once scikit-learn is loaded; to look for it anew takes as long as a small fit."""
     import sklearn.linear_model  # noqa: F401 (it loads them)
     from threadpoolctl import ThreadpoolController

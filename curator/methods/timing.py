@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from curator.engine.linear import libraries
 from curator.engine.run import Run
 from curator.engine.source import held
 from curator.errors import CuratorError, RunFailed
@@ -120,6 +121,7 @@ def _by_fits(method: Method, data: NoisyDataset, run: Run) -> float:
     m = n if n <= SAMPLE // 4 else max(SAMPLE // 4, min(SAMPLE, n // 4))
     rows = data.labels.argsort(stable=True)[torch.linspace(0, n - 1, m).long()]  # of every class its share
     inputs = held(data.inputs.batch(rows).cpu(), run.device)
+    libraries()  # to load them takes longer than some fits, and no longer for more rows
     sample = NoisyDataset(inputs, data.labels[rows], data.classes, data.trusted[rows], data.rows[rows])
     trial, total, points = trial_of(run), method.total_epochs(k, m), [(time.perf_counter(), 0.0)]
     try:
