@@ -51,5 +51,5 @@ $(READY): pyproject.toml
 
 $(TESTING): $(READY)
 	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[test,dev,docs]'
-	-$(BIN)/python -m compileall -qq -j 0 $$(echo .venv/lib/python*/site-packages)
+	-$(BIN)/python -m compileall -qq -j 0 .venv/lib
 	touch $(TESTING)

@@ -155,7 +155,7 @@ FEW = {"epochs": 2, "batch_size": 20, "lr": 0.01}
 
 @pytest.mark.parametrize("name, method", [
     made("ce", FEW), made("mixup", FEW), made("pudistill", FEW | PHASES["pudistill"]),
-    made("promix", FEW | PHASES["promix"], nesterov=True, lr=0.001),
+    made("promix", FEW | PHASES["promix"], nesterov=True),
 ])  # fmt: skip
 @pytest.mark.parametrize("precision, changes", [("no", {}), ("no", {"streams": True}), ("bf16", {"cast_once": True})])
 def test_recorded_steps_are_its_steps(name, method, precision, changes, make_run, monkeypatch):
@@ -177,9 +177,7 @@ def test_recorded_steps_are_its_steps(name, method, precision, changes, make_run
         found.append((evidence.probs, images))
     (recorded, counted), (plain, same) = found
     assert counted == same
-    # ProMix selects by thresholds: where rounding moves one row across, single probabilities differ by .06 in bf16, on
-    # average by .008 at most (on a CPU, weights begun 1e-7 to 1e-5 apart); another learning rate moves them by .025.
-    assert (recorded - plain).abs().mean() < 0.015
+    torch.testing.assert_close(recorded, plain, atol=0.02, rtol=0)
 
 
 def optimizers(run):
