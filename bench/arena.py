@@ -86,8 +86,8 @@ def main(only: Iterable[str] = (), lite2: bool = False) -> None:
             }
             for name, futures in jobs.items():
                 add(table, labels, name, [future.result() for future in futures])
-        for names in missing(ENSEMBLES):
-            add(table, labels, names, [ensemble_of(labels, names.split("+"), seed) for seed in SEEDS])
+        for name in missing(ENSEMBLES):
+            add(table, labels, name, [ensemble_of(labels, name.split("+"), seed) for seed in SEEDS])
     if not lite2:
         plot(table)
 

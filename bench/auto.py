@@ -49,8 +49,8 @@ def keys() -> Iterator[Key]:
     """All of them, the first seed of the everyday sets first."""
     for name in arena.SETS:
         yield Key("arena", "lite0", name, 1)
-    for cell in VERIFIED:
-        yield Key("digits, 10 % verified", "images", cell.split()[1], 123)
+    for name in VERIFIED:
+        yield Key("digits, 10 % verified", "images", name.split()[1], 123)
     yield Key("digits", "images", "sym:0.3", 123)
     yield Key("CIFAR-10N, 10,000 rows", "images", "worst", 123)
     for cell in everyday.cells():
@@ -73,8 +73,9 @@ def picked(key: Key) -> dict[str, Any]:
             folder = run_folder(f"arena {key.noise} posterior 1")
             if not folder.exists():
                 return {}
-            found, truth = of_run(folder)
-            x, given = found.inputs.features, found.labels
+            kept, truth = of_run(folder)
+            assert isinstance(kept.inputs, Features)
+            x, given = kept.inputs.features, kept.labels
         else:
             x, truth = everyday.features(key.set, key.read)
             given = torch.from_numpy(everyday.noisy_labels(key.set, key.noise, key.seed))

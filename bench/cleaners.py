@@ -73,6 +73,7 @@ def measure(data: str, noise: str, cleaner: str) -> None:
 
     from curator.config.resolve import resolve
     from curator.engine.run import Run
+    from curator.methods.dividemix import DivideMix
 
     torch.set_num_threads(1)
     recipe = "digits-cpc" if data == "digits" else "features-cpc"
@@ -81,12 +82,13 @@ def measure(data: str, noise: str, cleaner: str) -> None:
     rows, truth = of_digits(noise) if data == "digits" else of_features(noise)
     clean = rows.labels.numpy() == truth
     run = Run(seed=SEED, net=str(resolved.settings.net), views=resolved.settings.views())
-    auc, started = [], time.perf_counter()
-    for found in resolved.method(rows, run):
+    method, auc, started = resolved.method, [], time.perf_counter()
+    assert isinstance(method, DivideMix)
+    for found in method(rows, run):
         run.close_epoch()
         auc.append(float(roc_auc_score(clean, found.clean_score.numpy())))
     figures = {
-        "auc": auc[: resolved.method.epochs], "warmup": resolved.method.warmup, "before": float(clean.mean()),
+        "auc": auc[: method.epochs], "warmup": method.warmup, "before": float(clean.mean()),
         "after": float((found.corrected.numpy() == truth).mean()), "seconds": time.perf_counter() - started,
     }  # fmt: skip
     path = kept(data, noise, cleaner)
@@ -115,8 +117,9 @@ def of_features(noise: str, seed: int = SEED):
 
     data, truth = of_run(run_folder(cell("worst", "ce", 1)[0]))
     names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-    kind, rate = parse_noise(noise)
-    labels = torch.from_numpy(inject(truth, names, kind, rate, seed, None))
+    parsed = parse_noise(noise)
+    assert parsed is not None, noise
+    labels = torch.from_numpy(inject(truth, names, *parsed, seed, None))
     return NoisyDataset(data.inputs, labels, names, data.trusted, data.rows), truth
 
 

@@ -212,7 +212,10 @@ def costs(table: Table) -> None:
 
     theirs = [np.asarray(image.resize(size, Resampling.BICUBIC), int) for image in whole]
     off = [np.abs(scaled(a)[0].permute(1, 2, 0).numpy() - b) for a, b in zip(pixels, theirs, strict=True)]
-    same = all(np.array_equal(read(t).permute(1, 2, 0).numpy(), image) for t, image in zip(tensors, whole, strict=True))
+    same = all(
+        np.array_equal(read(t).permute(1, 2, 0).numpy(), np.asarray(image))
+        for t, image in zip(tensors, whole, strict=True)
+    )
     works: dict[str, tuple[Callable[[int], object], str]] = {
         "Pillow decodes": (lambda i: Image.open(io.BytesIO(files[i])).convert("RGB"), "are the tool's"),
         "torchvision decodes": (lambda i: read(tensors[i]), "the same" if same else "others"),
@@ -233,7 +236,7 @@ def costs(table: Table) -> None:
         "the tool measures faults, 20 at once": (lambda i: measured(stack, own) if i == 0 else None, ""),
     }  # fmt: skip
     for name, (work, shown) in works.items():
-        seconds = best(lambda work=work: [work(i) for i in range(len(files))], 10) / len(files)
+        seconds = best(partial(lambda work: [work(i) for i in range(len(files))], work), 10) / len(files)
         table.append(name, [f"{1000 * seconds:.2f}", shown or "–", today(), processor()])
 
 

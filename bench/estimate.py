@@ -33,7 +33,8 @@ def line(noise: str, runs: list[tuple[float, float, float]]) -> list[str]:
     """A row of the table."""
     truth, flagged, doubt = np.array(runs).T
     found = [wrong_labels(MEASURED, 1, f, d) for f, d in zip(flagged, doubt, strict=True)]
-    inside = [e.low - 1e-9 <= t <= e.high for e, t in zip(found, truth, strict=True)]
+    bounds = [(e.low, e.high) for e in found if e.low is not None and e.high is not None]  # MEASURED has them
+    inside = [low - 1e-9 <= t <= high for (low, high), t in zip(bounds, truth, strict=True)]
     of = truth / [e.about for e in found]
     spread = " ".join(f"{q:.2f}" for q in np.quantile(of, (0.05, 0.5, 0.95))) if truth.any() else "–"
     means = (truth.mean(), flagged.mean(), doubt.mean(), np.mean([e.about for e in found]))

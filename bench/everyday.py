@@ -29,6 +29,7 @@ import torch
 
 from bench.everyday_sets import SETS, encoders, features, noises, noisy_labels
 from bench.table import RESULTS, processor, today
+from curator.evidence import Evidence, NoisyDataset
 from curator.methods import ON_FEATURES
 
 LINES = RESULTS.parent / "results" / "everyday.jsonl"
@@ -104,7 +105,6 @@ def measure(cell: Cell, job: str) -> dict[str, dict[str, Any]]:
 def measure_on(x: torch.Tensor, given: np.ndarray, truth: np.ndarray, seed: int, job: str) -> dict[str, dict[str, Any]]:
     """The same on features (n, d) float32 with given and true labels (n,) int64."""
     from curator.engine.source import Features
-    from curator.evidence import NoisyDataset
     from curator.methods.confident import Confident
     from curator.methods.ensemble import mean_evidence
 
@@ -112,7 +112,8 @@ def measure_on(x: torch.Tensor, given: np.ndarray, truth: np.ndarray, seed: int,
     data = NoisyDataset(
         Features(x), torch.from_numpy(given), classes, torch.zeros(n, dtype=torch.bool), torch.arange(n)
     )
-    found, seconds = {}, {}
+    found: dict[str, Evidence] = {}
+    seconds: dict[str, float] = {}
     for name in JOBS[job]:
         started = time.perf_counter()
         if name == "promix,confident":
@@ -152,7 +153,7 @@ def neighbours(x: torch.Tensor, data):
     return evidence(neighbour_vote(z.__getitem__, n, data.labels, torch.arange(n), len(data.classes)), data)
 
 
-def figures(found, data, truth: np.ndarray) -> dict[str, Any]:
+def figures(found: Evidence, data: NoisyDataset, truth: np.ndarray) -> dict[str, Any]:
     """What a cell tells, as JSON values."""
     from curator.result.columns import columns_of
     from curator.result.metrics import metrics, precision_recall_f1, reliability
@@ -164,11 +165,14 @@ def figures(found, data, truth: np.ndarray) -> dict[str, Any]:
     wrong, flagged = given != truth, ~columns.selected
     sizes = np.bincount(truth)
     third = np.argsort(np.argsort(sizes, kind="stable")) * 3 // len(sizes)  # of the classes by size: 0, the smallest
+
+    def digits(figure: float | None) -> float | None:
+        return None if figure is None else round(figure, 5)
+
     return {
-        **{name: None if out[name] is None else round(out[name], 5) for name in kept},
+        **{name: digits(out[name]) for name in kept},
         "changed": round(float((columns.corrected != given).mean()), 5),
-        "calibration_error": round(float(out["calibration_error"]), 5),
-        "wrong_above_95": None if out["wrong_above_95"] is None else round(out["wrong_above_95"], 5),
+        **{name: digits(out[name]) for name in ("calibration_error", "wrong_above_95")},
         "reliability": [[row["rows"], row["right"]] for row in reliability(columns.clean_score, ~wrong)],
         "by_size": [
             [round(v, 4) for v in precision_recall_f1(flagged[here], wrong[here])[:2]]

@@ -142,9 +142,10 @@ def dividemix(batch: int) -> Iterator[None]:
     data = NoisyDataset(Resident(images), labels, tuple("abcdefghij"), nobody, rows)
     run, method = Run(net="resnet18", threads=1, mixed_precision="bf16"), DivideMix(batch_size=batch)
     here, other = method.build(data, run)
+    other.net.eval()
     split = (rows < batch).double()
     for epoch in itertools.count(method.warmup):
-        method.train(here, other, split, data, run, rows, epoch)
+        method.train(here, lambda view, _: other.model(view).logits, split, data, run, rows, epoch)
         yield
 
 

@@ -130,7 +130,8 @@ class Slice:
 
     def compiled(self) -> list[str]:
         """Steps that compile something for a row that is not there, or for training; each graph once."""
-        there, found = step_table(self.results), {}
+        there = step_table(self.results)
+        found: dict[tuple[int, bool], str] = {}
         for name, (batch, way) in self.cells.items():
             wanted = name.startswith("fast") or cell_name(self.net, batch, torch.cuda.is_available(), name) not in there
             if wanted and (way.get("compile") or way.get("blocks")):

@@ -72,24 +72,25 @@ def measure(cell: Cell, name: str) -> dict[str, Any]:
     given, n = torch.from_numpy(noisy_labels(cell.set, cell.noise, cell.seed)), len(truth)
     classes = tuple(map(str, range(int(truth.max()) + 1)))
     data = NoisyDataset(Features(x), given, classes, torch.zeros(n, dtype=torch.bool), torch.arange(n))
-    found, truth = evidence_of(cell, name, data), torch.from_numpy(truth)
+    found, true = evidence_of(cell, name, data), torch.from_numpy(truth)
     run = Run(seed=cell.seed, net="mlp", threads=1)
     held_out = [found.probs] if ALL[name].held_out else []
     kept = guarded(found, data, run, estimate(data, run, held_out), guard=not ALL[name].estimates)
-    changed = found.corrected != given
-    right, wrong = changed & (found.corrected == truth), changed & (given == truth)
+    changed, before, without = found.corrected != given, given == true, found.corrected == true
+    ambiguous, everything = kept.ambiguous, torch.ones(n, dtype=torch.bool)
+    assert ambiguous is not None  # a guarded result says so of every row
 
     def share(of: torch.Tensor, among: torch.Tensor) -> float | None:
         return round(float(of[among].float().mean()), 4) if among.any() else None
 
     return {
-        "before": share(given == truth, given >= 0), "without": share(found.corrected == truth, given >= 0),
-        "with": share(kept.corrected == truth, given >= 0), "changed_without": share(changed, given >= 0),
-        "changed_with": share(kept.corrected != given, given >= 0), "estimated": run.findings["guard"]["gain"],
-        "gain": share((found.corrected == truth).float() - (given == truth).float(), changed),
+        "before": share(before, everything), "without": share(without, everything),
+        "with": share(kept.corrected == true, everything), "changed_without": share(changed, everything),
+        "changed_with": share(kept.corrected != given, everything), "estimated": run.findings["guard"]["gain"],
+        "gain": share(without.float() - before.float(), changed),
         "noise_rate": run.findings["guard"]["estimated_noise_rate"],
-        "ambiguous_wrong": share(kept.ambiguous, wrong), "ambiguous_right": share(kept.ambiguous, right),
-        "ambiguous": share(kept.ambiguous, given >= 0),
+        "ambiguous_wrong": share(ambiguous, changed & before), "ambiguous_right": share(ambiguous, changed & without),
+        "ambiguous": share(ambiguous, everything),
     }  # fmt: skip
 
 

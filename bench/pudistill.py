@@ -251,7 +251,7 @@ def cost() -> None:
     labels, trusted = verified(np.random.default_rng(0).integers(0, k, n), truth.astype(np.int64))
     classes = tuple(map(str, range(k)))
     inputs = held(torch.from_numpy(pixels).float())
-    published = {"classifiers": 20, "votes": 19, "rounds": 10, "pu_batch": 16}
+    published: dict[str, Any] = {"classifiers": 20, "votes": 19, "rounds": 10, "pu_batch": 16}
     for name, settings in {
         "digits' pixels, N = 20, K = 10, all rounds": {**published, "reading": "paper"},
         "digits' pixels, N = 20, K = 10, rounds end early": published,

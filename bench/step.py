@@ -14,10 +14,10 @@ import argparse
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,13 +34,13 @@ from curator.system import cores
 
 CLASSES, SELECTED = 10, 0.9
 COLUMNS = ["images/s", "seconds per step", "times the reference", "MFU", "peak GiB", "date", "machine", "versions"]
-OURS = {
+OURS: dict[str, dict[str, Any]] = {
     "float32": {"mixed_precision": "no", "channels_last": False},
     "float32, channels last": {"mixed_precision": "no"},
     "bf16, channels last": {"mixed_precision": "bf16"},
 }
-PADDED = {"mixed_precision": "bf16", "subset": "pad"}
-ON_GPU = {
+PADDED: dict[str, Any] = {"mixed_precision": "bf16", "subset": "pad"}
+ON_GPU: dict[str, dict[str, Any]] = {
     "bf16, channels last, padded": PADDED,
     "bf16, channels last, padded, compiled": {**PADDED, "compile": True},
     "bf16, channels last, padded, recorded": {**PADDED, "record": True},  # what a GPU run does
@@ -67,15 +67,15 @@ def ours(
     batch: int,
     *,
     channels_last: bool = True,
-    subset: str = "exact",
+    subset: Literal["exact", "pad"] = "exact",
     record: bool = False,
     blocks: bool = False,  # compile each residual block: its batch norms, ReLUs and sum become few kernels
     method: dict[str, Any] | None = None,  # settings of ProMix
-    **run,
+    **settings: Any,  # of the run
 ) -> Iterator[Run]:
     """Steps of ProMix on the run's device; each yield is one step."""
     images, labels, flags = rows(batch)
-    run = Run(seed=0, net=net, **run)
+    run = Run(seed=0, net=net, **settings)
     n = len(images)
     source = Resident(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(), run.device)
     data = NoisyDataset(
@@ -146,7 +146,7 @@ def measure(
     count: int,
     report: Callable[[str, list[str]], None],
     there: Table | None = None,  # whose rows are skipped
-    cells: dict[str, dict[str, Any] | None] | None = None,  # None: all; settings of `ours`, None is the reference
+    cells: Mapping[str, dict[str, Any] | None] | None = None,  # None: all; settings of `ours`, None is the reference
     until: float = math.inf,  # seconds of time.monotonic() from which no other one is begun
 ) -> None:
     """Measure the reference and ours, and report one row each."""

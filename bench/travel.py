@@ -40,7 +40,8 @@ def pack(data: Path, out: Path) -> None:
 
 def pack_rows(rows: Iterable[tuple[str, bytes, int]], out: Path) -> None:
     """Write rows of (split, encoded image, label) into folders of out."""
-    part, size, held = 0, 0, []
+    part, size = 0, 0
+    held: list[tuple[str, bytes, int]] = []
 
     def flush() -> None:
         nonlocal part, size, held
@@ -78,7 +79,7 @@ def make_up(out: Path, n: int, classes: int = 10) -> None:
         Image.fromarray(pixels.astype(np.uint8)).save(file, "PNG")
         return file.getvalue()
 
-    pack_rows(((split, encoded(c), int(c)) for split in ("train", "test") for c in truth), out)
+    pack_rows(((split, encoded(c), c) for split in ("train", "test") for c in truth.tolist()), out)
     given = np.where(rng.random(n) < 1 / 3, rng.integers(0, classes, n), truth)
     torch.save({"clean_label": truth, "worse_label": given}, out / "0" / LABELS, pickle_protocol=2)
 
@@ -87,7 +88,8 @@ def unpack(folder: Path, split: str) -> tuple[torch.Tensor, np.ndarray]:
     """Images (n, 3, h, w) uint8 and labels (n,) of all parts."""
     from PIL import Image
 
-    images, labels = [], []
+    images: list[np.ndarray] = []
+    labels = []
     for path in sorted(folder.glob(f"*/{split}.npz"), key=lambda p: int(p.parent.name)):
         with np.load(path) as part:
             blob, offsets = part["blob"].tobytes(), part["offsets"]
@@ -110,19 +112,20 @@ def split(state: Path, out: Path, first: int, count: int) -> None:
         raise SystemExit(f"{state}: expected a checkpoint, found none")
     content = (latest / "state.pt").read_bytes()
     chosen = state / "epochs.json"
+    parts = -(-len(content) // PART)
     head = {
-        "parts": -(-len(content) // PART),
+        "parts": parts,
         "digest": hashlib.sha256(content).hexdigest(),
         "epochs": json.loads(chosen.read_text()) if chosen.exists() else None,
     }
     out.mkdir(parents=True, exist_ok=True)
-    for i in range(first, min(first + count, head["parts"])):
+    for i in range(first, min(first + count, parts)):
         np.savez(
             out / f"part-{i:03d}.npz",
             data=np.frombuffer(content[i * PART : (i + 1) * PART], np.uint8),
             head=np.frombuffer(json.dumps(head | {"part": i}).encode(), np.uint8),
         )
-    print(f"parts {first} to {min(first + count, head['parts']) - 1} of {head['parts']}")
+    print(f"parts {first} to {min(first + count, parts) - 1} of {parts}")
 
 
 def join(folder: Path, state: Path) -> None:

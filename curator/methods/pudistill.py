@@ -240,7 +240,7 @@ class PUDistill(Method):
         rows = torch.cat(parts)
         return rows[torch.randperm(len(rows), generator=generator)]
 
-    def distill(self, known: Augmentation, taught: Tensor, data: NoisyDataset, run: Run) -> Iterator[None]:
+    def distill(self, known: Augmentation | Claims, taught: Tensor, data: NoisyDataset, run: Run) -> Iterator[None]:
         """The student, on all rows with pseudo-labels."""
         nets = run.register("nets", nn.ModuleList([run.build_net("student0", data)]), scores=True)
         optimizer = run.register("student's optimizer", sgd(nets.parameters(), self.lr, self.weight_decay))
@@ -262,7 +262,7 @@ class PUDistill(Method):
                 recorded(data.inputs.batch(part), part, share)
             yield
 
-    def targets(self, known: Augmentation, taught: Tensor, data: NoisyDataset) -> Tensor:
+    def targets(self, known: Augmentation | Claims, taught: Tensor, data: NoisyDataset) -> Tensor:
         """What the student learns, (n, k) (equations 4 to 6)."""
         released = self.reading == "released"
         found = self.augmented(known, data, 0 if released else -1)

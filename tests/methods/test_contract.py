@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 import typing
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from tests.conftest import cpu_runs, noisy
 
 QUICK = {"epochs": 6, "batch_size": 32}
 # Methods of several phases: all of them within three epochs.
-PHASES = {
+PHASES: dict[str, dict[str, Any]] = {
     "promix": {"warmup": 1, "gamma_ramp": 1, "lambda_u_ramp": 2, "lga_epochs": 2, "tau": 0.9},
     "dividemix": {"batch_size": 16, "warmup_batch": 32, "warmup": 1, "lambda_u": 1.0, "loss_history": 2},
     "bootstrap": {"warmup": 1, "first_drop": 3},
