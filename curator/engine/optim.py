@@ -2,13 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor, nn
 
 MOMENTUM = 0.9  # of SGD, in every paper here
+
+
+class SGD(torch.optim.SGD):
+    """torch's, without the marks for compilers on its methods: to set them it loads torch._dynamo, a second or more.
+
+    No optimizer is compiled here; nets may be.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.SGD.add_param_group)
+    state_dict = inspect.unwrap(torch.optim.SGD.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.SGD.load_state_dict)
+    zero_grad = inspect.unwrap(torch.optim.SGD.zero_grad)
+    _step = inspect.unwrap(torch.optim.SGD.step)
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step by the gradients of the parameters."""
+        return self._step(closure)
 
 
 def sgd(
@@ -18,7 +37,7 @@ def sgd(
     nesterov: bool = False,
 ) -> torch.optim.Optimizer:
     """SGD with momentum, its kernels fused."""
-    return torch.optim.SGD(parameters, lr, momentum=MOMENTUM, weight_decay=weight_decay, nesterov=nesterov, fused=True)
+    return SGD(parameters, lr, momentum=MOMENTUM, weight_decay=weight_decay, nesterov=nesterov, fused=True)
 
 
 def rates(values: Iterable[float], device: torch.device) -> Tensor:

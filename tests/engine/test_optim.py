@@ -1,5 +1,9 @@
 """Learning rates as steps read them, and SGD."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -32,3 +36,41 @@ def test_momentum(nesterov):
         weight.grad = torch.ones(1)
         optimizer.step()
     assert weight.item() == pytest.approx(-(1.9 + 2.71) if nesterov else -2.9)
+
+
+def test_no_training_waits_for_the_loading_of_compilers(tmp_path):
+    """torch._dynamo takes a second or more, several where Python may keep no bytecode; two epochs and a resumed one."""
+    code = (
+        "import sys\n"
+        "sys.modules['torch._dynamo'] = None\n"  # its import is an error
+        "from pathlib import Path\n"
+        "from curator.methods import METHODS\n"
+        "from tests.conftest import cpu_runs, noisy\n"
+        "from tests.methods.test_contract import fit, result\n"
+        "with cpu_runs() as make:\n"
+        "    for name in METHODS:\n"
+        "        data = fit(name, *noisy(60, 3, kind='features'))\n"
+        "        for epochs in (2, 3):\n"
+        f"            run = make(net='mlp', checkpoints=Path({str(tmp_path)!r}) / name)\n"
+        "            result(name, data, run, epochs=epochs)\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).resolve().parents[2])
+
+
+def test_sgd_is_that_of_torch():
+    """Steps, and what a checkpoint holds."""
+    weights = [torch.nn.Parameter(torch.linspace(-1, 1, 5)) for _ in range(2)]
+    ours = sgd([weights[0]], 0.1, 5e-4)
+    theirs = torch.optim.SGD([weights[1]], 0.1, momentum=0.9, weight_decay=5e-4, fused=True)
+    for _ in range(3):
+        for weight, optimizer in zip(weights, (ours, theirs), strict=True):
+            optimizer.zero_grad()
+            weight.pow(3).sum().backward()
+            optimizer.step()
+    assert torch.equal(*weights)
+    kept, wanted = ours.state_dict(), theirs.state_dict()
+    assert kept["param_groups"] == wanted["param_groups"] and kept["state"].keys() == wanted["state"].keys()
+    assert torch.equal(kept["state"][0]["momentum_buffer"], wanted["state"][0]["momentum_buffer"])
+    again = sgd([weights[0]], 1.0, 0.0)
+    again.load_state_dict(wanted)
+    assert again.param_groups[0]["lr"] == 0.1
