@@ -5,6 +5,7 @@ Each has a primary head and, where a method asks for them, an auxiliary and a pr
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple, cast
@@ -53,12 +54,26 @@ class Net(nn.Module):
         begun = self.begin(torch.cat(distinct)).split([len(view) for view in distinct])
         return dict(zip(distinct, begun, strict=True))
 
+    def each(self, views: list[Tensor]) -> list[tuple[Tensor, Output]]:
+        """What begin and a pass give for views (b, ...): of features in one pass, normalised view by view."""
+        if not isinstance(self.body, MLPBody):
+            return [(view, self(view)) for view in views]
+        sizes = [len(view) for view in views]
+        begun = self.begin(torch.cat(views))
+        out = self.heads(torch.cat([self.body.normalise(h) for h in self.body.second(begun).split(sizes)]))
+        parts = [itertools.repeat(None) if part is None else part.split(sizes) for part in out]
+        return list(zip(begun.split(sizes), map(Output, *parts), strict=True))
+
     def forward(self, x: Tensor, begun: bool = False) -> Output:
         """Logits and features of x: float (b, c, h, w), or (b, d) where the body is an MLP; begun: what begin gave."""
         body = self.body.finish if begun and isinstance(self.body, MLPBody) else self.body
-        features = body(x).float()
+        return self.heads(body(x))
+
+    def heads(self, features: Tensor) -> Output:
+        """What the heads say of features (b, width)."""
+        features = features.float()
         # Heads stay in float32 under autocast: bf16 has steps of .004 near 1, too coarse for thresholds like .99.
-        with torch.autocast(x.device.type, enabled=False):
+        with torch.autocast(features.device.type, enabled=False):
             return Output(
                 self.head(features),
                 features,
@@ -122,10 +137,18 @@ class MLPBody(nn.Sequential):
         first, _, _ = self._layers()
         return first(x)
 
+    def second(self, h: Tensor) -> Tensor:
+        """The second layer (b, MLP) of what the first one gave."""
+        _, relu, second = self._layers()
+        return second(relu(h))
+
+    def normalise(self, h: Tensor) -> Tensor:
+        """The features (b, MLP) of what the second layer gave."""
+        return self[2](self[1](h))
+
     def finish(self, h: Tensor) -> Tensor:
         """The features (b, MLP) of what the first layer gave."""
-        _, relu, second = self._layers()
-        return self[2](self[1](second(relu(h))))
+        return self.normalise(self.second(h))
 
     def forward(self, x: Tensor) -> Tensor:
         """The features (b, MLP) of rows (b, d)."""

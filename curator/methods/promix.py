@@ -210,7 +210,10 @@ class ProMix(Method):
     def train(self, here: Epoch, run: Run, x: Tensor, rows: Tensor, weights: Tensor) -> None:
         """A step of selection and debiased training on inputs x of rows."""
         weak = run.views.weak(x, here.normaliser, here.generator)
-        strong = run.views.strong(x, self.strong, here.normaliser, here.generator)
+        if x.ndim == 2:
+            strong = run.views.jittered(weak, here.generator)
+        else:
+            strong = run.views.strong(x, self.strong, here.normaliser, here.generator)
         batch = Batch(weak, strong, here.labels[rows], here.flags[:, rows], weights)
         with run.casting_once():
             self.descend(here, batch, run)
@@ -309,14 +312,15 @@ class ProMix(Method):
         """Both views through both nets, and what is selected by what the weak one shows."""
         weak, strong, labels, base, weights = batch
 
-        def forward(i: int) -> tuple[Tensor, Output, Output]:
+        def forward(i: int) -> list[tuple[Tensor, Output]]:
             with run.autocast():
-                begun = nets[i].begin(weak)
-                return begun, nets[i](begun, True), nets[i](strong)
+                return [(x, nets[i](x)) for x in (weak, strong)] if weak.ndim == 4 else nets[i].each([weak, strong])
 
-        begun, *seen = zip(*pair(forward), strict=True)
+        passes = pair(forward)
+        begun = [first for (first, _), _ in passes]  # of weak views
+        views = [(seen, shown) for (_, seen), (_, shown) in passes]
         with torch.no_grad():
-            logits = torch.stack([out.logits for out in seen[0]])
+            logits = torch.stack([seen.logits for seen, _ in views])
             probs = logits.softmax(2)
             log_prior = priors.clamp_min(1e-8).log()  # (2, 2, k)
             log_priors = self.alpha * log_prior
@@ -331,7 +335,6 @@ class ProMix(Method):
             goals = F.one_hot(targets, priors.shape[2]).float()
             ramps = self.ramps(epoch)
             pseudo = [debiased_pseudo_labels(logits[i], of_labels[i, 1], TEMPERATURE) for i in (0, 1) if ramps[1]]
-        views = list(zip(*seen, strict=True))
 
         def mixed(i: int) -> Iterator[tuple[Tensor, Tensor, list[int], Tensor]]:
             rows, inside = first_selected(selected[i], pad=self.pads(run))

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from curator.engine.hardware import forward_flops
 from curator.engine.nets import NETS, OF_FEATURES, Block, Lowered, PreactBlock, build_net
+from curator.engine.optim import sgd
 from curator.engine.views import mixed
 from curator.errors import CuratorError
 
@@ -166,6 +167,7 @@ def test_rows_may_be_mixed_after_an_mlps_first_layer():
 
 @pytest.mark.parametrize("make", [
     lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, fused=True),  # fused ones do not tell autograd of their changes
+    lambda p: sgd(p, 0.1, 0.0),
     lambda p: torch.optim.Adam(p, 0.1, fused=True),
     lambda p: torch.optim.SGD(p, 0.1),
 ])  # fmt: skip
@@ -205,3 +207,24 @@ def test_views_begun_together_are_what_they_are_begun_alone():
     assert list(begun) == [a, b] and all(torch.allclose(begun[view], net.begin(view), atol=1e-6) for view in (a, b))
     image = torch.zeros(2, 1, 8, 8)
     assert build_net("small", (1, 8, 8), 3).begin_each([image])[image] is image
+
+
+@pytest.mark.parametrize("name, shape", [("mlp", (6,)), ("linear", (6,)), ("small", (1, 8, 8))])
+@pytest.mark.parametrize("auxiliary", [False, True])
+def test_passes_of_views_together_are_what_they_are_alone(name, shape, auxiliary):
+    """Each normalised by itself, first and last rows of other numbers; gradients and running statistics are alike."""
+    together = build_net(name, shape, 3, auxiliary=auxiliary).train()
+    alone = copy.deepcopy(together)
+    views = [torch.randn(8, *shape), 3 + 2 * torch.randn(5, *shape)]
+    found, wanted = together.each(views), [(alone.begin(view), alone(view)) for view in views]
+    for passes in (found, wanted):
+        sum((seen.logits * torch.arange(3)).square().sum() for _, seen in passes).backward()
+    for (begun, seen), (first, one) in zip(found, wanted, strict=True):
+        torch.testing.assert_close(begun, first)
+        assert len(seen) == len(one)
+        for a, b in zip(seen, one, strict=True):
+            assert a is b is None or torch.allclose(a, b, atol=1e-5)
+    for (key, a), b in zip(together.state_dict().items(), alone.state_dict().values(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6), key
+    for a, b in zip(together.parameters(), alone.parameters(), strict=True):
+        assert a.grad is b.grad is None or torch.allclose(a.grad, b.grad, rtol=1e-4, atol=1e-3)

@@ -35,8 +35,8 @@ class Lookup(nn.Module):
         self.pseudo = None if auxiliary is None else nn.Parameter(torch.tensor(auxiliary, dtype=torch.float32))
         self.calls: list[Tensor] = []
 
-    def begin(self, x):
-        return x
+    def each(self, views):
+        return [(x, self(x)) for x in views]
 
     def forward(self, x, begun=False):
         self.calls.append(x)
@@ -257,9 +257,6 @@ class Counting(nn.Module):
     def __init__(self):
         super().__init__()
         self.bn, self.head, self.count = nn.BatchNorm1d(6), nn.Linear(6, 3), 0
-
-    def begin(self, x):
-        return x
 
     def forward(self, x, begun=False):
         features = F.one_hot(torch.full((len(x),), self.count), 6).float()
