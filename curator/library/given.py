@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +51,15 @@ def _with_rows(given: dict[str, Any], dataset: Any, labels: Any) -> tuple[dict[s
     if labels is not None and (dataset is None or _is_list(dataset)):
         return _labelled(given, dataset, labels)
     if labels is not None:
-        raise CuratorError("labels: they go with a list of files; a dataset has its own: name them by --label-column")
+        of = f", not of {type(dataset[0]).__name__}" if isinstance(dataset, list | tuple) and dataset else ""
+        raise CuratorError(
+            f"labels: they go with a list of files{of}; a dataset has its own: name them by --label-column"
+        )
+    arrays = {FEATURES: given.get("features_column"), "pred_probs": given.get("pred_probs")}
+    alone = next((name for name, value in arrays.items() if isinstance(value, Held)), None)
+    if dataset is None and alone is not None and given.get("recipe") is None:  # rows of the default dataset are others
+        beside = ", or labels=[...], one for each" if alone == FEATURES else ""
+        raise CuratorError(f"{alone}: expected the dataset whose rows these are{beside}")
     if dataset is None or isinstance(dataset, str):
         return given if dataset is None else {**given, "dataset": dataset}, None
     if isinstance(dataset, os.PathLike):
@@ -69,7 +77,10 @@ def _with_rows(given: dict[str, Any], dataset: Any, labels: Any) -> tuple[dict[s
 
 def _labelled(given: dict[str, Any], files: Any, labels: Any) -> tuple[dict[str, Any], Dataset]:
     """Rows of files, or of features alone, with labels beside them."""
-    values = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    values = labels.tolist() if hasattr(labels, "tolist") else labels
+    if isinstance(values, str | bytes | Mapping | Set) or not isinstance(values, Iterable):
+        raise CuratorError(f"labels: expected a list or an array, one for each row; found {type(labels).__name__}")
+    values = list(values)
     try:
         columns = {"label": pa.array(values, from_pandas=True)}  # NaN is no label
     except pa.ArrowException as e:
@@ -94,6 +105,8 @@ def _is_list(value: Any) -> bool:
 
 def _numbers(name: str, value: Any) -> np.ndarray:
     """An array, a tensor or a list of lists as floats (n, d)."""
+    if np.ma.is_masked(value):  # its mask would be lost without a word
+        value = value.astype(float).filled(np.nan)
     try:
         array = np.asarray(value.detach().float().cpu() if hasattr(value, "detach") else value)
     except (ValueError, TypeError) as e:

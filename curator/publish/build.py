@@ -64,6 +64,7 @@ class Version:
         bytes: of all files.
         unlabelled: rows of other splits that are in no class's folder of an imagefolder, and so left out.
         leaks: rows that were left out since they stand in the training split; None where they were not asked for.
+        gone: splits of which no row is left.
     """
 
     folder: Path
@@ -77,6 +78,7 @@ class Version:
     bytes: int
     unlabelled: int = 0
     leaks: int | None = None
+    gone: tuple[str, ...] = ()
 
     def files(self) -> dict[str, Path]:
         """Its files by their paths inside it."""
@@ -88,6 +90,7 @@ class Version:
         sure = f" (nets at least {least:g} sure)" if self.policy == "relabel" else ""
         left = f"; left out: {self.unlabelled:,} rows of other splits without a label" if self.unlabelled else ""
         left += f"; left out: {self.leaks:,} rows that stand in the training split" if self.leaks is not None else ""
+        left += f", which are all of {', '.join(self.gone)}" if self.gone else ""
         size = f"{self.bytes / 2**20:,.1f} MiB{left}"
         return (
             f"{self.policy}{sure}: {self.rows:,} rows, {self.changed:,} labels changed, {self.verified:,} verified and "
@@ -142,8 +145,10 @@ def prepared(
                 "decisions": opened.verified().counts,
                 "audits": _audits(rows, opened, said, policy),
             }
-    if policy == "filter" and not said.kept.any():
-        raise CuratorError("--policy filter: no row is left; review some rows, or choose another policy")
+    if not (inside := inside_default(said, policy)).any():
+        if policy == "filter":
+            raise CuratorError("--policy filter: no row is left; review some rows, or choose another policy")
+        raise CuratorError(f"--drop-leaks: no row of split {rows.facts['split']!r} is left; leave the flag out")
     if beside is not None:
         beside.parent.mkdir(parents=True, exist_ok=True)
     with workspace(beside) as work:
@@ -151,12 +156,14 @@ def prepared(
         folder.mkdir()
         remarked = remark_columns(rows, remarks)
         _write_data(folder, rows, said, policy, remarked, leaks)
+        before, after = (
+            {split_of(path) for path in paths} for paths in (data_files(rows.folder), (folder / "data").iterdir())
+        )
         unlabelled = as_imagefolder(folder, rows, said.kept, [*remarked]) if format == "imagefolder" else 0
-        inside = inside_default(said, policy)
         version = Version(
             folder, policy, rows.facts, int(inside.sum()), int(said.kept.sum()),
             int((said.labels != rows.given)[inside].sum()), int(said.verified.sum()), int(said.dropped.sum()), 0,
-            unlabelled, sum(map(len, leaks.values())) if drop_leaks else None,
+            unlabelled, sum(map(len, leaks.values())) if drop_leaks else None, tuple(sorted(before - after)),
         )  # fmt: skip
         published = {
             "policy": version.policy, "min_confidence": min_confidence, "format": format, "rows": version.rows,
@@ -205,7 +212,7 @@ def _write_data(
     """data/ and, where it differs, clean/: the run's files with the policy's labels, image bytes as they are.
 
     Columns of what people remarked stand at the end; of other splits they are empty. Rows of `leaks`, by split, are
-    left out.
+    left out. A file is left out, too, if it would have no row: `datasets` reads none like that.
     """
     column, split = rows.facts["label_column"], rows.facts["split"]
     (folder / "data").mkdir()
@@ -270,6 +277,9 @@ def _write_data(
             finally:
                 if clean is not None:
                     clean.close()
+        for made in (folder / "data" / path.name, folder / "clean" / path.name):
+            if made.exists() and not pq.read_metadata(made).num_rows:
+                made.unlink()
 
 
 def _not_among(table: pa.Table, column: str, ids: np.ndarray | None) -> pa.Table:

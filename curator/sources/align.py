@@ -32,7 +32,7 @@ def align(splits: Mapping[str, Dataset], chosen: str) -> tuple[dict[str, Dataset
                     shown = ", ".join(repr(text[:50]) for text in new[:5]) + ", …" * (len(new) > 5)
                     notes.append(f"column {column!r}: classes of split {name!r}, not of {chosen!r}: {shown}")
     for name, part in splits.items():
-        found = _fitted(part, target)
+        found = _fitted(part, target) if len(part) or name == chosen else "it has no row"  # datasets reads none back
         if isinstance(found, str):
             notes.append(f"split {name!r} is left out: {found}")
         else:

@@ -238,7 +238,11 @@ def _choose_split(splits: DatasetDict, wanted: str | None) -> str:
         return wanted
     if len(splits) == 1 or "train" in splits:
         return "train" if "train" in splits else next(iter(splits))
-    raise CuratorError(f"expected one split or a split 'train', found {', '.join(splits)}; choose one with --split")
+    raise CuratorError(
+        f"expected one split or a split 'train', found {', '.join(splits)}; choose one with --split"
+        if splits
+        else "expected a dataset with a split, found none"
+    )
 
 
 def other_labels(table: Table, split: str) -> np.ndarray:

@@ -99,6 +99,22 @@ def test_a_version_without_leaks(run, tmp_path, policy, capsys):
     assert "| rows left out that stand in the training split | 3 |" in (tmp_path / "v" / "README.md").read_text()
 
 
+def test_a_split_of_leaks_alone_is_left_out(tmp_path, capsys):
+    """A file without rows would stop load_dataset for all splits."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(90) % 3
+    x = (4 * np.eye(3, 8)[labels] + rng.normal(size=(90, 8))).astype(np.float32)
+    train = datasets.Dataset.from_dict({"x": x.tolist(), "label": labels.tolist()})
+    curator.curate(
+        datasets.DatasetDict({"train": train, "test": train.select(range(20))}), "linear", features_column="x",
+        output=tmp_path / "run",
+    )  # fmt: skip
+    assert main(["publish", str(tmp_path / "run"), str(tmp_path / "v"), "--drop-leaks"]) == 0
+    assert "20 rows that stand in the training split, which are all of test" in capsys.readouterr().err
+    for config in ("default", "clean"):
+        assert list(datasets.load_dataset(str(tmp_path / "v"), config)) == ["train"]
+
+
 def test_leaks_that_nobody_looked_for(run, tmp_path, capsys):
     shutil.copytree(run, tmp_path / "old")
     facts = json.loads((tmp_path / "old" / "curation.json").read_text())

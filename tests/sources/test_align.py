@@ -74,6 +74,12 @@ def test_what_does_not_fit_is_left_out_and_said(values, feature, train):
     assert not table.others and note.startswith("split 'test' is left out: its column 'label' is ")
 
 
+def test_a_split_without_rows_is_left_out():
+    """The folder of the result could not be loaded with it."""
+    table = loaded(split([0, 1, 2], ClassLabel(names=NAMES)).select([]))
+    assert not table.others and table.notes == ["split 'test' is left out: it has no row"]
+
+
 def test_columns_in_another_order_and_images_that_are_not_decoded():
     test = split([0, 1, 2], ClassLabel(names=NAMES)).select_columns(["label", "image"])
     table = loaded(test.cast_column("image", Image(decode=False)))
