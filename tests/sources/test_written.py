@@ -35,6 +35,32 @@ def test_what_excel_and_others_put_around_them(tmp_path):
     assert rows(tmp_path, 'f,l\na.png,"two\nlines; here"\n') == [{"f": "a.png", "l": "two\nlines; here"}]
 
 
+def test_quotes_that_are_text(tmp_path):
+    """Without a word the rows between two of them would be one."""
+    text = 'text\tlabel\n"a b\tx\nc d\tx\n"e" f\ty\ng " h\ty\n'
+    assert [row["text"] for row in rows(tmp_path, text, "t.tsv")] == ['"a b', "c d", '"e" f', 'g " h']
+    assert rows(tmp_path, 'a,b\n1,x\n"2,y\n3,z\n')[1:] == [{"a": '"2', "b": "y"}, {"a": "3", "b": "z"}]
+    assert rows(tmp_path, 'a, b\n1, "x, y"\n"2", "z"\n') == [{"a": 1, "b": "x, y"}, {"a": 2, "b": "z"}]
+
+
+@pytest.mark.parametrize("text, line", [
+    ('a,b\n1,"x"\n2,"y"z\n3,w\n', 3), ('a,b\n"1","x"\n"2,"y"\n"3","z"\n', 3),
+])  # fmt: skip
+def test_quotes_that_do_not_fit(tmp_path, text, line):
+    with pytest.raises(CuratorError, match=f"line {line}: a quote begins a cell and does not end it"):
+        rows(tmp_path, text)
+
+
+def test_rows_are_counted_as_pandas_does(tmp_path):
+    """Row numbers go to and fro between result, spreadsheet and pandas."""
+    pandas = pytest.importorskip("pandas")
+    text = "f,x\na.png,1\n,\n\nb.png,2\n,\n,\n"
+    got = rows(tmp_path, text)
+    assert got == [{"f": "a.png", "x": 1}, {"f": None, "x": None}, {"f": "b.png", "x": 2}]
+    theirs = pandas.read_csv(tmp_path / "t.csv")["f"].tolist()
+    assert theirs[0] == "a.png" and theirs[2] == "b.png" and len(theirs) == 5  # the last ones hold nothing
+
+
 @pytest.mark.parametrize("cells, values", [
     (["None", "NA", "cat"], ["None", "NA", "cat"]), (["01", "02", "03"], ["01", "02", "03"]),
     (["1", "", "3"], [1, None, 3]), (["1.5", "NA", "2"], [1.5, None, 2.0]), (["a", "", "b"], ["a", None, "b"]),
