@@ -28,6 +28,20 @@ def from_cell(text: str) -> str:
     return text[1:] if text[:1] == "'" and as_cell(text[1:]) == text else text
 
 
+def decoded(content: bytes) -> str:
+    """The text of a file: UTF-8 or UTF-16 by its mark, UTF-8 where it is that, else what Excel writes on Windows.
+
+    Raises:
+        UnicodeDecodeError: for what is none of these.
+    """
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("cp1252")
+
+
 def printable(text: str) -> str:
     """A stranger's text as one line that acts on no terminal and hides nothing: ESC is written as four letters."""
     hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")  # controls, among them those of direction; surrogates; ends of lines

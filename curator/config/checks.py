@@ -37,7 +37,7 @@ def check_net(settings: Settings) -> None:
 def check_method_object(method: Any, hyper: dict[str, Any]) -> None:
     """Refuse an object that is no method, and hyperparameters beside it."""
     if isinstance(method, type):
-        raise CuratorError(f"method: expected an object, found the class {method.__name__}: call it, with settings or ()")
+        raise CuratorError(f"method: expected an object, found the class {method.__name__}: call it, as X(epochs=9)")
     if hyper:
         raise CuratorError(
             f"method: {METHOD}{next(iter(hyper))} was given beside a method object; set it on the object"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from curator.errors import CuratorError
+from curator.text import decoded
 
 if TYPE_CHECKING:
     from curator.decisions.places import Places
@@ -85,20 +87,20 @@ class _Unfit(ValueError):
 
 
 def _csv(path: Path, wanted: Sequence[str], most: int, largest: int) -> tuple[dict[str, list[Any]], list[str]]:
-    with open(path, newline="", encoding="utf-8-sig") as file:
-        head = file.readline(largest)
-        file.seek(0)
-        separator = max(",;\t", key=re.sub('"[^"]*"', "", head).count)  # spreadsheets of many countries write ;
-        reader = csv.reader(file, delimiter=separator)
-        names = next(reader, [])
-        _require_once(names, wanted)
-        place = {name: names.index(name) for name in wanted if name in names}
-        found: dict[str, list[Any]] = {name: [] for name in place}
-        for count, line in enumerate(filter(None, reader)):
-            if count == most:
-                raise _Unfit(f"it has more than {most:,} lines")
-            for name, i in place.items():
-                found[name].append(Cell(line[i]) if i < len(line) else None)
+    file = io.StringIO(decoded(path.read_bytes()), newline="")
+    head = file.readline()
+    file.seek(0)
+    separator = max(",;\t", key=re.sub('"[^"]*"', "", head).count)  # spreadsheets of many countries write ;
+    reader = csv.reader(file, delimiter=separator)
+    names = [name.strip() for name in next(reader, [])]
+    _require_once(names, wanted)
+    place = {name: names.index(name) for name in wanted if name in names}
+    found: dict[str, list[Any]] = {name: [] for name in place}
+    for count, line in enumerate(line for line in reader if any(line)):  # a spreadsheet keeps lines that were cleared
+        if count == most:
+            raise _Unfit(f"it has more than {most:,} lines")
+        for name, i in place.items():
+            found[name].append(Cell(line[i]) if i < len(line) else None)
     return found, names
 
 

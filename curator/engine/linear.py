@@ -118,11 +118,13 @@ def out_of_fold(
     strength: float,
     turn: int = 0,  # another turn deals the rows to other folds
     weights: Tensor | None = None,  # (n,) float32 >= 0, of the rows
+    before: Tensor | None = None,  # (n, k) logits by models of the given labels
 ) -> Tensor:  # (n, k) float32
     """Logits of every row by a model that did not train on it; trusted rows train all models.
 
     How likely a class is that the model has not met nobody can say: where it is the row's given one, it gets the logit
-    of the likeliest, which leaves the row to its label. One process computes them for all.
+    of the likeliest, which leaves the row to its label. A class that is not met since none of these labels is it any
+    more keeps the probabilities of `before`: they know nothing of the row's label. One process computes them for all.
     """
     k = len(data.classes)
     logits = torch.zeros(x.n, k)
@@ -135,7 +137,12 @@ def out_of_fold(
                 return
             scores = x.scores(held_out, *fit(x, labels, learned, k, strength, run, weights))
             given = data.labels[held_out]
-            met = torch.bincount(labels[learned], minlength=k) > 0
+            met, had = (torch.bincount(of[learned], minlength=k) > 0 for of in (labels, data.labels))
+            if before is not None and (lost := had & ~met).any():
+                kept = before[held_out].log_softmax(1)
+                rest = (1 - kept[:, lost].exp().sum(1, keepdim=True)).clamp_min(1e-6).log()
+                scores = torch.where(lost, kept, scores.masked_fill(lost, -torch.inf).log_softmax(1) + rest)
+                met = met | lost
             own = torch.where(met[given], scores.gather(1, given[:, None]).squeeze(1), scores.amax(1))
             logits[held_out] = scores.scatter(1, given[:, None], own[:, None])
 

@@ -7,7 +7,7 @@ as it holds; the clean score is its label quality score. Rows that are trusted t
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -51,7 +51,9 @@ class Confident(CrossEntropy):
     def __call__(self, data: NoisyDataset, run: Run) -> Iterator[Evidence]:
         """Train the nets of all folds epoch by epoch, so that a run cut short has all of them equally trained."""
         if self.pred_probs:
-            yield self.clean(read_probs(self.pred_probs, data), data)
+            probs = read_probs(self.pred_probs, data)
+            warn_of_order(probs, data, run)
+            yield self.clean(probs, data)
             return
         if len(data) < 2 * self.folds:
             raise CuratorError(f"--method confident: expected at least {2 * self.folds} rows, found {len(data)}")
@@ -95,9 +97,34 @@ def read_probs(path: Path | Held, data: NoisyDataset) -> Tensor:
     if probs.shape != shape or probs.dtype.kind != "f":  # of more rows nobody knows which are ours
         raise CuratorError(
             f"--pred-probs {path}: expected floats of shape {shape}, a row for each of the split, "
-            f"found {probs.dtype} {probs.shape}"
+            f"found {probs.dtype} {probs.shape}; the columns are the classes, {shown_classes(data.classes)}"
         )
     probs = probs[data.rows.numpy()]
     if not np.isfinite(probs).all() or probs.min() < 0 or abs(probs.sum(1) - 1).max() > 1e-3:
         raise CuratorError(f"--pred-probs {path}: expected rows of probabilities that sum to 1; is a softmax missing?")
     return torch.from_numpy(probs).float()
+
+
+def warn_of_order(probs: Tensor, data: NoisyDataset, run: Run) -> None:
+    """Say so where the columns of probabilities (n, k) seem to be in another order than the classes.
+
+    That is where most rows have their most probable class as their label in another order, and less than half as many
+    in this one.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    k = len(data.classes)
+    counts = torch.bincount(data.labels * k + probs.argmax(1), minlength=k * k).view(k, k).numpy()
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    here, best = (float(c.sum()) / len(data) for c in (counts.diagonal(), counts[rows, columns]))
+    if best > 0.5 and 2 * here < best:
+        run.warn(
+            f"--pred-probs: the most probable class is the given label of {here:.0%} of the rows, and would be of "
+            f"{best:.0%} if its columns were in another order; they are read in that of the classes, "
+            f"{shown_classes(data.classes)}"
+        )
+
+
+def shown_classes(names: Sequence[str]) -> str:
+    """The first names, in order."""
+    return ", ".join(repr(name[:40]) for name in names[:8]) + ", …" * (len(names) > 8)

@@ -129,7 +129,7 @@ class Posterior(Method):
                 weights, labels = (found or self.judge(first, again, vote, data)).probs.max(1)
             for i, x in enumerate(views):
                 c = float(strength[i]) * (GAIN if turn else 1)
-                again[i] = out_of_fold(x, labels, data, run, self.folds, c, turn, weights)
+                again[i] = out_of_fold(x, labels, data, run, self.folds, c, turn, weights, first[i] if turn else None)
                 if turn == rounds:
                     linear[i].load(*fit_all(x, labels, k, c, run, weights), x.alike_long)
             if turn == 0:

@@ -21,6 +21,7 @@ from torch import Tensor
 STARTS = ((1.2, 0.02), (2.0, 0.15), (5.0, 0.4))  # (sum of the weights, share of wrong labels) to begin with
 STEPS = 60
 PULL = 0.01
+MADE_UP = 10.0  # rows a class by which the matrix is shrunk at least
 ENOUGH = 15.0  # times as many rows as made-up ones: these hardly count then
 HEAVIEST = 10.0  # weight of a classifier at most
 FITTED = 100_000  # rows that the matrix is fitted to at most
@@ -48,10 +49,11 @@ def label_posterior(
     """Fit weights and transition matrix, and apply Bayes' rule.
 
     The matrix is shrunk to one share of wrong labels for all classes, by as many made-up rows a class as there are
-    classes, and more where there are many (`_made_up`): a class of few rows is not judged by these alone. The made-up
+    classes, and more where there are many (`_made_up`): a class of few rows is not judged by these alone. Of many
+    classes it is fitted with few (MADE_UP), too, since many hide that a class is confused with one other. The made-up
     wrong labels are spread as wrong labels are over all classes, or go to the classes that look like the row's: people
     confuse those, and where rows are few (below ENOUGH times the made-up ones) their own say is small. Few rows can be
-    explained in more than one way: what both end in from several starts is averaged, each by its likelihood and a
+    explained in more than one way: what all end in from several starts is averaged, each by its evidence and a
     little (SURE_ROWS) by how many labels it holds to be wrong, which favours those in which easy rows are sure (anchor
     points, Liu and Tao 2016).
     """
@@ -64,20 +66,22 @@ def label_posterior(
     z, known = z.double(), trusted.double()
     fits: list[tuple[float, Tensor, Tensor]] = []
     few = len(labels) < ENOUGH * k * _made_up(k)
-    for like, (total, share) in itertools.product([None, _alike(z)] if few and k > 2 else [None], STARTS):
+    likes, mades = [None, _alike(z)] if few and k > 2 else [None], sorted({min(MADE_UP, _made_up(k)), _made_up(k)})
+    for like, made, (total, share) in itertools.product(likes, mades, STARTS):
         weights = torch.full((m,), total / m, dtype=torch.double)
         transition = torch.full((k, k), share / max(1, k - 1), dtype=torch.double).fill_diagonal_(1 - share)
         for _ in range(STEPS):
             before = weights
             probs = _bayes(z, labels, trusted, transition, weights).softmax(1)
-            transition, prior = _transition(probs, labels, known, like)
+            transition, prior = _transition(_counts(probs, labels, known), made, like)
             weights = _weights(z, probs, weights)
             if (weights - before).abs().max() < 1e-3 * before.abs().max():
                 break
         joint = _bayes(z, labels, trusted, transition, weights)
-        shrunk = _made_up(k) * prior * (transition / prior.clamp_min(1e-12)).log()
-        rate = 1 - joint.softmax(1).gather(1, labels[:, None]).mean()
-        fit = float(joint.logsumexp(1).sum() + shrunk.nansum() + SURE_ROWS * rate)
+        probs = joint.softmax(1)
+        rate = 1 - probs.gather(1, labels[:, None]).mean()
+        spread = _spread(_counts(probs, labels, known), transition, made * prior)
+        fit = float(joint.logsumexp(1).sum() + spread + SURE_ROWS * rate)
         fit -= 0 if like is None else READ_OFF * k
         fits.append((fit, transition, weights))
     _, transition, weights = max(fits, key=lambda found: found[0])
@@ -115,24 +119,40 @@ def _shares(counts: Tensor) -> Tensor:
     return counts / counts.sum(1, keepdim=True).clamp_min(1e-12)
 
 
-def _transition(probs: Tensor, labels: Tensor, known: Tensor, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The transition matrix (k, k) that fits the rows' classes (n, k), and what it is shrunk to.
+def _counts(probs: Tensor, labels: Tensor, known: Tensor) -> Tensor:
+    """How many rows of a class are given each label (k, k), by the rows' classes (n, k)."""
+    free = probs * (1 - known)[:, None]  # a verified label says nothing of how labels were given
+    return torch.zeros(2 * (probs.shape[1],), dtype=probs.dtype).index_add_(0, labels, free).T
+
+
+def _spread(counts: Tensor, transition: Tensor, made: Tensor) -> Tensor:
+    """What the log-likelihood gains (0-d) where all matrices take the place of the one that was fitted.
+
+    That is, those that `made` (k, k) made-up rows, as parameters of a Dirichlet distribution, allow. What is left, the
+    evidence, says how many of them explain the labels best, which the fitted matrix cannot: fewer always fit better.
+    """
+    made = made.clamp_min(1e-9)
+    all_of_them = (
+        made.sum(1).lgamma() - (made + counts).sum(1).lgamma() + ((made + counts).lgamma() - made.lgamma()).sum(1)
+    )
+    return all_of_them.sum() - (counts * transition.clamp_min(1e-12).log()).sum()
+
+
+def _transition(counts: Tensor, made: float, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The transition matrix (k, k) of counts, shrunk by so many made-up rows a class, and what it is shrunk to.
 
     There wrong labels go to the classes `like` it (k, k); None: half as they do over all classes, half as labels are
     spread.
     """
-    n, k = probs.shape
-    free = probs * (1 - known)[:, None]  # a verified label says nothing of how labels were given
-    counts = torch.zeros(k, k, dtype=probs.dtype).index_add_(0, labels, free).T
+    k = len(counts)
     wrong = counts - torch.diag(counts.diagonal())
     total = counts.sum().clamp_min(1e-9)
     rate = wrong.sum() / total
     if like is None:
         goes = 0.5 * wrong.sum(0) / wrong.sum().clamp_min(1e-9) + 0.5 * counts.sum(0) / total + 1e-9
         like = _shares(goes.expand(k, k).clone().fill_diagonal_(0))
-    prior = rate * like + (1 - rate) * torch.eye(k, dtype=probs.dtype)
-    m = _made_up(k)
-    return (counts + m * prior) / (counts.sum(1, keepdim=True) + m), prior
+    prior = rate * like + (1 - rate) * torch.eye(k, dtype=counts.dtype)
+    return (counts + made * prior) / (counts.sum(1, keepdim=True) + made), prior
 
 
 def _weights(z: Tensor, probs: Tensor, weights: Tensor) -> Tensor:

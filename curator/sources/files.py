@@ -124,9 +124,8 @@ def source_file(path: str, folders: tuple[str, ...]) -> str:
     """
     if re.match(r"(https?|hf)://", path.rpartition("::")[2]):
         return path
-    path = path.partition("::")[0]
     if "://" in path or "\0" in path:
-        return os.path.basename(path)
+        return os.path.basename(path.partition("::")[0])  # of a file in an archive
     if os.path.isabs(path):
         for way in (path, os.path.realpath(path)):  # the names on its way are its own, not those that links lead to
             folder, name = os.path.split(way)

@@ -215,6 +215,8 @@ def missing_labels(dataset: Dataset, column: str, codes: np.ndarray) -> dict[int
     values = column_array(dataset, column).take(pa.array(bad)).to_pylist()
     return {
         position: "the label is missing"
+        if is_missing(value) and str(value) not in ("-1", "-1.0")
+        else f"the label is {value}, which stands for none: give a class a name"
         if is_missing(value)
         else f"the label {str(value)[:60]!r} is not one of the classes"
         for position, value in zip(bad.tolist(), values, strict=True)

@@ -116,6 +116,11 @@ def load(
     image_column = None
     if text_column is None:
         image_column = guess_image_column(features, s.image_column, needed=s.features_column is None)
+    if reference_column is not None and reference_column == label_column:
+        raise CuratorError(
+            f"--reference-column {reference_column}: it is the label column; name that of the true labels, or leave "
+            "the flag out"
+        )
     label_column = guess_label_column(features, label_column, reference_column)
     classes = class_names(main, label_column)
     if len(classes) < 2:
@@ -142,6 +147,10 @@ def load(
     if text_column is not None and s.features_column is None:
         table.set_aside(texts_of(table.data, text_column)[1])
     table.require_few_aside(s.allow_quarantine)
+    if codes.max() == (alone := codes[codes >= 0].min()):
+        raise CuratorError(
+            f"column {label_column!r}: expected labels of two classes or more, found {classes[alone]!r} alone"
+        )
     if image_column is not None:
         table.access.decoder.spans, ranges = measure(table.data, image_column, table.access)
         table.notes += ranges

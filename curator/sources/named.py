@@ -71,6 +71,9 @@ def named_in(
         means: list[str | None] = files.found(cells, base) if files else [None] * len(cells)
         if not any(means) and files:
             means = files.found(cells, base, stems=True)
+            distinct = len({path for path in means if path})
+            if column != image and not exact and (column == label or 2 * distinct < sum(map(bool, means))):
+                continue  # classes or ratings, and files that happen to be called 1.png
         score = len({path for path in means if path}) + (0.5 if plain(column) in FILES else 0)
         sure = column == image or exact or (files is None and plain(column) in FILES)
         fits = sure or (any(means) and 2 * sum(map(bool, means)) >= sum(cell is not None for cell in cells))

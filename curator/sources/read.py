@@ -11,8 +11,9 @@ import torch
 
 from curator.engine.encoders import UNLIKE
 from curator.engine.hardware import Precision, best_precision, launched_precision, process_state
+from curator.engine.source import Features
 from curator.errors import CuratorError
-from curator.evidence import NoisyDataset
+from curator.evidence import NoisyDataset, Source
 from curator.sources.inputs import Inputs, Reader
 from curator.sources.load import memory_budget, other_labels
 from curator.sources.table import Table
@@ -89,9 +90,20 @@ def read(
         inputs.source(state.device), torch.from_numpy(table.learned), table.classes,
         torch.from_numpy(table.trusted), torch.from_numpy(table.rows), table.source_rows,
     )  # fmt: skip
+    _require_different(data.inputs, s)
     digest = None if inputs.digest is None else inputs.digest + table.access.decoder.mark
     encoders = [eye.facts() for eye in reader.eyes]
     return Reading(data, inputs.hashes, others, digest, reader.fingerprint or None, encoders, inputs.measures)
+
+
+def _require_different(inputs: Source, s: Settings) -> None:
+    """Refuse features that are alike in all rows: every label would seem wrong."""
+    if not isinstance(inputs, Features) or len(inputs) < 2:
+        return
+    few, every = inputs.features[:100], inputs.features
+    if bool((few == few[0]).all()) and bool((every == few[0]).all()):
+        flag = f"--features-column {s.features_column}" if s.features_column else f"--backbone {s.backbone}"
+        raise CuratorError(f"{flag}: expected features that tell rows apart, found the same in all {len(every):,} rows")
 
 
 def precision(settings: Settings) -> Precision:

@@ -16,6 +16,7 @@ from curator.errors import CuratorError
 from curator.sources.listing import IMAGES
 from curator.sources.metadata import require_room
 from curator.system import free_memory
+from curator.text import decoded
 
 GROWTH = 20  # bytes of memory, at most, that a byte of text takes as Python's strings
 INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")  # 01 is a name
@@ -41,7 +42,7 @@ def read_table(file: Path) -> pa.Table:
         size, free = file.stat().st_size, free_memory()
         if size * GROWTH > free:
             raise CuratorError(f"{file}: it has {size / 2**20:,.0f} MiB, too much for the free memory; use parquet")
-        text = _text(file.read_bytes())
+        text = decoded(file.read_bytes())
         return _csv(text, "\t" if kind == ".tsv" else None) if kind in (".csv", ".tsv") else _json(text)
     except CuratorError as e:
         raise e if str(e).startswith(str(file)) else CuratorError(f"{file}: {e}") from e
@@ -49,16 +50,6 @@ def read_table(file: Path) -> pa.Table:
         raise CuratorError(f"{file}: expected a table of rows; {' '.join(str(e).split())[:200]}") from e
     except OSError as e:
         raise CuratorError(f"{file}: it cannot be read ({e.strerror or e})") from e
-
-
-def _text(content: bytes) -> str:
-    """The text of a file: UTF-8 or UTF-16 by its mark, UTF-8 where it is that, else what Excel writes on Windows."""
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return content.decode("cp1252")
 
 
 def _csv(text: str, separator: str | None) -> pa.Table:

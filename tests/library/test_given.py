@@ -8,9 +8,11 @@ import pytest
 import torch
 from torch import nn
 
+from curator import curate
 from curator.engine.held import Held
 from curator.errors import CuratorError
 from curator.library.given import given_in_python
+from curator.methods import METHODS
 from curator.sources.files import lies_inside
 from tests.conftest import hf_dataset, image_folder, load_table
 
@@ -129,6 +131,10 @@ def test_objects_are_named_by_what_they_are():
         (["a.png"], {"labels": [1, 2]}, "one for each of the 1 files, found 2"),
         (["a.png", "b.png"], {"labels": ["a", 1]}, "expected texts or whole numbers"),
         (None, {"labels": [1, 2]}, "expected the files or the features"),
+        (None, {"features": [[1.0]]}, "features: expected the dataset whose rows these are, or labels="),
+        (None, {"pred_probs": [[1.0]]}, "pred_probs: expected the dataset whose rows these are"),
+        (None, {"features": [[1.0]], "labels": 5}, "labels: expected a list or an array.*found int"),
+        (None, {"features": [[1.0]], "labels": "a"}, "labels: expected a list or an array.*found str"),
         ("digits", {"labels": [1, 2]}, "a dataset has its own: name them by --label-column"),
         ("digits", {"features": [1, 2]}, r"features: expected numbers of shape \(n, d\), found int64 \(2,\)"),
         ("digits", {"features": [["a"]]}, "features: expected numbers"),
@@ -143,3 +149,16 @@ def test_objects_are_named_by_what_they_are():
 def test_what_is_refused(dataset, settings, words):
     with pytest.raises(CuratorError, match=words):
         given_in_python(dataset, settings)
+
+
+def test_a_mask_is_not_lost():
+    masked = np.ma.masked_array([[1.0, 2.0]], mask=[[False, True]])
+    held = given_in_python(None, {"features": masked, "labels": [0]})[0]["features_column"]
+    assert held.value.tolist()[0][0] == 1 and np.isnan(held.value[0, 1])
+
+
+def test_features_that_are_all_alike(tmp_path):
+    with pytest.raises(ValueError, match="features_column features: .* found the same in all 12 rows"):
+        curate(features=np.ones((12, 4)), labels=[0, 1] * 6, output=tmp_path / "run")
+    with pytest.raises(ValueError, match="found the class Linear: call it"):
+        curate(features=np.eye(12), labels=[0, 1] * 6, method=METHODS["linear"], output=tmp_path / "run")

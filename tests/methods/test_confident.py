@@ -7,7 +7,7 @@ import torch
 from curator.errors import CuratorError
 from curator.methods import METHODS
 from curator.methods.ce import cosine
-from curator.methods.confident import Confident, read_probs, stratified_folds
+from curator.methods.confident import Confident, read_probs, stratified_folds, warn_of_order
 from tests.conftest import noisy
 
 pytestmark = pytest.mark.filterwarnings("ignore:May not flag all label issues")  # six rows are few
@@ -138,3 +138,22 @@ def test_cosine():
     }
     for epoch, lr in expected.items():
         assert cosine(0.05, epoch, 600, 5e-5) == pytest.approx(lr, abs=5e-9)
+
+
+@pytest.mark.parametrize("order, said", [([0, 1, 2], False), ([1, 2, 0], True)])
+def test_columns_in_another_order_are_said(make_run, order, said):
+    """Nothing else would tell: nearly all labels seem wrong."""
+    data, truth = noisy(60, 3, kind="features")
+    probs = torch.nn.functional.one_hot(torch.from_numpy(truth), 3).float() * 0.7 + 0.1
+    run = make_run(net="mlp")
+    warn_of_order(probs[:, order], data, run)
+    assert [("in another order" in text) for text in run.warnings] == [True] * said
+
+
+@pytest.mark.parametrize("rate", [0.6, 0.8])
+def test_noise_is_no_other_order(make_run, rate):
+    data, truth = noisy(300, 3, kind="features", share=rate)
+    probs = torch.nn.functional.one_hot(torch.from_numpy(truth), 3).float() * 0.7 + 0.1
+    run = make_run(net="mlp")
+    warn_of_order(probs, data, run)
+    assert not run.warnings

@@ -104,6 +104,18 @@ def test_trusted_rows_train_every_fold(make_run):
     assert logits[60].argmax() == 2
 
 
+def test_a_class_that_new_labels_lost_keeps_what_was_said_of_it(make_run):
+    """Whatever the row's label: else the models would say again what they were given."""
+    data, _ = noisy(60, 3, kind="features")
+    run, labels = make_run(), torch.where(data.labels == 2, 0, data.labels)
+    before = torch.tensor([1.0, 0.0, 0.5]).expand(60, 3)
+    found = out_of_fold(Rows(data, run), labels, data, run, 5, 1.0, 1, None, before).softmax(1)
+    torch.testing.assert_close(found[:, 2], before.softmax(1)[:, 2])
+    torch.testing.assert_close(found.sum(1), torch.ones(60))
+    alone = out_of_fold(Rows(data, run), labels, data, run, 5, 1.0, 1).softmax(1)
+    torch.testing.assert_close(found[:, 0] / found[:, 1], (alone[:, 0] / alone[:, 1]), rtol=1e-3, atol=1e-6)
+
+
 def test_images_that_are_too_many_numbers(make_run, monkeypatch):
     monkeypatch.setattr("curator.engine.linear.MOST", 1000)
     data, _ = noisy(60, 3)

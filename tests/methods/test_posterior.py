@@ -60,6 +60,20 @@ def test_better_than_what_is_free(make_run):
     assert run.findings["posterior"]["noise_rate"] == pytest.approx(wrong.mean(), abs=0.03)
 
 
+def test_a_rare_class_that_rounds_lose(make_run):
+    """A third of the labels is wrong, and 5 % of the rows are of one class: no row is likeliest of it after a round."""
+    random = np.random.default_rng(1)
+    data, _ = noisy(2000, 2, kind="features")
+    truth = (np.arange(2000) < 100).astype(int)
+    data.inputs.features.normal_(generator=torch.Generator().manual_seed(1))
+    data.inputs.features[:, :8] += torch.from_numpy(0.9 * truth[:, None])
+    labels = np.where(random.random(2000) < 0.35, 1 - truth, truth)
+    found = last(Posterior(), relabelled(data, labels), make_run())
+    flagged, wrong = ~found.selected.numpy(), labels != truth
+    assert 2 * (flagged & wrong).sum() / (flagged.sum() + wrong.sum()) > 0.8
+    assert (found.corrected.numpy() == truth).mean() > 0.75
+
+
 def test_small_classes_are_not_erased(make_run):
     sizes = np.array([400, 200, 60, 12, 6])
     data, truth = overlapping(sizes.sum(), 5, sizes)

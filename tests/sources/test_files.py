@@ -147,6 +147,7 @@ def test_a_file_is_called_by_its_place_in_the_folder(folder, tmp_path):
     for path in ("/home/ann/cats/a.png", f"{folder}/../cats/a.png", f"{folder}2/a.png", "../ann/a.png", "cat/../a.png",
                  "zip://in/a.png::/home/ann/cats.zip", "file:///home/ann/a.png", "/home/ann\0/a.png"):  # fmt: skip
         assert source_file(path, folders) == "a.png"
+    assert source_file(str(folder / "cat" / "std::map.png"), folders) == "cat/std::map.png"  # no archive
     assert source_file("https://example.org/x/a.png", folders) == "https://example.org/x/a.png"
     assert source_file(str(folder / "a.png"), ()) == "a.png"
     snapshot = tmp_path / "datasets--a--b" / "snapshots" / "1234"

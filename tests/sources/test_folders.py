@@ -218,6 +218,19 @@ def test_what_is_said_of_other_columns_and_other_names(tmp_path):
         load_table(str(tmp_path / "telephone"))
 
 
+@pytest.mark.parametrize("column", ["rating", "label"])
+def test_numbers_are_no_names_of_images_that_happen_to_be_there(tmp_path, column):
+    """Plots beside a table of texts: few files for many rows, or what is called label."""
+    put(tmp_path, "plots/1.png", "plots/2.png")
+    cells = "".join(f"word {i} of many,{1 + i % 2}\n" for i in range(8))
+    (tmp_path / "t.csv").write_text(f"text,{column}\n{cells}")
+    table = load_table(
+        str(tmp_path / "t.csv"), text_column="text", label_column=column, backbone="own", allow_quarantine=True
+    )
+    assert table.image_column is None and table.label_column == column
+    assert table.dataset[column] == [1, 2] * 4
+
+
 def test_a_parquet_file_of_paths(tmp_path):
     put(tmp_path, *FLAT)
     pq.write_table(pa.table({"path": FLAT, "label": list(WANT.values())}), tmp_path / "rows.parquet")

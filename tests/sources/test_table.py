@@ -67,7 +67,8 @@ def with_label(values, feature) -> Dataset:
 
 
 @pytest.mark.parametrize("values, feature, row, reason", [
-    ([0, 1, None, 1], C, 2, "the label is missing"), ([0, 1, -1, 1], C, 2, "the label is missing"),
+    ([0, 1, None, 1], C, 2, "the label is missing"),
+    ([0, 1, -1, 1], C, 2, "the label is -1, which stands for none: give a class a name"),
     (["a", "b", None, "a"], S, 2, "the label is missing"), (["a", "", "b", "a"], S, 1, "the label is missing"),
     ([0, None, 1, 1], N, 1, "the label is missing"), ([0, -3, 1, 1], N, 1, "the label '-3' is not one of the classes"),
 ])  # fmt: skip
@@ -116,6 +117,14 @@ def test_reference_is_found_and_checked():
     assert load_table(hf_dataset()).reference_column == "true_label"
     with pytest.raises(CuratorError, match="--reference-column: no column 'truth'"):
         load_table(hf_dataset(), reference_column="truth")
+    with pytest.raises(CuratorError, match="--reference-column label: it is the label column"):
+        load_table(hf_dataset(), reference_column="label", label_column="label")
+
+
+@pytest.mark.parametrize("values, feature", [([1, 1, 1], N), ([1, 1, 1], C), (["a", "a", None], S)])
+def test_labels_of_one_class(values, feature):
+    with pytest.raises(CuratorError, match="expected labels of two classes or more, found"):
+        load_table(with_label(values, feature), allow_quarantine=True)
 
 
 def test_a_reference_with_its_classes_in_another_order():

@@ -46,6 +46,14 @@ def test_a_csv_file(rows, tmp_path, label):
     assert verified_of(table) == {0: 2, 5: 2} and table.trusted.sum() == 2
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
+def test_a_csv_file_of_excel(rows, tmp_path, encoding):
+    """Its text is of another encoding; lines that were cleared, and blanks in the first line, are nothing."""
+    path = tmp_path / "t.csv"
+    path.write_text("row; label;note\n5;class 2;é\n;;\n0;class 2;\n;;\n", encoding=encoding)
+    assert verified_of(load_table(rows, trusted=path)) == {0: 2, 5: 2}
+
+
 def test_a_number_is_the_name_of_its_value_where_names_look_like_numbers(tmp_path):
     """As pandas and spreadsheets leave it of 01, as text or number, in CSV or in parquet; it is never a position."""
     ds = hf_dataset(N, 3).remove_columns("true_label").cast_column("label", ClassLabel(names=["01", "02", "03"]))
