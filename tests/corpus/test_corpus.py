@@ -241,7 +241,7 @@ CASES = [
     trusted("short_line", "row,label\n1\n", "row 1 has the label None"),
     trusted("long_line", "row,label\n1,bee,2,3\n"),
     trusted("zeros", b"row,label\n1,be\0e\n", "row 1 has the label"),
-    trusted("latin_1", "row,label\n1,b\xe9e\n".encode("latin-1"), "expected a CSV or parquet file"),
+    trusted("latin_1", "row,label\n1,b\xe9e\n".encode("latin-1"), "row 1 has the label 'bée', which is not a class"),
     trusted("cut_parquet", b"PAR1" + bytes(40), "expected a CSV or parquet file"),
     trusted("cut_journal", b"SQLite format 3\0" + bytes(40), "expected a review journal that can be opened"),
     # Probabilities and features
