@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 import os
 import re
+from collections.abc import Sequence
 from contextlib import nullcontext, suppress
 from glob import has_magic
 from pathlib import Path
 
 import datasets
-from datasets import Dataset, DatasetDict
+import pyarrow as pa
+from datasets import Dataset, DatasetBuilder, DatasetDict
 from datasets.exceptions import DatasetGenerationError
 
 from curator.errors import CuratorError
@@ -19,6 +22,9 @@ from curator.sources.align import number_alike
 from curator.sources.cards import require_cards
 from curator.sources.metadata import require_own_files, require_own_repository, require_room
 from curator.sources.network import HubLimit, hub_limits
+from curator.sources.written import read_table
+
+SMALL = 2**26  # bytes of CSV files that are read whole
 
 
 def read_rows(
@@ -31,8 +37,8 @@ def read_rows(
         config_name: as load_dataset takes it.
         revision: as load_dataset takes it.
         flag: errors begin with it.
-        cache_dir: what a folder's rows are kept in; by default one of its own in the user's cache, for its files as
-            they are now.
+        cache_dir: what a folder's rows are kept in, all as load_dataset reads them; by default one of its own in the
+            user's cache, for its files as they are now, and CSV files are read as a single one is.
 
     Returns:
         The splits, and whether each row is a file of a folder.
@@ -68,7 +74,9 @@ def read_rows(
                     require_room(rows, flag)
                 else:
                     require_own_repository(files, path)
-                if local.is_dir() and not number_alike(f for f in rows if f.endswith(".parquet")):
+                if local.is_dir() and cache_dir is None and _is_plain_csv(builder, files):
+                    loaded = DatasetDict({str(k): _tables(part) for k, part in builder.config.data_files.items()})
+                elif local.is_dir() and not number_alike(f for f in rows if f.endswith(".parquet")):
                     by_split = {str(k): list(map(str, part)) for k, part in (builder.config.data_files or {}).items()}
                     loaded = DatasetDict({k: _own_classes(part, k, str(cache)) for k, part in by_split.items()})
                 else:
@@ -151,3 +159,30 @@ def _cache_of(source: Path) -> str:
         state = f"{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ctime_ns}\0{stat.st_dev}\0{stat.st_ino}\n"
         digest.update(os.fsencode(file) + f"\0{state}".encode())
     return str(Path(datasets.config.HF_DATASETS_CACHE) / "label-curator" / digest.hexdigest())
+
+
+def _is_plain_csv(builder: DatasetBuilder, files: Sequence[str]) -> bool:
+    """Whether rows are those of CSV files of which a card says nothing more, and which fit the memory as text."""
+    if not files or not all(Path(file).suffix.lower() in (".csv", ".tsv") for file in files):
+        return False
+    plain = type(builder.config)(name=builder.config.name, sep=builder.config.sep)
+    said = {f.name for f in dataclasses.fields(plain) if getattr(plain, f.name) != getattr(builder.config, f.name)}
+    return said <= {"data_files", "data_dir", "version", "description"} and sum(map(os.path.getsize, files)) < SMALL
+
+
+def _tables(files: Sequence[str]) -> Dataset:
+    """Rows of CSV files as of a single one: labels 01 and 1 stay two. What is text in one of them is text in all."""
+    tables = [read_table(Path(file)) for file in files]
+    kinds: dict[str, set[pa.DataType]] = {}
+    for table in tables:
+        for name in table.column_names:
+            kinds.setdefault(name, set()).update([table[name].type] * (table[name].null_count < len(table)))
+
+    def common(name: str) -> pa.DataType:
+        found = kinds[name]
+        if len(found) == 1:
+            return next(iter(found))
+        return pa.float64() if found and found <= {pa.int64(), pa.float64()} else pa.string()
+
+    cast = [table.cast(pa.schema([(name, common(name)) for name in table.column_names])) for table in tables]
+    return Dataset(pa.concat_tables(cast, promote_options="default"))

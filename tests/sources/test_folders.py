@@ -393,3 +393,18 @@ def test_images_of_metadata_with_several_images_a_row(tmp_path):
     (tmp_path / "metadata.csv").write_text("left_file_name,right_file_name,label\n1.png,2.png,a\n3.png,4.png,b\n")
     table = load_table(str(tmp_path), image_column="left")
     assert Counter(type(f).__name__ for f in table.dataset.features.values()) == {"Image": 2, "Value": 1}
+
+
+def test_csv_files_in_a_folder_are_read_as_one_alone(tmp_path):
+    """Pandas, which datasets asks, would make one class of 01 and 1, and no label of None."""
+    (tmp_path / "one").mkdir()
+    text = "text;label\n" + "".join(f"word {i};{label}\n" for i, label in enumerate(["01", "1", "None"] * 4))
+    (tmp_path / "one" / "train.csv").write_text(text)
+    for dataset in (tmp_path / "one", tmp_path / "one" / "train.csv"):
+        table = load_table(str(dataset), text_column="text", label_column="label", backbone="own")
+        assert table.classes == ("01", "1", "None") and table.dataset["label"] == ["01", "1", "None"] * 4
+    (tmp_path / "two").mkdir()
+    (tmp_path / "two" / "train-0.csv").write_text("text,n,label\na,1,1\nb,,2\n")
+    (tmp_path / "two" / "train-1.csv").write_text("text,n,label\nc,,02\nd,,2\n")
+    table = load_table(str(tmp_path / "two"), text_column="text", label_column="label", backbone="own")
+    assert table.dataset["label"] == ["1", "2", "02", "2"] and table.dataset["n"] == [1, None, None, None]
