@@ -97,6 +97,7 @@ def test_mfu(make_run):
     share = mfu(run, data.inputs.shape)
     assert share is not None and 0 < share < 1
     assert forward_flops(run.registered["nets"][0], data.inputs.shape) > 0
+    assert np.isfinite(share)
 
 
 def test_strong_views_are_the_same_on_both_devices():

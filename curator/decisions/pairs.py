@@ -73,7 +73,7 @@ def read_columns(path: Path, flag: str, wanted: Sequence[str], rows: int) -> tup
     with open(path, "rb") as file:
         parquet = file.read(4) == b"PAR1"
     try:
-        return (_parquet if parquet else _csv)(path, wanted, most, largest)
+        return _parquet(path, wanted, most, largest) if parquet else _csv(path, wanted, most)
     except (pa.ArrowException, csv.Error, UnicodeDecodeError, _Unfit) as e:
         raise CuratorError(f"{flag} {path}: expected a CSV or parquet file with the columns row and label; {e}") from e
     except OSError as e:  # which is also what Arrow calls a damaged file
@@ -86,7 +86,7 @@ class _Unfit(ValueError):
     """Why a file is not read."""
 
 
-def _csv(path: Path, wanted: Sequence[str], most: int, largest: int) -> tuple[dict[str, list[Any]], list[str]]:
+def _csv(path: Path, wanted: Sequence[str], most: int) -> tuple[dict[str, list[Any]], list[str]]:
     file = io.StringIO(decoded(path.read_bytes()), newline="")
     head = file.readline()
     file.seek(0)

@@ -313,7 +313,7 @@ class ProMix(Method):
         weak, strong, labels, base, weights = batch
 
         def forward(i: int) -> list[tuple[Tensor, Output]]:
-            with run.autocast():
+            with run.autocast():  # of images the nets themselves are called, which may be compiled
                 return [(x, nets[i](x)) for x in (weak, strong)] if weak.ndim == 4 else nets[i].each([weak, strong])
 
         passes = pair(forward)

@@ -134,15 +134,18 @@ def test_labels_of_few_rows_that_go_to_alike_classes(monkeypatch, kind, rate):
     votes = torch.from_numpy(0.5 * 3 * x / 0.9**2).log_softmax(1)[None]
     wrong = near if kind == "pairs" else (1 - np.eye(k)) / (k - 1)
     labels, trusted = labelled(truth, (1 - rate) * np.eye(k) + rate * wrong), torch.zeros(n, dtype=torch.bool)
+    monkeypatch.setattr("curator.signals.posterior.MADE_UP", 100.0)  # else few made-up rows see the pairs by themselves
     found = label_posterior(votes, labels, trusted)
     monkeypatch.setattr("curator.signals.posterior.ENOUGH", 0.0)  # as where rows are many
     before = label_posterior(votes, labels, trusted)
     to_near = [float((judged.transition * torch.from_numpy(near)).sum(1).mean()) for judged in (found, before)]
-    if kind == "pairs" and rate:  # made-up rows, beside 30 of a class, that are spread over all classes hide some of it
-        assert to_near[1] + 0.01 < to_near[0] < rate
-    else:
+    if kind == "pairs" and rate:  # 20 made-up rows a class, beside 30, that are spread over all classes hide it
+        assert to_near[1] + 0.02 < to_near[0] < rate
+    elif kind == "even":
+        torch.testing.assert_close(found.probs, before.probs, atol=1e-5, rtol=0)
+    else:  # nothing is wrong: alike classes explain hard rows a little, and hardly a label changes for it
         right = [(judged.probs.argmax(1).numpy() == truth).mean() for judged in (found, before)]
-        assert min(right) > (0.96 if kind == "pairs" else 0.9) and abs(right[0] - right[1]) < 0.01
+        assert min(right) > 0.96 and abs(right[0] - right[1]) < 0.01
 
 
 @pytest.mark.parametrize("rate", [0.0, 0.25])
