@@ -9,8 +9,9 @@ import curator
 
 HOME = Path(curator.__file__).parent
 ORDER = (
-    ("errors", "system", "text", "bars"), ("evidence",), ("signals",), ("engine",), ("methods",), ("decisions",),
-    ("config",), ("sources",), ("result",), ("publish",), ("review",), ("curate", "train", "library"), ("cli",),
+    ("errors", "system", "text", "delimited", "bars"), ("evidence",), ("signals",), ("engine",), ("methods",),
+    ("decisions",), ("config",), ("sources",), ("result",), ("publish",), ("review",),
+    ("curate", "train", "library"), ("cli",),
 )  # fmt: skip
 RANK = {room: place for place, rooms in enumerate(ORDER) for room in rooms}
 MODULES = {

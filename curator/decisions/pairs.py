@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from curator.delimited import lines_of
 from curator.errors import CuratorError
 from curator.text import decoded
 
@@ -74,7 +74,7 @@ def read_columns(path: Path, flag: str, wanted: Sequence[str], rows: int) -> tup
         parquet = file.read(4) == b"PAR1"
     try:
         return _parquet(path, wanted, most, largest) if parquet else _csv(path, wanted, most)
-    except (pa.ArrowException, csv.Error, UnicodeDecodeError, _Unfit) as e:
+    except (pa.ArrowException, csv.Error, UnicodeDecodeError, CuratorError) as e:
         raise CuratorError(f"{flag} {path}: expected a CSV or parquet file with the columns row and label; {e}") from e
     except OSError as e:  # which is also what Arrow calls a damaged file
         if e.errno is not None:
@@ -82,26 +82,13 @@ def read_columns(path: Path, flag: str, wanted: Sequence[str], rows: int) -> tup
         raise CuratorError(f"{flag} {path}: expected a parquet file that can be read; {e}") from e
 
 
-class _Unfit(ValueError):
-    """Why a file is not read."""
-
-
 def _csv(path: Path, wanted: Sequence[str], most: int) -> tuple[dict[str, list[Any]], list[str]]:
-    file = io.StringIO(decoded(path.read_bytes()), newline="")
-    head = file.readline()
-    file.seek(0)
-    separator = max(",;\t", key=re.sub('"[^"]*"', "", head).count)  # spreadsheets of many countries write ;
-    reader = csv.reader(file, delimiter=separator)
-    names = [name.strip() for name in next(reader, [])]
+    (_, names), *lines = lines_of(decoded(path.read_bytes()), most=most) or [(1, [])]
+    names = [name.strip() for name in names]
     _require_once(names, wanted)
+    filled = [line for _, line in lines if any(line)]  # a spreadsheet keeps lines that were cleared
     place = {name: names.index(name) for name in wanted if name in names}
-    found: dict[str, list[Any]] = {name: [] for name in place}
-    for count, line in enumerate(line for line in reader if any(line)):  # a spreadsheet keeps lines that were cleared
-        if count == most:
-            raise _Unfit(f"it has more than {most:,} lines")
-        for name, i in place.items():
-            found[name].append(Cell(line[i]) if i < len(line) else None)
-    return found, names
+    return {name: [Cell(line[i]) if i < len(line) else None for line in filled] for name, i in place.items()}, names
 
 
 def _parquet(path: Path, wanted: Sequence[str], most: int, largest: int) -> tuple[dict[str, list[Any]], list[str]]:
@@ -113,15 +100,15 @@ def _parquet(path: Path, wanted: Sequence[str], most: int, largest: int) -> tupl
     kinds = {name: schema.field(name).type for name in wanted if name in schema.names}
     odd = next((name for name, kind in kinds.items() if not _is_plain(kind)), None)
     if odd is not None:
-        raise _Unfit(f"column {odd} has values of type {kinds[odd]}")
+        raise CuratorError(f"column {odd} has values of type {kinds[odd]}")
     groups = [about.row_group(i) for i in range(about.num_row_groups)]
     count = max(about.num_rows, sum(group.num_rows for group in groups))
     if count > most:
-        raise _Unfit(f"it has {count:,} rows, of which at most {most:,} can be right")
+        raise CuratorError(f"it has {count:,} rows, of which at most {most:,} can be right")
     chunks = (group.column(i) for group in groups for i in range(group.num_columns))
     size = sum(chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema in kinds)
     if size > largest:
-        raise _Unfit(f"these take {size:,} bytes, of which at most {largest:,} can be right")
+        raise CuratorError(f"these take {size:,} bytes, of which at most {largest:,} can be right")
     texts = [name for name, kind in kinds.items() if pa.types.is_string(kind) or pa.types.is_large_string(kind)]
     # A text that stands in many rows is held once: as a dictionary here, as one object in the list.
     table = pq.read_table(path, columns=list(kinds), read_dictionary=texts)
@@ -148,14 +135,15 @@ def _values(column: pa.ChunkedArray) -> list[Any]:
 def _require_once(names: Sequence[str], wanted: Sequence[str]) -> None:
     twice = next((name for name in wanted if name and names.count(name) > 1), None)
     if twice is not None:
-        raise _Unfit(f"it has two columns {twice}; keep one")
+        raise CuratorError(f"it has two columns {twice}; keep one")
 
 
 def row_ids(values: list[Any], path: Path, flag: str) -> list[int]:
     """Ids of rows, from integers or their decimal digits; nothing else that Python takes for a number is one."""
     for value in values:
         if isinstance(value, bool) or not re.fullmatch("[0-9]{1,18}", str(value)):
-            hint = "; of integers with a gap among them pandas makes decimals" if isinstance(value, float) else ""
+            decimal = re.fullmatch(r"[0-9]+\.0", str(value))
+            hint = "; of integers with a gap among them pandas makes decimals" if decimal else ""
             raise CuratorError(
                 f"{flag} {path}: expected row numbers in column row, as 0 or 17; found {str(value)[:100]!r}{hint}"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import re
 from pathlib import Path, PurePosixPath
@@ -12,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from curator.delimited import lines_of
 from curator.errors import CuratorError
 from curator.sources.listing import IMAGES
 from curator.sources.metadata import require_room
@@ -53,12 +53,7 @@ def read_table(file: Path) -> pa.Table:
 
 
 def _csv(text: str, separator: str | None) -> pa.Table:
-    head = text[: text.find("\n") + 1] or text
-    if given := re.fullmatch(r"sep=(.)\s*", head, re.IGNORECASE):  # Excel's own line
-        separator, text = given[1], text[len(head) :]
-        head = text[: text.find("\n") + 1] or text
-    separator = separator or max(",;\t|", key=re.sub('"[^"]*"', "", head).count)
-    (_, names), *rows = _lines(text, separator) or [(1, [])]
+    (_, names), *rows = lines_of(text, separator) or [(1, [])]
     if not any(names):
         raise CuratorError("expected a line of column names, found an empty file; write one")
     if any(_is_image(name) for name in names):  # they are the first row
@@ -68,51 +63,8 @@ def _csv(text: str, separator: str | None) -> pa.Table:
     if len({*names}) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise CuratorError(f"it has two columns {twice!r}; rename one")
-    for number, line in rows:
-        if len(line) > len(names) and any(line[len(names) :]):
-            raise CuratorError(
-                f"line {number} has {len(line)} cells, the first line {len(names)}; put quotes around text that holds "
-                f"{separator!r}"
-            )
     columns = [[line[i] if i < len(line) else "" for _, line in rows] for i in range(len(names))]
     return pa.table({name: _typed(cells) for name, cells in zip(names, columns, strict=True)})
-
-
-def _lines(text: str, separator: str) -> list[tuple[int, list[str]]]:
-    """The cells of every row, and the number of its last line.
-
-    Rows are counted as pandas does: an empty line is none, one of empty cells is a row, unless nothing follows. Where
-    quotes do not fit, they are text if there are no others; a blank may stand before one that opens a cell.
-    """
-    rows, fault = _cells(text, delimiter=separator, strict=True)
-    if any(cell.startswith(" ") and cell.lstrip(" ").startswith('"') for _, line in rows for cell in line):
-        rows, fault = _cells(text, delimiter=separator, strict=True, skipinitialspace=True)
-    if fault is not None:  # what follows, up to the next quote, would be part of the cell
-        line = rows[-1][0] + 1 if rows else 1
-        rows, other = _cells(text, delimiter=separator, quoting=csv.QUOTE_NONE)
-        if other is not None:
-            raise other
-        quoted = any(len(cell) > 1 and cell[0] == cell[-1] == '"' for _, cells in rows for cell in cells)
-        if quoted or len({len(cells) for _, cells in rows}) > 1:
-            raise CuratorError(
-                f"line {line}: a quote begins a cell and does not end it ({fault}); write quotes inside of quotes twice"
-            )
-    while rows and not any(rows[-1][1]):
-        rows.pop()
-    return rows
-
-
-def _cells(text: str, **dialect: Any) -> tuple[list[tuple[int, list[str]]], csv.Error | None]:
-    """The rows of a dialect, and the error that ended them."""
-    rows: list[tuple[int, list[str]]] = []
-    reader = csv.reader(io.StringIO(text, newline=""), **dialect)
-    try:
-        for line in reader:
-            if line:
-                rows.append((reader.line_num, line))
-    except csv.Error as e:
-        return rows, e
-    return rows, None
 
 
 def _is_image(cell: str) -> bool:

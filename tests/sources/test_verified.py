@@ -50,8 +50,9 @@ def test_a_csv_file(rows, tmp_path, label):
 def test_a_csv_file_of_excel(rows, tmp_path, encoding):
     """Its text is of another encoding; lines that were cleared, and blanks in the first line, are nothing."""
     path = tmp_path / "t.csv"
-    path.write_text("row; label;note\n5;class 2;é\n;;\n0;class 2;\n;;\n", encoding=encoding)
-    assert verified_of(load_table(rows, trusted=path)) == {0: 2, 5: 2}
+    for own in ("", "sep=;\n"):
+        path.write_text(own + "row; label;note\n5;class 2;é\n;;\n0;class 2;\n;;\n", encoding=encoding)
+        assert verified_of(load_table(rows, trusted=path)) == {0: 2, 5: 2}
 
 
 def test_a_number_is_the_name_of_its_value_where_names_look_like_numbers(tmp_path):
@@ -142,7 +143,9 @@ BAD = {
     "wide": ("row,label\n１,class 1\n", "found '１'"),
     "space": ("row,label\n 1,class 1\n", "found ' 1'"),
     "plus": ("row,label\n+1,class 1\n", "found '+1'"),
-    "float": ("row,label\n1.0,class 1\n", "found '1.0'"),
+    "float": ("row,label\n1.0,class 1\n", "found '1.0'; of integers with a gap among them pandas makes decimals"),
+    "comma": ("row,label\n1,class 1\n3,class 2, sure\n", "line 3 has 3 cells, the first line 2"),
+    "quote": ('row,label\n1,"class 1"\n3,"class 2\n4,class 1\n', "line 3: a quote begins a cell and does not end"),
     "power": ("row,label\n1e1,class 1\n", "found '1e1'"),
     "long": ("row,label\n" + "9" * 30 + ",class 1\n", "found '99999"),
     "wide label": ("row,label\n3,２\n", "row 3 has the label '２', which is not a class"),
