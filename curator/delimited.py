@@ -46,10 +46,10 @@ def lines_of(
     while rows and not any(rows[-1][1]):
         rows.pop()
     wide = len(rows[0][1]) if rows else 0
-    for number, line in rows:
-        if any(line[wide:]):
+    for number, cells in rows:
+        if any(cells[wide:]):
             raise CuratorError(
-                f"line {number} has {len(line)} cells, the first line {wide}; put quotes around text that holds "
+                f"line {number} has {len(cells)} cells, the first line {wide}; put quotes around text that holds "
                 f"{separator!r}"
             )
     return rows
