@@ -20,7 +20,7 @@ from datasets.exceptions import DatasetGenerationError
 from curator.errors import CuratorError
 from curator.sources.align import number_alike
 from curator.sources.cards import require_cards
-from curator.sources.metadata import require_own_files, require_own_repository, require_room
+from curator.sources.metadata import require_own_files, require_own_repository, require_readable
 from curator.sources.network import HubLimit, hub_limits
 from curator.sources.written import read_table
 
@@ -51,7 +51,7 @@ def read_rows(
             kind = {".parquet": "parquet", ".arrow": "arrow"}.get(local.suffix)
             if kind is None:
                 raise CuratorError(f"{flag}: expected a folder, or a .parquet, .csv or .jsonl file, found {local.name}")
-            require_room([path] if kind == "parquet" else [], flag)
+            require_readable([path] if kind == "parquet" else [], flag)
             own = _cache_of(local)
             loaded = datasets.load_dataset(kind, data_files=_without_magic(local, own), cache_dir=own)
         elif (local / "dataset_dict.json").exists() or (local / "state.json").exists():
@@ -71,7 +71,7 @@ def read_rows(
                 rows = [file for file in files if os.path.splitext(file)[1].lower() not in suffixes]
                 if local.is_dir():
                     require_own_files(rows, local, flag)
-                    require_room(rows, flag)
+                    require_readable(rows, flag)
                 else:
                     require_own_repository(files, path)
                 if local.is_dir() and cache_dir is None and _is_plain_csv(builder, files):
@@ -99,6 +99,8 @@ def read_rows(
         log.setLevel(before)
     if isinstance(loaded, Dataset):
         loaded = DatasetDict({str(loaded.split or "train"): loaded})
+    if not any(len(part) for part in loaded.values()):
+        raise CuratorError(f"{flag}: {local.name} has no rows in split {', '.join(loaded)}")
     return loaded, pictures
 
 

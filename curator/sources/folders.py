@@ -92,9 +92,9 @@ def read_folder(
     return Found(splits, labelled, notes)
 
 
-def read_single(file: Path, homes: list[Path], image: str | None, label: str | None) -> Found:
-    """The rows of one file of CSV, JSON or JSON lines, whose images lie in the first of the folders that has any."""
-    table, best = read_table(file), None
+def read_single(file: Path, table: pa.Table, homes: list[Path], image: str | None, label: str | None) -> Found:
+    """The rows of a table in a file of its own, whose images lie in the first of the folders that has any."""
+    best = None
     for home in homes or [file.parent]:
         files = Files(partial(_images_in, home), home) if homes else None
         named = named_in(table, file.name, files, "", image, label, exact=False)

@@ -124,20 +124,23 @@ def require_own_files(files: Iterable[str], folder: Path, what: str) -> None:
             )
 
 
-def require_room(files: Iterable[str], what: str) -> None:
-    """Refuse parquet files that cannot be read in the memory there is: a short one may stand for any number of rows.
+def require_readable(files: Iterable[str], what: str) -> None:
+    """Refuse parquet files without a row, with two columns of one name, and that do not fit the memory there is.
 
-    What is asked are the numbers of rows, and the sizes that the file names; a text that stands in many rows is in
-    neither.
+    A short one may stand for any number of rows: what is asked are the numbers of rows, and the sizes that the file
+    names; a text that stands in many rows is in neither.
 
     Raises:
-        CuratorError: naming the file and its size.
+        CuratorError: naming the file, and its column or its size.
     """
-    free = free_memory()
-    for file in files:
-        if not file.endswith(".parquet"):
-            continue
+    free, parquet, rows = free_memory(), [file for file in files if file.endswith(".parquet")], 0
+    for file in parquet:
         about = pq.read_metadata(file)
+        rows += about.num_rows
+        names = about.schema.to_arrow_schema().names
+        if len({*names}) < len(names):
+            twice = next(name for name in names if names.count(name) > 1)
+            raise CuratorError(f"{what}: {Path(file).name} has two columns {twice!r}; rename one")
         for group in map(about.row_group, range(about.num_row_groups)):
             columns = [group.column(i) for i in range(group.num_columns)]
             size = sum(max(c.total_uncompressed_size, c.num_values * BYTES.get(c.physical_type, 1)) for c in columns)
@@ -146,6 +149,8 @@ def require_room(files: Iterable[str], what: str) -> None:
                     f"{what}: {Path(file).name}: {group.num_rows:,} rows that must be read at once take "
                     f"{size / 2**30:,.1f} GiB, {free / 2**30:,.1f} GiB are free; write it with smaller row groups"
                 )
+    if parquet and not rows:
+        raise CuratorError(f"{what}: {Path(parquet[0]).name} has no rows")
 
 
 def require_own_repository(files: Iterable[str], repo: str) -> None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from curator.delimited import lines_of
 from curator.errors import CuratorError
 from curator.sources.listing import IMAGES
-from curator.sources.metadata import require_room
+from curator.sources.metadata import require_readable
 from curator.system import free_memory
 from curator.text import decoded
 
@@ -37,7 +37,7 @@ def read_table(file: Path) -> pa.Table:
     kind = file.suffix.lower()
     try:
         if kind == ".parquet":
-            require_room([str(file)], str(file))
+            require_readable([str(file)], str(file))
             return pq.read_table(file)
         size, free = file.stat().st_size, free_memory()
         if size * GROWTH > free:
@@ -88,10 +88,31 @@ def _json(text: str) -> pa.Table:
         value = json.loads(text)
     except json.JSONDecodeError:
         value = [json.loads(line) for line in text.split("\n") if line.strip()]
-    if isinstance(value, dict) and value and all(_is_image(name) for name in value):  # file -> label
-        value = [{"file_name": name, "label": label} for name, label in value.items()]
-    rows: list[dict[str, Any]] = value if isinstance(value, list) else [value]
-    if not rows or not all(isinstance(row, dict) for row in rows):
+    rows: list[dict[str, Any]] = _rows_of(value) if isinstance(value, dict) else value
+    if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise CuratorError('expected objects of one row each, as {"file_name": "a.png", "label": "cat"}')
     names = dict.fromkeys(name for row in rows for name in row)
     return pa.table({name: pa.array([row.get(name) for row in rows]) for name in names})
+
+
+def _rows_of(value: dict[str, Any]) -> list[Any]:
+    """The rows of a JSON object, in any orient of pandas, as columns, or as what is said of each file."""
+    names, parts = list(value), list(value.values())
+    if value and all(_is_image(name) for name in names):  # file -> label, or what else is said of it
+        return [
+            {"file_name": name, **(part if isinstance(part, dict) else {"label": part})} for name, part in value.items()
+        ]
+    data, columns = value.get("data"), value.get("columns")
+    if isinstance(data, list) and isinstance(columns, list) and all(isinstance(row, list) for row in data):  # split
+        return [dict(zip(columns, row, strict=False)) for row in data]
+    if isinstance(data, list) and isinstance(value.get("schema"), dict):  # table
+        return data
+    if parts and all(isinstance(part, dict) for part in parts):
+        if all(name.isdecimal() for name in names):  # index: by row
+            return parts
+        return [
+            {name: part.get(row) for name, part in value.items()} for row in dict.fromkeys(r for p in parts for r in p)
+        ]
+    if parts and all(isinstance(part, list) for part in parts) and len({*map(len, parts)}) == 1:
+        return [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]
+    return [value]

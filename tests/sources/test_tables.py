@@ -6,6 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Dataset, Features, Image, Value
 
+from curator.errors import CuratorError
 from curator.sources.images import paths
 from curator.sources.matching import Files
 from curator.sources.tables import rows_of
@@ -99,6 +100,18 @@ def test_parquet_as_others_write_it(folder, as_file):
         Dataset(pa.table({"image": PNG * 3, "label": ["a", "b", "a"] * 4})).shuffle(seed=1).select(range(9))
     )
     assert len(split.dataset) == 9 and split.dataset["image"][0].size == (12, 12)
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_files_without_rows(folder, kind, as_file):
+    file = folder / "rows" / f"train.{kind}"
+    file.parent.mkdir()
+    empty = pa.table({"image": pa.array([], pa.string()), "label": pa.array([], pa.string())})
+    pq.write_table(empty, file) if kind == "parquet" else file.write_text("image,label\n")
+    name = "rows" if kind == "csv" and not as_file else file.name
+    with pytest.raises(CuratorError, match=f"^--dataset .*: {name} has no rows"):
+        load_table(str(file if as_file else file.parent))
 
 
 @pytest.mark.parametrize("cells, means", [

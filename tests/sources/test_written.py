@@ -84,6 +84,27 @@ def test_json(tmp_path):
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("orient", ["records", "columns", "index", "split", "table", "list", "by file"])
+def test_json_of_pandas(tmp_path, orient):
+    pandas = pytest.importorskip("pandas")
+    want = [{"img": f"{i}.png", "label": name} for i, name in enumerate(["cat", None, "01"])]
+    frame = pandas.DataFrame(want)
+    if orient == "list":
+        text = json.dumps({"img": [row["img"] for row in want], "label": [row["label"] for row in want]})
+    elif orient == "by file":
+        text = json.dumps({row["img"]: {"label": row["label"]} for row in want})
+    else:
+        text = frame.to_json(orient=orient)
+    got = [{"img": row.get("img") or row["file_name"], "label": row["label"]} for row in rows(tmp_path, text, "t.json")]
+    assert got == want
+
+
+def test_one_object_is_one_row(tmp_path):
+    assert rows(tmp_path, '{"img": "a.png", "label": "cat"}', "t.json") == [{"img": "a.png", "label": "cat"}]
+    uneven = {"images": [1, 2], "categories": [1]}
+    assert rows(tmp_path, json.dumps(uneven), "t.json") == [uneven]
+
+
 @pytest.mark.parametrize("content, name, words", [
     ("", "t.csv", "expected a line of column names"), ("a,a\n1,2\n", "t.csv", "two columns 'a'"),
     ("a,b\n1,2,3\n", "t.csv", "line 2 has 3 cells, the first line 2"), ("[1]", "t.json", "expected objects of one"),
