@@ -273,9 +273,7 @@ def section_parts(table: Means) -> list[str]:
         "of results/everyday.jsonl. Free: `linear` (logistic regression, 5 folds, strength by held-out likelihood, "
         "argmax), cleanlab on its probabilities, a vote of the 20 nearest rows. These are development sets: the "
         "default was chosen on them, first on seed 1 with Lite0 features, and changed once more after a look at the "
-        "whole table, both seeds and both encoders, and again for the 40 classes; nothing here is held out from it. Of "
-        "more than ten classes, rows of `posterior` that are older than 2026-11-30 are of another shrinking of its "
-        "matrix.",
+        "whole table, both seeds and both encoders, and again for the 40 classes; nothing here is held out from it.",
         "**All cells.** Means; *at the best*: share of cells in which a method is at or above the best of all rows "
         f"(AUROC, within {WITHIN['auroc']}) or the best free one (F1 and label accuracy, within {WITHIN['noisy_f1']}).",
         grid(ALL_CELLS, [summary(name, noisy, clean) for name in METHODS]),

@@ -175,6 +175,7 @@ class ProMix(Method):
         def score() -> Tensor:  # (2, n, k)
             return torch.stack([run.predict(net, data.inputs, normaliser=normaliser) for net in nets])
 
+        logits = None
         for epoch in run.epochs(self.epochs):
             rate = cosine(self.lr, epoch, self.epochs, self.lr * 1e-3)
             set_rate(optimizer, ramp(rate, epoch + 1, self.lr_ramp + 1))
@@ -191,7 +192,7 @@ class ProMix(Method):
             logits = score()
             base.copy_(self.select_base(logits, data, epoch + 1))
             yield self.result(logits, base, data)
-        yield self.result(score(), base, data)
+        yield self.result(score() if logits is None else logits, base, data)
 
     # Steps
 
