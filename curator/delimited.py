@@ -10,58 +10,95 @@ from typing import Any
 from curator.errors import CuratorError
 
 Line = tuple[int, list[str]]  # a row's cells, and the number of its last line
+SEPARATORS = "\t;|,"  # the last one stands in texts, too
+LOOKED_AT = 10  # lines, for the separator
 
 
 def lines_of(
     text: str,
-    separator: str | None = None,  # None: as the file says, or what its first line has most of
+    *,
+    loose: bool = False,  # of decisions: what stands in notes behind them does not count
     most: int | None = None,  # rows below the names; None: any number
 ) -> list[Line]:
     """The cells of every row, the names' first.
 
-    Rows are counted as pandas does: an empty line is none, one of empty cells is a row, unless nothing follows. Where
-    quotes do not fit, they are text if there are no others; a blank may stand before one that opens a cell.
+    Rows are counted as pandas does: an empty line is none, one of empty cells is a row, unless nothing follows (loose:
+    none either). Where quotes do not fit, they are text if there are no others; a blank may stand around quoted cells.
 
     Raises:
-        CuratorError: for a quote that is not closed, more cells than names, and more than the most lines.
+        CuratorError: for a quote that is not closed, more cells than names (loose: in most lines), and more than the
+            most lines.
         csv.Error: for a cell of more than 128 KiB.
     """
-    head = text[: text.find("\n") + 1] or text
-    if given := re.fullmatch(r"sep=(.)\s*", head, re.IGNORECASE):  # Excel's own line
-        separator, text = given[1], "\n" + text[len(head) :]  # an empty line in its place: lines keep their numbers
-    separator = separator or max(",;\t|", key=re.sub('"[^"]*"', "", head).count)  # of many countries ;
-    rows, fault = _cells(text, most, delimiter=separator, strict=True)
-    if any(cell.startswith(" ") and cell.lstrip(" ").startswith('"') for _, line in rows for cell in line):
-        rows, fault = _cells(text, most, delimiter=separator, strict=True, skipinitialspace=True)
-    if fault is not None:  # what follows, up to the next quote, would be part of the cell
-        line = rows[-1][0] + 1 if rows else 1
-        rows, other = _cells(text, most, delimiter=separator, quoting=csv.QUOTE_NONE)
-        if other is not None:
-            raise other
-        quoted = any(len(cell) > 1 and cell[0] == cell[-1] == '"' for _, cells in rows for cell in cells)
-        if quoted or len({len(cells) for _, cells in rows}) > 1:
-            raise CuratorError(
-                f"line {line}: a quote begins a cell and does not end it ({fault}); write quotes inside of quotes twice"
-            )
+    separator = None
+    if given := re.match(r"sep=(.)\s*?(\r\n|\r|\n)", text, re.IGNORECASE):  # Excel's own line
+        separator, text = given[1], "\n" + text[given.end() :]  # an empty line in its place: lines keep their numbers
+    separator = separator or _separator(text)
+    rows = _rows(text, separator, loose, most)
     while rows and not any(rows[-1][1]):
         rows.pop()
     wide = len(rows[0][1]) if rows else 0
-    for number, cells in rows:
-        if any(cells[wide:]):
-            raise CuratorError(
-                f"line {number} has {len(cells)} cells, the first line {wide}; put quotes around text that holds "
-                f"{separator!r}"
-            )
+    longer = [(number, cells) for number, cells in rows if any(cells[wide:])]
+    if longer and (not loose or 2 * len(longer) >= len(rows) - 1):
+        number, cells = longer[0]
+        raise CuratorError(
+            f"line {number} has {len(cells)} cells, the first line {wide}; put quotes around text that holds "
+            f"{separator!r}"
+        )
     return rows
 
 
-def _cells(text: str, most: int | None, **dialect: Any) -> tuple[list[Line], csv.Error | None]:
+def _separator(text: str) -> str:
+    """What stands as often in each of the first lines, or else most often in the first."""
+    head = re.sub('"[^"]*"', "", text[: 2**16]).splitlines()
+    lines = [line for line in head if line.strip()][:LOOKED_AT] or [""]
+    counts = {s: [line.count(s) for line in lines] for s in SEPARATORS}
+    alike = [s for s in SEPARATORS if counts[s][0] and len({*counts[s]}) == 1]
+    return max(alike or reversed(SEPARATORS), key=lambda s: counts[s][0])
+
+
+def _rows(text: str, separator: str, loose: bool, most: int | None) -> list[Line]:
+    """The rows, whatever their quotes are like."""
+
+    def cells(text: str, **dialect: Any) -> tuple[list[Line], csv.Error | None]:
+        return _cells(text, loose, most, delimiter=separator, **dialect)
+
+    rows, fault = cells(text, strict=True)
+    if any(cell.startswith(" ") and cell.lstrip(" ").startswith('"') for _, line in rows for cell in line):
+        rows, fault = cells(text, strict=True, skipinitialspace=True)
+    if fault is None:
+        return rows
+    line = rows[-1][0] + 1 if rows else 1
+    blanks = " " if separator == "\t" else " \t"
+    trimmed = re.sub(rf'"[{blanks}]+(?=[{re.escape(separator)}\r\n]|$)', '"', text)
+    rows, other = cells(trimmed, strict=True, skipinitialspace=True)
+    if other is None:
+        return rows
+    if loose:  # text behind a quoted word, where no cell goes over several lines
+        rows, other = cells(text)
+        if other is None and not any("\n" in cell or "\r" in cell for _, line in rows for cell in line):
+            return rows
+    # What follows, up to the next quote, would be part of the cell.
+    rows, other = cells(text, quoting=csv.QUOTE_NONE)
+    if other is not None:
+        raise other
+    found = [cell.strip() for _, line in rows for cell in line]
+    quoted = any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in found)
+    begun, ended = (any(cell[i : i + 1 or None] == '"' for cell in found) for i in (0, -1))
+    if quoted or (begun and ended) or len({len(line) for _, line in rows}) > 1:
+        raise CuratorError(
+            f"line {line}: a quote begins a cell and does not end it ({fault}); write quotes inside of quotes twice"
+        )
+    return rows
+
+
+def _cells(text: str, loose: bool, most: int | None, **dialect: Any) -> tuple[list[Line], csv.Error | None]:
     """The rows of a dialect, and the error that ended them."""
     rows: list[Line] = []
     reader = csv.reader(io.StringIO(text, newline=""), **dialect)
     try:
         for line in reader:
-            if line:
+            if any(line) if loose else line:  # a spreadsheet keeps lines that were cleared
                 rows.append((reader.line_num, line))
                 if most is not None and len(rows) > most + 1:
                     raise CuratorError(f"it has more than {most:,} lines")

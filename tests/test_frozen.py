@@ -177,6 +177,22 @@ def test_a_column_of_embeddings_and_no_images(tmp_path, capsys):
     assert "--label-noise idn-class:0.2: it needs images" in capsys.readouterr().err
 
 
+def test_numbers_of_any_scale(tmp_path):
+    """A table's columns, as square metres and years: float16 holds neither."""
+    data, _ = noisy(90, 3, kind="features", share=0.2)
+    found, x = [], data.inputs.features
+    for scale in (1.0, 1e6):
+        rows = datasets.Dataset.from_dict({"e": (x * scale + 3 * scale).tolist(), "label": data.labels.tolist()})
+        rows.to_parquet(tmp_path / f"{scale}" / "train.parquet")
+        argv = ["--dataset", tmp_path / f"{scale}", "--features-column", "e", "--method", "linear"]
+        assert run(*argv, "--output", tmp_path / f"out{scale}") == 0
+        found.append(np.array(datasets.load_dataset(str(tmp_path / f"out{scale}"), split="train")["clean_score"]))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-3)
+    kept = np.load(tmp_path / f"out{scale}" / "features.npy", allow_pickle=False).astype(np.float32)
+    mean, std = data.inputs.moments()
+    np.testing.assert_allclose(kept, ((x - mean) / std).numpy(), atol=0.02)
+
+
 @pytest.mark.slow
 def test_an_ensemble(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -83,12 +83,11 @@ def read_columns(path: Path, flag: str, wanted: Sequence[str], rows: int) -> tup
 
 
 def _csv(path: Path, wanted: Sequence[str], most: int) -> tuple[dict[str, list[Any]], list[str]]:
-    (_, names), *lines = lines_of(decoded(path.read_bytes()), most=most) or [(1, [])]
+    (_, names), *lines = lines_of(decoded(path.read_bytes()), loose=True, most=most) or [(1, [])]
     names = [name.strip() for name in names]
     _require_once(names, wanted)
-    filled = [line for _, line in lines if any(line)]  # a spreadsheet keeps lines that were cleared
     place = {name: names.index(name) for name in wanted if name in names}
-    return {name: [Cell(line[i]) if i < len(line) else None for line in filled] for name, i in place.items()}, names
+    return {name: [Cell(line[i]) if i < len(line) else None for _, line in lines] for name, i in place.items()}, names
 
 
 def _parquet(path: Path, wanted: Sequence[str], most: int, largest: int) -> tuple[dict[str, list[Any]], list[str]]:

@@ -243,7 +243,7 @@ def column_features(dataset: Dataset, column: str, rows: np.ndarray) -> tuple[Te
     """Features (n, d) float32 of a column of lists of numbers, and a hash of them.
 
     Raises:
-        CuratorError: for another type, a missing or a shorter list, or numbers that are not finite in float16.
+        CuratorError: for another type, a missing or a shorter list, or numbers that are not finite.
     """
     if column not in dataset.column_names:
         raise CuratorError(
@@ -268,7 +268,14 @@ def column_features(dataset: Dataset, column: str, rows: np.ndarray) -> tuple[Te
     if numbers.null_count:
         row = rows[int(np.flatnonzero(numbers.is_null().to_numpy(zero_copy_only=False))[0]) // lengths[0]]
         raise CuratorError(f"--features-column {column}: expected numbers, found a missing value in row {row}")
-    array = np.array(numbers.to_numpy(zero_copy_only=False), np.float32).reshape(len(values), -1)
-    features = torch.from_numpy(array)
-    halved(features, rows, f"--features-column {column}")
-    return features, hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
+    with np.errstate(over="ignore"):  # said below
+        array = np.array(numbers.to_numpy(zero_copy_only=False), np.float32).reshape(len(values), -1)
+    finite = np.isfinite(array)
+    if not finite.all():
+        i = int(np.flatnonzero(~finite.all(1))[0])
+        worst = array[i][~finite[i]][0]
+        raise CuratorError(
+            f"--features-column {column}: expected features that are finite in float32, found {worst:g} in row "
+            f"{rows[i]}; scale or fix them"
+        )
+    return torch.from_numpy(array), hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()

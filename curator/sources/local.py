@@ -84,7 +84,7 @@ def _file(path: Path, asked: Asked, flag: str) -> tuple[Opened, bool]:
         return Opened(read_rows(str(path), None, None, flag)[0], {"id": None}, folders, home), False
     table = read_table(path)
     if not table.num_rows:
-        raise CuratorError(f"{flag}: {path.name} has no rows, only the columns {', '.join(table.column_names)}")
+        raise CuratorError(f"{flag}: {path.name} has no rows")
     if asked.text_column is not None:  # none of its columns names images
         return Opened(DatasetDict({"train": Dataset(table)}), {"id": None}, folders, home), False
     found = read_single(path, table, homes, asked.image_column, asked.label_column)

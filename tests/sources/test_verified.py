@@ -46,6 +46,17 @@ def test_a_csv_file(rows, tmp_path, label):
     assert verified_of(table) == {0: 2, 5: 2} and table.trusted.sum() == 2
 
 
+@pytest.mark.parametrize("text", [
+    "row,label,note\n5,class 2,\n0,class 2,blurry, I think\n1,class 0,\n",
+    'row,label\n5,"class 2" \n0,class 2\n1,class 0\n',
+    'row,label,note\n5,class 2,"ok"\n0,class 2,"blurry" image\n1,class 0\n',
+    "row,label\n5,class 2\n0,class 2\n1,class 0\n" + ",\n" * 2000,
+])  # fmt: skip
+def test_notes_and_lines_that_were_cleared(rows, tmp_path, text):
+    (tmp_path / "t.csv").write_text(text)
+    assert verified_of(load_table(rows, trusted=tmp_path / "t.csv")) == {0: 2, 1: 0, 5: 2}
+
+
 @pytest.mark.parametrize("encoding", ["utf-16", "cp1252"])
 def test_a_csv_file_of_excel(rows, tmp_path, encoding):
     """Its text is of another encoding; lines that were cleared, and blanks in the first line, are nothing."""
@@ -144,7 +155,7 @@ BAD = {
     "space": ("row,label\n 1,class 1\n", "found ' 1'"),
     "plus": ("row,label\n+1,class 1\n", "found '+1'"),
     "float": ("row,label\n1.0,class 1\n", "found '1.0'; of integers with a gap among them pandas makes decimals"),
-    "comma": ("row,label\n1,class 1\n3,class 2, sure\n", "line 3 has 3 cells, the first line 2"),
+    "R": ('"row","label"\n"1",5,"class 1"\n"2",6,"class 2"\n', "line 2 has 3 cells, the first line 2"),
     "quote": ('row,label\n1,"class 1"\n3,"class 2\n4,class 1\n', "line 3: a quote begins a cell and does not end"),
     "power": ("row,label\n1e1,class 1\n", "found '1e1'"),
     "long": ("row,label\n" + "9" * 30 + ",class 1\n", "found '99999"),

@@ -43,7 +43,26 @@ def test_quotes_that_are_text(tmp_path):
     assert rows(tmp_path, 'a, b\n1, "x, y"\n"2", "z"\n') == [{"a": 1, "b": "x, y"}, {"a": 2, "b": "z"}]
 
 
+def test_blanks_around_quotes(tmp_path):
+    want = [{"a": "hello", "b": "cat"}, {"a": "x, y", "b": "cat"}]
+    for text in ('a,b\nhello,"cat" \n"x, y",cat\n', '"a" , "b"\n"hello" , "cat"\n"x, y" , "cat"  \n'):
+        assert rows(tmp_path, text) == want
+    assert rows(tmp_path, 'a\tb\nhello\t"cat" \n"x, y"\tcat\n', "t.tsv") == want
+
+
+@pytest.mark.parametrize("text", [
+    "text (a, b);label\nhello, you;cat\nbye, you;dog\n", "\n\ntext (a, b);label\nhello, you;cat\nbye, you;dog\n",
+    "sep=;\rtext (a, b);label\rhello, you;cat\rbye, you;dog\r", '"text (a, b)",label\n"hello, you",cat\n"bye, you",dog',
+    "text (a, b)\tlabel\nhello, you\tcat\nbye, you\tdog\n",
+])  # fmt: skip
+def test_separators(tmp_path, text):
+    assert rows(tmp_path, text) == [
+        {"text (a, b)": f"{w}, you", "label": c} for w, c in (("hello", "cat"), ("bye", "dog"))
+    ]
+
+
 @pytest.mark.parametrize("text, line", [
+    ('id,text,label\n1,"first, line\n2, is here",cat\n3,"x" y,dog\n', 4), ('t\n"hello\nworld"\n"foo" bar\n', 4),
     ('a,b\n1,"x"\n2,"y"z\n3,w\n', 3), ('a,b\n"1","x"\n"2,"y"\n"3","z"\n', 3),
 ])  # fmt: skip
 def test_quotes_that_do_not_fit(tmp_path, text, line):
@@ -65,6 +84,9 @@ def test_rows_are_counted_as_pandas_does(tmp_path):
     (["None", "NA", "cat"], ["None", "NA", "cat"]), (["01", "02", "03"], ["01", "02", "03"]),
     (["1", "", "3"], [1, None, 3]), (["1.5", "NA", "2"], [1.5, None, 2.0]), (["a", "", "b"], ["a", None, "b"]),
     (["True", "False", ""], [True, False, None]), (["None", "NA", "null"], ["None", "NA", "null"]),
+    (["1.1", "1.10", "2"], ["1.1", "1.10", "2"]), (["1e2", "100", "3"], ["1e2", "100", "3"]),
+    (["1234567890123456789", "1234567890123456788", "1"], ["1234567890123456789", "1234567890123456788", "1"]),
+    (["-0", "0", "1"], ["-0", "0", "1"]),
     (["1_0", "1", "2"], ["1_0", "1", "2"]), (["-1", "1", "-1"], [-1, 1, -1]), (["9" * 30, "1", "2"], None),
 ])  # fmt: skip
 def test_cells(tmp_path, cells, values):
@@ -99,6 +121,31 @@ def test_json_of_pandas(tmp_path, orient):
     assert got == want
 
 
+def test_json_of_pandas_with_other_names(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    names = ["x", "y", "z", "w"]
+    frame = pandas.DataFrame({"text": names, "label": ["cat", "dog", "cat", "01"]})
+    for index in (["r1", "r2", "r3", "r4"], [-1, 0.5, 2, 3]):
+        assert rows(tmp_path, frame.set_axis(index).to_json(orient="index"), "t.json") == frame.to_dict("records")
+        assert rows(tmp_path, frame.set_axis(index).to_json(), "t.json") == frame.to_dict("records")
+    numbered = frame.set_axis([0, 1], axis=1)
+    for orient in ("columns", "index", "split", "records"):
+        got = rows(tmp_path, numbered.to_json(orient=orient), "t.json")
+        assert [list(row.values()) for row in got] == frame.to_numpy().tolist()
+    files = frame.assign(file_name=[f"{name}.png" for name in names]).set_index("file_name")[["label"]]
+    for orient in ("columns", "index", "split", "table"):
+        got = rows(tmp_path, files.to_json(orient=orient), "t.json")
+        assert got == [{"file_name": f"{n}.png", "label": c} for n, c in zip(names, frame["label"], strict=True)]
+
+
+@pytest.mark.parametrize("text", [
+    '{"img": "a.png", "label": "cat"}', '{"label": {"name": "cat", "id": null}}', '{"embedding": [1, 2, 3]}',
+    '{\n"x": [1]\n}',
+])  # fmt: skip
+def test_one_object_of_lines_is_one_row(tmp_path, text):
+    assert rows(tmp_path, text, "t.jsonl") == [json.loads(text)]
+
+
 def test_one_object_is_one_row(tmp_path):
     assert rows(tmp_path, '{"img": "a.png", "label": "cat"}', "t.json") == [{"img": "a.png", "label": "cat"}]
     uneven = {"images": [1, 2], "categories": [1]}
@@ -108,6 +155,8 @@ def test_one_object_is_one_row(tmp_path):
 @pytest.mark.parametrize("content, name, words", [
     ("", "t.csv", "expected a line of column names"), ("a,a\n1,2\n", "t.csv", "two columns 'a'"),
     ("a,b\n1,2,3\n", "t.csv", "line 2 has 3 cells, the first line 2"), ("[1]", "t.json", "expected objects of one"),
+    ('{"a": 1}\n{"a": 2]', "t.jsonl", "line 2: Expecting"),
+    ('{"columns": ["a"], "data": [[1, 2]]}', "t.json", "expected a"),
     ("[" * 100_000, "t.json", "expected a table of rows"), ('{"a": 1}\n{"a": "x"}', "t.jsonl", "expected a table"),
     ('[{"a": 1' + "0" * 400 + "}]", "t.json", "expected a table of rows"), ("nothing", "t.parquet", "expected a table"),
     ('a,b\n1,"' + "x" * 200_000 + '"\n', "t.csv", "expected a table of rows"), ("{", "t.json", "expected a table"),
