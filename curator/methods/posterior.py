@@ -50,6 +50,7 @@ NETS: dict[str, Any] = {
 DROP = 0.5
 GAIN = 3.0  # by how much C grows for the rounds, whose labels are mostly right
 VOTERS = 50_000  # rows that vote at most: the work grows with their number
+TOLD_APART = 0.7  # share of the rows whose class the models know; below it new labels are wrong about as often as given
 SMOOTHING = 0.02  # of a share of votes, before its logarithm
 
 
@@ -179,10 +180,11 @@ class Posterior(Method):
         """Say what was seen of the data and what follows from it; curation.json holds the same."""
         sizes = torch.bincount(data.labels, minlength=len(data.classes))
         rate = 1 - float(found.clean.mean())
-        nets = self.has_nets(data)
+        nets, known = self.has_nets(data), float(found.alone.amax(1).mean())
         run.add_findings(
             posterior={
                 "noise_rate": round(rate, 4),
+                "told_apart": round(known, 4),
                 "strength": strength,
                 "weights": [round(w, 3) for w in found.weights.tolist()],
                 "nets": nets,
@@ -194,3 +196,8 @@ class Posterior(Method):
             f"{strength[0]:g} and {strength[1]:g}, {self.neighbours} neighbours"
             + (", and two nets" if nets else f"; no nets, which memorise the labels of fewer than {self.many:,} rows")
         )
+        if known < TOLD_APART:
+            run.warn(
+                f"these features tell the classes of only about {known:.0%} of the rows, so many flagged labels may be "
+                "right and new ones wrong: review them, or take better features (another --backbone)"
+            )

@@ -60,6 +60,21 @@ def test_better_than_what_is_free(make_run):
     assert run.findings["posterior"]["noise_rate"] == pytest.approx(wrong.mean(), abs=0.03)
 
 
+def test_features_that_tell_little_are_told_of(make_run):
+    """Rings around each other in two of eight numbers: no linear model and few neighbours see them."""
+    random = np.random.default_rng(0)
+    data, _ = noisy(900, 3, kind="features")
+    truth, angle = random.integers(0, 3, 900), random.uniform(0, 2 * np.pi, 900)
+    radius = 1 + truth + 0.15 * random.standard_normal(900)
+    data.inputs.features.normal_(generator=torch.Generator().manual_seed(1))
+    data.inputs.features[:, :2] = torch.from_numpy(np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1))
+    rings, plain = make_run(), make_run()
+    last(Posterior(), relabelled(data, truth), rings)
+    assert any("tell the classes of only about" in line for line in rings.warnings)
+    last(Posterior(), noisy(900, 3, kind="features", share=0.3)[0], plain)
+    assert not plain.warnings and plain.findings["posterior"]["told_apart"] > 0.75
+
+
 def test_a_rare_class_that_rounds_lose(make_run):
     """A third of the labels is wrong, and 5 % of the rows are of one class: no row is likeliest of it after a round."""
     random = np.random.default_rng(1)
