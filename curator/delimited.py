@@ -26,8 +26,8 @@ def lines_of(
     none either). Where quotes do not fit, they are text if there are no others; a blank may stand around quoted cells.
 
     Raises:
-        CuratorError: for a quote that is not closed, more cells than names (loose: in most lines), and more than the
-            most lines.
+        CuratorError: for a quote that is not closed, more cells than names (loose: one more in every row), and more
+            rows than the most.
         csv.Error: for a cell of more than 128 KiB.
     """
     separator = None
@@ -39,7 +39,8 @@ def lines_of(
         rows.pop()
     wide = len(rows[0][1]) if rows else 0
     longer = [(number, cells) for number, cells in rows if any(cells[wide:])]
-    if longer and (not loose or 2 * len(longer) >= len(rows) - 1):
+    named = len(longer) == len(rows) - 1 and all(len(cells) == wide + 1 for _, cells in longer)  # R's names of rows
+    if longer and (named or not loose):
         number, cells = longer[0]
         raise CuratorError(
             f"line {number} has {len(cells)} cells, the first line {wide}; put quotes around text that holds "

@@ -101,7 +101,7 @@ CASES = [
     error("truncated_parquet", make.truncated_parquet, "could not be loaded"),
     error("damaged_parquet", make.damaged_parquet, "could not be loaded"),
     error("no_image_column", make.no_image_column, "expected an image column (type Image), found none among label"),
-    error("no_rows", make.no_rows, "could not be loaded"),
+    error("no_rows", make.no_rows, "train.parquet has no rows"),
     error("other_extension", make.not_a_dataset, ".csv or .jsonl file, found rows.xlsx"),
     error("splits_that_are_paths", make.saved_splits("../outside"), "leads out of the dataset"),
     error("split_with_a_space", make.saved_splits("my rows"), "'my rows'"),
