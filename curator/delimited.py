@@ -84,9 +84,8 @@ def _rows(text: str, separator: str, loose: bool, most: int | None) -> list[Line
     if other is not None:
         raise other
     found = [cell.strip() for _, line in rows for cell in line]
-    quoted = any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in found)
-    begun, ended = (any(cell[i : i + 1 or None] == '"' for cell in found) for i in (0, -1))
-    if quoted or (begun and ended) or len({len(line) for _, line in rows}) > 1:
+    quoted = any(cell.startswith('"') for cell in found) and any(cell.endswith('"') for cell in found)
+    if quoted or len({len(line) for _, line in rows}) > 1:
         raise CuratorError(
             f"line {line}: a quote begins a cell and does not end it ({fault}); write quotes inside of quotes twice"
         )

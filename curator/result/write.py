@@ -183,10 +183,10 @@ def _other_splits(
 def _features(data: NoisyDataset, run: Run) -> Tensor | None:
     """Features (n, d) float16 by which a review finds alike rows: the frozen ones, or what a net's head reads."""
     if isinstance(data.inputs, Features):
-        found = data.inputs.features.cpu()
-        if found.abs().max() > HALF:  # columns of any scale
-            mean, std = data.inputs.moments()
-            found = (found - mean) / std
+        found = data.inputs.features
+        found = (
+            run.normaliser(data.inputs)(found) if found.abs().max() > HALF else found
+        ).cpu()  # columns of any scale
     elif ensembles := run.scorers:
         normaliser = run.normaliser(data.inputs)
         found = run.predict(ensembles[0][0], data.inputs, normaliser=normaliser, output=attrgetter("features"))

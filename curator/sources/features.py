@@ -189,15 +189,19 @@ def keep_chunk(path: Path, values: np.ndarray) -> None:
 def halved(features: Tensor, rows: np.ndarray, flag: str) -> np.ndarray:
     """Features (n, d) as float16, in which they are kept."""
     values = features.half()
+    _require_finite(features, values, rows, flag, "float16 (below 65,504)")
+    return values.numpy()
+
+
+def _require_finite(features: Tensor, values: Tensor, rows: np.ndarray, flag: str, kind: str) -> None:
+    """Refuse features (n, d) that are not finite as the values of a type."""
     finite = torch.isfinite(values)
     if not finite.all():
         i = int((~finite.all(1)).nonzero()[0])
         worst = features[i][~finite[i]][0].item()
         raise CuratorError(
-            f"{flag}: expected features that are finite in float16 (below 65,504), found {worst:g} in row {rows[i]}; "
-            "scale or fix them"
+            f"{flag}: expected features that are finite in {kind}, found {worst:g} in row {rows[i]}; scale or fix them"
         )
-    return values.numpy()
 
 
 def _progress(
@@ -270,12 +274,6 @@ def column_features(dataset: Dataset, column: str, rows: np.ndarray) -> tuple[Te
         raise CuratorError(f"--features-column {column}: expected numbers, found a missing value in row {row}")
     with np.errstate(over="ignore"):  # said below
         array = np.array(numbers.to_numpy(zero_copy_only=False), np.float32).reshape(len(values), -1)
-    finite = np.isfinite(array)
-    if not finite.all():
-        i = int(np.flatnonzero(~finite.all(1))[0])
-        worst = array[i][~finite[i]][0]
-        raise CuratorError(
-            f"--features-column {column}: expected features that are finite in float32, found {worst:g} in row "
-            f"{rows[i]}; scale or fix them"
-        )
-    return torch.from_numpy(array), hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()
+    features = torch.from_numpy(array)
+    _require_finite(features, features, rows, f"--features-column {column}", "float32")
+    return features, hashlib.blake2b(array.tobytes(), digest_size=16).hexdigest()

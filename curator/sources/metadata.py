@@ -6,7 +6,7 @@ parquet and Arrow files may give anything for the names of the classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +124,17 @@ def require_own_files(files: Iterable[str], folder: Path, what: str) -> None:
             )
 
 
+def require_distinct(columns: Sequence[str], what: str) -> None:
+    """Refuse two columns of one name.
+
+    Raises:
+        CuratorError: naming the first.
+    """
+    if len({*columns}) < len(columns):
+        twice = next(name for name in columns if columns.count(name) > 1)
+        raise CuratorError(f"{what} has two columns {twice!r}; rename one")
+
+
 def require_readable(files: Iterable[str], what: str) -> None:
     """Refuse parquet files without a row, with two columns of one name, and that do not fit the memory there is.
 
@@ -137,10 +148,7 @@ def require_readable(files: Iterable[str], what: str) -> None:
     for file in parquet:
         about = pq.read_metadata(file)
         rows += about.num_rows
-        names = about.schema.to_arrow_schema().names
-        if len({*names}) < len(names):
-            twice = next(name for name in names if names.count(name) > 1)
-            raise CuratorError(f"{what}: {Path(file).name} has two columns {twice!r}; rename one")
+        require_distinct(about.schema.to_arrow_schema().names, f"{what}: {Path(file).name}")
         for group in map(about.row_group, range(about.num_row_groups)):
             columns = [group.column(i) for i in range(group.num_columns)]
             size = sum(max(c.total_uncompressed_size, c.num_values * BYTES.get(c.physical_type, 1)) for c in columns)

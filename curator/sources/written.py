@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from curator.delimited import lines_of
 from curator.errors import CuratorError
 from curator.sources.listing import IMAGES
-from curator.sources.metadata import require_readable
+from curator.sources.metadata import require_distinct, require_readable
 from curator.system import free_memory
 from curator.text import decoded
 
@@ -61,9 +61,7 @@ def _csv(text: str) -> pa.Table:
         rows.insert(0, (1, names))
         names = [*[FILE, "label"][: len(names)], *(f"column {i}" for i in range(2, len(names)))]
     names = [name.strip() or f"Unnamed: {i}" for i, name in enumerate(names)]  # as pandas calls its own index
-    if len({*names}) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise CuratorError(f"it has two columns {twice!r}; rename one")
+    require_distinct(names, "it")
     columns = [[line[i] if i < len(line) else "" for _, line in rows] for i in range(len(names))]
     return pa.table({name: _typed(cells) for name, cells in zip(names, columns, strict=True)})
 
@@ -119,12 +117,12 @@ def _rows_of(value: dict[str, Any]) -> list[Any]:
         return data
     if parts and all(isinstance(part, dict) for part in parts):
         inner = list(dict.fromkeys(name for part in parts for name in part))
-        by_row = [all(name.isdecimal() for name in keys) for keys in (names, inner)]  # rows have numbers, in pandas
-        if by_row[0] if by_row[0] != by_row[1] else len(names) > len(inner):
+        numbers, within = (all(name.isdecimal() for name in keys) for keys in (names, inner))  # pandas' names of rows
+        if len(names) > len(inner) if numbers == within else numbers:
             return parts
         return _with_files([{name: part.get(row) for name, part in value.items()} for row in inner], inner)
-    columns_ = all(isinstance(part, list) and not any(isinstance(cell, dict) for cell in part) for part in parts)
-    if parts and columns_ and len({*map(len, parts)}) == 1:
+    lists = all(isinstance(part, list) and not any(isinstance(cell, dict) for cell in part) for part in parts)
+    if parts and lists and len({*map(len, parts)}) == 1:
         return [dict(zip(names, row, strict=True)) for row in zip(*parts, strict=True)]
     return [value]
 

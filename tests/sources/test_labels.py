@@ -37,8 +37,8 @@ def labelled(values, feature) -> Dataset:
 def test_an_empty_cell_is_a_missing_label(values, feature, classes, codes):
     """Whatever the column's type; it stays the label column, and its values are made of class numbers again."""
     table = load_table(labelled(values, feature), allow_quarantine=True)
-    assert table.label_column == "label" and list(table.aside) == [2]
-    assert table.aside[2] == "the label is missing" or (values[2] == -1 and "stands for none" in table.aside[2])
+    none = f"the label is {values[2]}, which stands for none: give a class a name"
+    assert table.label_column == "label" and table.aside == {2: none if values[2] == -1 else "the label is missing"}
     assert table.classes == tuple(classes.split()) and table.labels.tolist() == codes
     assert table.dataset.features["label"] == feature
     assert table.encode(table.labels).to_pylist() == [v for i, v in enumerate(values) if i != 2]
