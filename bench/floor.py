@@ -25,7 +25,7 @@ import torch
 from bench.step import ours, reference
 from bench.table import Table, processor, today
 from curator.engine.hardware import Precision, best_precision
-from curator.engine.nets import MLP
+from curator.engine.nets import UNITS
 from curator.engine.run import Run
 from curator.engine.source import Features, Resident
 from curator.evidence import NoisyDataset
@@ -41,7 +41,7 @@ ROWS, WIDTH = 256, 1280  # of a batch of features
 PASSES = 3  # forward, and backward by weights and by inputs
 # Multiplications and additions of a row and net: the first layer of both views by weights and forward; the second of
 # both and of mixed rows, all three passes.
-FIRST, SECOND = 2 * WIDTH * MLP, 2 * MLP * MLP
+FIRST, SECOND = 2 * WIDTH * UNITS, 2 * UNITS * UNITS
 
 
 def best(work: Callable[[], object], tries: int) -> float:
@@ -57,8 +57,8 @@ def best(work: Callable[[], object], tries: int) -> float:
 
 def products(kind: torch.dtype, tries: int) -> float:
     """FLOP/s of products as large as those of a batch of features."""
-    x, w = torch.randn(ROWS, WIDTH).to(kind), torch.randn(MLP, WIDTH).to(kind)
-    return 2 * ROWS * WIDTH * MLP / best(lambda: torch.nn.functional.linear(x, w), tries)
+    x, w = torch.randn(ROWS, WIDTH).to(kind), torch.randn(UNITS, WIDTH).to(kind)
+    return 2 * ROWS * WIDTH * UNITS / best(lambda: torch.nn.functional.linear(x, w), tries)
 
 
 def convolutions(kind: torch.dtype, tries: int) -> float:
@@ -185,8 +185,8 @@ def main(words: list[str]) -> None:
     python = starts(["-c", "pass"], 1 if smoke else 5)
     help_ = starts(["-m", "curator.cli", "--help"], 1 if smoke else 5)
     rows = {
-        "products in bf16, 256 x 1,280 x 512": (f"{bf16 / 1e9:.0f}", "GFLOP/s"),
-        "products in float32, 256 x 1,280 x 512": (f"{float32 / 1e9:.0f}", "GFLOP/s"),
+        "products in bf16, 256 x 1,280 x 256": (f"{bf16 / 1e9:.0f}", "GFLOP/s"),
+        "products in float32, 256 x 1,280 x 256": (f"{float32 / 1e9:.0f}", "GFLOP/s"),
         "copy of memory": (f"{copies(16 if smoke else 256, tries) / 2**30:.1f}", "GiB/s"),
         "JPEGs of 500 x 375, Pillow": (f"{jpegs(tries):.0f}", "images/s"),
         "Python that does nothing": (f"{python:.2f}", "s"),

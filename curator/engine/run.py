@@ -128,8 +128,8 @@ class Run:
         classes: logits of the primary head; by default one a class.
         """
         with self.seeded(f"init/{name}"):
-            k = len(data.classes) if classes is None else classes
-            return build_net(self.net, self.views.shape(data.inputs.shape), k, pretrained=self.pretrained, **heads)
+            k, shape = len(data.classes) if classes is None else classes, self.views.shape(data.inputs.shape)
+            return build_net(self.net, shape, k, pretrained=self.pretrained, rows=len(data), **heads)
 
     def prepare(self, net: M) -> M:
         """The registered net as it is called in training: compiled if asked for."""

@@ -1,10 +1,10 @@
 """How many threads of a processor a training pays for: what a second one saves must be more than waiting for it costs.
 
 An operation that two threads share ends when the slower one does; threads that wait spin for a moment before they
-sleep (curator/__init__.py). As measured on 2 cores of a Xeon, milliseconds a step with one thread and with two: the MLP
-on 64 features, 32 rows (0.02 GFLOP a pass) 1.3 and 1.1; on 1,280 features, 128 rows (0.24 GFLOP) 5.1 and 3.2; the small
-net on images of 8 px, 128 rows (0.7 GFLOP) 25.8 and 16.2. Beside a busy program on each core, `ce` on the digits takes
-10 s with either.
+sleep (curator/__init__.py). As measured on 2 cores of a Xeon, milliseconds a step with one thread and with two: an MLP
+of 512 units on 64 features, 32 rows (0.02 GFLOP a pass) 1.3 and 1.1; on 1,280 features, 128 rows (0.24 GFLOP) 5.1 and
+3.2; the small net on images of 8 px, 128 rows (0.7 GFLOP) 25.8 and 16.2. Beside a busy program on each core, `ce` on
+the digits takes 10 s with either.
 """
 
 from __future__ import annotations

@@ -9,8 +9,10 @@ from torch.nn import functional as F
 from curator.engine.hardware import forward_flops
 from curator.engine.nets import NETS, OF_FEATURES, Block, Lowered, PreactBlock, build_net
 from curator.engine.optim import sgd
+from curator.engine.source import Features
 from curator.engine.views import mixed
 from curator.errors import CuratorError
+from curator.evidence import NoisyDataset
 
 
 def count(net):
@@ -69,7 +71,7 @@ def test_a_worked_block(kind, c_out, stride, first, total):
 @torch.no_grad()
 def test_a_worked_forward_pass(name):
     shape = (20,) if name in OF_FEATURES else (3, 32, 32)
-    out = filled(lambda: build_net(name, shape, 3))(scattered(1, *shape))
+    out = filled(lambda: build_net(name, shape, 3, rows=30_000))(scattered(1, *shape))
     logits, features = FORWARD[name]
     assert out.logits[0].tolist() == pytest.approx(logits, rel=1e-4)
     assert out.features[0, :3].tolist() == pytest.approx(features, rel=1e-4)
@@ -130,6 +132,13 @@ def test_other_sizes(name, size):
 def test_nets_of_features(name):
     out = build_net(name, (20,), 3)(torch.randn(5, 20))
     assert out.logits.shape == (5, 3) and out.auxiliary is None and out.projected is None
+
+
+@pytest.mark.parametrize("rows, units", [(29_999, 256), (30_000, 512)])
+def test_units_of_an_mlp_by_rows_that_it_trains_on(make_run, rows, units):
+    blank = torch.zeros(rows, dtype=torch.long)
+    data = NoisyDataset(Features(torch.zeros(rows, 4)), blank, ("a", "b"), blank.bool(), torch.arange(rows))
+    assert make_run(net="mlp").build_net("net0", data)(torch.randn(5, 4)).features.shape == (5, units)
 
 
 def test_logits_are_float32_under_autocast():

@@ -11,7 +11,7 @@ from curator.engine.nets import build_net
     ("small", (1, 8, 8), 128, 8),  # digits
     ("small", (3, 32, 32), 128, 8),  # CIFAR
     ("mlp", (64,), 64, 1),
-    ("mlp", (1280,), 128, 4),
+    ("mlp", (1280,), 256, 4),
     ("linear", (1280,), 256, 1),
     ("resnet18", (3, 32, 32), 2, 8),
 ])  # fmt: skip

@@ -190,8 +190,8 @@ def test_every_variant_finds_planted_errors(variant, share, make_run):
     data, truth = noisy(600, 4, share=share, kind="features")
     settings = QUICK | {"epochs": 10, "warmup": 4, "lr": 0.02}
     wrong = torch.from_numpy(data.labels.numpy() != truth)
-    # Among wrong labels its figures vary by .06 from seed to seed.
-    seeds = range(7, 19) if variant == "static soft" and share else (7,)
+    # Their figures vary by .06 and .1 from seed to seed.
+    seeds = range(7, 19) if variant in ("static soft", "MD-DYR-SH") and share else (7,)
     runs = [make_run(net="mlp", seed=seed, views=Views(noise=0.3, drop=0.3)) for seed in seeds]
     found = [result(Bootstrap(**{**settings, **VARIANTS[variant]}), data, run) for run in runs]
     weak = (  # no defence at all; figures vary by processor
