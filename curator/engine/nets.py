@@ -18,8 +18,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from curator.errors import CuratorError
 
 # Units of an MLP's hidden layers. Twice as many learn the wrong labels of a few thousand rows by heart, but tell more
-# where rows are many: on CIFAR-10N they are level at 20,000 rows and ahead at 50,000 (docs/log.md).
-UNITS, MANY_UNITS, MANY_ROWS = 256, 512, 30_000
+# where rows or classes are many: level on 20,000 rows of 10 classes, ahead on 3,000 of 40 (docs/log.md).
+UNITS, MANY_UNITS = 256, 512
+MANY_ROWS, MANY_CLASSES = 20_000, 16
 
 
 class Output(NamedTuple):
@@ -276,7 +277,7 @@ NETS = {
     "preact18": "ResNet-18 for 32 px, pre-activation",
     "resnet50": "torchvision's ResNet-50",
     "vgg19_bn": "torchvision's VGG-19 with batch normalisation, pooled to 512 features",
-    "mlp": "two hidden layers of 256 units, of 512 from 30,000 rows on, for features",
+    "mlp": "two hidden layers of 256 units, of 512 from 20,000 rows or 16 classes on, for features",
     "linear": "one linear layer, for features",
 }
 OF_FEATURES = ("mlp", "linear")
@@ -308,7 +309,7 @@ def build_net(
     if name == "vgg19_bn" and min(shape[1:]) < 32:
         raise CuratorError(f"--net vgg19_bn: expected images of at least 32 px, found {shape[2]} x {shape[1]}")
     if name == "mlp":
-        width = MANY_UNITS if rows >= MANY_ROWS else UNITS
+        width = MANY_UNITS if rows >= MANY_ROWS or classes >= MANY_CLASSES else UNITS
         body: nn.Module = MLPBody(shape[0], width)
     elif name == "linear":
         body, width = nn.Identity(), shape[0]

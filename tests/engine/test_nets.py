@@ -71,7 +71,7 @@ def test_a_worked_block(kind, c_out, stride, first, total):
 @torch.no_grad()
 def test_a_worked_forward_pass(name):
     shape = (20,) if name in OF_FEATURES else (3, 32, 32)
-    out = filled(lambda: build_net(name, shape, 3, rows=30_000))(scattered(1, *shape))
+    out = filled(lambda: build_net(name, shape, 3, rows=20_000))(scattered(1, *shape))
     logits, features = FORWARD[name]
     assert out.logits[0].tolist() == pytest.approx(logits, rel=1e-4)
     assert out.features[0, :3].tolist() == pytest.approx(features, rel=1e-4)
@@ -134,10 +134,10 @@ def test_nets_of_features(name):
     assert out.logits.shape == (5, 3) and out.auxiliary is None and out.projected is None
 
 
-@pytest.mark.parametrize("rows, units", [(29_999, 256), (30_000, 512)])
-def test_units_of_an_mlp_by_rows_that_it_trains_on(make_run, rows, units):
-    blank = torch.zeros(rows, dtype=torch.long)
-    data = NoisyDataset(Features(torch.zeros(rows, 4)), blank, ("a", "b"), blank.bool(), torch.arange(rows))
+@pytest.mark.parametrize("rows, classes, units", [(19_999, 15, 256), (20_000, 2, 512), (40, 16, 512)])
+def test_units_of_an_mlp_by_rows_and_classes(make_run, rows, classes, units):
+    blank, names = torch.zeros(rows, dtype=torch.long), tuple(map(str, range(classes)))
+    data = NoisyDataset(Features(torch.zeros(rows, 4)), blank, names, blank.bool(), torch.arange(rows))
     assert make_run(net="mlp").build_net("net0", data)(torch.randn(5, 4)).features.shape == (5, units)
 
 
