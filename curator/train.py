@@ -124,7 +124,8 @@ def _threads(resolved: Resolved, data: NoisyDataset) -> int | None:
         return None
     rows = min(method.rows_at_once(), len(data))
     apart = method.two_nets and not s.compile and processes.num_processes == 1
-    return threads_of(str(s.net), s.views().shape(data.inputs.shape), len(data.classes), rows, apart=apart)
+    shape, k = s.views().shape(data.inputs.shape), len(data.classes)
+    return threads_of(str(s.net), shape, k, rows, of=len(data), apart=apart)
 
 
 def _require_room(crop: int | None, data: NoisyDataset) -> None:

@@ -20,12 +20,12 @@ FLOPS = 5e7  # of a batch's forward pass, that a thread needs to be worth its wh
 MANY = 4  # threads with which two nets on features train one after the other, rather than on a core each
 
 
-def threads_of(net: str, shape: tuple[int, ...], classes: int, rows: int, *, apart: bool = False) -> int:
+def threads_of(net: str, shape: tuple[int, ...], classes: int, rows: int, *, of: int = 0, apart: bool = False) -> int:
     """Threads for a net that trains on so many rows of a shape at once: from one to this process's share of the cores.
 
     It depends on sizes alone, never on how busy the machine is, since the number of threads changes a result's last
-    digits. apart: whether it is one of two that may train at once (Run.pair); on features they do, on a thread each,
-    where there are fewer than MANY.
+    digits. of: how many rows there are in all, by which an MLP has units; apart: whether it is one of two
+    that may train at once (Run.pair); on features they do, on a thread each, where there are fewer than MANY.
     """
     most = threads_per_process()
     if most == 1 or net not in SMALL:
@@ -33,7 +33,7 @@ def threads_of(net: str, shape: tuple[int, ...], classes: int, rows: int, *, apa
     if apart and net in OF_FEATURES and most < MANY:
         return 1
     with torch.random.fork_rng(devices=[]):  # the weights of a net that is thrown away
-        thrown_away = build_net(net, shape, classes).eval()
+        thrown_away = build_net(net, shape, classes, rows=of).eval()
     return max(1, min(most, int(rows * _flops(thrown_away, shape) / FLOPS)))
 
 

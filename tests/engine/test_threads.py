@@ -28,6 +28,11 @@ def test_a_second_thread_must_pay(net, shape, rows, expected, monkeypatch):
     assert threads.threads_of(net, shape, 10, rows) == 1
 
 
+def test_an_mlp_of_many_rows_has_more_units_to_share(monkeypatch):
+    monkeypatch.setattr(threads, "threads_per_process", lambda: 8)
+    assert [threads.threads_of("mlp", (1280,), 10, 128, of=n) for n in (4_000, 20_000)] == [2, 4]
+
+
 @pytest.mark.slow  # loading torch's counter is
 def test_flops_are_those_of_torchs_counter():
     net = build_net("small", (3, 32, 32), 10).eval()
