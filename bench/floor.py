@@ -184,9 +184,10 @@ def main(words: list[str]) -> None:
     )
     python = starts(["-c", "pass"], 1 if smoke else 5)
     help_ = starts(["-m", "curator.cli", "--help"], 1 if smoke else 5)
+    size = f"{ROWS} x {WIDTH:,} x {UNITS}"
     rows = {
-        "products in bf16, 256 x 1,280 x 256": (f"{bf16 / 1e9:.0f}", "GFLOP/s"),
-        "products in float32, 256 x 1,280 x 256": (f"{float32 / 1e9:.0f}", "GFLOP/s"),
+        f"products in bf16, {size}": (f"{bf16 / 1e9:.0f}", "GFLOP/s"),
+        f"products in float32, {size}": (f"{float32 / 1e9:.0f}", "GFLOP/s"),
         "copy of memory": (f"{copies(16 if smoke else 256, tries) / 2**30:.1f}", "GiB/s"),
         "JPEGs of 500 x 375, Pillow": (f"{jpegs(tries):.0f}", "images/s"),
         "Python that does nothing": (f"{python:.2f}", "s"),
