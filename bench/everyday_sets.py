@@ -23,7 +23,7 @@ from curator.sources.noise import inject, long_tail, stratified_sample
 FASHION = Path("/usr/share/datasets/fashion-mnist")
 SIDE = 128  # pixels that photos are scaled to, whatever their size
 ENCODERS = ("lite0", "lite2")
-INJECTED = ("none", "sym 5 %", "sym 15 %", "sym 40 %", "alike 15 %", "alike 30 %")
+INJECTED = ("none", "sym 5 %", "sym 15 %", "sym 40 %", "one-way 40 %", "alike 15 %", "alike 30 %")
 HUMAN = ("human aggre", "human rand1", "human worst")  # of CIFAR-10N
 HARDNESS = 0.29  # of the emulated log-probabilities, for 95 %
 
@@ -132,7 +132,7 @@ NUMBERS = ("tumours", "strong")
 def noises(name: str) -> tuple[str, ...]:
     """The kinds of noise that a set is measured with."""
     if name == "tumours":  # of two classes, each is the other's look-alike
-        return INJECTED[:4]
+        return INJECTED[:5]
     return INJECTED + (HUMAN if name in ("CIFAR", "strong") else ())
 
 
@@ -171,6 +171,8 @@ def noisy_labels(name: str, noise: str, seed: int) -> np.ndarray:
     if kind == "sym":
         return inject(truth, tuple(map(str, range(k))), "sym-other", rate, seed)
     wrong = random.permutation(len(truth))[: round(rate * len(truth))]
+    if kind == "one-way":  # every other class is taken for the one that it looks most like, and not the other way round
+        wrong = wrong[truth[wrong] % 2 == 0]
     z = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)
     means = F.normalize(torch.stack([z[torch.from_numpy(truth == c)].mean(0) for c in range(k)]))
     other = (means @ means.T).fill_diagonal_(-2).argmax(1).numpy()[truth]

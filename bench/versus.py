@@ -4,12 +4,14 @@
     python -m bench.versus ../before .                       # every cell of CELLS, three seeds, A B A B ...
     python -m bench.versus ../before . --only promix help    # some of them
     python -m bench.versus ../before . --rows 6400 --core 0  # smaller features; everything on one core
+    python -m bench.versus ../before . --only promix --cifar10n    # on features of photos, with labels by people
 
 Each cell is run by turns in both checkouts, so that what else the machine does meets both; figures are medians over the
 seeds, and ratios are those of A over B. Processor seconds count where the machine is shared. Training cells are runs on
-made features (classes around centres, 30 % of the labels drawn anew), with each checkout's own recipe; their seconds
-are those of the training alone (curation.json), the share of right labels is by the truth. What is printed is also
-appended to bench/RESULTS.md with --record.
+made features (classes around centres, 30 % of the labels drawn anew), with each checkout's own recipe, or with
+--cifar10n on the 50,000 of bench/arena.py and the set of labels worst; their seconds are those of the training alone
+(curation.json), the share of right labels is by the truth. What is printed is also appended to bench/RESULTS.md with
+--record.
 """
 
 from __future__ import annotations
@@ -23,10 +25,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from bench.runs import environment
+from bench.runs import environment, run_folder
 from bench.table import Table, processor, today
+
+if TYPE_CHECKING:
+    import numpy as np
 
 WIDTH, CLASSES, WRONG = 1280, 10, 0.3
 HEADING = "Two checkouts by turns"
@@ -59,17 +64,32 @@ class Measured(NamedTuple):
 
 
 def features(folder: Path, rows: int) -> Path:
-    """A dataset of features as one parquet file, with given and true labels."""
+    """A dataset of made features, with given and true labels."""
     import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
 
     rng = np.random.default_rng(0)
     truth = rng.integers(0, CLASSES, rows)
     given = np.where(rng.random(rows) < WRONG, rng.integers(0, CLASSES, rows), truth)
     centres = rng.normal(0, 0.15, (CLASSES, WIDTH))
-    values = (centres[truth] + rng.normal(0, 1, (rows, WIDTH))).astype(np.float32)
-    column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), WIDTH)
+    return written(folder, (centres[truth] + rng.normal(0, 1, (rows, WIDTH))).astype(np.float32), given, truth)
+
+
+def cifar10n(folder: Path) -> Path:
+    """The same of CIFAR-10N: EfficientNet-Lite0's features of its photos, and the labels worst."""
+    from bench.arena import extract
+    from bench.peers import of_run
+
+    extract()
+    data, truth = of_run(run_folder("arena features"))
+    return written(folder, data.inputs.features.numpy(), data.labels.numpy(), truth)
+
+
+def written(folder: Path, values: np.ndarray, given: np.ndarray, truth: np.ndarray) -> Path:
+    """Features (n, d) and labels (n,) as one parquet file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    column = pa.FixedSizeListArray.from_arrays(pa.array(values.ravel()), values.shape[1])
     folder.mkdir()
     table = pa.table({"features": column, "label": pa.array(given), "true_label": pa.array(truth)})
     pq.write_table(table, folder / "train.parquet", row_group_size=1000)
@@ -144,6 +164,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("b", type=lambda text: Path(text).resolve(), help="another")
     parser.add_argument("--only", nargs="+", choices=CELLS, default=list(CELLS))
     parser.add_argument("--rows", type=int, default=50_000)
+    parser.add_argument("--cifar10n", action="store_true", help="features of CIFAR-10N instead of made ones")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--core", type=int, help="run everything on this one core; default: all of them")
     parser.add_argument("--record", action="store_true", help="append the rows to bench/RESULTS.md")
@@ -152,7 +173,7 @@ def main(words: list[str] | None = None) -> None:
         small, data = Path(folder) / "small", Path(folder) / "data"
         features(small, 200)
         if any(cell in METHODS for cell in flags.only):
-            features(data, flags.rows)
+            cifar10n(data) if flags.cifar10n else features(data, flags.rows)
         versions = f"{commit(flags.a)} → {commit(flags.b)}" if flags.record else ""
         runs = {c: Path(folder) / f"run{i}" for i, c in enumerate((flags.a, flags.b))}
         if any("{run}" in word for cell in flags.only for word in STARTS.get(cell, [])):
@@ -168,7 +189,8 @@ def main(words: list[str] | None = None) -> None:
                 f"{cell}: " + "; ".join(f"{what} {told}" for what, told in zip(COLUMNS, row, strict=False)), flush=True
             )
             if flags.record:
-                what = f"{cell}, {flags.rows:,} rows" if cell in METHODS else cell
+                rows = "CIFAR-10N worst, 50,000 rows" if flags.cifar10n else f"{flags.rows:,} rows"
+                what = f"{cell}, {rows}" if cell in METHODS else cell
                 name = f"{what}: {versions}" + " on one core" * (flags.core is not None)
                 Table(HEADING, COLUMNS).append(name, [*row, today(), processor()])
 

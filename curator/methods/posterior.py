@@ -51,6 +51,7 @@ DROP = 0.5
 GAIN = 3.0  # by how much C grows for the rounds, whose labels are mostly right
 VOTERS = 50_000  # rows that vote at most: the work grows with their number
 TOLD_APART = 0.7  # share of the rows whose class the models know; below it new labels are wrong about as often as given
+LEFT = 0.3  # share of a class's labels, unless it is a small class, below which the models may not see the class
 SMOOTHING = 0.02  # of a share of votes, before its logarithm
 
 
@@ -201,3 +202,11 @@ class Posterior(Method):
                 f"these features tell the classes of only about {known:.0%} of the rows, so many flagged labels may be "
                 "right and new ones wrong: review them, or take better features (another --backbone)"
             )
+        for at in torch.where(sizes * 2 * len(sizes) >= len(data))[0].tolist():
+            right = float(found.clean[data.labels == at].mean())
+            if right < LEFT:
+                run.warn(
+                    f"only {right:.0%} of the labels {data.classes[at]!r} are held to be right; if that is a surprise, "
+                    "these features do not tell that class from others: review its rows, or take better features "
+                    "(another --backbone)"
+                )

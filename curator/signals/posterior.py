@@ -5,9 +5,11 @@ row is hard, or since the labels of easy rows are wrong, and these look alike in
 doubt about hard rows goes to the classes they look like and vanishes on easy rows, wrong labels keep a share of the
 easy rows, too. So weights of several classifiers and one matrix of how labels are confused, fitted together by
 expectation maximisation, tell them apart (a latent class model, Dawid and Skene 1979, with classifiers in the place of
-all annotators but one; the matrix is the transition matrix of Patrini et al. 2017). Bayes' rule then gives
+all annotators but one; the matrix is the transition matrix of Patrini et al. 2017). Where one class is often taken for
+another, classifiers that learned such labels do so, too: a bias of every class, fitted with the weights, undoes it.
+Bayes' rule then gives
 
-    P(true = i | x, given = j)  ~  softmax(sum_m a_m log p_m(x))_i  T_ij.
+    P(true = i | x, given = j)  ~  softmax(sum_m a_m log p_m(x) + b)_i  T_ij.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from torch import Tensor
 STARTS = ((1.2, 0.02), (2.0, 0.15), (5.0, 0.4))  # (sum of the weights, share of wrong labels) to begin with
 STEPS = 60
 PULL = 0.01
+BIAS = 10.0  # 1 / variance of the normal distribution that biases come from: few rows do not tell them
 MADE_UP = 10.0  # rows a class by which the matrix is shrunk at least
 ENOUGH = 15.0  # times as many rows as made-up ones: these hardly count then
 HEAVIEST = 10.0  # weight of a classifier at most
@@ -39,6 +42,7 @@ class Judged(NamedTuple):
     alone: Tensor  # (n, k) float32, by the classifiers without the label
     transition: Tensor  # (k, k), T_ij: how often a row of class i is given the label j
     weights: Tensor  # (m,), a_m
+    bias: Tensor  # (k,), b
 
 
 def label_posterior(
@@ -46,7 +50,7 @@ def label_posterior(
     labels: Tensor,  # (n,) int64, as given
     trusted: Tensor,  # (n,) bool, rows whose label is right for sure
 ) -> Judged:
-    """Fit weights and transition matrix, and apply Bayes' rule.
+    """Fit weights, biases and transition matrix, and apply Bayes' rule.
 
     The matrix is shrunk to one share of wrong labels for all classes, by as many made-up rows a class as there are
     classes, and more where there are many (`_made_up`): a class of few rows is not judged by these alone. Of many
@@ -64,43 +68,49 @@ def label_posterior(
         sample = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:FITTED]
         z, labels, trusted = z[:, sample], labels[sample], trusted[sample]
     z, known = z.double(), trusted.double()
-    fits: list[tuple[float, Tensor, Tensor]] = []
+    fits: list[tuple[float, Tensor, Tensor, Tensor]] = []
     few = len(labels) < ENOUGH * k * _made_up(k)
     likes, mades = [None, _alike(z)] if few and k > 2 else [None], sorted({min(MADE_UP, _made_up(k)), _made_up(k)})
     for like, made, (total, share) in itertools.product(likes, mades, STARTS):
-        weights = torch.full((m,), total / m, dtype=torch.double)
+        weights, bias = torch.full((m,), total / m, dtype=torch.double), torch.zeros(k, dtype=torch.double)
         transition = torch.full((k, k), share / max(1, k - 1), dtype=torch.double).fill_diagonal_(1 - share)
         for _ in range(STEPS):
             before = weights
-            probs = _bayes(z, labels, trusted, transition, weights).softmax(1)
+            probs = _bayes(_alone(z, weights, bias), labels, trusted, transition).softmax(1)
             transition, prior = _transition(_counts(probs, labels, known), made, like)
-            weights = _weights(z, probs, weights)
+            weights, bias = _weights(z, probs, weights, bias)
             if (weights - before).abs().max() < 1e-3 * before.abs().max():
                 break
-        joint = _bayes(z, labels, trusted, transition, weights)
+        joint = _bayes(_alone(z, weights, bias), labels, trusted, transition)
         probs = joint.softmax(1)
         rate = 1 - probs.gather(1, labels[:, None]).mean()
         spread = _spread(_counts(probs, labels, known), transition, made * prior)
         fit = float(joint.logsumexp(1).sum() + spread + SURE_ROWS * rate)
-        fit -= 0 if like is None else READ_OFF * k
-        fits.append((fit, transition, weights))
-    _, transition, weights = max(fits, key=lambda found: found[0])
-    shares = torch.tensor([fit for fit, _, _ in fits], dtype=torch.double).softmax(0).tolist()
+        fit -= BIAS / 2 * float(bias.square().sum()) + (0 if like is None else READ_OFF * k)
+        fits.append((fit, transition, weights, bias))
+    _, transition, weights, bias = max(fits, key=lambda found: found[0])
+    shares = torch.tensor([fit for fit, *_ in fits], dtype=torch.double).softmax(0).tolist()
     z, labels, trusted = everything
     probs, alone = torch.zeros(n, k), torch.zeros(n, k)
-    for share, (_, t, w) in zip(shares, fits, strict=True):
+    for share, (_, t, w, b) in zip(shares, fits, strict=True):
         if share > 0.01:
-            probs += share * _bayes(z, labels, trusted, t.float(), w.float()).softmax(1)
-            alone += share * torch.einsum("m,mnk->nk", w.float(), z).softmax(1)
+            models = _alone(z, w.float(), b.float())
+            probs += share * _bayes(models, labels, trusted, t.float()).softmax(1)
+            alone += share * models.softmax(1)
     probs, alone = (part / part.sum(1, keepdim=True) for part in (probs, alone))
-    return Judged(probs, probs.gather(1, labels[:, None]).squeeze(1), alone, transition, weights)
+    return Judged(probs, probs.gather(1, labels[:, None]).squeeze(1), alone, transition, weights, bias)
 
 
-def _bayes(z: Tensor, labels: Tensor, trusted: Tensor, transition: Tensor, weights: Tensor) -> Tensor:
-    """Logarithm (n, k) of P(true = i, given | x); of a trusted row the given class alone is left."""
+def _alone(z: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
+    """Logits (n, k) by the classifiers, without the labels."""
+    return torch.einsum("m,mnk->nk", weights, z) + bias
+
+
+def _bayes(models: Tensor, labels: Tensor, trusted: Tensor, transition: Tensor) -> Tensor:
+    """Logarithm (n, k) of P(true = i, given | x) by logits (n, k); of a trusted row the given class alone is left."""
     said = transition.clamp_min(1e-12).log().T[labels]
     sure = torch.full_like(said, -1e9).scatter_(1, labels[:, None], 0.0)
-    return torch.einsum("m,mnk->nk", weights, z).log_softmax(1) + torch.where(trusted[:, None], sure, said)
+    return models.log_softmax(1) + torch.where(trusted[:, None], sure, said)
 
 
 def _made_up(k: int) -> float:
@@ -155,22 +165,26 @@ def _transition(counts: Tensor, made: float, like: Tensor | None = None) -> tupl
     return (counts + made * prior) / (counts.sum(1, keepdim=True) + made), prior
 
 
-def _weights(z: Tensor, probs: Tensor, weights: Tensor) -> Tensor:
-    """Two Newton steps for the weights (m,) >= 0 under which the rows' classes (n, k) are the likeliest.
+def _weights(z: Tensor, probs: Tensor, weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """Two Newton steps for weights (m,) >= 0 and biases (k,) under which the rows' classes (n, k) are the likeliest.
 
     A little of each weight is drawn to the mean of all: classifiers that nearly agree cannot be told apart.
     """
-    (m, n, _), flat = z.shape, z.flatten(1)
+    (m, n, k), flat = z.shape, z.flatten(1)
     pull = PULL * n * (torch.eye(m, dtype=z.dtype) - 1 / m)
     for _ in range(2):
-        q = (weights @ flat).view_as(probs).softmax(1)
-        slope = flat @ (probs - q).flatten() - pull @ weights
+        q = _alone(z, weights, bias).softmax(1)
+        left = probs - q
+        slope = torch.cat([flat @ left.flatten() - pull @ weights, left.sum(0) - BIAS * bias])
         expected = q * z
         mean = expected.sum(2)  # (m, n)
-        curve = expected.flatten(1) @ flat.T - mean @ mean.T + pull
-        step = torch.linalg.solve(curve + 1e-6 * torch.eye(m, dtype=z.dtype), slope)
-        weights = (weights + step).clamp(0.0, HEAVIEST)
-    return torch.where(weights.sum() > 0, weights, 1 / m)
+        of_weights = expected.flatten(1) @ flat.T - mean @ mean.T + pull
+        of_both = expected.sum(1) - mean @ q
+        of_biases = torch.diag(q.sum(0) + BIAS) - q.T @ q
+        curve = torch.cat([torch.cat([of_weights, of_both], 1), torch.cat([of_both.T, of_biases], 1)])
+        step = torch.linalg.solve(curve + 1e-6 * torch.eye(m + k, dtype=z.dtype), slope)
+        weights, bias = (weights + step[:m]).clamp(0.0, HEAVIEST), bias + step[m:]
+    return torch.where(weights.sum() > 0, weights, 1 / m), bias
 
 
 def keep_by_expected_f1(clean: Tensor) -> Tensor:  # (n,) probabilities that a label is right -> (n,) bool

@@ -5,7 +5,9 @@ import pytest
 import torch
 
 from curator.signals.posterior import (
+    BIAS,
     _alike,
+    _alone,
     _bayes,
     _counts,
     _spread,
@@ -20,10 +22,11 @@ def test_bayes_worked_numbers():
     """P(true = i, given = j | x) = softmax(a z)_i T_ij: with z = log (.6, .4), a = 2 and T = (.9 .1; .2 .8)."""
     z = torch.tensor([[[0.6, 0.4]]]).double().log()
     transition = torch.tensor([[0.9, 0.1], [0.2, 0.8]]).double()
+    models = _alone(z, torch.tensor([2.0]).double(), torch.zeros(2).double())
     for given, joint in ((0, (0.36 / 0.52 * 0.9, 0.16 / 0.52 * 0.2)), (1, (0.36 / 0.52 * 0.1, 0.16 / 0.52 * 0.8))):
-        found = _bayes(z, torch.tensor([given]), torch.tensor([False]), transition, torch.tensor([2.0]).double()).exp()
+        found = _bayes(models, torch.tensor([given]), torch.tensor([False]), transition).exp()
         assert found[0].tolist() == pytest.approx(joint)
-    sure = _bayes(z, torch.tensor([1]), torch.tensor([True]), transition, torch.tensor([2.0]).double()).softmax(1)
+    sure = _bayes(models, torch.tensor([1]), torch.tensor([True]), transition).softmax(1)
     assert sure[0].tolist() == pytest.approx([0, 1])
 
 
@@ -53,17 +56,30 @@ def test_evidence_worked_numbers():
 def test_weights_are_the_likeliest():
     """Of one classifier that says .8 where 9 of 10 are right, the weight is log 9 / log 4; a useless one gets less."""
     votes = torch.tensor([0.8, 0.2]).double().log().expand(1, 1000, 2).clone()
-    probs = torch.zeros(1000, 2).double()
-    probs[:900, 0], probs[900:, 1] = 1, 1
-    weights = torch.tensor([1.0]).double()
+    votes[:, ::2] = votes[:, ::2].flip(2)  # of both classes: of one, a bias says the same
+    probs = votes[0].exp().round()
+    probs[:100] = probs[:100].flip(1)
+    weights, bias = torch.tensor([1.0]).double(), torch.zeros(2).double()
     for _ in range(10):
-        weights = _weights(votes, probs, weights)
+        weights, bias = _weights(votes, probs, weights, bias)
     assert weights.item() == pytest.approx(np.log(9) / np.log(4), abs=1e-3)
     useless = torch.randn(1, 1000, 2, generator=torch.Generator().manual_seed(0)).double()
     two = torch.tensor([1.0, 1.0]).double()
     for _ in range(20):
-        two = _weights(torch.cat([votes, useless]), probs, two)
+        two, bias = _weights(torch.cat([votes, useless]), probs, two, bias)
     assert two[1] < 0.3 < 1 < two[0]
+
+
+def test_biases_are_the_likeliest():
+    """Of a classifier that says nothing, and 900 of 1,000 rows of class 0: 1000 (.9 - softmax(b)_0) = BIAS b_0."""
+    probs = torch.tensor([1.0, 0]).double().repeat(1000, 1)
+    probs[900:] = probs[900:].flip(1)
+    weights, bias = torch.tensor([1.0]).double(), torch.zeros(2).double()
+    for _ in range(10):
+        weights, bias = _weights(torch.zeros(1, 1000, 2).double(), probs, weights, bias)
+    assert 1000 * (0.9 - bias.softmax(0)[0].item()) == pytest.approx(BIAS * bias[0].item(), abs=1e-6)
+    assert bias.sum().item() == pytest.approx(0, abs=1e-6)
+    assert 0.9 < bias[0].item() < np.log(9) / 2
 
 
 def rows(n: int, k: int, spread: float, seed: int = 0):
