@@ -235,7 +235,8 @@ def render() -> None:
     text = RESULTS.read_text()
     before, _, rest = text.partition(f"## {HEADING}\n")
     _, mark, after = rest.partition("\n## ")
-    section = "\n\n".join([f"## {HEADING}", *section_parts(means(finished()))])
+    rows = finished()
+    section = "\n\n".join([f"## {HEADING}", where(rows), *section_parts(means(rows))])
     write_text(RESULTS, f"{before.rstrip()}\n\n{section}\n{mark}{after}".rstrip() + "\n")
 
 
@@ -259,21 +260,33 @@ def average(runs: list[dict[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def section_parts(table: Means) -> list[str]:
-    """The section's paragraphs and tables."""
-    noisy = {key: methods for key, methods in table.items() if key[2] != "none"}
-    clean = {key: methods for key, methods in table.items() if key[2] == "none"}
-    kinds = list(dict.fromkeys(noise for _, _, noise in table))
-    seconds = sum(row["seconds"] * row["runs"] for methods in table.values() for row in methods.values())
-    return [
-        f"`bench/everyday.py`, {processor()}, two runs of one thread at a time beside other work, {today()}: "
-        f"{len(table)} cells (a set, its features, a noise), two seeds each, {seconds / 3600:.1f} core hours in all. "
-        "Methods are without the guard. The sets, their noise and the emulated features are described in "
+def where(rows: dict[tuple[Cell, str], dict[str, Any]]) -> str:
+    """What the cells are, and on which machines and days they were measured."""
+    machines = dict.fromkeys(row["machine"] for row in rows.values())
+    dates = sorted(row["date"] for row in rows.values())
+    there, seconds = len({cell[:3] for cell, _ in rows}), sum(row["seconds"] for row in rows.values())
+    return (
+        f"`bench/everyday.py`, {' and '.join(machines)}, two runs of one thread at a time beside other work, "
+        f"{dates[0]} to {dates[-1]}: {there} cells (a set, its features, a noise), two seeds each, "
+        f"{seconds / 3600:.1f} core hours in all. "
+        + "Seconds of different machines do not compare. "
+        * (len(machines) > 1)
+        + "Methods are without the guard. The sets, their noise and the emulated features are described in "
         "bench/everyday_sets.py; every run is a line "
         "of results/everyday.jsonl. Free: `linear` (logistic regression, 5 folds, strength by held-out likelihood, "
         "argmax), cleanlab on its probabilities, a vote of the 20 nearest rows. These are development sets: the "
         "default was chosen on them, first on seed 1 with Lite0 features, and changed once more after a look at the "
-        "whole table, both seeds and both encoders, and again for the 40 classes; nothing here is held out from it.",
+        "whole table, both seeds and both encoders, again for the 40 classes, and for one-way noise; nothing here is "
+        "held out from it."
+    )
+
+
+def section_parts(table: Means) -> list[str]:
+    """The section's tables."""
+    noisy = {key: methods for key, methods in table.items() if key[2] != "none"}
+    clean = {key: methods for key, methods in table.items() if key[2] == "none"}
+    kinds = list(dict.fromkeys(noise for _, _, noise in table))
+    return [
         "**All cells.** Means; *at the best*: share of cells in which a method is at or above the best of all rows "
         f"(AUROC, within {WITHIN['auroc']}) or the best free one (F1 and label accuracy, within {WITHIN['noisy_f1']}).",
         grid(ALL_CELLS, [summary(name, noisy, clean) for name in METHODS]),
