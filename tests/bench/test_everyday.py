@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from bench import everyday, everyday_sets
+from bench.table import processor
 
 
 @pytest.fixture
@@ -32,6 +33,9 @@ def test_noise_is_what_it_says(folder, monkeypatch):
     alike = everyday_sets.noisy_labels("digits", "alike 30 %", 1)
     for c in range(3):  # to one other class only
         assert len(np.unique(alike[(truth == c) & (alike != truth)])) == 1
+    one_way = everyday_sets.noisy_labels("digits", "one-way 40 %", 1)
+    rates = [(one_way[truth == c] != c).mean() for c in range(3)]
+    assert rates[1] == 0 and rates[::2] == pytest.approx([0.4, 0.4], abs=0.06)
 
 
 def test_cells_are_of_all_sets_and_two_seeds():
@@ -46,7 +50,7 @@ def test_a_cell_and_the_tables(folder, monkeypatch):
     monkeypatch.setattr(everyday, "SETS", ("tumours",))
     everyday.work(["linear", "k-NN", "posterior"], 0, 1)
     rows = [json.loads(line) for line in everyday.LINES.read_text().splitlines()]
-    assert len(rows) == 4 * 2 * 4  # noises, seeds, methods
+    assert len(rows) == 5 * 2 * 4  # noises, seeds, methods
     everyday.work(["linear", "k-NN"], 0, 1)
     assert len(everyday.LINES.read_text().splitlines()) == len(rows)  # what is there is not measured again
     row = next(r for r in rows if (r["method"], r["noise"], r["seed"]) == ("posterior", "sym 15 %", 1))
@@ -60,5 +64,6 @@ def test_a_cell_and_the_tables(folder, monkeypatch):
     everyday.render()
     assert everyday.RESULTS.read_text() == first
     assert "## Before\n\ntext" in first and "## After\n\nmore" in first
+    assert f"`bench/everyday.py`, {processor()}, " in first and ": 5 cells (a set, its features, a noise)" in first
     assert "| `posterior` (default) |" in first and "| `promix` | not measured |" in first
     assert "tumours, numbers, sym 15 % (0.851)" in first
