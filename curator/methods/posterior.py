@@ -202,11 +202,11 @@ class Posterior(Method):
                 f"these features tell the classes of only about {known:.0%} of the rows, so many flagged labels may be "
                 "right and new ones wrong: review them, or take better features (another --backbone)"
             )
-        for at in torch.where(sizes * 2 * len(sizes) >= len(data))[0].tolist():
-            right = float(found.clean[data.labels == at].mean())
-            if right < LEFT:
-                run.warn(
-                    f"only {right:.0%} of the labels {data.classes[at]!r} are held to be right; if that is a surprise, "
-                    "these features do not tell that class from others: review its rows, or take better features "
-                    "(another --backbone)"
-                )
+        large = torch.where(sizes * 2 * len(sizes) >= len(data))[0].tolist()
+        lost = [repr(data.classes[at]) for at in large if found.clean[data.labels == at].mean() < LEFT]
+        if lost:
+            run.warn(
+                f"less than {LEFT:.0%} of the labels {', '.join(lost[:5])}{' ...' * (len(lost) > 5)} are held to be "
+                "right; if that is a surprise, these features do not tell that class from others: review such rows, or "
+                "take better features (another --backbone)"
+            )

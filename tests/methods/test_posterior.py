@@ -72,6 +72,14 @@ def test_a_class_that_is_often_taken_for_another(make_run, sizes):
     assert (corrected[~wrong] != truth[~wrong]).mean() < 0.03
 
 
+def test_classes_that_mostly_overlap_are_told_of(make_run):
+    data, truth = overlapping(900, 3)
+    data.inputs.features.mul_(0.3).add_(torch.randn(900, 16, generator=torch.Generator().manual_seed(0)) * 1.5)
+    run = make_run()
+    last(Posterior(), relabelled(data, truth), run)
+    assert any("tell the classes of only about" in line for line in run.warnings)
+
+
 @pytest.mark.parametrize("n", [900, 3000])
 def test_features_that_tell_little_are_told_of(make_run, n):
     """Rings around each other in two of eight numbers: no linear model and few neighbours see them.
@@ -86,7 +94,8 @@ def test_features_that_tell_little_are_told_of(make_run, n):
     data.inputs.features[:, :2] = torch.from_numpy(np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1))
     rings, plain = make_run(), make_run()
     last(Posterior(), relabelled(data, truth), rings)
-    assert any("better features" in line and repr(data.classes[1]) in line for line in rings.warnings)
+    assert any("held to be right" in line and repr(data.classes[1]) in line for line in rings.warnings)
+    assert all(repr(data.classes[i]) not in line for i in (0, 2) for line in rings.warnings)
     last(Posterior(), noisy(900, 3, kind="features", share=0.3)[0], plain)
     assert not plain.warnings and plain.findings["posterior"]["told_apart"] > 0.75
 
