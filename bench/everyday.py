@@ -252,7 +252,7 @@ def means(rows: dict[tuple[Cell, str], dict[str, Any]]) -> Means:
 
 def average(runs: list[dict[str, Any]]) -> dict[str, Any]:
     """Means of the runs' figures; None where no run has the figure."""
-    out: dict[str, Any] = {"runs": len(runs)}
+    out: dict[str, Any] = {}
     for name in (*WITHIN, "label_accuracy_before", "changed", "calibration_error", "wrong_above_95", "seconds"):
         there = [run[name] for run in runs if run[name] is not None]
         out[name] = sum(there) / len(there) if there else None

@@ -76,15 +76,14 @@ def features(folder: Path, rows: int) -> Path:
 
 def cifar10n(folder: Path) -> Path:
     """The same of CIFAR-10N: EfficientNet-Lite0's features of its photos, and the labels worst."""
-    import numpy as np
-
     from bench.arena import extract
     from bench.peers import of_run
+    from curator.engine.source import Features
 
     extract()
-    run = run_folder("arena features")
-    data, truth = of_run(run)
-    return written(folder, np.load(run / "features.npy").astype(np.float32), data.labels.numpy(), truth)
+    data, truth = of_run(run_folder("arena features"))
+    assert isinstance(data.inputs, Features)
+    return written(folder, data.inputs.features.numpy(), data.labels.numpy(), truth)
 
 
 def written(folder: Path, values: np.ndarray, given: np.ndarray, truth: np.ndarray) -> Path:
