@@ -7,8 +7,9 @@ of them; what such a net selects as clean, or gives a score, says little. So
    nearest other rows say how likely each class is;
 2. a matrix of how labels are confused, fitted to that (signals/posterior.py), turns it into the probability of every
    true class: this tells hard rows, whose labels are right, from rows whose labels are wrong;
-3. the folds train anew, `rounds` times (once where nets follow), on the labels that are then the likeliest, each row
-   weighted by how likely, and step 2 is done again with both;
+3. the folds train anew on the labels that are then the likeliest, each row weighted by how likely, and step 2 is done
+   again with both: twice, and more often (`rounds` at most) while labels still move, as they do where a third of the
+   rows of a class have the label of one other; once where nets follow;
 4. with `many` rows or more, two nets of ProMix (methods/promix.py) train on all of them, and theirs and the posterior
    count the same: nets see more than a linear model does, and so many labels they cannot learn by heart.
 
@@ -51,6 +52,8 @@ DROP = 0.5
 GAIN = 3.0  # by how much C grows for the rounds, whose labels are mostly right
 VOTERS = 50_000  # rows that vote at most: the work grows with their number
 TOLD_APART = 0.7  # share of the rows whose class the models know; below it new labels are wrong about as often as given
+TWICE = 2  # rounds that are always made; the first ones change the most
+SETTLED = 0.02  # share of the likeliest labels that a round changes, below which it is the last
 LEFT = 0.3  # share of a class's labels, unless it is a small class, below which the models may not see the class
 SMOOTHING = 0.02  # of a share of votes, before its logarithm
 
@@ -63,8 +66,9 @@ class Posterior(Method):
     """Epochs of the nets, where there are rows enough for them (>= 1)."""
     folds: Annotated[int, AtLeast(2)] = 5
     """Stratified folds (>= 2); each fold's rows are scored by models trained on the others."""
-    rounds: Annotated[int, AtLeast(0)] = 2
-    """How often the folds are trained again, on the most likely labels so far (>= 0)."""
+    rounds: Annotated[int, AtLeast(0)] = 6
+    """How often the folds train again at most (>= 0), on the most likely labels so far; after the second time only
+    while more than a fiftieth of these labels change."""
     strength: Annotated[float, Above(0)] | None = None
     """Inverse strength C of the linear models' penalty (> 0). None: chosen by held-out likelihood."""
     neighbours: Annotated[int, AtLeast(0)] = 20
@@ -89,11 +93,11 @@ class Posterior(Method):
 
     def linear_passes(self) -> float:
         """Those that the linear fits are worth."""
-        return 20.0 * (self.folds - 1) * (1 + self.rounds)
+        return 20.0 * (self.folds - 1) * (1 + min(self.rounds, TWICE))
 
     def passes_done(self, progress: Mapping[str, int], classes: int, rows: int = 0) -> float:
         """Those of the folds and of the nets."""
-        turns = 1 + (min(self.rounds, 1) if rows >= self.many else self.rounds)
+        turns = 1 + min(self.rounds, 1 if rows >= self.many else TWICE)
         nets = self.nets().passes_done({"train": progress.get("promix/train", 0)}, classes, rows)
         return self.linear_passes() * min(1.0, progress.get("folds", 0) / turns) + nets
 
@@ -119,8 +123,11 @@ class Posterior(Method):
         # Rows as they are, and scaled to one length: each tells more than the other on some features.
         views = [Rows(data, run), Rows(data, run, alike_long=True)]
         rounds = min(self.rounds, 1) if self.has_nets(data) else self.rounds
+        settled = run.register("settled", torch.zeros((), dtype=torch.bool))
         found: Judged | None = None
         for turn in run.epochs(1 + rounds, stage="folds"):
+            if settled:
+                break
             if turn == 0:
                 labels, weights = data.labels, None
                 for i, x in enumerate(views):
@@ -132,12 +139,16 @@ class Posterior(Method):
             for i, x in enumerate(views):
                 c = float(strength[i]) * (GAIN if turn else 1)
                 again[i] = out_of_fold(x, labels, data, run, self.folds, c, turn, weights, first[i] if turn else None)
-                if turn == rounds:
-                    linear[i].load(*fit_all(x, labels, k, c, run, weights), x.alike_long)
             if turn == 0:
                 first.copy_(again)
             run.count(2 * (self.folds - 1) * n)
             found = self.judge(first, again, vote, data)
+            weights, likeliest = found.probs.max(1)
+            moved = float((likeliest != labels).float().mean())
+            if settled.fill_(turn == rounds or (turn >= TWICE and moved < SETTLED)):
+                for i, x in enumerate(views):  # what rows of other splits are scored with
+                    c = float(strength[i]) * GAIN
+                    linear[i].load(*fit_all(x, likeliest, k, c, run, weights), x.alike_long)
             yield self.result(self.mixed(found), data)
         found = found or self.judge(first, again, vote, data)
         probs = self.mixed(found)

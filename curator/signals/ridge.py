@@ -36,20 +36,26 @@ class Ridge:
         return x @ self.weight + self.bias
 
 
+def axes_of(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Squared lengths (r,) of all rows (n, d) together along their r principal axes, and these (d, r)."""
+    wide = x.shape[1] > len(x)
+    s, v = torch.linalg.eigh((x @ x.T if wide else x.T @ x).double())
+    kept = s > 1e-6 * s[-1].clamp_min(1e-12)
+    s, v = s[kept].to(x.dtype), v[:, kept].to(x.dtype)
+    return s, (x.T @ v) / s.sqrt() if wide else v
+
+
 def fit_ridge(
     x: Tensor,  # (n, d) float32, each feature of mean 0 and deviation 1
     labels: Tensor,  # (n,) int64 in [0, classes)
     classes: int,
+    axes: tuple[Tensor, Tensor] | None = None,  # of x, which is most of the work
 ) -> Ridge:
     """Fit, with the penalty under which the left-out residuals are the smallest."""
     y = F.one_hot(labels, classes).to(x.dtype)
     share = y.mean(0)
     y = y - share
-    wide = x.shape[1] > len(x)
-    s, v = torch.linalg.eigh((x @ x.T if wide else x.T @ x).double())
-    kept = s > 1e-6 * s[-1].clamp_min(1e-12)
-    s, v = s[kept].to(x.dtype), v[:, kept].to(x.dtype)
-    v = (x.T @ v) / s.sqrt() if wide else v  # the axes (d, r), either way
+    s, v = axes or axes_of(x)
     u = x @ v
     uy, squares = u.T @ y, u * u
     best: tuple[float, Tensor, Tensor] | None = None
