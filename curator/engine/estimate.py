@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from curator.engine.linear import PART, Rows, of_one_length
+from curator.engine.linear import PART, Rows, of_one_length, with_lost
 from curator.engine.patches import Patches
 from curator.engine.run import Run
 from curator.evidence import NoisyDataset
@@ -61,9 +61,11 @@ def estimate(data: NoisyDataset, run: Run, also: Sequence[Tensor] = (), *, probe
         others.append((neighbour_vote(read, n, data.labels, learned, k) + SMOOTHING).log())
     fit = _linear(read, n, k, learned)
     first = fit(data.labels[learned])
-    again = fit(judge([*others, *first], learned).probs.argmax(1))
+    likeliest = judge([*others, *first], learned).probs.argmax(1)
+    lost = data.labels[learned].bincount(minlength=k).bool() & ~likeliest.bincount(minlength=k).bool()
     # Both count the same: `again` learned labels that `first` had seen, and looks better than it is.
-    return judge([*others, *((a + b) / 2 for a, b in zip(first, again, strict=True))])
+    linear = [(a + with_lost(b, a, lost)) / 2 for a, b in zip(first, fit(likeliest), strict=True)]
+    return judge([*others, *linear])
 
 
 def _reader(data: NoisyDataset, run: Run, learned: Tensor) -> Read:

@@ -139,15 +139,23 @@ def out_of_fold(
             given = data.labels[held_out]
             met, had = (torch.bincount(of[learned], minlength=k) > 0 for of in (labels, data.labels))
             if before is not None and (lost := had & ~met).any():
-                kept = before[held_out].log_softmax(1)
-                rest = (1 - kept[:, lost].exp().sum(1, keepdim=True)).clamp_min(1e-6).log()
-                scores = torch.where(lost, kept, scores.masked_fill(lost, -torch.inf).log_softmax(1) + rest)
+                scores = with_lost(scores, before[held_out], lost)
                 met = met | lost
             own = torch.where(met[given], scores.gather(1, given[:, None]).squeeze(1), scores.amax(1))
             logits[held_out] = scores.scatter(1, given[:, None], own[:, None])
 
         _each(judge, folds, x, run)
     return run.summed(logits.to(run.device)).cpu()
+
+
+def with_lost(scores: Tensor, before: Tensor, lost: Tensor) -> Tensor:
+    """Log-probabilities (b, k) by scores (b, k) of a model that has not met the classes lost (k,) bool.
+
+    These keep the probabilities by the logits `before` (b, k), and the others share the rest.
+    """
+    kept = before.log_softmax(1)
+    rest = (1 - kept[:, lost].exp().sum(1, keepdim=True)).clamp_min(1e-6).log()
+    return torch.where(lost, kept, scores.masked_fill(lost, -torch.inf).log_softmax(1) + rest)
 
 
 def best_strength(x: Rows, data: NoisyDataset, run: Run, folds: int) -> float:
