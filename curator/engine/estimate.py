@@ -63,7 +63,7 @@ def estimate(data: NoisyDataset, run: Run, also: Sequence[Tensor] = (), *, probe
     first = fit(data.labels[learned])
     likeliest = judge([*others, *first], learned).probs.argmax(1)
     lost = data.labels[learned].bincount(minlength=k).bool() & ~likeliest.bincount(minlength=k).bool()
-    # Both count the same: `again` learned labels that `first` had seen, and looks better than it is.
+    # Both fits count the same: the second learned labels that the first had seen, and looks better than it is.
     linear = [(a + with_lost(b, a, lost)) / 2 for a, b in zip(first, fit(likeliest), strict=True)]
     return judge([*others, *linear])
 

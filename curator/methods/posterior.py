@@ -145,7 +145,8 @@ class Posterior(Method):
             found = self.judge(first, again, vote, data)
             weights, likeliest = found.probs.max(1)
             moved = float((likeliest != labels).float().mean())
-            if settled.fill_(turn == rounds or (turn >= TWICE and moved < SETTLED)):
+            settled.fill_(turn == rounds or (turn >= TWICE and moved < SETTLED))
+            if settled:
                 for i, x in enumerate(views):  # what rows of other splits are scored with
                     c = float(strength[i]) * GAIN
                     linear[i].load(*fit_all(x, likeliest, k, c, run, weights), x.alike_long)
