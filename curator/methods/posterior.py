@@ -145,7 +145,7 @@ class Posterior(Method):
             found = self.judge(first, again, vote, data)
             weights, likeliest = found.probs.max(1)
             moved = float((likeliest != labels).float().mean())
-            settled.fill_(turn == rounds or (turn >= TWICE and moved < SETTLED))
+            settled.fill_(run.processes.agree(turn == rounds or (turn >= TWICE and moved < SETTLED)))
             if settled:
                 for i, x in enumerate(views):  # what rows of other splits are scored with
                     c = float(strength[i]) * GAIN
