@@ -41,7 +41,7 @@ from curator.evidence import Evidence, NoisyDataset, evidence
 from curator.methods.fields import SHARE, Above, AtLeast, Epochs
 from curator.methods.method import Method, scale_epochs
 from curator.methods.promix import ProMix
-from curator.signals.neighbours import neighbour_vote
+from curator.signals.neighbours import classes_of_votes, neighbour_vote
 from curator.signals.posterior import Judged, keep_by_expected_f1, label_posterior
 
 # The nets of step 4 and the gaps in what they see, as recipes/features-promix.yaml has them.
@@ -51,6 +51,7 @@ NETS: dict[str, Any] = {
 DROP = 0.5
 GAIN = 3.0  # by how much C grows for the rounds, whose labels are mostly right
 VOTERS = 50_000  # rows that vote at most: the work grows with their number
+FEWEST = 5  # of them vote at least, however small the classes are
 TOLD_APART = 0.7  # share of the rows whose class the models know; below it new labels are wrong about as often as given
 TWICE = 2  # rounds that are always made; the first ones change the most
 SETTLED = 0.02  # share of the likeliest labels that a round changes, below which it is the last
@@ -116,7 +117,7 @@ class Posterior(Method):
         n, k = len(data), len(data.classes)
         first = run.register("first", torch.zeros(2, n, k))  # logits of both models trained on the given labels
         again = run.register("again", torch.zeros(2, n, k))  # of those trained on the likeliest ones
-        vote = run.register("vote", torch.full((n, k), 1 / k))
+        vote = run.register("vote", torch.full((2 if k > 2 else 1, n, k), 1 / k))
         strength = run.register("strength", torch.zeros(2, dtype=torch.double))
         linear = [LinearNet(run.views.shape(data.inputs.shape), k) for _ in (0, 1)]
         run.register("nets", nn.ModuleList(linear), scores=True)
@@ -162,18 +163,26 @@ class Posterior(Method):
             yield self.result(probs, data)
 
     def votes(self, x: Rows, data: NoisyDataset, run: Run) -> Tensor:
-        """The neighbours' vote (n, k); of very many rows a sample votes."""
+        """The neighbours' vote and, of three classes or more, what class that makes likely: (2, n, k), or (1, n, k).
+
+        Of very many rows a sample votes; where a class has few rows, not more than half as many.
+        """
         voters = torch.arange(x.n)
         if x.n > VOTERS:
             voters = torch.randperm(x.n, generator=run.generator("voters", shared=True))[:VOTERS].sort().values
-        return neighbour_vote(x.tensor, x.n, data.labels, voters, len(data.classes), self.neighbours)
+        k = len(data.classes)
+        count = min(self.neighbours, max(FEWEST, x.n // (2 * k)))
+        vote = neighbour_vote(x.tensor, x.n, data.labels, voters, k, count)
+        return torch.stack([vote, classes_of_votes(vote, count / 2)]) if k > 2 else vote[None]
 
     def judge(self, first: Tensor, again: Tensor, vote: Tensor, data: NoisyDataset) -> Judged:
         """The probabilities of all classes by models and labels together."""
         # Before and after count the same: `again` learned labels that `first` had seen, and looks better than it is.
         linear = (first.log_softmax(2) + again.log_softmax(2)) / 2
-        votes = torch.cat([linear, (vote + SMOOTHING).log()[None]]) if self.neighbours else linear
-        return label_posterior(votes, data.labels, data.trusted)
+        votes = torch.cat([linear, (vote + SMOOTHING).log()]) if self.neighbours else linear
+        # Where features are poor, clusters of votes are not the classes.
+        guesses = 1 if self.neighbours and len(vote) == 2 else 0
+        return label_posterior(votes, data.labels, data.trusted, guesses)
 
     def mixed(self, found: Judged) -> Tensor:
         """Probabilities (n, k), a share of them as if the labels said nothing."""

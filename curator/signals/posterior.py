@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 STARTS = ((1.2, 0.02), (2.0, 0.15), (5.0, 0.4))  # (sum of the weights, share of wrong labels) to begin with
 STEPS = 60
@@ -49,6 +50,7 @@ def label_posterior(
     votes: Tensor,  # (m, n, k) float, log-probabilities by classifiers that did not train on the row's label
     labels: Tensor,  # (n,) int64, as given
     trusted: Tensor,  # (n,) bool, rows whose label is right for sure
+    guesses: int = 0,  # how many of the votes, the last ones, may be wrong all over
 ) -> Judged:
     """Fit weights, biases and transition matrix, and apply Bayes' rule.
 
@@ -57,9 +59,9 @@ def label_posterior(
     classes it is fitted with few (MADE_UP), too, since many hide that a class is confused with one other. The made-up
     wrong labels are spread as wrong labels are over all classes, or go to the classes that look like the row's: people
     confuse those, and where rows are few (below ENOUGH times the made-up ones) their own say is small. Few rows can be
-    explained in more than one way: what all end in from several starts is averaged, each by its evidence and a
-    little (SURE_ROWS) by how many labels it holds to be wrong, which favours those in which easy rows are sure (anchor
-    points, Liu and Tao 2016).
+    explained in more than one way: what all end in from several starts, with the guesses and without, is averaged, each
+    by its evidence and a little (SURE_ROWS) by how many labels it holds to be wrong, which favours those in which easy
+    rows are sure (anchor points, Liu and Tao 2016).
     """
     m, n, k = votes.shape
     z = (votes - votes.amax(2, keepdim=True)).clamp_min(FLOOR).float()
@@ -71,8 +73,9 @@ def label_posterior(
     fits: list[tuple[float, Tensor, Tensor, Tensor]] = []
     few = len(labels) < ENOUGH * k * _made_up(k)
     likes, mades = [None, _alike(z)] if few and k > 2 else [None], sorted({min(MADE_UP, _made_up(k)), _made_up(k)})
-    for like, made, (total, share) in itertools.product(likes, mades, STARTS):
-        weights, bias = torch.full((m,), total / m, dtype=torch.double), torch.zeros(k, dtype=torch.double)
+    asked = [z[: m - left_out] for left_out in sorted({0, guesses})]
+    for z, like, made, (total, share) in itertools.product(asked, likes, mades, STARTS):
+        weights, bias = torch.full((len(z),), total / len(z), dtype=torch.double), torch.zeros(k, dtype=torch.double)
         transition = torch.full((k, k), share / max(1, k - 1), dtype=torch.double).fill_diagonal_(1 - share)
         for _ in range(STEPS):
             before = weights
@@ -87,7 +90,7 @@ def label_posterior(
         spread = _spread(_counts(probs, labels, known), transition, made * prior)
         fit = float(joint.logsumexp(1).sum() + spread + SURE_ROWS * rate)
         fit -= BIAS / 2 * float(bias.square().sum()) + (0 if like is None else READ_OFF * k)
-        fits.append((fit, transition, weights, bias))
+        fits.append((fit, transition, F.pad(weights, (0, m - len(z))), bias))
     _, transition, weights, bias = max(fits, key=lambda found: found[0])
     shares = torch.tensor([fit for fit, *_ in fits], dtype=torch.double).softmax(0).tolist()
     z, labels, trusted = everything

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from curator.signals import neighbours
-from curator.signals.neighbours import neighbour_vote
+from curator.signals.neighbours import classes_of_votes, neighbour_vote
 
 ANGLE = np.deg2rad([0.0, 10, 20, 90, 200])
 X = torch.tensor(np.stack([np.cos(ANGLE), np.sin(ANGLE)], 1) * [[1.0], [2], [3], [4], [5]]).float()
@@ -37,3 +37,32 @@ def test_along_the_principal_axes(monkeypatch):
     monkeypatch.setattr(neighbours, "AXES", 3)
     monkeypatch.setattr(neighbours, "PART", 64)
     torch.testing.assert_close(neighbour_vote(x.__getitem__, 300, labels, torch.arange(300), 4, 5), whole)
+
+
+def test_classes_of_votes_where_a_third_is_given_as_the_next_class():
+    """Of class 0 two thirds of the labels are 0, a third 1, and so on: twenty of them name the largest in 9 of 10."""
+    random, k = np.random.default_rng(0), 5
+    truth = np.repeat(np.arange(k), 240)
+    matrix = (2 * np.eye(k) + np.roll(np.eye(k), 1, axis=1)) / 3
+    vote = torch.tensor(random.multinomial(20, matrix[truth]) / 20).float()
+    assert 0.8 < (vote.argmax(1).numpy() == truth).mean() < 0.95
+    classes = classes_of_votes(vote, 10.0)
+    assert (classes.argmax(1).numpy() == truth).mean() > 0.99
+    torch.testing.assert_close(classes.sum(1), torch.ones(1200))
+
+
+def test_classes_of_votes_where_labels_are_right():
+    """Rows of one class, and hard rows between two of them: the largest share wins, as in the vote."""
+    vote = torch.eye(4).repeat(50, 1)
+    hard = torch.tensor([[0.6, 0.4, 0, 0], [0, 0.3, 0.7, 0]])
+    classes = classes_of_votes(torch.cat([vote, hard]), 10.0)
+    assert classes.argmax(1).tolist() == [*vote.argmax(1).tolist(), 0, 2]
+    assert (classes[:200].amax(1) > 0.999).all()
+
+
+def test_classes_of_votes_worked_numbers(monkeypatch):
+    """One step of three rows and two classes, from .95 and .05: two draws of (.5 .5) are as likely by both classes."""
+    monkeypatch.setattr(neighbours, "CLUSTERED", 1)
+    classes = classes_of_votes(torch.tensor([[1.0, 0], [0.5, 0.5], [0.25, 0.75]]), 2.0)
+    odds = (0.95 / 0.05) ** np.array([2, 0, -1])  # log-odds of 2 (share of 0 - share of 1) times log(.95 / .05)
+    torch.testing.assert_close(classes[:, 0], torch.tensor(odds / (1 + odds)).float())

@@ -182,6 +182,25 @@ def test_verified_rows_are_what_they_are():
     assert (found.clean > 0.999).all() and torch.equal(found.probs.argmax(1), labels)
 
 
+@pytest.mark.parametrize("right", [True, False])
+def test_a_guess_counts_where_it_explains_the_labels(right):
+    """A third of the labels goes to the next class, and one more vote knows the class, or knows nothing."""
+    n, k = 1500, 5
+    log_probs, truth = rows(n, k, 1.6)
+    labels = labelled(truth, (2 * np.eye(k) + np.roll(np.eye(k), 1, axis=1)) / 3)
+    clusters = truth if right else np.random.default_rng(2).integers(0, k, n)
+    guess = (torch.nn.functional.one_hot(torch.from_numpy(clusters), k) + 0.02).log().float()
+    trusted = torch.zeros(n, dtype=torch.bool)
+    votes = torch.stack([log_probs.float(), guess])
+    alone, found = (label_posterior(v, labels, trusted, g) for v, g in ((votes[:1], 0), (votes, 1)))
+    accuracy = [(judged.probs.argmax(1).numpy() == truth).mean() for judged in (alone, found)]
+    assert found.weights.shape == (2,)
+    if right:
+        assert accuracy[1] > 0.99 > accuracy[0] + 0.05
+    else:
+        assert accuracy[1] == pytest.approx(accuracy[0], abs=0.01)
+
+
 def test_a_sample_of_many_rows_fits_as_all_do(monkeypatch):
     log_probs, truth = rows(4000, 4, 1.0)
     labels = labelled(truth, np.full((4, 4), 0.05) + 0.8 * np.eye(4))
