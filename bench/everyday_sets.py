@@ -75,6 +75,11 @@ def fashion() -> Rows:
     return _grey(pixels[kept]), truth[kept]
 
 
+def _first_of_fashion(count: int) -> Rows:
+    pixels, truth = _fashion()
+    return _grey(pixels[:count]), truth[:count]
+
+
 def forty() -> Rows:
     """40 classes of four kinds of pictures (CIFAR-10, garments, Fashion-MNIST, digits), 14 to 200 rows a class."""
     pixels, labels = _fashion()
@@ -127,6 +132,11 @@ SETS: dict[str, Callable[[], Rows]] = {
     "Fashion": fashion, "40 classes": forty, "tumours": tumours, "strong": strong,
 }  # fmt: skip
 NUMBERS = ("tumours", "strong")
+# What bench/drawn.py draws from: more rows than a set has.
+POOLS: dict[str, Callable[[], Rows]] = {
+    "clothing": clothing, "CIFAR": lambda: _cifar(np.arange(12_000)), "Fashion": lambda: _first_of_fashion(6000),
+    "digits": digits,
+}  # fmt: skip
 
 
 def noises(name: str) -> tuple[str, ...]:
@@ -179,6 +189,25 @@ def noisy_labels(name: str, noise: str, seed: int) -> np.ndarray:
     given = truth.copy()
     given[wrong] = other[wrong]
     return given
+
+
+@cache
+def pool(name: str) -> dict[str, np.ndarray]:
+    """Features `lite0` and `lite2` float32 (n, d), `pixels` uint8 (n, 3, 16, 16) and `truth` (n,) of POOLS; kept."""
+    kept = run_folder("everyday") / f"pool-{name}.npz"
+    if not kept.exists():
+        from curator.engine.encoders import Backbone
+
+        images, truth = POOLS[name]()
+        small = F.interpolate(images.float(), (16, 16), mode="area").round().to(torch.uint8)
+        found = {"truth": truth, "pixels": small.numpy()}
+        for encoder in ENCODERS:
+            backbone = Backbone(f"bench.backbones:efficientnet_{encoder}", torch.device("cpu"), "no")
+            found[encoder] = torch.cat([backbone(part) for part in images.split(1000)]).numpy()
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(kept, **found)
+    with np.load(kept, allow_pickle=False) as there:
+        return {part: there[part] for part in there.files}
 
 
 def _data(part: str) -> Path:

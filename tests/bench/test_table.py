@@ -17,6 +17,7 @@ HEADINGS = [
 def test_every_file_has_its_table():
     files = {Table(heading, []).file.name for heading in HEADINGS} | {
         "auto.jsonl",
+        "drawn.jsonl",
         "everyday.jsonl",
         "guard.jsonl",
     }  # which are summed up
