@@ -4,7 +4,7 @@ The default on features. A net that trains on a few thousand rows learns their w
 of them; what such a net selects as clean, or gives a score, says little. So
 
 1. logistic regression in stratified folds, on the rows and on the rows scaled to one length, and the vote of the
-   nearest other rows say how likely each class is;
+   nearest other rows say how likely each class is, and so does what kind of vote that is among all of them;
 2. a matrix of how labels are confused, fitted to that (signals/posterior.py), turns it into the probability of every
    true class: this tells hard rows, whose labels are right, from rows whose labels are wrong;
 3. the folds train anew on the labels that are then the likeliest, each row weighted by how likely, and step 2 is done

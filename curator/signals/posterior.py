@@ -28,6 +28,7 @@ BIAS = 10.0  # 1 / variance of the normal distribution that biases come from: fe
 MADE_UP = 10.0  # rows a class by which the matrix is shrunk at least
 ENOUGH = 15.0  # times as many rows as made-up ones: these hardly count then
 HEAVIEST = 10.0  # weight of a classifier at most
+BELIEVED = 0.1  # weight of the guesses, below which a fit does without them
 FITTED = 100_000  # rows that the matrix is fitted to at most
 SURE_ROWS = 10.0  # nats that a fit is favoured by in which all labels are wrong
 READ_OFF = 0.5  # nats a class that alike classes must explain the labels better by: they are read off the same rows
@@ -84,6 +85,8 @@ def label_posterior(
             weights, bias = _weights(z, probs, weights, bias)
             if (weights - before).abs().max() < 1e-3 * before.abs().max():
                 break
+        if guesses and len(z) == m and weights[-guesses:].sum() < BELIEVED:
+            continue  # one of those without the guesses, from a worse start
         joint = _bayes(_alone(z, weights, bias), labels, trusted, transition)
         probs = joint.softmax(1)
         rate = 1 - probs.gather(1, labels[:, None]).mean()
