@@ -4,7 +4,7 @@ The default on features. A net that trains on a few thousand rows learns their w
 of them; what such a net selects as clean, or gives a score, says little. So
 
 1. logistic regression in stratified folds, on the rows and on the rows scaled to one length, and the vote of the
-   nearest other rows say how likely each class is, and so does what kind of vote that is among all of them;
+   nearest other rows say how likely each class is; votes are also clustered, a cluster a class;
 2. a matrix of how labels are confused, fitted to that (signals/posterior.py), turns it into the probability of every
    true class: this tells hard rows, whose labels are right, from rows whose labels are wrong;
 3. the folds train anew on the labels that are then the likeliest, each row weighted by how likely, and step 2 is done
@@ -51,7 +51,7 @@ NETS: dict[str, Any] = {
 DROP = 0.5
 GAIN = 3.0  # by how much C grows for the rounds, whose labels are mostly right
 VOTERS = 50_000  # rows that vote at most: the work grows with their number
-FEWEST = 5  # of them vote at least, however small the classes are
+FEWEST = 5  # neighbours to which small classes reduce the vote at most
 TOLD_APART = 0.7  # share of the rows whose class the models know; below it new labels are wrong about as often as given
 TWICE = 2  # rounds that are always made; the first ones change the most
 SETTLED = 0.02  # share of the likeliest labels that a round changes, below which it is the last
@@ -73,7 +73,7 @@ class Posterior(Method):
     strength: Annotated[float, Above(0)] | None = None
     """Inverse strength C of the linear models' penalty (> 0). None: chosen by held-out likelihood."""
     neighbours: Annotated[int, AtLeast(0)] = 20
-    """Nearest rows that vote (>= 0; 0: none)."""
+    """Nearest rows that vote at most (>= 0; 0: none); fewer where classes are small."""
     doubt: Annotated[float, SHARE] = 0.2
     """Share of the models' own probabilities in the result, in [0, 1]."""
     clearly: Annotated[float, AtLeast(1)] = 1.5
@@ -165,22 +165,25 @@ class Posterior(Method):
     def votes(self, x: Rows, data: NoisyDataset, run: Run) -> Tensor:
         """The neighbours' vote and, of three classes or more, what class that makes likely: (2, n, k), or (1, n, k).
 
-        Of very many rows a sample votes; where a class has few rows, not more than half as many.
+        Of very many rows a sample votes; where classes are small, half as many neighbours as a class has rows.
         """
         voters = torch.arange(x.n)
         if x.n > VOTERS:
             voters = torch.randperm(x.n, generator=run.generator("voters", shared=True))[:VOTERS].sort().values
-        k = len(data.classes)
-        count = min(self.neighbours, max(FEWEST, x.n // (2 * k)))
+        k, count = len(data.classes), self.voting(len(voters), len(data.classes))
         vote = neighbour_vote(x.tensor, x.n, data.labels, voters, k, count)
         return torch.stack([vote, classes_of_votes(vote, count / 2)]) if k > 2 else vote[None]
+
+    def voting(self, rows: int, classes: int) -> int:
+        """How many neighbours vote."""
+        return min(self.neighbours, max(FEWEST, rows // (2 * classes)))
 
     def judge(self, first: Tensor, again: Tensor, vote: Tensor, data: NoisyDataset) -> Judged:
         """The probabilities of all classes by models and labels together."""
         # Before and after count the same: `again` learned labels that `first` had seen, and looks better than it is.
         linear = (first.log_softmax(2) + again.log_softmax(2)) / 2
         votes = torch.cat([linear, (vote + SMOOTHING).log()]) if self.neighbours else linear
-        # Where features are poor, clusters of votes are not the classes.
+        # Where features are poor, clusters of votes are not the classes, so fits may do without them.
         guesses = 1 if self.neighbours and len(vote) == 2 else 0
         return label_posterior(votes, data.labels, data.trusted, guesses)
 
@@ -215,7 +218,7 @@ class Posterior(Method):
         run.say(
             f"seen      {len(data):,} rows, {len(data.classes)} classes of {int(sizes.min()):,} to "
             f"{int(sizes.max()):,} rows, about {rate:.0%} of the labels wrong: linear models of strength "
-            f"{strength[0]:g} and {strength[1]:g}, {self.neighbours} neighbours"
+            f"{strength[0]:g} and {strength[1]:g}, {self.voting(len(data), len(data.classes))} neighbours"
             + (", and two nets" if nets else f"; no nets, which memorise the labels of fewer than {self.many:,} rows")
         )
         if known < TOLD_APART:

@@ -76,12 +76,15 @@ def classes_of_votes(vote: Tensor, draws: float) -> Tensor:
     multinomial distribution a class, by expectation maximisation from labels that are mostly right. Labels of
     neighbours tell such distributions apart without rows whose class is known (Zhu et al. 2021, arXiv 2102.05291).
 
+    A guess: where neighbours are often of other classes, or one class is many times as large as another, clusters need
+    not be the classes.
+
     Args:
         vote: (n, classes) float32, shares of the labels.
         draws: number of labels that a vote is worth (> 0); less than voted, as neighbours have much in common.
 
     Returns:
-        (n, classes) float32, rows sum to 1.
+        (n, classes) float32, rows sum to 1; where all shares are the same, these.
     """
     k = vote.shape[1]
     start = 0.9 * torch.eye(k) + 0.1 / k
@@ -89,4 +92,4 @@ def classes_of_votes(vote: Tensor, draws: float) -> Tensor:
     for _ in range(CLUSTERED):
         classes = (draws * vote @ labelled.log().T).softmax(1)
         labelled = (classes.T @ vote + start) / (classes.sum(0)[:, None] + 1)
-    return classes
+    return torch.where((vote == vote[:, :1]).all(1, keepdim=True), vote, classes)

@@ -60,9 +60,9 @@ def label_posterior(
     classes it is fitted with few (MADE_UP), too, since many hide that a class is confused with one other. The made-up
     wrong labels are spread as wrong labels are over all classes, or go to the classes that look like the row's: people
     confuse those, and where rows are few (below ENOUGH times the made-up ones) their own say is small. Few rows can be
-    explained in more than one way: what all end in from several starts, with the guesses and without, is averaged, each
-    by its evidence and a little (SURE_ROWS) by how many labels it holds to be wrong, which favours those in which easy
-    rows are sure (anchor points, Liu and Tao 2016).
+    explained in more than one way: what all end in from several starts, with the guesses (unless these come out with
+    next to no weight, BELIEVED) and without, is averaged, each by its evidence and a little (SURE_ROWS) by how many
+    labels it holds to be wrong, which favours those in which easy rows are sure (anchor points, Liu and Tao 2016).
     """
     m, n, k = votes.shape
     z = (votes - votes.amax(2, keepdim=True)).clamp_min(FLOOR).float()
@@ -86,7 +86,7 @@ def label_posterior(
             if (weights - before).abs().max() < 1e-3 * before.abs().max():
                 break
         if guesses and len(z) == m and weights[-guesses:].sum() < BELIEVED:
-            continue  # one of those without the guesses, from a worse start
+            continue  # without the guesses after all; such optima explain labels well and mend few (docs/log.md)
         joint = _bayes(_alone(z, weights, bias), labels, trusted, transition)
         probs = joint.softmax(1)
         rate = 1 - probs.gather(1, labels[:, None]).mean()

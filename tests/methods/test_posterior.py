@@ -91,7 +91,7 @@ def test_two_fifths_of_every_class_are_given_as_the_next_one(make_run):
     assert run.findings["posterior"]["noise_rate"] == pytest.approx(0.4, abs=0.03)
 
 
-def test_no_more_neighbours_vote_than_a_class_has(make_run, monkeypatch):
+def test_fewer_neighbours_vote_where_classes_are_small(make_run, monkeypatch):
     counts = []
 
     def counted(*args):

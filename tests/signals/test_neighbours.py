@@ -58,6 +58,8 @@ def test_classes_of_votes_where_labels_are_right():
     classes = classes_of_votes(torch.cat([vote, hard]), 10.0)
     assert classes.argmax(1).tolist() == [*vote.argmax(1).tolist(), 0, 2]
     assert (classes[:200].amax(1) > 0.999).all()
+    nothing = torch.full((1, 4), 0.25)  # no row is near
+    assert classes_of_votes(torch.cat([vote, nothing]), 10.0)[-1].tolist() == nothing[0].tolist()
 
 
 def test_classes_of_votes_worked_numbers(monkeypatch):
