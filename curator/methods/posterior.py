@@ -59,6 +59,11 @@ LEFT = 0.3  # share of a class's labels, unless it is a small class, below which
 SMOOTHING = 0.02  # of a share of votes, before its logarithm
 
 
+def clustered(rows: int, classes: int) -> bool:
+    """Whether votes are clustered: of two classes the larger share says it, and a few rows a class are no cluster."""
+    return classes > 2 and rows // (2 * classes) >= FEWEST
+
+
 @dataclass
 class Posterior(Method):
     """Out-of-fold models, and a matrix of how labels are confused."""
@@ -117,7 +122,7 @@ class Posterior(Method):
         n, k = len(data), len(data.classes)
         first = run.register("first", torch.zeros(2, n, k))  # logits of both models trained on the given labels
         again = run.register("again", torch.zeros(2, n, k))  # of those trained on the likeliest ones
-        vote = run.register("vote", torch.full((2 if k > 2 else 1, n, k), 1 / k))
+        vote = run.register("vote", torch.full((2 if clustered(n, k) else 1, n, k), 1 / k))
         strength = run.register("strength", torch.zeros(2, dtype=torch.double))
         linear = [LinearNet(run.views.shape(data.inputs.shape), k) for _ in (0, 1)]
         run.register("nets", nn.ModuleList(linear), scores=True)
@@ -163,20 +168,20 @@ class Posterior(Method):
             yield self.result(probs, data)
 
     def votes(self, x: Rows, data: NoisyDataset, run: Run) -> Tensor:
-        """The neighbours' vote and, of three classes or more, what class that makes likely: (2, n, k), or (1, n, k).
+        """The neighbours' vote and, where votes are clustered, what class that makes likely: (2, n, k), or (1, n, k).
 
         Of very many rows a sample votes; where classes are small, half as many neighbours as a class has rows.
         """
         voters = torch.arange(x.n)
         if x.n > VOTERS:
             voters = torch.randperm(x.n, generator=run.generator("voters", shared=True))[:VOTERS].sort().values
-        k, count = len(data.classes), self.voting(len(voters), len(data.classes))
+        k, count = len(data.classes), self.voting(len(voters), data.labels)
         vote = neighbour_vote(x.tensor, x.n, data.labels, voters, k, count)
-        return torch.stack([vote, classes_of_votes(vote, count / 2)]) if k > 2 else vote[None]
+        return torch.stack([vote, classes_of_votes(vote, count / 2)]) if clustered(x.n, k) else vote[None]
 
-    def voting(self, rows: int, classes: int) -> int:
-        """How many neighbours vote."""
-        return min(self.neighbours, max(FEWEST, rows // (2 * classes)))
+    def voting(self, rows: int, labels: Tensor) -> int:
+        """How many neighbours vote, of so many rows with these labels."""
+        return min(self.neighbours, max(FEWEST, rows // (2 * len(labels.unique()))))
 
     def judge(self, first: Tensor, again: Tensor, vote: Tensor, data: NoisyDataset) -> Judged:
         """The probabilities of all classes by models and labels together."""
@@ -218,7 +223,7 @@ class Posterior(Method):
         run.say(
             f"seen      {len(data):,} rows, {len(data.classes)} classes of {int(sizes.min()):,} to "
             f"{int(sizes.max()):,} rows, about {rate:.0%} of the labels wrong: linear models of strength "
-            f"{strength[0]:g} and {strength[1]:g}, {self.voting(len(data), len(data.classes))} neighbours"
+            f"{strength[0]:g} and {strength[1]:g}, {self.voting(min(len(data), VOTERS), data.labels)} neighbours"
             + (", and two nets" if nets else f"; no nets, which memorise the labels of fewer than {self.many:,} rows")
         )
         if known < TOLD_APART:
