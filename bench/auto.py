@@ -23,7 +23,7 @@ import torch
 
 from bench import arena, everyday
 from bench.runs import run_folder
-from bench.table import RESULTS, Table, processor, today
+from bench.table import RESULTS, Table, processor, put_section, today
 
 LINES = RESULTS.parent / "results" / "auto.jsonl"
 HEADING = "Auto: what is picked, and what it gives"
@@ -126,11 +126,7 @@ def main(words: list[str]) -> None:
 
 def render() -> None:
     """Put the section into RESULTS.md, in the place of the one that is there."""
-    from curator.system import write_text
-
-    there, text = finished(), RESULTS.read_text()
-    before, _, rest = text.partition(f"## {HEADING}\n")
-    _, mark, after = rest.partition("\n## ")
+    there = finished()
     lines = [*of_everyday(there), *of_arena(there), *of_images(there), *of_verified(there)]
     missing = sum(key not in there for key in keys())
     machines = " and ".join(sorted({row["machine"] for row in there.values()}))
@@ -141,8 +137,7 @@ def render() -> None:
         "pairs*: cells in which the wrong labels of a class are said to go mostly to one other class (so it is with "
         f"`alike` and `asym`; of two classes nothing is said). Not picked: {missing} cells. {gate(there)}"
     )
-    section = f"## {HEADING}\n\n{about}\n\n{everyday.grid(COLUMNS, lines)}"
-    write_text(RESULTS, f"{before.rstrip()}\n\n{section}\n{mark}{after}".rstrip() + "\n")
+    put_section(RESULTS, HEADING, about, everyday.grid(COLUMNS, lines))
 
 
 def gate(there: dict[Key, dict[str, Any]]) -> str:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from functools import cache
 from typing import Any
@@ -22,11 +21,11 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
-from torch.nn import functional as F
 
-from bench.everyday import DEFAULT, FREE, JOBS, grid, measure_on, number
-from bench.everyday_sets import POOLS, pool
-from bench.table import RESULTS, processor, today
+from bench.everyday import DEFAULT, FREE, JOBS, WITHIN, figures_of, grid, measure_on, number
+from bench.everyday_sets import POOLS, look_alikes, pool
+from bench.runs import on_every_core
+from bench.table import RESULTS, processor, put_section, today
 from curator.sources.noise import inject
 
 LINES = RESULTS.parent / "results" / "drawn.jsonl"
@@ -43,7 +42,6 @@ NOISES = {
     "by image": "depends on the pixels (Xia et al. 2020)",
     "by a model": "what a model says that learned few rows of another encoder's features",
 }
-KEPT = {"auroc": "AUROC", "noisy_f1": "F1", "label_accuracy_after": "label accuracy"}
 BEHIND = 0.02  # of the best free one
 
 
@@ -100,9 +98,7 @@ def noisy(truth: np.ndarray, noise: str, rate: float, seen: dict[str, np.ndarray
     elif noise == "bin":
         given[wrong] = one
     elif noise == "alike":
-        z = torch.from_numpy((seen["lite2"] - seen["lite2"].mean(0)) / seen["lite2"].std(0).clip(1e-6))
-        means = F.normalize(torch.stack([z[torch.from_numpy(truth == c)].mean(0) for c in range(k)]))
-        given[wrong] = (means @ means.T).fill_diagonal_(-2).argmax(1).numpy()[truth[wrong]]
+        given[wrong] = look_alikes(torch.from_numpy(seen["lite2"]), truth)[truth[wrong]]
     return given
 
 
@@ -136,7 +132,7 @@ def work(part: int, parts: int) -> None:
         found: dict[str, Any] = {}
         for job in (DEFAULT, *(job for job, names in JOBS.items() if set(names) & set(FREE))):
             for name, figures in measure_on(x, given, truth, number_of, job).items():
-                found[name] = {what: figures[what] for what in (*KEPT, "changed", "seconds")}
+                found[name] = {what: figures[what] for what in (*WITHIN, "changed", "seconds")}
         about |= {"number": number_of, "right": round(float((given == truth).mean()), 5), "methods": found}
         with LINES.open("a") as file:
             file.write(json.dumps({**about, "date": today(), "machine": processor()}) + "\n")
@@ -149,21 +145,12 @@ def main() -> None:
         return
     for name in POOLS:
         pool(name)  # before two processes make the same
-    cores = sorted(os.sched_getaffinity(0))
-    command = [sys.executable, "-m", "bench.drawn", "part"]
-    parts = [
-        subprocess.Popen(["taskset", "-c", str(core), *command, str(i), str(len(cores))], cwd=RESULTS.parent.parent)
-        for i, core in enumerate(cores)
-    ]
-    if any([part.wait() for part in parts]):
-        raise SystemExit("a part failed")
+    on_every_core("bench.drawn")
     render()
 
 
 def render() -> None:
     """Put the section into RESULTS.md, in the place of the one that is there."""
-    from curator.system import write_text
-
     finished.cache_clear()
     lines = list(finished().values())
     groups = {"all": lines}
@@ -185,10 +172,7 @@ def render() -> None:
         "F1, label accuracy, means; where no label is wrong the share of labels changed. *Default behind*: sets in "
         f"which it is more than {BEHIND} below the best of the three free ones, in AUROC, F1 and label accuracy."
     )
-    before, _, rest = RESULTS.read_text().partition(f"## {HEADING}\n")
-    _, mark, after = rest.partition("\n## ")
-    section = f"## {HEADING}\n\n{about}\n\n{table}"
-    write_text(RESULTS, f"{before.rstrip()}\n\n{section}\n{mark}{after}".rstrip() + "\n")
+    put_section(RESULTS, HEADING, about, table)
 
 
 def row(name: str, lines: list[dict[str, Any]]) -> list[str]:
@@ -197,12 +181,12 @@ def row(name: str, lines: list[dict[str, Any]]) -> list[str]:
     if not noisy_ones:
         changed = [f"{np.mean([line['methods'][m]['changed'] for line in lines]):.1%}" for m in (DEFAULT, *FREE)]
         return [name, str(len(lines)), "1", *changed, "–"]
-    figures = [" ".join(number(mean(noisy_ones, m, what)).lstrip("0") for what in KEPT) for m in (DEFAULT, *FREE)]
+    figures = [figures_of({what: mean(noisy_ones, m, what) for what in WITHIN}) for m in (DEFAULT, *FREE)]
     behind = [
         sum(
             line["methods"][DEFAULT][what] < max(line["methods"][m][what] for m in FREE) - BEHIND for line in noisy_ones
         )
-        for what in KEPT
+        for what in WITHIN
     ]
     right = number(float(np.mean([line["right"] for line in noisy_ones])))
     return [name, str(len(noisy_ones)), right, *figures, " ".join(map(str, behind))]

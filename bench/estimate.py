@@ -11,9 +11,8 @@ from collections import defaultdict
 import numpy as np
 
 from bench.everyday import LINES, grid
-from bench.table import RESULTS, today
+from bench.table import RESULTS, put_section, today
 from curator.result.estimate import MEASURED, wrong_labels
-from curator.system import write_text
 
 HEADING = "How many labels are wrong: the report's estimate"
 COLUMNS = [
@@ -51,18 +50,15 @@ def main() -> None:
     noisy = [run for noise, runs in by.items() if noise != "none" for run in runs]
     rows = [line(noise, runs) for noise, runs in by.items()]
     rows += [line("all in which labels are wrong", noisy), line("all", noisy + by["none"])]
-    section = "\n\n".join([
-        f"## {HEADING}",
+    put_section(
+        RESULTS,
+        HEADING,
         f"`bench/estimate.py`, computed {today()} from the runs of the default in results/everyday.jsonl (one line a "
         "run; hardware as in the section on ordinary datasets). The estimate is two thirds the rows that are flagged "
         "and one third the sum of 1 - clean score; its interval (curator/result/estimate.py) was fitted on these same "
         "runs, so that the last column shows the fit and not a test.",
         grid(COLUMNS, rows),
-    ])  # fmt: skip
-    text = RESULTS.read_text()
-    before, _, rest = text.partition(f"## {HEADING}\n")
-    _, mark, after = rest.partition("\n## ")
-    write_text(RESULTS, f"{before.rstrip()}\n\n{section}\n{mark}{after}".rstrip() + "\n")
+    )
 
 
 if __name__ == "__main__":

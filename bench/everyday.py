@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections import defaultdict
@@ -28,7 +27,8 @@ import numpy as np
 import torch
 
 from bench.everyday_sets import SETS, encoders, features, noises, noisy_labels
-from bench.table import RESULTS, processor, today
+from bench.runs import on_every_core
+from bench.table import RESULTS, processor, put_section, today
 from curator.evidence import Evidence, NoisyDataset
 from curator.methods import ON_FEATURES
 
@@ -190,27 +190,7 @@ def main(words: list[str]) -> None:
     for name in SETS:
         for encoder in encoders(name):
             features(name, encoder)  # before two processes make the same
-    cores = sorted(os.sched_getaffinity(0))
-    parts = [
-        subprocess.Popen(
-            [
-                "taskset",
-                "-c",
-                str(core),
-                sys.executable,
-                "-m",
-                "bench.everyday",
-                "part",
-                str(i),
-                str(len(cores)),
-                *jobs,
-            ],
-            cwd=RESULTS.parent.parent,
-        )
-        for i, core in enumerate(cores)
-    ]
-    if any([part.wait() for part in parts]):
-        raise SystemExit("a part failed")
+    on_every_core("bench.everyday", *jobs)
     render()
 
 
@@ -230,14 +210,8 @@ Means = dict[tuple[str, str, str], dict[str, dict[str, Any]]]  # (set, encoder, 
 
 def render() -> None:
     """Put the section into RESULTS.md, in the place of the one that is there."""
-    from curator.system import write_text
-
-    text = RESULTS.read_text()
-    before, _, rest = text.partition(f"## {HEADING}\n")
-    _, mark, after = rest.partition("\n## ")
     rows = finished()
-    section = "\n\n".join([f"## {HEADING}", where(rows), *section_parts(means(rows))])
-    write_text(RESULTS, f"{before.rstrip()}\n\n{section}\n{mark}{after}".rstrip() + "\n")
+    put_section(RESULTS, HEADING, where(rows), *section_parts(means(rows)))
 
 
 def means(rows: dict[tuple[Cell, str], dict[str, Any]]) -> Means:

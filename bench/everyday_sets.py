@@ -183,12 +183,17 @@ def noisy_labels(name: str, noise: str, seed: int) -> np.ndarray:
     wrong = random.permutation(len(truth))[: round(rate * len(truth))]
     if kind == "one-way":  # every other class is taken for the one that it looks most like, and not the other way round
         wrong = wrong[truth[wrong] % 2 == 0]
-    z = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)
-    means = F.normalize(torch.stack([z[torch.from_numpy(truth == c)].mean(0) for c in range(k)]))
-    other = (means @ means.T).fill_diagonal_(-2).argmax(1).numpy()[truth]
     given = truth.copy()
-    given[wrong] = other[wrong]
+    given[wrong] = look_alikes(x, truth)[truth[wrong]]
     return given
+
+
+def look_alikes(x: Tensor, truth: np.ndarray) -> np.ndarray:
+    """The class (k,) int64 that each class looks most like, by the cosine of their mean features (n, d)."""
+    z = (x - x.mean(0)) / x.std(0).clamp_min(1e-6)
+    means = torch.stack([z[torch.from_numpy(truth == c)].mean(0) for c in range(int(truth.max()) + 1)])
+    means = F.normalize(means)
+    return (means @ means.T).fill_diagonal_(-2).argmax(1).numpy()
 
 
 @cache

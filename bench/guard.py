@@ -24,7 +24,7 @@ import torch
 from bench.everyday import Cell, by_method, grid
 from bench.everyday_sets import features, noisy_labels
 from bench.runs import run_folder
-from bench.table import RESULTS, processor, today
+from bench.table import RESULTS, processor, put_section, today
 
 LINES = RESULTS.parent / "results" / "guard.jsonl"
 MOST = 0.01  # of the labels may be changed where none is wrong
@@ -137,11 +137,7 @@ def main(words: list[str]) -> None:
 
 def render() -> None:
     """Put the section into RESULTS.md, in the place of the one that is there."""
-    from curator.system import write_text
-
-    text, rows = RESULTS.read_text(), finished()
-    before, _, rest = text.partition(f"## {HEADING}\n")
-    _, mark, after = rest.partition("\n## ")
+    rows = finished()
     lines: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for (cell, name), row in rows.items():
         lines.setdefault((", ".join(cell[:3]), name), []).append(row)
@@ -170,8 +166,7 @@ def render() -> None:
         "itself and is not guarded."
     )
     table = grid(COLUMNS, [[*key, *_figures(found)] for key, found in sorted(lines.items())])
-    section = f"## {HEADING}\n\n{about}\n\n{table}"
-    write_text(RESULTS, f"{before.rstrip()}\n\n{section}\n{mark}{after}".rstrip() + "\n")
+    put_section(RESULTS, HEADING, about, table)
 
 
 def _figures(rows: list[dict[str, Any]]) -> list[str]:

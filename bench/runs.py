@@ -67,6 +67,18 @@ def run_folder(name: str) -> Path:
     return ROOT / "runs" / "bench" / name.replace(" ", "-").replace(":", "")
 
 
+def on_every_core(module: str, *words: str) -> None:
+    """Run `python -m MODULE part I N WORDS` for every I of N cores, each on its own, until all have ended."""
+    cores = sorted(os.sched_getaffinity(0))
+    argv = [sys.executable, "-m", module, "part"]
+    parts = [
+        subprocess.Popen(["taskset", "-c", str(core), *argv, str(i), str(len(cores)), *words], cwd=ROOT)
+        for i, core in enumerate(cores)
+    ]
+    if any([part.wait() for part in parts]):
+        raise SystemExit("a part failed")
+
+
 def measured_alone(script: str, words: list[str], path: Path, core: int) -> dict[str, Any]:
     """What the script, called with the words, leaves as JSON in the file; run now on one core, or run before."""
     if not path.exists():

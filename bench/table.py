@@ -67,6 +67,14 @@ class Table:
         write_text(self.path, before + mark + section + "".join(others))
 
 
+def put_section(page: Path, heading: str, *parts: str) -> None:
+    """Put a section of these paragraphs and tables into the page, in the place of the one that is there."""
+    before, _, rest = page.read_text(encoding="utf-8").partition(f"## {heading}\n")
+    _, mark, after = rest.partition("\n## ")
+    section = "\n\n".join([f"## {heading}", *parts])
+    write_text(page, f"{before.rstrip()}\n\n{section}\n{mark}{after}".rstrip() + "\n")
+
+
 def today() -> str:
     """The date of a measurement."""
     return datetime.date.today().isoformat()

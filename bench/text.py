@@ -13,7 +13,6 @@ features. A cell is a method on one set and seed, a row of the table; methods ar
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -23,6 +22,7 @@ import numpy as np
 import torch
 
 from bench.everyday import JOBS, measure_on
+from bench.runs import on_every_core
 from bench.table import RESULTS, Table, processor, today
 
 FOLDER = "orangecontrib/text/datasets"
@@ -103,21 +103,11 @@ def main(words: list[str]) -> None:
     jobs = [word for word in words[1:] if word in JOBS] or list(JOBS)
     for name in SETS:
         features_of(Path(words[0]), name)  # before two processes make the same
-    cores = sorted(os.sched_getaffinity(0))
-    parts = [
-        subprocess.Popen(
-            ["taskset", "-c", str(core), sys.executable, "-m", "bench.text", "part", words[0], str(i), str(len(cores)),
-             *jobs],
-            cwd=RESULTS.parent.parent,
-        )
-        for i, core in enumerate(cores)
-    ]  # fmt: skip
-    if any([part.wait() for part in parts]):
-        raise SystemExit("a part failed")
+    on_every_core("bench.text", words[0], *jobs)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["part"]:
-        work(Path(sys.argv[2]), sys.argv[5:], int(sys.argv[3]), int(sys.argv[4]))
+        work(Path(sys.argv[4]), sys.argv[5:], int(sys.argv[2]), int(sys.argv[3]))
     else:
         main(sys.argv[1:])
