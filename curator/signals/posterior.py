@@ -29,6 +29,7 @@ MADE_UP = 10.0  # rows a class by which the matrix is shrunk at least
 ENOUGH = 15.0  # times as many rows as made-up ones: these hardly count then
 HEAVIEST = 10.0  # weight of a classifier at most
 BELIEVED = 0.1  # weight of the guesses, below which a fit does without them
+TOGETHER = 2**20  # numbers of which starts that are fitted at once multiply the votes, at most
 FITTED = 100_000  # rows that the matrix is fitted to at most
 SURE_ROWS = 10.0  # nats that a fit is favoured by in which all labels are wrong
 READ_OFF = 0.5  # nats a class that alike classes must explain the labels better by: they are read off the same rows
@@ -70,53 +71,83 @@ def label_posterior(
     if n > FITTED:
         sample = torch.randperm(n, generator=torch.Generator().manual_seed(0))[:FITTED]
         z, labels, trusted = z[:, sample], labels[sample], trusted[sample]
-    z, known = z.double(), trusted.double()
-    fits: list[tuple[float, Tensor, Tensor, Tensor]] = []
+    z = z.double()
     few = len(labels) < ENOUGH * k * _made_up(k)
-    likes, mades = [None, _alike(z)] if few and k > 2 else [None], sorted({min(MADE_UP, _made_up(k)), _made_up(k)})
-    asked = [z[: m - left_out] for left_out in sorted({0, guesses})]
-    for z, like, made, (total, share) in itertools.product(asked, likes, mades, STARTS):
-        weights, bias = torch.full((len(z),), total / len(z), dtype=torch.double), torch.zeros(k, dtype=torch.double)
-        transition = torch.full((k, k), share / max(1, k - 1), dtype=torch.double).fill_diagonal_(1 - share)
-        for _ in range(STEPS):
-            before = weights
-            probs = _bayes(_alone(z, weights, bias), labels, trusted, transition).softmax(1)
-            transition, prior = _transition(_counts(probs, labels, known), made, like)
-            weights, bias = _weights(z, probs, weights, bias)
-            if (weights - before).abs().max() < 1e-3 * before.abs().max():
-                break
-        if guesses and len(z) == m and weights[-guesses:].sum() < BELIEVED:
-            continue  # without the guesses after all; such optima explain labels well and mend few (docs/log.md)
-        joint = _bayes(_alone(z, weights, bias), labels, trusted, transition)
-        probs = joint.softmax(1)
-        rate = 1 - probs.gather(1, labels[:, None]).mean()
-        spread = _spread(_counts(probs, labels, known), transition, made * prior)
-        fit = float(joint.logsumexp(1).sum() + spread + SURE_ROWS * rate)
-        fit -= BIAS / 2 * float(bias.square().sum()) + (0 if like is None else READ_OFF * k)
-        fits.append((fit, transition, F.pad(weights, (0, m - len(z))), bias))
-    _, transition, weights, bias = max(fits, key=lambda found: found[0])
-    shares = torch.tensor([fit for fit, *_ in fits], dtype=torch.double).softmax(0).tolist()
+    likes, mades = [False, True] if few and k > 2 else [False], sorted({min(MADE_UP, _made_up(k)), _made_up(k)})
+    starts = list(itertools.product(likes, mades, STARTS))
+    found: list[Fits] = []
+    for left_out in sorted({0, guesses}):
+        asked = z[: m - left_out]
+        at_once = max(1, TOGETHER // asked.numel())
+        for i in range(0, len(starts), at_once):
+            fits = _fit(asked, labels, trusted, starts[i : i + at_once])
+            if guesses and not left_out:  # those that do without them after all explain labels well and mend few:
+                fits = Fits(*(part[fits.weights[:, -guesses:].sum(1) >= BELIEVED] for part in fits))  # docs/log.md
+            found.append(fits._replace(weights=F.pad(fits.weights, (0, left_out))))
+    fits = Fits(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+    best = int(fits.evidence.argmax())
     z, labels, trusted = everything
     probs, alone = torch.zeros(n, k), torch.zeros(n, k)
-    for share, (_, t, w, b) in zip(shares, fits, strict=True):
+    for share, _, t, w, b in zip(fits.evidence.softmax(0).tolist(), *(part.float() for part in fits), strict=True):
         if share > 0.01:
-            models = _alone(z, w.float(), b.float())
-            probs += share * _bayes(models, labels, trusted, t.float()).softmax(1)
+            models = _alone(z, w, b)
+            probs += share * _bayes(models, labels, trusted, t).softmax(1)
             alone += share * models.softmax(1)
     probs, alone = (part / part.sum(1, keepdim=True) for part in (probs, alone))
-    return Judged(probs, probs.gather(1, labels[:, None]).squeeze(1), alone, transition, weights, bias)
+    clean = probs.gather(1, labels[:, None]).squeeze(1)
+    return Judged(probs, clean, alone, fits.transition[best], fits.weights[best], fits.bias[best])
+
+
+class Fits(NamedTuple):
+    """What f starts end in."""
+
+    evidence: Tensor  # (f,), logarithm, up to what all have in common
+    transition: Tensor  # (f, k, k)
+    weights: Tensor  # (f, m)
+    bias: Tensor  # (f, k)
+
+
+def _fit(z: Tensor, labels: Tensor, trusted: Tensor, starts: list[tuple[bool, float, tuple[float, float]]]) -> Fits:
+    """Expectation maximisation from some starts at once, each until it settles.
+
+    A start: whether made-up wrong labels go to classes that look alike; how many rows a class are made up; of STARTS.
+    """
+    (m, n, k), f, known = z.shape, len(starts), trusted.double()
+    read_off = torch.tensor([looks for looks, *_ in starts])
+    made = torch.tensor([rows for _, rows, _ in starts], dtype=z.dtype)
+    total, share = torch.tensor([start for *_, start in starts], dtype=z.dtype).T
+    alike = _alike(z)
+    weights, bias = (total / m)[:, None].repeat(1, m), torch.zeros(f, k, dtype=z.dtype)
+    eye = torch.eye(k, dtype=z.dtype)
+    transition = (1 - share)[:, None, None] * eye + (share / max(1, k - 1))[:, None, None] * (1 - eye)
+    prior, going = torch.zeros_like(transition), torch.arange(f)
+    for _ in range(STEPS):
+        before = weights[going]
+        probs = _bayes(_alone(z, before, bias[going]), labels, trusted, transition[going]).softmax(2)
+        counts = _counts(probs, labels, known)
+        transition[going], prior[going] = _transition(counts, made[going], read_off[going], alike)
+        weights[going], bias[going] = _weights(z, probs, before, bias[going])
+        moved = (weights[going] - before).abs().amax(1) >= 1e-3 * before.abs().amax(1)
+        if not len(going := going[moved]):
+            break
+    joint = _bayes(_alone(z, weights, bias), labels, trusted, transition)
+    probs = joint.softmax(2)
+    wrong = 1 - probs.gather(2, labels.expand(f, n)[:, :, None]).mean((1, 2))
+    evidence = joint.logsumexp(2).sum(1) + SURE_ROWS * wrong - BIAS / 2 * bias.square().sum(1) - READ_OFF * k * read_off
+    evidence += _spread(_counts(probs, labels, known), transition, made[:, None, None] * prior)
+    return Fits(evidence, transition, weights, bias)
 
 
 def _alone(z: Tensor, weights: Tensor, bias: Tensor) -> Tensor:
-    """Logits (n, k) by the classifiers, without the labels."""
-    return torch.einsum("m,mnk->nk", weights, z) + bias
+    """Logits (f, n, k) by the classifiers, without the labels."""
+    return (weights @ z.flatten(1)).unflatten(-1, z.shape[1:]) + bias[..., None, :]
 
 
 def _bayes(models: Tensor, labels: Tensor, trusted: Tensor, transition: Tensor) -> Tensor:
-    """Logarithm (n, k) of P(true = i, given | x) by logits (n, k); of a trusted row the given class alone is left."""
-    said = transition.clamp_min(1e-12).log().T[labels]
-    sure = torch.full_like(said, -1e9).scatter_(1, labels[:, None], 0.0)
-    return models.log_softmax(1) + torch.where(trusted[:, None], sure, said)
+    """Logarithm (f, n, k) of P(true = i, given | x) by logits (f, n, k); a trusted row is of its given class."""
+    said = transition.clamp_min(1e-12).log().mT.index_select(-2, labels)
+    sure = torch.full_like(said, -1e9).scatter_(-1, labels[:, None].expand(*said.shape[:-1], 1), 0.0)
+    return models.log_softmax(-1) + torch.where(trusted[:, None], sure, said)
 
 
 def _made_up(k: int) -> float:
@@ -131,66 +162,69 @@ def _alike(z: Tensor) -> Tensor:
 
 
 def _shares(counts: Tensor) -> Tensor:
-    """Rows (k, k) that sum to 1."""
-    return counts / counts.sum(1, keepdim=True).clamp_min(1e-12)
+    """Rows (..., k, k) that sum to 1."""
+    return counts / counts.sum(-1, keepdim=True).clamp_min(1e-12)
 
 
 def _counts(probs: Tensor, labels: Tensor, known: Tensor) -> Tensor:
-    """How many rows of a class are given each label (k, k), by the rows' classes (n, k)."""
+    """How many rows of a class are given each label (f, k, k), by the rows' classes (f, n, k)."""
+    k = probs.shape[-1]
     free = probs * (1 - known)[:, None]  # a verified label says nothing of how labels were given
-    return torch.zeros(2 * (probs.shape[1],), dtype=probs.dtype).index_add_(0, labels, free).T
+    return probs.new_zeros(*probs.shape[:-2], k, k).index_add_(-2, labels, free).mT
 
 
 def _spread(counts: Tensor, transition: Tensor, made: Tensor) -> Tensor:
-    """What the log-likelihood gains (0-d) where all matrices take the place of the one that was fitted.
+    """What the log-likelihood gains (f,) where all matrices take the place of the one that was fitted.
 
-    That is, those that `made` (k, k) made-up rows, as parameters of a Dirichlet distribution, allow. What is left, the
-    evidence, says how many of them explain the labels best, which the fitted matrix cannot: fewer always fit better.
+    That is, those that `made` (f, k, k) made-up rows, as parameters of a Dirichlet distribution, allow. What is left,
+    the evidence, says how many of them explain the labels best, which the fitted matrix cannot: fewer always fit
+    better.
     """
     made = made.clamp_min(1e-9)
     all_of_them = (
-        made.sum(1).lgamma() - (made + counts).sum(1).lgamma() + ((made + counts).lgamma() - made.lgamma()).sum(1)
+        made.sum(-1).lgamma() - (made + counts).sum(-1).lgamma() + ((made + counts).lgamma() - made.lgamma()).sum(-1)
     )
-    return all_of_them.sum() - (counts * transition.clamp_min(1e-12).log()).sum()
+    return all_of_them.sum(-1) - (counts * transition.clamp_min(1e-12).log()).sum((-2, -1))
 
 
-def _transition(counts: Tensor, made: float, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """The transition matrix (k, k) of counts, shrunk by so many made-up rows a class, and what it is shrunk to.
+def _transition(counts: Tensor, made: Tensor, read_off: Tensor, alike: Tensor) -> tuple[Tensor, Tensor]:
+    """The transition matrix (f, k, k) of counts, shrunk by `made` (f,) rows a class, and what it is shrunk to.
 
-    There wrong labels go to the classes `like` it (k, k); None: half as they do over all classes, half as labels are
-    spread.
+    There wrong labels go to classes that look `alike` (k, k) where that is to be `read_off` (f,) bool, else half as
+    they do over all classes, half as labels are spread.
     """
-    k = len(counts)
-    wrong = counts - torch.diag(counts.diagonal())
-    total = counts.sum().clamp_min(1e-9)
-    rate = wrong.sum() / total
-    if like is None:
-        goes = 0.5 * wrong.sum(0) / wrong.sum().clamp_min(1e-9) + 0.5 * counts.sum(0) / total + 1e-9
-        like = _shares(goes.expand(k, k).clone().fill_diagonal_(0))
-    prior = rate * like + (1 - rate) * torch.eye(k, dtype=counts.dtype)
-    return (counts + made * prior) / (counts.sum(1, keepdim=True) + made), prior
+    eye, both = torch.eye(counts.shape[-1], dtype=counts.dtype), (-2, -1)
+    wrong, total = counts * (1 - eye), counts.sum(both, keepdim=True).clamp_min(1e-9)
+    all_wrong = wrong.sum(both, keepdim=True)
+    goes = 0.5 * wrong.sum(-2, keepdim=True) / all_wrong.clamp_min(1e-9) + 0.5 * counts.sum(-2, keepdim=True) / total
+    like = torch.where(read_off[..., None, None], alike, _shares((goes + 1e-9) * (1 - eye)))
+    prior = all_wrong / total * like + (1 - all_wrong / total) * eye
+    made = made[..., None, None]
+    return (counts + made * prior) / (counts.sum(-1, keepdim=True) + made), prior
 
 
 def _weights(z: Tensor, probs: Tensor, weights: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """Two Newton steps for weights (m,) >= 0 and biases (k,) under which the rows' classes (n, k) are the likeliest.
+    """Two Newton steps for weights (f, m) >= 0 and biases (f, k) that make the rows' classes (f, n, k) the likeliest.
 
     A little of each weight is drawn to the mean of all: classifiers that nearly agree cannot be told apart.
     """
     (m, n, k), flat = z.shape, z.flatten(1)
     pull = PULL * n * (torch.eye(m, dtype=z.dtype) - 1 / m)
+    ridge = 1e-6 * torch.eye(m + k, dtype=z.dtype)
     for _ in range(2):
-        q = _alone(z, weights, bias).softmax(1)
+        q = _alone(z, weights, bias).softmax(2)
         left = probs - q
-        slope = torch.cat([flat @ left.flatten() - pull @ weights, left.sum(0) - BIAS * bias])
-        expected = q * z
-        mean = expected.sum(2)  # (m, n)
-        of_weights = expected.flatten(1) @ flat.T - mean @ mean.T + pull
-        of_both = expected.sum(1) - mean @ q
-        of_biases = torch.diag(q.sum(0) + BIAS) - q.T @ q
-        curve = torch.cat([torch.cat([of_weights, of_both], 1), torch.cat([of_both.T, of_biases], 1)])
-        step = torch.linalg.solve(curve + 1e-6 * torch.eye(m + k, dtype=z.dtype), slope)
-        weights, bias = (weights + step[:m]).clamp(0.0, HEAVIEST), bias + step[m:]
-    return torch.where(weights.sum() > 0, weights, 1 / m), bias
+        slope = torch.cat([left.flatten(1) @ flat.T - weights @ pull, left.sum(1) - BIAS * bias], 1)
+        expected = q[:, None] * z  # (f, m, n, k)
+        mean = expected.sum(3)
+        of_weights = expected.flatten(2) @ flat.T - mean @ mean.mT + pull
+        of_both = expected.sum(2) - mean @ q
+        of_biases = torch.diag_embed(q.sum(1) + BIAS) - q.mT @ q
+        curve = torch.cat([torch.cat([of_weights, of_both], 2), torch.cat([of_both.mT, of_biases], 2)], 1)
+        # One by one: of several matrices of some 150 rows MKL's threads spoil each other's (torch 2.15).
+        step = torch.stack([torch.linalg.solve(*both) for both in zip(curve + ridge, slope, strict=True)])
+        weights, bias = (weights + step[:, :m]).clamp(0.0, HEAVIEST), bias + step[:, m:]
+    return torch.where(weights.sum(1, keepdim=True) > 0, weights, 1 / m), bias
 
 
 def keep_by_expected_f1(clean: Tensor) -> Tensor:  # (n,) probabilities that a label is right -> (n,) bool
