@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -120,6 +120,46 @@ class Evidence:
         if self.corrected.min() < 0 or self.corrected.max() >= k:
             raise RunFailed(f"Evidence.corrected: expected 0 to {k - 1}")
         return self
+
+
+@dataclass(frozen=True)
+class Present:
+    """Which classes of a dataset methods are shown: those that some label names.
+
+    A part of a dataset often keeps the names of all of its classes. Each that no row has would be a class more to learn
+    and to share doubt with, and none that a row could be of.
+
+    Attributes:
+        numbers: (k,) int64, ascending: their numbers in the dataset.
+        total: how many the dataset has.
+    """
+
+    numbers: Tensor
+    total: int
+
+    @classmethod
+    def of(cls, labels: Sequence[Tensor], total: int) -> Present:
+        """Those that labels (n,) int64 name; all, where they name fewer than two."""
+        named = torch.cat(list(labels)).unique()
+        return cls(named if len(named) > 1 else torch.arange(total), total)
+
+    def names(self, classes: Sequence[str]) -> tuple[str, ...]:
+        """Their names, of those of all."""
+        return tuple(classes[number] for number in self.numbers.tolist())
+
+    def inside(self, labels: Tensor) -> Tensor:
+        """Labels (n,) int64 of the dataset as numbers from 0 to k - 1; -1 for another class, and for -1."""
+        places = torch.full((self.total,), -1)
+        places[self.numbers] = torch.arange(len(self.numbers))
+        return torch.where(labels >= 0, places[labels], -1)
+
+    def probs(self, probs: Tensor) -> Tensor:
+        """Probabilities (n, k) as those (n, total) of all classes."""
+        return probs.new_zeros(len(probs), self.total).index_copy_(1, self.numbers.to(probs.device), probs)
+
+    def evidence(self, found: Evidence) -> Evidence:
+        """What a method says, in the numbers of the dataset."""
+        return replace(found, probs=self.probs(found.probs), corrected=self.numbers[found.corrected])
 
 
 def evidence(

@@ -66,7 +66,7 @@ def picked(
         data = reading.data
         estimated = reading.digest is not None  # a dry run's features are those of a few rows over and over
         run = Run(seed=s.seed, net=str(s.net), mixed_precision=precision(s), views=s.views())
-        found = pick(data, torch.from_numpy(table.labels), run, estimated=estimated)
+        found = pick(data, reading.present.inside(torch.from_numpy(table.labels)), run, estimated=estimated)
         before = run.processes.of_main(found.facts())
     settled = settle(resolved, before)
     settled.method.require(reading.data.labels, reading.data.trusted, reading.data.classes)
@@ -102,7 +102,9 @@ def start(resolved: Resolved, reading: Reading, output: Path | None = None, say:
             f"flip      off: flipped images of {name} look like {like} ({mirrored.own:.0%} of them are told right as "
             f"they are, flipped {mirrored.mirrored:.0%}); --flip turns it on"
         )
-        run.add_findings(flip={"on": False, "class": reading.data.classes[mirrored.label], **mirrored._asdict()})
+        label, like = reading.present.numbers[[mirrored.label, mirrored.like]].tolist()
+        told = mirrored._replace(label=label, like=like)._asdict()
+        run.add_findings(flip={"on": False, "class": reading.data.classes[mirrored.label], **told})
     return run
 
 
@@ -152,7 +154,7 @@ def _fit_batch(resolved: Resolved, rows: int) -> None:
 def introduce(table: Table, features_column: object, say: Log) -> None:
     """Print columns and class counts, before the rows are read."""
     counts = np.bincount(table.labels, minlength=len(table.classes))
-    order = sorted(range(len(counts)), key=lambda c: -counts[c])
+    order = sorted(np.flatnonzero(counts).tolist(), key=lambda c: -counts[c])
     shown = order if len(order) <= 12 else [*order[:5], *order[-3:]]
     columns = {
         "image": table.image_column, "text": table.text_column, "features": features_column,
@@ -160,7 +162,8 @@ def introduce(table: Table, features_column: object, say: Log) -> None:
     }  # fmt: skip
     found = ", ".join(f"{kind} column {name!r}" for kind, name in columns.items() if name)
     say(
-        f"dataset   {table.name}, split {table.split}: {counts.sum():,} rows, {len(table.classes)} classes; {found}, "
+        f"dataset   {table.name}, split {table.split}: {counts.sum():,} rows, {len(table.classes)} classes"
+        f"{f', {empty:,} of them without rows' if (empty := int((counts == 0).sum())) else ''}; {found}, "
         f"reference {table.reference_column or 'none'}"
     )
     say(
@@ -207,7 +210,7 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     if seconds > LONG:
         say(f"warning   this takes about {duration(seconds)}: --epochs, --limit-rows or --net small shorten it")
     return Plan(
-        rows=len(data), classes=len(data.classes), method=s.method, recipe=resolved.recipe, net=str(s.net),
+        rows=len(data), classes=len(table.classes), method=s.method, recipe=resolved.recipe, net=str(s.net),
         backbone=s.backbone, epochs=method.epochs, images_per_second=speed, seconds=seconds, memory=held,
     )  # fmt: skip
 
@@ -239,14 +242,19 @@ class History:
 def train(
     resolved: Resolved, table: Table, reading: Reading, run: Run, say: Log = lambda line: None
 ) -> tuple[Evidence, list[dict[str, float]]]:
-    """Run the method to its end: progress, trackers, early stop, time limit and checkpoints are here."""
+    """Run the method to its end: progress, trackers, early stop, time limit and checkpoints are here.
+
+    The evidence is in the numbers of the classes that are present.
+    """
     s, method, data = resolved.settings, resolved.method, reading.data
-    accuracy = Accuracy(table, reading.others, data, run) if s.eval_every else None
+    accuracy = Accuracy(table, reading, run) if s.eval_every else None
     history = run.register("history", History())
     recent = run.register("recent", torch.full((s.early_stop, len(data)), -1)) if s.early_stop else None
     run.start_tracking(resolved.describe())
     n, k, rest = len(data), len(data.classes), ~data.trusted.numpy()
     total = method.total_epochs(k, n)
+    truth = None if table.truth is None else reading.present.inside(torch.from_numpy(table.truth)).numpy()
+    given = reading.present.inside(torch.from_numpy(table.labels))
 
     def done() -> float:
         return method.passes_done(run.progress, k, n)
@@ -260,10 +268,10 @@ def train(
             if not entry["images"]:
                 continue
             entry |= {"selected": float(found.selected.float().mean())}
-            if table.truth is not None and rest.any():
-                wrong = (data.labels.numpy() != table.truth)[rest]
+            if truth is not None and rest.any():
+                wrong = (data.labels.numpy() != truth)[rest]
                 kept = found.selected.numpy()[rest]
-                right = (found.corrected.numpy() == table.truth)[rest]
+                right = (found.corrected.numpy() == truth)[rest]
                 for kind, flags, actual in (("clean", kept, ~wrong), ("noisy", ~kept, wrong)):
                     rates = zip(("precision", "recall", "f1"), precision_recall_f1(flags, actual), strict=True)
                     entry |= {f"{kind}_{name}": float(value) for name, value in rates}  # no numpy is saved
@@ -289,7 +297,7 @@ def train(
         raise RunFailed(f"--method {s.method} gave no evidence")
     if accuracy is not None and history.entries and not figures(history.entries[-1:]):  # the last epoch always counts
         history.entries[-1] |= accuracy()
-    return _guarded(found, resolved, data, torch.from_numpy(table.labels), run).check(data), history.entries
+    return _guarded(found, resolved, data, given, run).check(data), history.entries
 
 
 def _guarded(found: Evidence, resolved: Resolved, data: NoisyDataset, given: Tensor, run: Run) -> Evidence:

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from curator.errors import CuratorError, RunFailed
-from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed_into, evidence
+from curator.evidence import Evidence, NoisyDataset, Present, collapse_warning, collapsed_into, evidence
 from tests.conftest import noisy
 
 
@@ -20,6 +20,17 @@ def test_dataset_refuses_what_does_not_fit():
 
 def test_truth_is_no_field():
     assert set(NoisyDataset.__dataclass_fields__) == {"inputs", "labels", "classes", "trusted", "rows", "source_rows"}
+
+
+def test_classes_that_no_label_names_are_not_shown():
+    """Of five classes labels name 1 and 4: these are 0 and 1 inside, and again 1 and 4 outside."""
+    present = Present.of([torch.tensor([4, 1]), torch.tensor([4, 4])], 5)
+    assert present.names("abcde") == ("b", "e")
+    assert present.inside(torch.tensor([1, 4, 0, -1])).tolist() == [0, 1, -1, -1]
+    probs = torch.tensor([[0.25, 0.75]])
+    found = present.evidence(Evidence(probs, torch.ones(1), torch.zeros(1, dtype=torch.bool), torch.tensor([1])))
+    assert found.probs.tolist() == [[0, 0.25, 0, 0, 0.75]] and found.corrected.tolist() == [4]
+    assert len(Present.of([torch.tensor([3, 3])], 5).numbers) == 5  # of one class there is nothing to learn
 
 
 def test_default_rules():

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from curator.engine.linear import LinearNet
 from curator.errors import CuratorError
-from curator.evidence import NoisyDataset, Source
-from curator.sources.inputs import Inputs
+from curator.evidence import Source
 from curator.sources.load import other_labels
+from curator.sources.read import Reading
 from curator.sources.table import Table, remaining
 
 if TYPE_CHECKING:
@@ -22,10 +22,11 @@ TOP = (1, 5)
 LAST = 10  # epochs whose mean papers give as the last accuracy
 
 
-def predicted(run: Run, rows: Source, data: NoisyDataset) -> Tensor:
-    """Probabilities (m, k) of rows of another split, by the mean of all ensembles that a run has trained."""
-    normaliser = run.normaliser(data.inputs)
-    return torch.stack([run.predict(nets, rows, normaliser=normaliser).softmax(1) for nets in run.scorers]).mean(0)
+def predicted(run: Run, rows: Source, reading: Reading) -> Tensor:
+    """Probabilities (m, k) of all classes for rows of another split, by the mean of all ensembles a run has trained."""
+    normaliser = run.normaliser(reading.data.inputs)
+    probs = torch.stack([run.predict(nets, rows, normaliser=normaliser).softmax(1) for nets in run.scorers]).mean(0)
+    return reading.present.probs(probs)
 
 
 def top(probs: Tensor, labels: Tensor, most: int) -> float:
@@ -40,10 +41,10 @@ class Accuracy:
         CuratorError: where no other split has labels.
     """
 
-    def __init__(self, table: Table, inputs: dict[str, Inputs], data: NoisyDataset, run: Run):
-        self.data, self.run = data, run
+    def __init__(self, table: Table, reading: Reading, run: Run):
+        self.reading, self.run = reading, run
         self.splits: dict[str, tuple[Source, Tensor]] = {}
-        for name, read in inputs.items():
+        for name, read in reading.others.items():
             labels = other_labels(table, name)
             labels = labels[remaining(len(labels), read.broken)]
             if (labels >= 0).any():
@@ -58,7 +59,7 @@ class Accuracy:
             return {}
         found = {}
         for name, (rows, labels) in self.splits.items():
-            probs, known = predicted(self.run, rows, self.data), labels >= 0
+            probs, known = predicted(self.run, rows, self.reading), labels >= 0
             for most in TOP:
                 if most < probs.shape[1]:
                     found[f"top{most}/{name}"] = top(probs[known], labels[known], most)

@@ -70,7 +70,8 @@ def findings_of(
     data, worst = reading.data, resolved.settings.flag_worst
     trusted = data.trusted.numpy()
     typical = None if features is None else typicality(features, table.learned)
-    columns = columns_of(found, table.labels, trusted, table.rows, None if typical is None else typical.score)
+    judged = reading.present.evidence(found)
+    columns = columns_of(judged, table.labels, trusted, table.rows, None if typical is None else typical.score)
     if worst is not None:
         columns = flag_worst(columns, table.labels, trusted, worst)
     twins, alike = look_alikes(_parts(table, reading, run), table.labels)

@@ -57,7 +57,7 @@ def facts_of_run(
         "seed": resolved.settings.seed,
         "trusted": {
             "count": int(trusted.sum()),
-            "relabelled": int((data.labels.numpy() != table.labels).sum()),
+            "relabelled": int((table.learned != table.labels).sum()),
             "hash": table.verified_digest(),
         },
         "estimated_noise_rate": float((~columns.selected).mean()),
@@ -81,7 +81,8 @@ def facts_of_run(
         facts["encoders"] = encoders
     if table.truth is not None:
         facts["metrics"] = metrics(columns, table.labels, table.truth, trusted)
-        if stages := resolved.method.stages(data, run, torch.from_numpy(table.truth)):
+        truth = reading.present.inside(torch.from_numpy(table.truth))
+        if stages := resolved.method.stages(data, run, truth):
             facts["stages"] = stages
     if accuracy := summary(history):
         facts["accuracy"] = accuracy

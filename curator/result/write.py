@@ -28,7 +28,6 @@ from curator.result.read import DUPLICATES
 from curator.result.report import write_report
 from curator.result.suspects import LOOK_ALIKES, PICTURES
 from curator.sources.images import changed
-from curator.sources.inputs import Inputs
 from curator.sources.labels import label_codes
 from curator.sources.load import other_labels
 from curator.sources.read import Reading
@@ -75,8 +74,8 @@ def write(
     identity: dict[str, Any],  # of the run
 ) -> CurationResult:
     """Make the columns and, in the main process, write dataset, report and card."""
-    s, inputs = resolved.settings, reading.others
-    others, test_accuracy = _other_splits(table, reading.data, run, inputs)
+    s = resolved.settings
+    others, test_accuracy = _other_splits(table, reading, run)
     features = _features(reading.data, run)
     findings = findings_of(resolved, table, reading, run, found, history, test_accuracy, features)
     curated = {table.split: (table.dataset, spread(findings.columns, table.kept, table.ids)), **others}
@@ -161,17 +160,15 @@ def _require_unchanged(table: Table, judged: dict[str, Judged], written: dict[st
                 raise changed(str(table.image_column), int(other[0]))
 
 
-def _other_splits(
-    table: Table, data: NoisyDataset, run: Run, inputs: dict[str, Inputs]
-) -> tuple[dict[str, tuple[Dataset, Columns]], float | None]:
+def _other_splits(table: Table, reading: Reading, run: Run) -> tuple[dict[str, tuple[Dataset, Columns]], float | None]:
     """The other splits with their columns, by the run's nets if there are any, and the accuracy on the test split."""
-    accuracy, scored = None, {}
+    accuracy, scored, inputs = None, {}, reading.others
     for name, other in table.others.items():
         labels = other_labels(table, name)
         if not run.scorers or name not in inputs:
             scored[name] = other, no_columns(len(other), len(table.classes))
             continue
-        probs = predicted(run, inputs[name].source(run.device), data)
+        probs = predicted(run, inputs[name].source(run.device), reading)
         good = remaining(len(other), inputs[name].broken)
         columns = columns_of_other(probs.numpy(), labels[good])
         scored[name] = other, spread(columns, good, np.arange(len(other)))

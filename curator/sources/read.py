@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from curator.engine.encoders import UNLIKE
 from curator.engine.hardware import Precision, best_precision, launched_precision, process_state
 from curator.engine.source import Features
 from curator.errors import CuratorError
-from curator.evidence import NoisyDataset, Source
+from curator.evidence import NoisyDataset, Present, Source
 from curator.sources.inputs import Inputs, Reader
 from curator.sources.load import memory_budget, other_labels
 from curator.sources.table import Table
@@ -32,7 +33,8 @@ class Reading:
     """What was read of a table.
 
     Attributes:
-        data: its n rows, for the method.
+        data: its n rows, for the method, in the classes that are present.
+        present: which these are of the table's.
         hashes: (n,) uint64, of their content.
         measures: (n, len(MEASURES)) float32 of their pictures (faults.py); None where none was decoded.
         others: the splits that will be scored.
@@ -42,6 +44,7 @@ class Reading:
     """
 
     data: NoisyDataset
+    present: Present
     hashes: np.ndarray | None
     others: dict[str, Inputs]
     digest: str | None
@@ -75,7 +78,8 @@ def read(
     s, state = resolved.settings, process_state()
     budget = memory_budget(s) if budget is None else budget
     torch.set_num_threads(threads_per_process())
-    resolved.method.require(torch.from_numpy(table.learned), torch.from_numpy(table.trusted), table.classes)
+    present, labels, trusted = _present(table, s)
+    resolved.method.require(labels, trusted, present.names(table.classes))
     texts = table.text_column is not None and s.features_column is None
     reader = (TextReader if texts else Reader)(s, table, precision(s), state, say)
     if s.dry_run and reader.eyes:  # its features can take longer than the training
@@ -86,14 +90,24 @@ def read(
         table.require_few_aside(s.allow_quarantine)
         table.digest = _digest(table, str(inputs.digest) + table.access.decoder.mark)
         others = _read_others(table, resolved.method, reader, inputs.shape, budget - inputs.nbytes)
+    present, labels, trusted = _present(table, s)  # anew: rows may have been set aside
     data = NoisyDataset(
-        inputs.source(state.device), torch.from_numpy(table.learned), table.classes,
-        torch.from_numpy(table.trusted), torch.from_numpy(table.rows), table.source_rows,
+        inputs.source(state.device), labels, present.names(table.classes), trusted, torch.from_numpy(table.rows),
+        table.source_rows,
     )  # fmt: skip
     _require_different(data.inputs, s)
     digest = None if inputs.digest is None else inputs.digest + table.access.decoder.mark
     encoders = [eye.facts() for eye in reader.eyes]
-    return Reading(data, inputs.hashes, others, digest, reader.fingerprint or None, encoders, inputs.measures)
+    return Reading(data, present, inputs.hashes, others, digest, reader.fingerprint or None, encoders, inputs.measures)
+
+
+def _present(table: Table, s: Settings) -> tuple[Present, Tensor, Tensor]:
+    """The classes that rows are labelled with, the labels (n,) in their numbers, and which are verified (n,) bool."""
+    learned, k = torch.from_numpy(table.learned), len(table.classes)
+    # The columns of a user's probabilities are all classes.
+    labels = [torch.arange(k)] if s.pred_probs is not None else [learned, torch.from_numpy(table.labels)]
+    present = Present.of(labels, k)
+    return present, present.inside(learned), torch.from_numpy(table.trusted)
 
 
 def _require_different(inputs: Source, s: Settings) -> None:

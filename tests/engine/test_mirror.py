@@ -7,7 +7,7 @@ from curator.config.resolve import resolve
 from curator.engine.mirror import mirrored_class
 from curator.engine.patches import Patches
 from curator.engine.source import Resident
-from curator.evidence import NoisyDataset
+from curator.evidence import NoisyDataset, Present
 from curator.sources.read import Reading
 from curator.train import start
 
@@ -41,7 +41,7 @@ def test_mirrored_digits_are_others(digits):
 
 def test_the_run_says_why_it_does_not_flip(digits, no_gpu):
     data = rows(*digits)
-    reading = Reading(data, None, {}, None, None)
+    reading = Reading(data, Present.of([data.labels], 10), None, {}, None, None)
     for given, flips in (({}, False), ({"flip": True}, True)):
         said: list[str] = []
         run = start(resolve({"dataset": "rows", "net": "small", "method": "ce", **given}), reading, say=said.append)

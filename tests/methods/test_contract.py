@@ -142,7 +142,7 @@ HARD = {
     "a class with one row": lambda: hard(60, 3, np.r_[np.arange(59) % 2, 2]),
     "k = 2": lambda: hard(60, 2),
     "k = 200": lambda: hard(220, 200),
-    "classes without rows": lambda: hard(220, 200, np.arange(220) % 7),
+    "classes without rows": lambda: hard(60, 20, np.arange(60) % 7),
     "n smaller than a batch": lambda: hard(20, 3),
     "nine of ten labels wrong": lambda: hard(120, 10, share=0.9),
     "fully selected": lambda: hard(60, 3, share=0, trusted=np.ones(60, bool)),
