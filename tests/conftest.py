@@ -4,8 +4,10 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from pkgutil import resolve_name
 
 # Before any import of these libraries: no network, and nothing in the user's own caches.
 CACHES = tempfile.mkdtemp(prefix="curator-tests-")
@@ -145,6 +147,21 @@ def without_plots():
         if not BARE:
             patch.setattr("curator.result.report.draw", lambda *args: [])
             patch.setattr("curator.train.expected_seconds", lambda *args: 1.0)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def made_once():
+    """What every run and command of this process would make anew, and is the same: a tenth of the time of all tests.
+
+    That is the compiled template of cards, the source of the classes that hold flags, certificates of the machine.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (
+            () if BARE else ("jinja2.Environment.from_string", "inspect.findsource", "ssl.create_default_context")
+        ):
+            place, _, called = name.rpartition(".")
+            patch.setattr(name, cache(getattr(resolve_name(place), called)))
         yield
 
 
