@@ -29,7 +29,7 @@ MADE_UP = 10.0  # rows a class by which the matrix is shrunk at least
 ENOUGH = 15.0  # times as many rows as made-up ones: these hardly count then
 HEAVIEST = 10.0  # weight of a classifier at most
 BELIEVED = 0.1  # weight of the guesses, below which a fit does without them
-TOGETHER = 2**20  # numbers of which starts that are fitted at once multiply the votes, at most
+TOGETHER = 2**20  # numbers, starts times those of the votes, that are fitted at once at most
 FITTED = 100_000  # rows that the matrix is fitted to at most
 SURE_ROWS = 10.0  # nats that a fit is favoured by in which all labels are wrong
 READ_OFF = 0.5  # nats a class that alike classes must explain the labels better by: they are read off the same rows
@@ -75,14 +75,15 @@ def label_posterior(
     few = len(labels) < ENOUGH * k * _made_up(k)
     likes, mades = [False, True] if few and k > 2 else [False], sorted({min(MADE_UP, _made_up(k)), _made_up(k)})
     starts = list(itertools.product(likes, mades, STARTS))
-    found: list[Fits] = []
+    alike, found = _alike(z), []
     for left_out in sorted({0, guesses}):
         asked = z[: m - left_out]
         at_once = max(1, TOGETHER // asked.numel())
         for i in range(0, len(starts), at_once):
-            fits = _fit(asked, labels, trusted, starts[i : i + at_once])
-            if guesses and not left_out:  # those that do without them after all explain labels well and mend few:
-                fits = Fits(*(part[fits.weights[:, -guesses:].sum(1) >= BELIEVED] for part in fits))  # docs/log.md
+            fits = _fit(asked, labels, trusted, alike, starts[i : i + at_once])
+            if guesses and not left_out:
+                # Those that do without the guesses after all explain labels well and mend few (docs/log.md).
+                fits = Fits(*(part[fits.weights[:, -guesses:].sum(1) >= BELIEVED] for part in fits))
             found.append(fits._replace(weights=F.pad(fits.weights, (0, left_out))))
     fits = Fits(*(torch.cat(parts) for parts in zip(*found, strict=True)))
     best = int(fits.evidence.argmax())
@@ -107,16 +108,18 @@ class Fits(NamedTuple):
     bias: Tensor  # (f, k)
 
 
-def _fit(z: Tensor, labels: Tensor, trusted: Tensor, starts: list[tuple[bool, float, tuple[float, float]]]) -> Fits:
-    """Expectation maximisation from some starts at once, each until it settles.
-
-    A start: whether made-up wrong labels go to classes that look alike; how many rows a class are made up; of STARTS.
-    """
+def _fit(
+    z: Tensor,  # (m, n, k), log-probabilities
+    labels: Tensor,  # (n,)
+    trusted: Tensor,  # (n,) bool
+    alike: Tensor,  # (k, k), which classes look like each other
+    starts: list[tuple[bool, float, tuple[float, float]]],  # whether it is read off, rows that are made up, of STARTS
+) -> Fits:
+    """Expectation maximisation from f starts at once, each until it settles."""
     (m, n, k), f, known = z.shape, len(starts), trusted.double()
     read_off = torch.tensor([looks for looks, *_ in starts])
     made = torch.tensor([rows for _, rows, _ in starts], dtype=z.dtype)
     total, share = torch.tensor([start for *_, start in starts], dtype=z.dtype).T
-    alike = _alike(z)
     weights, bias = (total / m)[:, None].repeat(1, m), torch.zeros(f, k, dtype=z.dtype)
     eye = torch.eye(k, dtype=z.dtype)
     transition = (1 - share)[:, None, None] * eye + (share / max(1, k - 1))[:, None, None] * (1 - eye)
