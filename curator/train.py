@@ -30,7 +30,7 @@ from curator.evidence import Evidence, NoisyDataset, collapse_warning, collapsed
 from curator.library.plan import Plan
 from curator.methods import AUTO
 from curator.methods.auto import pick
-from curator.methods.confident import read_probs
+from curator.methods.confident import own_probs, read_probs
 from curator.methods.posterior import Posterior
 from curator.methods.pudistill import PUDistill
 from curator.methods.timing import expected_seconds
@@ -156,6 +156,7 @@ def introduce(table: Table, features_column: object, say: Log) -> None:
     counts = np.bincount(table.labels, minlength=len(table.classes))
     order = sorted(np.flatnonzero(counts).tolist(), key=lambda c: -counts[c])
     shown = order if len(order) <= 12 else [*order[:5], *order[-3:]]
+    empty = len(counts) - len(np.union1d(table.labels, table.learned))
     columns = {
         "image": table.image_column, "text": table.text_column, "features": features_column,
         "label": table.label_column,
@@ -163,7 +164,7 @@ def introduce(table: Table, features_column: object, say: Log) -> None:
     found = ", ".join(f"{kind} column {name!r}" for kind, name in columns.items() if name)
     say(
         f"dataset   {table.name}, split {table.split}: {counts.sum():,} rows, {len(table.classes)} classes"
-        f"{f', {empty:,} of them without rows' if (empty := int((counts == 0).sum())) else ''}; {found}, "
+        f"{f', {empty:,} of them without rows' if empty else ''}; {found}, "
         f"reference {table.reference_column or 'none'}"
     )
     say(
@@ -193,8 +194,8 @@ def describe(table: Table, resolved: Resolved, run: Run, data: NoisyDataset, out
     say(f"method    {s.method}, net {s.net}, {hyper}")
     say(f"machine   {run.device}, {run.world} process(es) of {run.threads} thread(s), precision {run.precision}")
     total = method.total_epochs(len(data.classes), len(data))
-    if s.pred_probs is not None:
-        read_probs(s.pred_probs, data)  # a plan is of what the run will take
+    if (probs := own_probs(method)) is not None:
+        read_probs(probs, data)  # a plan is of what the run will take
     with enough_memory(resolved, run):
         seconds = expected_seconds(method, data, run)
     speed = total * len(data) / seconds if seconds else 0.0
@@ -308,7 +309,7 @@ def _guarded(found: Evidence, resolved: Resolved, data: NoisyDataset, given: Ten
     held_out = [found.probs] if resolved.method.held_out else []
     torch.set_num_threads(threads_per_process())  # training in small steps may take fewer
     try:
-        judged = estimate(data, run, held_out, probe=resolved.settings.pred_probs is None)
+        judged = estimate(data, run, held_out, probe=own_probs(resolved.method) is None)
     finally:
         torch.set_num_threads(run.threads)
     return guarded(found, data, run, judged, guard=_has_guard(resolved, data, given, judged.alone, run))

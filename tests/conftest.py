@@ -1,13 +1,14 @@
 import atexit
+import inspect
 import os
 import shutil
+import ssl
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from pkgutil import resolve_name
 
 # Before any import of these libraries: no network, and nothing in the user's own caches.
 CACHES = tempfile.mkdtemp(prefix="curator-tests-")
@@ -156,12 +157,14 @@ def made_once():
 
     That is the compiled template of cards, the source of the classes that hold flags, certificates of the machine.
     """
+    find, find_of_class = inspect.findsource, cache(inspect.findsource)
     with pytest.MonkeyPatch.context() as patch:
-        for name in (
-            () if BARE else ("jinja2.Environment.from_string", "inspect.findsource", "ssl.create_default_context")
-        ):
-            place, _, called = name.rpartition(".")
-            patch.setattr(name, cache(getattr(resolve_name(place), called)))
+        patch.setattr("inspect.findsource", lambda of: find_of_class(of) if isinstance(of, type) else find(of))
+        patch.setattr("ssl.create_default_context", cache(ssl.create_default_context))
+        if not BARE:
+            from jinja2 import Environment
+
+            patch.setattr(Environment, "from_string", cache(Environment.from_string))
         yield
 
 

@@ -82,6 +82,11 @@ class Confident(CrossEntropy):
         return evidence(probs, data, selected=torch.from_numpy(~issues), clean_score=torch.from_numpy(quality))
 
 
+def own_probs(method: object) -> Path | Held | None:
+    """The user's probabilities that a method takes in the place of training."""
+    return getattr(method, "pred_probs", None)
+
+
 def read_probs(path: Path | Held, data: NoisyDataset) -> Tensor:
     """Probabilities (n, k) float32 of the dataset's rows, from an array or .npy file with a row for each of the split.
 

@@ -69,9 +69,10 @@ class Method(Protocol):
         return  # a body: without one a protocol's method is abstract
 
     def stages(self, data: NoisyDataset, run: Run, truth: Tensor) -> dict[str, Any]:
-        """How good what it passes from stage to stage is against the truth (n,) int64, as JSON values.
+        """How good what it passes from stage to stage is against the truth, as JSON values.
 
-        Called after the last epoch, for curation.json: no method sees the truth before.
+        Called after the last epoch, for curation.json: no method sees the truth before. It is (n,) int64, and -1 where
+        it is a class that no label names.
         """
         return {}
 

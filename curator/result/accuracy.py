@@ -61,7 +61,7 @@ class Accuracy:
         for name, (rows, labels) in self.splits.items():
             probs, known = predicted(self.run, rows, self.reading), labels >= 0
             for most in TOP:
-                if most < probs.shape[1]:
+                if most < len(self.reading.present.numbers):
                     found[f"top{most}/{name}"] = top(probs[known], labels[known], most)
         return found
 

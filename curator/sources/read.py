@@ -15,6 +15,7 @@ from curator.engine.hardware import Precision, best_precision, launched_precisio
 from curator.engine.source import Features
 from curator.errors import CuratorError
 from curator.evidence import NoisyDataset, Present, Source
+from curator.methods.confident import own_probs
 from curator.sources.inputs import Inputs, Reader
 from curator.sources.load import memory_budget, other_labels
 from curator.sources.table import Table
@@ -78,7 +79,7 @@ def read(
     s, state = resolved.settings, process_state()
     budget = memory_budget(s) if budget is None else budget
     torch.set_num_threads(threads_per_process())
-    present, labels, trusted = _present(table, s)
+    present, labels, trusted = _present(table, resolved.method)
     resolved.method.require(labels, trusted, present.names(table.classes))
     texts = table.text_column is not None and s.features_column is None
     reader = (TextReader if texts else Reader)(s, table, precision(s), state, say)
@@ -90,7 +91,7 @@ def read(
         table.require_few_aside(s.allow_quarantine)
         table.digest = _digest(table, str(inputs.digest) + table.access.decoder.mark)
         others = _read_others(table, resolved.method, reader, inputs.shape, budget - inputs.nbytes)
-    present, labels, trusted = _present(table, s)  # anew: rows may have been set aside
+    present, labels, trusted = _present(table, resolved.method)  # anew: rows may have been set aside
     data = NoisyDataset(
         inputs.source(state.device), labels, present.names(table.classes), trusted, torch.from_numpy(table.rows),
         table.source_rows,
@@ -101,11 +102,11 @@ def read(
     return Reading(data, present, inputs.hashes, others, digest, reader.fingerprint or None, encoders, inputs.measures)
 
 
-def _present(table: Table, s: Settings) -> tuple[Present, Tensor, Tensor]:
+def _present(table: Table, method: Method) -> tuple[Present, Tensor, Tensor]:
     """The classes that rows are labelled with, the labels (n,) in their numbers, and which are verified (n,) bool."""
     learned, k = torch.from_numpy(table.learned), len(table.classes)
     # The columns of a user's probabilities are all classes.
-    labels = [torch.arange(k)] if s.pred_probs is not None else [learned, torch.from_numpy(table.labels)]
+    labels = [torch.arange(k)] if own_probs(method) is not None else [learned, torch.from_numpy(table.labels)]
     present = Present.of(labels, k)
     return present, present.inside(learned), torch.from_numpy(table.trusted)
 

@@ -7,6 +7,7 @@ from datasets import Dataset as Rows
 from datasets import Features as Columns
 
 import curator
+from curator.methods import METHODS
 from curator.result.facts import read_facts
 from tests.conftest import with_errors
 
@@ -31,7 +32,7 @@ def dataset(names: list[str], numbers: tuple[int, ...]) -> DatasetDict:
     return DatasetDict(train=rows(slice(180), labels[:180]), test=rows(slice(180, 240), held_out))
 
 
-@pytest.mark.parametrize("method, settings", [("posterior", {}), ("ce", {"epochs": 2}), ("auto", {})])
+@pytest.mark.parametrize("method, settings", [("posterior", {}), ("ce", {"epochs": 2, "eval_every": 1}), ("auto", {})])
 def test_names_without_rows_change_nothing(tmp_path, capsys, method, settings):
     many = [f"kind {i:02}" for i in range(50)]
     of_fifty, of_three = (
@@ -55,6 +56,8 @@ def test_names_without_rows_change_nothing(tmp_path, capsys, method, settings):
     of_test = [facts["metrics"].pop("test_accuracy") for facts in (few, all_of_them)]
     assert all_of_them["metrics"] == few["metrics"]
     assert of_test[1] < 1  # the test row of another class cannot be told right
+    accuracies = [facts.get("accuracy", {}).get("test", {}) for facts in (few, all_of_them)]
+    assert accuracies[0].keys() == accuracies[1].keys()  # among the five likeliest of three classes all are
     said = capsys.readouterr().err
     assert "50 classes, 47 of them without rows" in said
 
@@ -67,3 +70,17 @@ def test_verified_rows_are_asked_of_classes_that_have_rows(tmp_path):
     )
     assert set(result["corrected_label"][:]) <= set(KEPT)
     assert set(read_facts(tmp_path / "run")["stages"]["augmented"]) == {f"kind {i:02}" for i in KEPT}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:cleanlab")
+def test_a_users_probabilities_are_of_all_classes(tmp_path):
+    """However they are given."""
+    rows = dataset([f"kind {i:02}" for i in range(50)], KEPT)["train"]
+    probs = (np.eye(50)[rows["label"][:]] + 0.01) / 1.5
+    probs[0] = np.roll(probs[0], 1)  # of a class that no row has
+    np.save(tmp_path / "probs.npy", probs)
+    given = {"features_column": "features", "overwrite": True, "output": tmp_path / "run"}
+    by_flag = curator.curate(rows, method="confident", pred_probs=probs, **given)
+    by_method = curator.curate(rows, method=METHODS["confident"](pred_probs=tmp_path / "probs.npy"), **given)
+    for found in (by_flag, by_method):
+        np.testing.assert_allclose(found["teacher_soft_label"][:], probs, atol=1e-6)
